@@ -1,0 +1,163 @@
+"""The contract: what an agent is, what it is given, and what it gives back. Read this first.
+
+Legend of shapes, here and everywhere: T time, B environments, A discrete actions, D features, S seeds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+PyTree = Any
+Metrics = dict[str, Array]
+
+
+class Observation(NamedTuple):
+    """An observation with named parts; a plain array is the same as ``Observation(features=array)``.
+
+    Absent parts are None. Environments that have nothing but features return the bare array.
+
+    Attributes:
+      features: ``[B, ...]`` what a torso sees.
+      action_mask: ``[B, A]`` bool, True where a discrete action is legal.
+      goal: ``[B, G]`` the goal asked for.
+      achieved_goal: ``[B, G]`` the goal reached.
+      memory: the agent's own last memory, fed back by a wrapper.
+      env_state: the true simulator state, for planners; dropped before storage.
+    """
+
+    features: Any
+    action_mask: Any = None
+    goal: Any = None
+    achieved_goal: Any = None
+    memory: Any = None
+    env_state: Any = None
+
+
+def features(observation: Any) -> Any:
+    """What a torso sees of an observation: its features, or the array itself."""
+    return observation.features if isinstance(observation, Observation) else observation
+
+
+def action_mask(observation: Any) -> Array | None:
+    """The legal actions ``[..., A]`` of an observation, or None where every action is legal."""
+    return observation.action_mask if isinstance(observation, Observation) else None
+
+
+class Transition(NamedTuple):
+    """One step, leaves ``[B, ...]``; a trajectory is the same tuple, time-major, leaves ``[T, B, ...]``.
+
+    Bootstrap by ``discount``; cut the recursion on ``terminated | truncated``.
+
+    Attributes:
+      observation: what was seen before the action.
+      action: what the environment was given.
+      reward: float32.
+      discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes in a
+        two-player game, else 1.
+      terminated: bool, the task ended.
+      truncated: bool, the episode was cut (a time limit) though the task goes on.
+      next_observation: the true next one: at the end of an episode the final observation, not the reset one.
+      extras: what ``act`` handed over for ``update``.
+    """
+
+    observation: Any
+    action: Array
+    reward: Array
+    discount: Array
+    terminated: Array
+    truncated: Array
+    next_observation: Any
+    extras: Any = ()
+
+
+class Discrete(NamedTuple):
+    """``num_actions`` actions, the integers from 0."""
+
+    num_actions: int
+
+
+class Box(NamedTuple):
+    """Continuous actions of ``shape``, each between ``low`` and ``high`` (broadcast to ``shape``)."""
+
+    shape: tuple[int, ...]
+    low: Any
+    high: Any
+
+    def from_unit(self, action: Array) -> Array:
+        """Rescales ``[-1, 1]`` to the bounds, clipping what lies outside: the one place where it is done.
+
+        An unbounded side (infinite ``low`` or ``high``) is left as it is.
+        """
+        low, high = jnp.asarray(self.low, action.dtype), jnp.asarray(self.high, action.dtype)
+        bounded = jnp.isfinite(low) & jnp.isfinite(high)
+        low_or_0, high_or_0 = jnp.where(bounded, low, 0.0), jnp.where(bounded, high, 0.0)
+        scaled = low_or_0 + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high_or_0 - low_or_0)
+        return jnp.where(bounded, scaled, jnp.clip(action, low, high))
+
+
+class Spec(NamedTuple):
+    """All that an agent knows of an environment. Made by ``jaxrl.spec(env, params)``.
+
+    Attributes:
+      observation: one observation (no batch axis) with a ``jax.ShapeDtypeStruct`` for each leaf.
+      action: ``Discrete`` or ``Box``.
+    """
+
+    observation: Any
+    action: Discrete | Box
+
+    def zeros(self, *batch: int) -> Any:
+        """An observation of zeros with the leading axes ``batch``, to initialise networks with."""
+        return jax.tree.map(lambda leaf: jnp.zeros((*batch, *leaf.shape), leaf.dtype), self.observation)
+
+
+class InitFn(Protocol):
+    def __call__(self, key: Array, num_envs: int = 1) -> PyTree:
+        """Makes the state.
+
+        Args:
+          key: a PRNG key, consumed.
+          num_envs: B, the number of environments that will act together.
+
+        Returns:
+          One immutable pytree; the leaves with an environment axis under the field ``per_env``.
+        """
+        ...
+
+
+class ActFn(Protocol):
+    def __call__(self, key: Array, state: PyTree, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        """Chooses actions.
+
+        Args:
+          key: a PRNG key, consumed.
+          state: from ``init`` or ``update``.
+          observation: ``[B, ...]``.
+          explore: Python bool; False for the greedy policy.
+
+        Returns:
+          ``(action [B, ...], extras)``: what the environment takes, and what ``update`` will need of this moment.
+        """
+        ...
+
+
+class UpdateFn(Protocol):
+    def __call__(self, key: Array, state: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
+        """Learns from a trajectory ``[T, B]``.
+
+        Returns:
+          ``(state, metrics)``: metrics is a flat dict of scalars for people, never fed back.
+        """
+        ...
+
+
+class Agent(NamedTuple):
+    """The three functions. Not a pytree of arrays: close over it, do not pass it through ``jit`` or ``vmap``."""
+
+    init: InitFn
+    act: ActFn
+    update: UpdateFn
