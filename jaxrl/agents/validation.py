@@ -1,0 +1,110 @@
+"""Checks of hyper-parameters on the host, before anything is traced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxrl.types import Box, Discrete, Spec
+
+
+class Range:
+    """An interval that a float must lie in; brackets as in ``[0, 1)``."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        low, high = (float(bound) for bound in text[1:-1].split(","))
+        self.low, self.high = low, high
+        self.open_low, self.open_high = text[0] == "(", text[-1] == ")"
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+
+NON_NEGATIVE, POSITIVE, UNIT = Range("[0, inf)"), Range("(0, inf)"), Range("[0, 1]")
+ANY = Range("(-inf, inf)")
+
+_FLOATS = {
+    "learning_rate": NON_NEGATIVE,
+    "gamma": UNIT,
+    "gae_lambda": UNIT,
+    "clip_epsilon": NON_NEGATIVE,
+    "clip_value_epsilon": NON_NEGATIVE,
+    "huber_delta": POSITIVE,
+    "value_coef": NON_NEGATIVE,
+    "entropy_coef": ANY,
+    "max_grad_norm": POSITIVE,
+    "target_kl": POSITIVE,
+    "initial_log_std": ANY,
+}
+_OPTIONAL = {"clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
+_COUNTS = ("num_epochs", "num_minibatches")
+
+
+def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -> None:
+    """Refuses a number outside its range; tracers and arrays under a trace pass, their values being unknown.
+
+    Raises:
+      TypeError: not a number.
+      ValueError: out of range, or not finite.
+    """
+    if (value is None and optional) or isinstance(value, jax.core.Tracer):
+        return
+    if isinstance(value, bool) or np.ndim(value) != 0 or not np.isreal(value):
+        raise TypeError(f"{name}: got {value!r}, must be a number{' or None' if optional else ''}")
+    number = float(value)
+    if math.isnan(number) or math.isinf(number) or number not in allowed:
+        raise ValueError(f"{name}: got {number}, must lie in {allowed.text}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuses what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: got {value!r}, must be a whole number (it sets a shape, so it can't be a tracer)")
+    if value < 1:
+        raise ValueError(f"{name}: got {value}, must be at least 1")
+
+
+def check_callable(name: str, value: Any, takes: str) -> None:
+    """Refuses what can't be called."""
+    if not isinstance(value, Callable):  # type: ignore[arg-type]
+        raise TypeError(f"{name}: got {value!r}, must be {takes}")
+
+
+def check_on_policy(arguments: Mapping[str, Any]) -> None:
+    """Checks the arguments of an on-policy recipe, those it has of the family's.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+    """
+    spec, torso = arguments["spec"], arguments["torso"]
+    if not isinstance(spec, Spec) or not isinstance(spec.action, (Discrete, Box)):
+        raise TypeError(f"spec: got {spec!r}, must be a Spec, from jaxrl.spec(env, params)")
+    if torso is not None and not isinstance(torso, nn.Module):
+        raise TypeError(f"torso: got {torso!r}, must be a Flax module such as MLP() or None")
+    for name, head in (arguments.get("heads") or {}).items():
+        if not isinstance(head, nn.Module):
+            raise TypeError(f"heads[{name!r}]: got {head!r}, must be a Flax module")
+    check_callable("loss", arguments["loss"], "a loss (outputs, batch, settings) -> (scalar, metrics)")
+    check_callable("optimizer", arguments["optimizer"], "a function from a learning rate to an optax optimizer")
+    for name, allowed in _FLOATS.items():
+        if name in arguments:
+            check_float(name, arguments[name], allowed, name in _OPTIONAL)
+    for name in _COUNTS:
+        if name in arguments:
+            check_count(name, arguments[name])
+    if arguments.get("clip_value_epsilon") is not None and arguments.get("huber_delta") is not None:
+        raise ValueError("huber_delta: the clipped value loss is a square, set clip_value_epsilon to None to use it")
+    annealed = [name for name in ("anneal_learning_rate", "anneal_clip") if arguments.get(name)]
+    num_updates = arguments.get("num_updates")
+    if annealed and num_updates is None:
+        raise ValueError(f"num_updates: {annealed[0]} needs the number of updates to anneal over, got None")
+    if num_updates is not None and not isinstance(num_updates, jax.core.Tracer) and num_updates < 1:
+        raise ValueError(f"num_updates: got {num_updates}, must be at least 1")

@@ -1,0 +1,48 @@
+"""Probe environments: so small that the answer is known, so each failure names the part that is broken.
+
+Each takes seconds of training. ``solution(gamma)`` is the answer (values are those of the best policy, gamma the
+discount per step), and the docstring of each probe derives it and says what is broken where it is missed. ``PROBES``
+lists them all; each is made without arguments, those of values with ``continuous=True`` for continuous actions.
+"""
+
+from jaxrl.envs.probes.actions import (
+    ActionProbe,
+    ContinuousActionProbe,
+    ContinuousObservationActionProbe,
+    ImageProbe,
+    MaskedProbe,
+    ObservationActionProbe,
+)
+from jaxrl.envs.probes.base import Probe, ProbeState, Solution, ValueOnlyProbe
+from jaxrl.envs.probes.values import DiscountProbe, ObservationProbe, TruncationProbe, ValueProbe
+
+PROBES: tuple[type[Probe], ...] = (
+    ValueProbe,
+    ObservationProbe,
+    DiscountProbe,
+    TruncationProbe,
+    ActionProbe,
+    ObservationActionProbe,
+    ContinuousActionProbe,
+    ContinuousObservationActionProbe,
+    MaskedProbe,
+    ImageProbe,
+)
+
+__all__ = [
+    "PROBES",
+    "ActionProbe",
+    "ContinuousActionProbe",
+    "ContinuousObservationActionProbe",
+    "DiscountProbe",
+    "ImageProbe",
+    "MaskedProbe",
+    "ObservationActionProbe",
+    "ObservationProbe",
+    "Probe",
+    "ProbeState",
+    "Solution",
+    "TruncationProbe",
+    "ValueOnlyProbe",
+    "ValueProbe",
+]

@@ -1,0 +1,108 @@
+"""What probe environments share: at most a few steps, a cue drawn at the start, a solution."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import environment, spaces
+
+from jaxrl.types import Array
+
+
+class ProbeState(NamedTuple):
+    """State of a probe: steps taken in this episode, and what was drawn at its start (0 or 1)."""
+
+    time: Array
+    cue: Array
+
+
+class Solution(NamedTuple):
+    """The answer of a probe.
+
+    Attributes:
+      observations: ``[N, ...]`` all the observations that are acted upon.
+      values: ``[N]`` their values under the best policy.
+      actions: the best action of each, ``[N]`` int or ``[N, 1]`` float; None where the action does not matter.
+    """
+
+    observations: Any
+    values: Array
+    actions: Array | None
+
+
+class Probe(environment.Environment[Any, Any]):
+    """Base of the probes: ``length`` steps, then the end; a cue drawn at the start.
+
+    Attributes:
+      best_return: mean undiscounted return an episode of the best policy.
+      length: steps until the task terminates.
+      num_cues: cues, drawn uniformly.
+    """
+
+    best_return: float = 1.0
+    length: int = 1
+    num_cues: int = 1
+
+    def solution(self, gamma: float) -> Solution:
+        """The known answer at discount ``gamma``."""
+        raise NotImplementedError
+
+    def get_reward(self, state: ProbeState, action: Array) -> Array:
+        """Reward of an action."""
+        raise NotImplementedError
+
+    def get_info(self, state: ProbeState, action: Array) -> dict[str, Array]:
+        """What this probe adds to ``info``."""
+        return {}
+
+    @property
+    def default_params(self) -> environment.EnvParams:
+        # Far beyond any length: an episode that terminates must not be truncated as well.
+        return environment.EnvParams(max_steps_in_episode=1000)
+
+    def action_space(self, params: Any = None) -> spaces.Space:
+        return spaces.Discrete(2)
+
+    @property
+    def num_actions(self) -> int:
+        space = self.action_space()
+        return space.n if isinstance(space, spaces.Discrete) else space.shape[0]
+
+    def observation_space(self, params: Any = None) -> spaces.Box:
+        observation, _ = jax.eval_shape(self.reset, jax.random.key(0))
+        return spaces.Box(-1, 1, observation.shape, observation.dtype)
+
+    def is_terminated(self, state: ProbeState, params: Any = None) -> Array:
+        return state.time >= self.length
+
+    def reset_env(self, key: Array, params: Any) -> tuple[Any, ProbeState]:
+        state = ProbeState(time=jnp.int32(0), cue=jax.random.randint(key, (), 0, self.num_cues))
+        return self.get_obs(state), state
+
+    def step_env(
+        self, key: Array, state: ProbeState, action: Array, params: Any
+    ) -> tuple[Any, ProbeState, Array, Array, dict[str, Array]]:
+        reward = jnp.asarray(self.get_reward(state, action), jnp.float32)
+        info = self.get_info(state, action)
+        state = state._replace(time=state.time + 1)
+        terminated = self.is_terminated(state, params)
+        info = {**info, "discount": 1.0 - terminated.astype(jnp.float32)}
+        return self.get_obs(state), state, reward, terminated, info
+
+
+class ValueOnlyProbe(Probe):
+    """A probe whose actions do nothing, so that they can be of either kind."""
+
+    def __init__(self, continuous: bool = False) -> None:
+        super().__init__()
+        self.continuous = continuous
+
+    def action_space(self, params: Any = None) -> spaces.Space:
+        return spaces.Box(-1.0, 1.0, (1,)) if self.continuous else spaces.Discrete(2)
+
+
+def sign(state: ProbeState) -> Array:
+    """-1.0 or 1.0 for the cues 0 and 1."""
+    return 2.0 * state.cue.astype(jnp.float32) - 1.0

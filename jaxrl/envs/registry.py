@@ -1,0 +1,146 @@
+"""``make``: environments by name, chosen by prefix; and the table where an adapter is one entry."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
+
+import gymnax
+from gymnax import registration
+
+from jaxrl.envs.protocol import Environment
+from jaxrl.types import PyTree
+
+DOWNLOADS = frozenset({"MNISTBandit-bsuite"})
+"""Names that fetch a data set over the network when they are made."""
+
+
+class UnknownEnvironment(ValueError):
+    """No environment has this name."""
+
+
+class UnknownArgument(TypeError):
+    """Neither a parameter of the environment nor an argument of its constructor."""
+
+
+class Adapter(NamedTuple):
+    """How a suite of environments is reached.
+
+    Attributes:
+      make: ``(name without prefix, **kwargs) -> (env, params)``; may rely on the name being one of ``names()``.
+      names: all names, without the prefix.
+    """
+
+    make: Callable[..., tuple[Environment, PyTree]]
+    names: Callable[[], list[str]]
+
+
+def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+    """Makes an environment by name: ``env, params = make("CartPole-v1", max_steps_in_episode=200)``.
+
+    An argument of the environment's constructor goes there (and wins where both have the name, since parameters can
+    follow from it), any other has to be a field of ``params`` and replaces it. An environment that is in no registry
+    needs no ``make``: whatever follows ``jaxrl.envs.protocol`` is passed to agents and loops as it is.
+
+    "MNISTBandit-bsuite" downloads MNIST (11 MB, to /tmp/mnist) when it is first made.
+
+    Args:
+      name: a name of ``available()``; gymnax's own may be written with or without the prefix "gymnax/".
+      **env_kwargs: arguments of the constructor and fields of ``params``.
+
+    Raises:
+      UnknownEnvironment: an unknown name or prefix; the message has the nearest right ones.
+      UnknownArgument: an argument that is neither; the message lists what is allowed.
+    """
+    prefix, slash, rest = name.partition("/")
+    if not slash:
+        prefix, rest = "gymnax", name
+    if prefix not in ADAPTERS:
+        known = ", ".join(f'"{known}/"' for known in ADAPTERS)
+        raise UnknownEnvironment(f'unknown prefix "{prefix}/" of environment "{name}"; known prefixes: {known}')
+    adapter = ADAPTERS[prefix]
+    if rest not in adapter.names():
+        nearest = _nearest(rest if prefix == "gymnax" else name, available())
+        raise UnknownEnvironment(f'unknown environment "{name}"{nearest}; jaxrl.envs.available() lists all')
+    return adapter.make(rest, **env_kwargs)
+
+
+def available() -> list[str]:
+    """All names that ``make`` takes, gymnax's without prefix. "MNISTBandit-bsuite" downloads its data when made."""
+    return [
+        name if prefix == "gymnax" else f"{prefix}/{name}"
+        for prefix, adapter in ADAPTERS.items()
+        for name in adapter.names()
+    ]
+
+
+def _nearest(word: str, options: Iterable[str]) -> str:
+    """The options closest to ``word``, whatever the case, as the middle of a sentence: ", did you mean ...?"."""
+    by_lower = {option.lower(): option for option in options}
+    word = word.lower()
+    close = difflib.get_close_matches(word, by_lower, n=3)
+    # By edit distance "cartpole" is a long way from "cartpole-v1".
+    close += [option for option in by_lower if word and option.startswith(word) and option not in close]
+    return f", did you mean {' or '.join(repr(by_lower[option]) for option in close[:3])}?" if close else ""
+
+
+def _fields(params: PyTree) -> tuple[str, ...]:
+    if dataclasses.is_dataclass(params):
+        return tuple(field.name for field in dataclasses.fields(params))
+    return tuple(getattr(params, "_fields", ()))
+
+
+def replace_params(params: PyTree, changes: dict[str, Any]) -> PyTree:
+    """Replaces fields of a dataclass or NamedTuple of environment parameters."""
+    if not changes:
+        return params
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        return dataclasses.replace(params, **changes)
+    return params._replace(**changes)
+
+
+def check_arguments(name: str, given: Iterable[str], constructor: Collection[str], params: PyTree) -> None:
+    """Refuses arguments that nothing takes.
+
+    Args:
+      name: of the environment, for the message.
+      given: names of the arguments.
+      constructor: names that the constructor takes.
+      params: the environment's parameters, whose fields are allowed too.
+
+    Raises:
+      UnknownArgument: naming the first unknown argument and all that is allowed.
+    """
+    fields = _fields(params)
+    for argument in given:
+        if argument not in constructor and argument not in fields:
+            raise UnknownArgument(
+                f"\"{name}\" has no argument '{argument}'{_nearest(argument, [*constructor, *fields])}; "
+                f"allowed: fields of its params ({', '.join(fields) or 'none'}) "
+                f"and constructor arguments ({', '.join(constructor) or 'none'})"
+            )
+
+
+def _make_gymnax(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+    # The public gymnax.make does not say what a factory takes, and without that a wrong argument cannot be named.
+    parameters = inspect.signature(registration._registry[name]).parameters.values()
+    constructor = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    for_constructor = {key: value for key, value in env_kwargs.items() if key in constructor}
+    for_params = {key: value for key, value in env_kwargs.items() if key not in constructor}
+    try:
+        env, params = gymnax.make(name, **for_constructor)
+    except OSError as error:
+        if name not in DOWNLOADS:
+            raise
+        raise OSError(f'"{name}" downloads its data set when it is made, and that failed: {error}') from error
+    check_arguments(name, for_params, constructor, params)
+    return env, replace_params(params, for_params)
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "gymnax": Adapter(make=_make_gymnax, names=lambda: list(gymnax.registered_envs)),
+}
+"""Prefix -> adapter. Gymnax comes first and its prefix may be left out; a new suite is one more entry."""

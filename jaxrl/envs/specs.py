@@ -1,0 +1,141 @@
+"""``spec``: what agents know of an environment, read from what it does and not from what it declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.envs.protocol import Environment
+from jaxrl.types import Box, Discrete, Observation, PyTree, Spec
+
+
+class SpecError(ValueError):
+    """An observation or an action space that agents cannot take."""
+
+
+def spec(env: Environment, params: PyTree = None) -> Spec:
+    """Describes the observations and actions of an environment.
+
+    The observation is that of an abstract ``env.reset`` (nothing is computed): declared observation spaces have the
+    wrong shape or dtype in places.
+
+    Args:
+      env: an environment.
+      params: its parameters, ``env.default_params`` if None.
+
+    Raises:
+      SpecError: the observation or the action space is of an unsupported kind; the message names it and the fix.
+    """
+    params = env.default_params if params is None else params
+    # Some environments rely on rank promotion, and a strict session is no reason to refuse them.
+    with jax.numpy_rank_promotion("allow"):
+        observation = jax.eval_shape(lambda: env.reset(jax.random.key(0), params)[0])
+        # Spaces are often built by jnp calls, which would make tracers of their bounds inside a caller's jit.
+        with jax.ensure_compile_time_eval():
+            space = env.action_space(params)
+    action = action_spec(space)
+    return Spec(observation=observation_spec(observation, action), action=action)
+
+
+def observation_spec(observation: Any, action: Discrete | Box) -> Any:
+    """Checks an abstract observation and reduces its leaves to ``jax.ShapeDtypeStruct``.
+
+    Args:
+      observation: an array or an ``Observation``, of arrays or of ``jax.ShapeDtypeStruct``.
+      action: the action spec that a mask has to fit.
+
+    Raises:
+      SpecError: not an array or an ``Observation``, a dtype that is no number, or a mask that does not fit.
+    """
+    if not isinstance(observation, Observation):
+        return _array_spec("observation", observation)
+    parts = {
+        name: _array_spec(f"Observation.{name}", part)
+        for name in ("features", "action_mask", "goal", "achieved_goal")
+        if (part := getattr(observation, name)) is not None or name == "features"
+    }
+    mask = parts.get("action_mask")
+    if mask is not None and not isinstance(action, Discrete):
+        raise SpecError("Observation.action_mask: only Discrete actions can be masked, and these are a Box")
+    if mask is not None and isinstance(action, Discrete) and mask != jax.ShapeDtypeStruct((action.num_actions,), bool):
+        raise SpecError(
+            f"Observation.action_mask: expected bool[{action.num_actions}], one entry an action, got {_show(mask)}"
+        )
+    # Memory and simulator states belong to others: any pytree, whose keys and weak types are left alone.
+    free = {name: jax.tree.map(_struct, getattr(observation, name)) for name in ("memory", "env_state")}
+    return Observation(**parts, **free)
+
+
+def action_spec(space: Any) -> Discrete | Box:
+    """Reads an action space.
+
+    Args:
+      space: ``Discrete`` or ``Box`` of gymnax, of Gymnasium (by the name of the class), or of ``jaxrl.types``.
+
+    Raises:
+      SpecError: any other space, and what only looks like a supported one (a Box of integers).
+    """
+    if isinstance(space, (Discrete, Box)):
+        return space
+    kinds = {cls.__name__ for cls in type(space).__mro__}
+    if "Discrete" in kinds:
+        if int(getattr(space, "start", 0)) != 0:
+            raise SpecError(f"action space {space!r}: actions have to start at 0; shift them in the environment")
+        return Discrete(int(space.n))
+    if "Box" in kinds:
+        return _box_spec(space)
+    name = type(space).__name__
+    raise SpecError(
+        f"action space {name} is not supported: only Discrete and Box are. Flatten a MultiDiscrete or a Tuple of "
+        "Discrete into one Discrete of all combinations, and a Dict or Tuple of Boxes into one Box, in a wrapper"
+    )
+
+
+def _box_spec(space: Any) -> Box:
+    if not jnp.issubdtype(space.dtype, jnp.floating):
+        raise SpecError(
+            f"action space Box of dtype {np.dtype(space.dtype).name} is a multi-discrete space, which is not "
+            "supported: use one Discrete of all combinations, or a Box of floats"
+        )
+    shape = tuple(int(size) for size in np.atleast_1d(np.asarray(space.shape, dtype=int)))
+    low, high = (_bound(space, name, shape) for name in ("low", "high"))
+    # Bounds that depend on traced parameters have no values to compare.
+    if not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer) and not np.all(low <= high):
+        raise SpecError(f"action space Box: low has to be at most high, got low={low} high={high}")
+    return Box(shape, low, high)
+
+
+def _bound(space: Any, name: str, shape: tuple[int, ...]) -> Any:
+    bound = getattr(space, name)
+    try:
+        if isinstance(bound, jax.core.Tracer):
+            return jnp.broadcast_to(bound, shape)
+        # A copy, because a broadcast view is read-only and keeps its base alive.
+        return np.array(np.broadcast_to(np.asarray(bound, np.float32), shape))
+    except ValueError as error:
+        raise SpecError(f"action space Box: {name} of shape {np.shape(bound)} does not fit shape {shape}") from error
+
+
+def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _show(leaf: jax.ShapeDtypeStruct) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _array_spec(name: str, value: Any) -> jax.ShapeDtypeStruct:
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise SpecError(
+            f"{name} is a {type(value).__name__}, expected one array. Concatenate its parts, or build "
+            "jaxrl.types.Observation(features=..., action_mask=..., goal=...) in a wrapper around the environment"
+        )
+    leaf = _struct(value)
+    if not (jnp.issubdtype(leaf.dtype, jnp.bool_) or jnp.issubdtype(leaf.dtype, jnp.integer)) and not jnp.issubdtype(
+        leaf.dtype, jnp.floating
+    ):
+        raise SpecError(f"{name} has dtype {leaf.dtype}: expected a float, an integer, an unsigned integer or a bool")
+    return leaf

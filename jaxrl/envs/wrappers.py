@@ -1,0 +1,232 @@
+"""Wrappers: environments around environments, of the same protocol (``jaxrl.envs.protocol``).
+
+A wrapper overrides ``reset`` and ``step`` and calls those of the environment inside, so wrappers nest in any order.
+Calling ``step_env`` instead would silently leave out every wrapper further in. ``mask_actions`` alone cannot do
+without it, refuses other wrappers, and therefore comes first: ``time_limit(mask_actions(env, legal), 100)``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import environment, spaces
+
+from jaxrl.envs.specs import action_spec
+from jaxrl.types import Array, Discrete, Observation, PyTree
+
+StepResult = tuple[Any, PyTree, Array, Array, Array, dict[Any, Any]]
+LegalFn = Callable[[PyTree, PyTree], Array]
+
+
+class Wrapper:
+    """An environment that forwards to ``env``; the base of wrappers, which override ``reset`` and ``step``.
+
+    What is forwarded is written out: a wrapper has no attribute that cannot be found in its class.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+
+    @property
+    def name(self) -> str:
+        """Name of the environment inside."""
+        return self.env.name
+
+    @property
+    def default_params(self) -> PyTree:
+        """Parameters of the environment inside."""
+        return self.env.default_params
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions of the environment inside."""
+        return self.env.num_actions
+
+    def action_space(self, params: PyTree = None) -> Any:
+        """Action space of the environment inside."""
+        return self.env.action_space(self._given(params))
+
+    def observation_space(self, params: PyTree = None) -> Any:
+        """Declared observation space of the environment inside."""
+        return self.env.observation_space(self._given(params))
+
+    def inner_state(self, state: PyTree) -> PyTree:
+        """The state of the environment inside, for what looks at it (rendering)."""
+        return state
+
+    def reset(self, key: Array, params: PyTree = None) -> tuple[Any, PyTree]:
+        """Starts an episode."""
+        return self.env.reset(key, self._given(params))
+
+    def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
+        """Takes one step."""
+        return self.env.step(key, state, action, self._given(params))
+
+    def _given(self, params: PyTree) -> PyTree:
+        return self.default_params if params is None else params
+
+
+def select(done: Array, reset: PyTree, stepped: PyTree) -> PyTree:
+    """``reset`` where ``done`` (a scalar) is true, else ``stepped``, leaf by leaf; PRNG keys are leaves too."""
+    return jax.tree.map(lambda x, y: jax.lax.select(done, jnp.asarray(x), jnp.asarray(y)), reset, stepped)
+
+
+class TimeLimitState(NamedTuple):
+    """State of ``time_limit``: that of the environment inside, and the steps of this episode so far."""
+
+    env_state: PyTree
+    num_steps: Array
+
+
+class _TimeLimit(Wrapper):
+    def __init__(self, env: Any, max_steps: int) -> None:
+        super().__init__(env)
+        self.max_steps = max_steps
+
+    def inner_state(self, state: TimeLimitState) -> PyTree:
+        return state.env_state
+
+    def reset(self, key: Array, params: PyTree = None) -> tuple[Any, TimeLimitState]:
+        observation, env_state = self.env.reset(key, self._given(params))
+        return observation, TimeLimitState(env_state, jnp.int32(0))
+
+    def step(self, key: Array, state: TimeLimitState, action: Array, params: PyTree = None) -> StepResult:
+        params = self._given(params)
+        step_key, reset_key = jax.random.split(key)
+        stepped = self.env.step(step_key, state.env_state, action, params)
+        observation, env_state, reward, terminated, truncated, info = stepped
+        num_steps = state.num_steps + 1
+        # Where the episode ended by itself, the environment inside has reset already.
+        ended = jnp.logical_or(terminated, truncated)
+        cut = num_steps >= self.max_steps
+        truncated = jnp.logical_or(truncated, cut)
+        reset = self.env.reset(reset_key, params)
+        observation, env_state = select(cut & ~ended, reset, (observation, env_state))
+        if "truncated" in info:
+            info = {**info, "truncated": truncated}
+        num_steps = jnp.where(ended | cut, 0, num_steps)
+        return observation, TimeLimitState(env_state, num_steps), reward, terminated, truncated, info
+
+
+def time_limit(env: Any, max_steps: int) -> Wrapper:
+    """Truncates each episode after ``max_steps`` steps, resetting in the same step.
+
+    For environments without a limit of their own. Gymnax's have one, ``make(name, max_steps_in_episode=...)``, which
+    costs no second reset; the shorter of the two holds.
+
+    Args:
+      env: an environment.
+      max_steps: steps an episode, at least 1; a step that ends the task as well is terminated and truncated.
+
+    Raises:
+      ValueError: ``max_steps`` is no positive int.
+    """
+    if not isinstance(max_steps, (int, np.integer)) or isinstance(max_steps, bool) or max_steps < 1:
+        raise ValueError(f"time_limit: max_steps has to be an int of at least 1, got {max_steps!r}")
+    return _TimeLimit(env, int(max_steps))
+
+
+class _FlattenObservation(Wrapper):
+    def observation_space(self, params: PyTree = None) -> spaces.Box:
+        inner = self.env.observation_space(self._given(params))
+        if isinstance(inner, spaces.Discrete):
+            return spaces.Box(0, inner.n - 1, (1,), inner.dtype)
+        low, high = (jnp.broadcast_to(jnp.asarray(bound), inner.shape).reshape(-1) for bound in (inner.low, inner.high))
+        return spaces.Box(low, high, low.shape, inner.dtype)
+
+    def reset(self, key: Array, params: PyTree = None) -> tuple[Any, PyTree]:
+        observation, state = self.env.reset(key, self._given(params))
+        return _flatten(observation), state
+
+    def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
+        observation, state, *outcome, info = self.env.step(key, state, action, self._given(params))
+        info = {**info, "final_observation": _flatten(info["final_observation"])}
+        return _flatten(observation), state, *outcome, info
+
+
+def _flatten(observation: Any) -> Any:
+    if isinstance(observation, Observation):
+        return observation._replace(features=jnp.reshape(observation.features, (-1,)))
+    return jnp.reshape(observation, (-1,))
+
+
+def flatten_observation(env: Any) -> Wrapper:
+    """Makes observations (the features of an ``Observation``) vectors ``[D]``; a scalar becomes ``[1]``.
+
+    Args:
+      env: an environment with array features of any shape.
+    """
+    return _FlattenObservation(env)
+
+
+class _MaskActions(Wrapper):
+    def __init__(self, env: Any, legal_fn: LegalFn) -> None:
+        super().__init__(env)
+        self.legal_fn = legal_fn
+
+    @property
+    def num_actions(self) -> int:
+        return self.env.action_space(self.default_params).n
+
+    def observation_space(self, params: PyTree = None) -> spaces.Dict:
+        mask = spaces.Box(0, 1, (self.num_actions,), jnp.bool_)
+        return spaces.Dict({"features": self.env.observation_space(self._given(params)), "action_mask": mask})
+
+    def _observation(self, observation: Any, state: PyTree, params: PyTree) -> Observation:
+        mask = jnp.asarray(self.legal_fn(state, params))
+        num_actions = self.num_actions
+        if mask.shape != (num_actions,) or mask.dtype != jnp.bool_:
+            raise ValueError(
+                f"mask_actions: legal_fn has to return bool[{num_actions}], got {mask.dtype}{list(mask.shape)}"
+            )
+        if isinstance(observation, Observation):
+            return observation._replace(action_mask=mask)
+        return Observation(features=observation, action_mask=mask)
+
+    def reset(self, key: Array, params: PyTree = None) -> tuple[Observation, PyTree]:
+        params = self._given(params)
+        observation, state = self.env.reset(key, params)
+        return self._observation(observation, state, params), state
+
+    def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
+        # gymnax's own step, line by line: it drops the last state of an episode, and the mask of the final
+        # observation, which a truncated episode bootstraps from, is a function of exactly that state.
+        params = self._given(params)
+        step_key, reset_key = jax.random.split(key)
+        observation, state, reward, terminated, info = self.env.step_env(step_key, state, action, params)
+        truncated = self.env.is_truncated(state, params)
+        final = self._observation(observation, state, params)
+        done = jnp.logical_or(terminated, truncated)
+        observation, state = select(done, self.reset(reset_key, params), (final, state))
+        info = {**info, "terminated": terminated, "truncated": truncated, "final_observation": final}
+        return observation, state, reward, terminated, truncated, info
+
+
+def mask_actions(env: Any, legal_fn: LegalFn) -> Wrapper:
+    """Offers a mask of legal actions: observations become ``Observation(features, action_mask)``.
+
+    The mask is in ``info["final_observation"]`` too. It has to be the innermost wrapper. An environment with a
+    ``step`` of its own builds the ``Observation`` itself.
+
+    Args:
+      env: a gymnax environment with discrete actions that leaves ``step`` to ``gymnax.Environment``.
+      legal_fn: ``(state, params) -> [A]`` bool, True where an action is legal; at least one has to be.
+
+    Raises:
+      TypeError: ``env`` is a wrapper or has a ``step`` of its own, or its actions are not discrete.
+    """
+    base = environment.Environment
+    # The last state of an episode can be had from step_env alone, and that is the whole of step only here.
+    if not isinstance(env, base) or inspect.getattr_static(env, "step") is not inspect.getattr_static(base, "step"):
+        raise TypeError(
+            f"mask_actions: {type(env).__name__} does not inherit its step from gymnax's Environment. Apply "
+            "mask_actions before other wrappers, or return jaxrl.types.Observation from an environment of your own"
+        )
+    if not isinstance(action_spec(env.action_space(env.default_params)), Discrete):
+        raise TypeError(f"mask_actions: the actions of {type(env).__name__} are not discrete")
+    return _MaskActions(env, legal_fn)

@@ -1,0 +1,155 @@
+"""Losses: from what the network says of a batch to one number, and how they add up.
+
+A loss is a function ``loss(outputs, batch, settings) -> (scalar, metrics)``. Any of these, any sum of them
+(``weighted``), and any function of yours goes into an on-policy recipe as ``loss=``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.ops import policy_gradient as pg
+from jaxrl.ops import value as value_ops
+from jaxrl.types import Metrics, Transition
+
+
+class Batch(NamedTuple):
+    """Samples ``[N]`` with what was computed from them before the first gradient step.
+
+    Attributes:
+      transition: all fields of the trajectory, leaves ``[N, ...]``; observations as the network takes them.
+      raw_action: ``[N]`` or ``[N, D]`` the action in the space of the policy's distribution.
+      log_prob: ``[N]`` of the raw action under the policy that acted.
+      advantage: ``[N]``.
+      target: ``[N]`` what the value is regressed on.
+      value: ``[N]`` the value before this update.
+      weight: ``[N]`` what each sample counts in a mean; None where all count the same.
+    """
+
+    transition: Transition
+    raw_action: jax.Array
+    log_prob: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+    value: jax.Array
+    weight: jax.Array | None = None
+
+    def mean(self, terms: jax.Array) -> jax.Array:
+        """The mean of ``[N]`` terms over the samples that count."""
+        if self.weight is None:
+            return terms.mean()
+        return (terms * self.weight).sum() / jnp.maximum(self.weight.sum(), 1.0)
+
+
+class Settings(NamedTuple):
+    """The recipe's coefficients, annealed where the recipe anneals them. Each may be a tracer.
+
+    Attributes:
+      clip_epsilon: how far the probability ratio may move, PPO's epsilon.
+      clip_value_epsilon: how far the value may move from the old one; None for no such clip.
+      huber_delta: where the value loss turns linear; None for the plain square.
+      value_coef: weight of the value loss.
+      entropy_coef: weight of the entropy bonus.
+    """
+
+    clip_epsilon: Any = 0.2
+    clip_value_epsilon: Any = None
+    huber_delta: Any = None
+    value_coef: Any = 0.5
+    entropy_coef: Any = 0.0
+
+
+class LossFn(Protocol):
+    def __call__(self, outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+        """The loss and its diagnostics.
+
+        Args:
+          outputs: ``networks.Outputs`` of the network under training on ``batch.transition.observation``.
+          batch: the minibatch.
+          settings: the recipe's coefficients.
+        """
+        ...
+
+
+def policy_gradient(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``-mean(log pi(a|s) A)``. Williams 1992; Sutton et al. 2000."""
+    del settings
+    loss = batch.mean(pg.policy_gradient_term(outputs.policy.log_prob(batch.raw_action), batch.advantage))
+    return loss, {"policy_loss": loss}
+
+
+def ppo_clip(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``-mean min(r A, clip(r, 1 - eps, 1 + eps) A)``, ``r = pi(a|s) / pi_old(a|s)``. Schulman et al. 2017, eq. 7."""
+    log_ratio = outputs.policy.log_prob(batch.raw_action) - batch.log_prob
+    loss = batch.mean(pg.ppo_clip_term(log_ratio, batch.advantage, settings.clip_epsilon))
+    return loss, {
+        "policy_loss": loss,
+        "approximate_kl": batch.mean(pg.approximate_kl(log_ratio)),
+        "clip_fraction": batch.mean(pg.clip_fraction(log_ratio, settings.clip_epsilon)),
+    }
+
+
+def kl_penalty(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``mean KL(pi_old || pi)`` estimated on the actions taken; Schulman et al. 2017, eq. 8, without its weight."""
+    del settings
+    log_ratio = outputs.policy.log_prob(batch.raw_action) - batch.log_prob
+    loss = batch.mean(pg.approximate_kl(log_ratio))
+    return loss, {"kl_penalty": loss}
+
+
+def value(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``mean 0.5 (V - target)^2``, or Huber's, or PPO's clipped one, as the settings say."""
+    if settings.clip_value_epsilon is not None:
+        terms = value_ops.clipped_value_term(outputs.value, batch.value, batch.target, settings.clip_value_epsilon)
+    elif settings.huber_delta is not None:
+        terms = value_ops.huber_term(outputs.value, batch.target, settings.huber_delta)
+    else:
+        terms = value_ops.squared_error_term(outputs.value, batch.target)
+    loss = batch.mean(terms)
+    return loss, {"value_loss": loss}
+
+
+def entropy(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``-mean H(pi(.|s))``: minimising it keeps the policy random. Williams and Peng 1991."""
+    del settings
+    mean_entropy = batch.mean(outputs.policy.entropy())
+    return -mean_entropy, {"entropy": mean_entropy}
+
+
+def weighted(*terms: tuple[Any, LossFn]) -> LossFn:
+    """The weighted sum of losses, itself a loss: ``weighted((1.0, losses.ppo), (0.1, my_loss))``.
+
+    Args:
+      *terms: pairs ``(weight, loss)``; a weight may be a tracer. Metrics are joined under their own names.
+
+    Raises:
+      ValueError: no terms.
+    """
+    if not terms:
+        raise ValueError("weighted: got no terms, give at least one pair (weight, loss)")
+
+    def loss_fn(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+        total: Any = 0.0
+        metrics: Metrics = {}
+        for weight, loss in terms:
+            term, term_metrics = loss(outputs, batch, settings)
+            total = total + weight * term
+            metrics.update(term_metrics)
+        return total, metrics
+
+    return loss_fn
+
+
+def actor_critic(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """Policy gradient + value_coef * value + entropy_coef * entropy: the loss of REINFORCE and A2C."""
+    total = weighted((1.0, policy_gradient), (settings.value_coef, value), (settings.entropy_coef, entropy))
+    return total(outputs, batch, settings)
+
+
+def ppo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """Clipped surrogate + value_coef * value + entropy_coef * entropy. Schulman et al. 2017, eq. 9."""
+    total = weighted((1.0, ppo_clip), (settings.value_coef, value), (settings.entropy_coef, entropy))
+    return total(outputs, batch, settings)

@@ -1,0 +1,92 @@
+"""Torsos and heads joined: the network of the on-policy recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.networks import inputs
+from jaxrl.networks.conv import Conv
+from jaxrl.networks.heads import ValueHead
+from jaxrl.networks.mlp import MLP
+
+
+class Outputs(NamedTuple):
+    """What losses see of the network.
+
+    Attributes:
+      policy: a distrax distribution over raw actions, batch ``[N]``.
+      value: ``[N]``; zeros where the recipe has no critic.
+      features: ``[N, D]`` of the actor's torso.
+      heads: the outputs of the user's extra heads, by name.
+    """
+
+    policy: Any
+    value: jax.Array
+    features: jax.Array
+    heads: Mapping[str, Any]
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value on one torso or on two.
+
+    Attributes:
+      torso: any Flax module from ``[N, *event]`` to features ``[N, D]``; cloned, so that two torsos never share.
+      policy: the policy head.
+      share_torso: one torso for both; else two of the same shape.
+      critic: whether there is a value at all; else it is zero.
+      event_rank: the number of axes of one observation's features.
+      heads: extra modules from features to whatever an auxiliary loss wants, by name.
+    """
+
+    torso: nn.Module
+    policy: nn.Module
+    share_torso: bool
+    critic: bool
+    event_rank: int
+    heads: Mapping[str, nn.Module]
+
+    def setup(self) -> None:
+        self.actor_torso = self.torso.clone(name=None)
+        if self.critic:
+            self.critic_torso = self.actor_torso if self.share_torso else self.torso.clone(name=None)
+            self.value_head = ValueHead()
+        self.policy_head = self.policy.clone(name=None)
+        self.extra_heads = {name: head.clone(name=None) for name, head in self.heads.items()}
+
+    def _inputs(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
+        features, mask = types.features(observation), types.action_mask(observation)
+        goal = observation.goal if isinstance(observation, types.Observation) else None
+        x = inputs.network_input(features, goal, self.event_rank)
+        return x, None if mask is None else mask.reshape(x.shape[0], -1)
+
+    def act(self, observation: Any) -> Any:
+        """The policy's distribution, batch ``[N]``; the critic is not evaluated."""
+        x, mask = self._inputs(observation)
+        return self.policy_head(self.actor_torso(x), mask)
+
+    def evaluate(self, observation: Any) -> jax.Array:
+        """Values ``[N]``; the actor is not evaluated."""
+        x, _ = self._inputs(observation)
+        return self.value_head(self.critic_torso(x))
+
+    def __call__(self, observation: Any) -> Outputs:
+        x, mask = self._inputs(observation)
+        features = self.actor_torso(x)
+        extra = {name: head(features) for name, head in self.extra_heads.items()}
+        if self.critic:
+            value = self.value_head(features if self.share_torso else self.critic_torso(x))
+        else:
+            value = jnp.zeros(features.shape[0])
+        return Outputs(self.policy_head(features, mask), value, features, extra)
+
+
+def default_torso(observation_spec: Any) -> nn.Module:
+    """``Conv`` for images ``[H, W, C]`` that a 3 x 3 window fits, ``MLP`` for everything else."""
+    shape = types.features(observation_spec).shape
+    return Conv() if len(shape) == 3 and min(shape[:2]) >= 3 else MLP()

@@ -1,0 +1,53 @@
+"""The convolutional torso for small images (MinAtar)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.mlp import activation_fn
+
+
+def patches(images: jax.Array, size: int) -> jax.Array:
+    """The ``size x size`` windows of ``[N, H, W, C]``, stride 1, no padding: ``[N, H', W', size*size*C]``.
+
+    Made of shifted slices: on CPU a convolution and its gradient as one matrix product over these runs several times
+    faster than the convolution primitive at the 10 x 10 images it is meant for.
+    """
+    height, width = images.shape[1] - size + 1, images.shape[2] - size + 1
+    if height < 1 or width < 1:
+        raise ValueError(f"kernel_size: {size} is larger than the image, {images.shape[1]} x {images.shape[2]}")
+    shifts = [images[:, i : i + height, j : j + width, :] for i in range(size) for j in range(size)]
+    return jnp.concatenate(shifts, axis=-1)
+
+
+class Conv(nn.Module):
+    """Convolutions (3 x 3, stride 1) and dense layers, as in Young and Tian 2019, "MinAtar".
+
+    Attributes:
+      channels: the channels of each convolution.
+      hidden: the widths of the dense layers after them.
+      kernel_size: the side of the window.
+      activation: one of tanh, relu, gelu, silu, elu.
+    """
+
+    channels: Sequence[int] = (16,)
+    hidden: Sequence[int] = (128,)
+    kernel_size: int = 3
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if x.ndim != 4:
+            raise ValueError(f"torso: Conv needs images [N, H, W, C], got shape {x.shape}; use MLP for vectors")
+        activate = activation_fn(self.activation)
+        for width in self.channels:
+            x = activate(nn.Dense(width, kernel_init=orthogonal())(patches(x, self.kernel_size)))
+        x = x.reshape(x.shape[0], -1)
+        for width in self.hidden:
+            x = activate(nn.Dense(width, kernel_init=orthogonal())(x))
+        return x

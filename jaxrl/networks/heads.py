@@ -1,0 +1,129 @@
+"""Heads: from features ``[N, D]`` to distributions over actions and to values.
+
+A policy's distribution lives in the *raw* space in which it is sampled and scored: the action itself where actions
+are discrete, the number before the tanh or the clip where they are continuous. ``environment_action`` maps raw
+actions to what the environment takes. So no ``atanh`` of a saturated action is ever needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import types
+from jaxrl.networks.initializers import orthogonal
+
+# Gauss-Hermite nodes for expectations under a Gaussian; 16 are exact to about 1e-5 for the tanh's log-derivative.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+_ILLEGAL_LOGIT = -1e9
+
+
+class DiagonalGaussian(distrax.MultivariateNormalDiag):
+    """Independent Gaussians, raw action ``[..., *shape]`` flattened to ``[..., D]``."""
+
+
+class SquashedGaussian(distrax.MultivariateNormalDiag):
+    """The density of ``tanh(x)`` for Gaussian ``x``, scored at the raw ``x``.
+
+    ``log pi(tanh x) = log N(x; mu, sigma) - sum log(1 - tanh(x)^2)``. Haarnoja et al. 2018, "Soft actor-critic",
+    appendix C.
+    """
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        return super().log_prob(value) - _log_tanh_slope(value).sum(-1)
+
+    def entropy(self) -> jax.Array:
+        """The entropy of the squashed action: ``H[N] + E sum log(1 - tanh(x)^2)``, by Gauss-Hermite quadrature."""
+        nodes = jnp.asarray(_NODES, self.loc.dtype)
+        samples = self.loc[..., None] + self.scale_diag[..., None] * nodes
+        slope = (_log_tanh_slope(samples) * jnp.asarray(_WEIGHTS, self.loc.dtype)).sum(-1)
+        return super().entropy() + slope.sum(-1)
+
+
+def _log_tanh_slope(x: jax.Array) -> jax.Array:
+    """``log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x))``, finite for every finite x."""
+    return 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x))
+
+
+class CategoricalHead(nn.Module):
+    """Logits of a categorical policy, illegal actions pushed out.
+
+    Attributes:
+      num_actions: A.
+      scale: gain of the initial weights; 0.01 starts the policy nearly uniform.
+    """
+
+    num_actions: int
+    scale: float = 0.01
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> distrax.Categorical:
+        logits = nn.Dense(self.num_actions, kernel_init=orthogonal(self.scale))(x)
+        if mask is not None:
+            logits = jnp.where(mask, logits, _ILLEGAL_LOGIT)
+        return distrax.Categorical(logits=logits)
+
+
+class GaussianHead(nn.Module):
+    """A diagonal Gaussian policy.
+
+    Attributes:
+      size: D, the number of action dimensions.
+      squash: pass the action through a tanh.
+      state_dependent_std: let the network give the log standard deviation; else it is one free vector.
+      initial_log_std: where the log standard deviation starts; may be a tracer.
+      scale: gain of the initial weights of the mean.
+    """
+
+    size: int
+    squash: bool = False
+    state_dependent_std: bool = False
+    initial_log_std: Any = 0.0
+    scale: float = 0.01
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> distrax.MultivariateNormalDiag:
+        del mask  # there are no illegal continuous actions
+        mean = nn.Dense(self.size, kernel_init=orthogonal(self.scale))(x)
+        if self.state_dependent_std:
+            offset = nn.Dense(self.size, kernel_init=orthogonal(self.scale), name="log_std")(x)
+        else:
+            offset = self.param("log_std", nn.initializers.zeros, (self.size,))
+        # The start is added, not stored, so that it may be a hyper-parameter under vmap.
+        log_std = jnp.clip(offset + self.initial_log_std, -20.0, 2.0)
+        std = jnp.broadcast_to(jnp.exp(log_std), mean.shape)
+        return (SquashedGaussian if self.squash else DiagonalGaussian)(mean, std)
+
+
+class ValueHead(nn.Module):
+    """State values ``[N]``."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(1, kernel_init=orthogonal(1.0))(x)[..., 0]
+
+
+def policy_head(action: types.Discrete | types.Box, **gaussian_options: Any) -> nn.Module:
+    """The policy head that fits an action space: categorical, or Gaussian with ``gaussian_options``."""
+    if isinstance(action, types.Discrete):
+        return CategoricalHead(action.num_actions)
+    return GaussianHead(int(np.prod(action.shape)), **gaussian_options)
+
+
+def environment_action(action: types.Discrete | types.Box, raw: jax.Array, squash: bool = False) -> jax.Array:
+    """What the environment takes, from the raw action ``[N]`` or ``[N, D]``.
+
+    Discrete actions are themselves. Continuous ones count in units of the bounds, ``[-1, 1]``: clipped to that range,
+    or brought into it by the tanh where the policy is squashed, then rescaled by ``Box.from_unit``.
+    """
+    if isinstance(action, types.Discrete):
+        return raw
+    unit = jnp.tanh(raw) if squash else raw
+    return action.from_unit(unit.reshape(*raw.shape[:-1], *action.shape))

@@ -1,0 +1,54 @@
+"""Weight initialisers that are safe under ``vmap``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+
+def _orthonormal_columns(matrix: jax.Array) -> jax.Array:
+    """Gram-Schmidt, each column projected twice ("twice is enough", Kahan and Parlett), for ``[n, m]``, n >= m."""
+    num_columns = matrix.shape[1]
+
+    def orthonormalize(column: Any, basis: jax.Array) -> jax.Array:
+        vector = matrix[:, column]
+        vector = vector - basis @ (basis.T @ vector)
+        vector = vector - basis @ (basis.T @ vector)
+        vector = vector / jnp.linalg.norm(vector)
+        return jax.lax.dynamic_update_index_in_dim(basis, vector, column, axis=1)
+
+    # Columns not yet reached are zero, so projecting on the whole basis projects on the ones that are done.
+    return jax.lax.fori_loop(0, num_columns, orthonormalize, jnp.zeros_like(matrix))
+
+
+def orthogonal(scale: float = math.sqrt(2.0)) -> Initializer:
+    """Random orthogonal weights, ``W^T W = scale^2 I`` (or ``W W^T`` where wide), uniform over such matrices.
+
+    Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks".
+    The Gram-Schmidt of a Gaussian matrix, in plain operations: two batched QR factorisations in one program,
+    which is what the usual initialisers become under ``vmap`` over seeds, can deadlock on CPU.
+
+    Args:
+      scale: the singular value of all directions; sqrt(2) suits ReLU and tanh torsos.
+
+    Returns:
+      ``init(key, shape, dtype)``; all axes but the last are taken together as the input.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        del out_sharding  # part of Flax's call; the result is placed by the caller's jit
+        if len(shape) < 2:
+            raise ValueError(f"orthogonal: shape must have at least 2 axes, got {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        gaussian = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
+        basis = _orthonormal_columns(gaussian)
+        weights = basis if rows >= columns else basis.T
+        return (scale * weights).reshape(shape).astype(dtype)
+
+    return init

@@ -1,0 +1,150 @@
+"""Terms of policy-gradient losses, one number a sample.
+
+Nothing here takes a mean: the caller does, over the samples that count (padding, masks, weights). All shapes are
+``[...]``, elementwise, except that logits are ``[..., A]``, A the number of actions. The gradient is stopped on
+advantages: they are what the paper holds constant.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+# exp of it is 5e34: a factor of 6000 short of float32's overflow, whose infinity times 0 would be NaN in gradients.
+_MAX_LOG_RATIO = 80.0
+
+
+def policy_gradient_term(log_prob: Array, advantage: Array) -> Array:
+    """The loss whose gradient is the policy gradient's negative: ``-log pi(a|s) A``.
+
+    Williams 1992, "Simple statistical gradient-following algorithms"; Sutton et al. 2000.
+
+    Args:
+      log_prob: ``[...]`` of the actions taken, under the policy in training.
+      advantage: ``[...]``, held constant.
+
+    Returns:
+      ``[...]`` to be minimised.
+    """
+    return -log_prob * jax.lax.stop_gradient(advantage)
+
+
+def ppo_clip_term(log_ratio: Array, advantage: Array, clip_epsilon: Any) -> Array:
+    """PPO's clipped surrogate: ``-min(r A, clip(r, 1 - eps, 1 + eps) A)``.
+
+    Flat, without gradient, once the ratio has moved by more than eps the way the advantage points.
+    Schulman et al. 2017, arXiv:1707.06347, eq. 7.
+
+    Args:
+      log_ratio: ``[...]`` ``log r = log pi(a|s) - log pi_old(a|s)`` of the actions taken by pi_old.
+      advantage: ``[...]``, held constant.
+      clip_epsilon: scalar, eps.
+
+    Returns:
+      ``[...]`` to be minimised.
+
+    >>> log_ratio = jnp.log(jnp.array([1.5, 0.5, 1.5, 0.5]))
+    >>> ppo_clip_term(log_ratio, jnp.array([1.0, 1.0, -1.0, -1.0]), 0.25).round(3).tolist()
+    [-1.25, -0.5, 1.5, 0.75]
+    """
+    advantage = jax.lax.stop_gradient(advantage)
+    ratio = _ratio(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - clip_epsilon, 1.0 + clip_epsilon)
+    return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def approximate_kl(log_ratio: Array) -> Array:
+    """Schulman's estimator k3 of ``KL(q || p)``: ``r - 1 - log r``, never negative, unbiased under q.
+
+    With samples of pi_old and ``r = pi / pi_old`` it is ``KL(pi_old || pi)``, as a diagnostic and, for its gradient
+    is unbiased too, as PPO's penalty (Schulman et al. 2017, eq. 8). With samples of pi and ``r = pi_ref / pi`` it is
+    ``KL(pi || pi_ref)``. Schulman 2020, "Approximating KL divergence", joschu.net/blog/kl-approx.html.
+
+    Args:
+      log_ratio: ``[...]`` ``log p(a|s) - log q(a|s)`` of actions drawn from q.
+
+    Returns:
+      ``[...]`` whose mean is the estimate, in nats.
+    """
+    # expm1, for r - 1 would lose the digits that matter: near r = 1 the result is log_ratio^2 / 2.
+    log_ratio = jnp.minimum(log_ratio, _MAX_LOG_RATIO)
+    return jnp.expm1(log_ratio) - log_ratio
+
+
+def clip_fraction(log_ratio: Array, clip_epsilon: Any) -> Array:
+    """1 where the ratio lies outside ``[1 - eps, 1 + eps]``, else 0; the mean is the fraction. A diagnostic.
+
+    Args:
+      log_ratio: ``[...]`` ``log pi(a|s) - log pi_old(a|s)``.
+      clip_epsilon: scalar, eps.
+
+    Returns:
+      ``[...]`` float32.
+    """
+    return (jnp.abs(_ratio(log_ratio) - 1.0) > clip_epsilon).astype(jnp.float32)
+
+
+def categorical_entropy(logits: Array) -> Array:
+    """``H(p) = -sum_a p_a log p_a``. Masked actions, of logit ``-inf`` or very negative, add nothing.
+
+    Args:
+      logits: ``[..., A]``.
+
+    Returns:
+      ``[...]`` in nats.
+
+    >>> categorical_entropy(jnp.array([0.0, 0.0, -jnp.inf])).round(4).tolist()
+    0.6931
+    """
+    log_p = jax.nn.log_softmax(_finite(logits))
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def categorical_kl(p_logits: Array, q_logits: Array) -> Array:
+    """``KL(p || q) = sum_a p_a (log p_a - log q_a)``. Actions masked in p add nothing.
+
+    Where p has mass and q has none the divergence is infinite; it is returned huge and finite, for its gradient.
+
+    Args:
+      p_logits: ``[..., A]``.
+      q_logits: ``[..., A]``.
+
+    Returns:
+      ``[...]`` in nats.
+    """
+    log_p = jax.nn.log_softmax(_finite(p_logits))
+    log_q = jax.nn.log_softmax(_finite(q_logits))
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def normalize_advantage(advantage: Array, weight: Array | None = None, epsilon: Any = 1e-8) -> Array:
+    """Mean 0, deviation 1 over all samples given: ``(A - mean A) / (std A + epsilon)``.
+
+    Args:
+      advantage: ``[...]`` of the whole batch or minibatch.
+      weight: ``[...]`` what each sample counts in mean and deviation; None where all count the same.
+      epsilon: scalar, makes equal advantages 0.
+
+    Returns:
+      ``[...]``.
+    """
+    if weight is None:
+        return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + epsilon)
+    total = jnp.maximum(jnp.sum(weight), 1.0)
+    centred = advantage - jnp.sum(advantage * weight) / total
+    deviation = jnp.sqrt(jnp.sum(centred**2 * weight) / total)
+    return centred / (deviation + epsilon)
+
+
+def _ratio(log_ratio: Array) -> Array:
+    return jnp.exp(jnp.minimum(log_ratio, _MAX_LOG_RATIO))
+
+
+def _finite(logits: Array) -> Array:
+    """Lifts ``-inf`` to where the probability is still exactly 0 but ``0 * log 0`` is 0, in the gradient too."""
+    # Half of the lowest number: log_softmax subtracts the largest logit and must not overflow.
+    return jnp.maximum(logits, 0.5 * jnp.finfo(logits.dtype).min)

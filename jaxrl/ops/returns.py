@@ -1,0 +1,243 @@
+"""Returns and advantages from trajectories.
+
+T is time; every array is time-major ``[T, ...]``, with any batch axes behind. Names carry the time, so that an
+off-by-one shows. At index i of a trajectory
+
+  v_tm1        the value of the observation that was acted on
+  r_t          the reward of that action
+  discount_t   the weight of the future after it, gamma included: see ``bootstrap_discount``
+  v_t          the value of the true next observation: at an episode's end the final one, never the reset one
+  continue_t   False where index i + 1 belongs to another episode: see ``continues``
+
+Bootstrap by ``discount_t``; cut the recursion where ``continue_t`` is False. There, and at index T-1, where the
+array ends, the future is ``discount_t * v_t``: nothing for a task that ended (its discount is 0), and what the
+value says for an episode that was merely cut. A discount of ``-gamma`` hands the future to the other player.
+
+All of it is differentiable maths. The losses treat targets and advantages as constants, and stop the gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def bootstrap_discount(discount: Array, gamma: Any) -> Array:
+    """What multiplies the value of the next observation: ``gamma * discount``.
+
+    Args:
+      discount: ``[T, ...]`` of the trajectory: 0 where terminated, -1 where the mover changes, else 1.
+      gamma: scalar.
+
+    Returns:
+      ``[T, ...]`` the ``discount_t`` of every function here.
+    """
+    return gamma * discount
+
+
+def continues(terminated: Array, truncated: Array) -> Array:
+    """Where the next index belongs to the same episode: ``not (terminated or truncated)``.
+
+    Args:
+      terminated: ``[T, ...]`` bool, the task ended.
+      truncated: ``[T, ...]`` bool, the episode was cut though the task goes on.
+
+    Returns:
+      ``[T, ...]`` bool, the ``continue_t`` of every function here.
+    """
+    return jnp.logical_not(jnp.logical_or(terminated, truncated))
+
+
+def discounted_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array) -> Array:
+    """The discounted sum of rewards to the episode's end, bootstrapped there and nowhere else.
+
+    ``G_{t-1} = r_t + discount_t G_t``. For plain Monte-Carlo returns give ``v_t`` of zeros.
+
+    Args:
+      r_t: ``[T, ...]`` rewards, t in [1, T].
+      discount_t: ``[T, ...]`` discounts, gamma included, t in [1, T].
+      v_t: ``[T, ...]`` values of the true next observations, t in [1, T].
+      continue_t: ``[T, ...]`` bool, False where an episode ended, t in [1, T].
+
+    Returns:
+      ``[T, ...]`` returns ``G_{t-1}``, one for each ``v_tm1``, t in [1, T].
+
+    >>> r_t, discount_t, v_t = jnp.ones(3), jnp.full(3, 0.5), jnp.array([0.0, 0.0, 8.0])
+    >>> discounted_returns(r_t, discount_t, v_t, jnp.array([True, True, True])).tolist()
+    [2.75, 3.5, 5.0]
+    >>> discounted_returns(r_t, discount_t, v_t, jnp.array([True, False, True])).tolist()
+    [1.5, 1.0, 5.0]
+    """
+    return lambda_returns(r_t, discount_t, v_t, continue_t, 1.0)
+
+
+def n_step_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array, n: int) -> Array:
+    """n rewards, then the value, discounted once for each of the n steps.
+
+    ``G_{t-1} = r_t + discount_t r_{t+1} + ... + (discount_t ... discount_{t+n-1}) v_{t+n-1}``. The window is shorter
+    where the episode or the array ends inside it: the value then comes from there. Sutton and Barto 2018, eq. 7.1.
+
+    Args:
+      r_t: ``[T, ...]`` rewards, t in [1, T].
+      discount_t: ``[T, ...]`` discounts, gamma included, t in [1, T].
+      v_t: ``[T, ...]`` values of the true next observations, t in [1, T].
+      continue_t: ``[T, ...]`` bool, False where an episode ended, t in [1, T].
+      n: Python int, at least 1.
+
+    Returns:
+      ``[T, ...]`` returns ``G_{t-1}``, t in [1, T].
+
+    Raises:
+      ValueError: n is below 1.
+
+    >>> zeros, values = jnp.zeros(3), jnp.array([8.0, 8.0, 8.0])
+    >>> n_step_returns(zeros, jnp.full(3, 0.5), values, jnp.array([True, True, True]), n=2).tolist()
+    [2.0, 2.0, 4.0]
+    """
+    if n < 1:
+        raise ValueError(f"n_step_returns: n is {n}, give the number of rewards before the value, at least 1")
+    continue_t = _cut_last(continue_t)
+
+    def one_step_longer(_: Array, next_returns: Array) -> Array:
+        return r_t + discount_t * jnp.where(continue_t, _following(next_returns), v_t)
+
+    # A window longer than the array is the whole array.
+    return jax.lax.fori_loop(1, min(n, len(r_t)), one_step_longer, r_t + discount_t * v_t)
+
+
+def lambda_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array, lambda_: Any) -> Array:
+    """The geometric mixture of all n-step returns, the target of TD(lambda).
+
+    ``G_{t-1} = r_t + discount_t ((1 - lambda) v_t + lambda G_t)``. Sutton and Barto 2018, eq. 12.18.
+
+    Args:
+      r_t: ``[T, ...]`` rewards, t in [1, T].
+      discount_t: ``[T, ...]`` discounts, gamma included, t in [1, T].
+      v_t: ``[T, ...]`` values of the true next observations, t in [1, T].
+      continue_t: ``[T, ...]`` bool, False where an episode ended, t in [1, T].
+      lambda_: scalar or ``[T, ...]``; 0 is the one-step target, 1 the discounted return.
+
+    Returns:
+      ``[T, ...]`` returns ``G_{t-1}``, t in [1, T].
+
+    >>> r_t, discount_t, v_t = jnp.ones(2), jnp.full(2, 0.5), jnp.array([4.0, 8.0])
+    >>> lambda_returns(r_t, discount_t, v_t, jnp.array([True, True]), 0.5).tolist()
+    [3.25, 5.0]
+    """
+    continue_t = _cut_last(continue_t)
+    bootstrap = discount_t * v_t
+    offset_t = r_t + jnp.where(continue_t, (1.0 - lambda_) * bootstrap, bootstrap)
+    slope_t = jnp.where(continue_t, lambda_ * discount_t, 0.0)
+    return _backward(offset_t, slope_t)
+
+
+def gae(r_t: Array, discount_t: Array, v_tm1: Array, v_t: Array, continue_t: Array, lambda_: Any) -> Array:
+    """Generalised advantage estimates: a discounted sum of TD errors.
+
+    ``A_{t-1} = delta_t + discount_t lambda A_t`` with ``delta_t = r_t + discount_t v_t - v_tm1``; in the paper's own
+    indices ``A_t = sum_l (gamma lambda)^l delta_{t+l}``. Schulman et al. 2016, arXiv:1506.02438, eq. 16.
+
+    Args:
+      r_t: ``[T, ...]`` rewards, t in [1, T].
+      discount_t: ``[T, ...]`` discounts, gamma included, t in [1, T].
+      v_tm1: ``[T, ...]`` values of the observations acted on, t in [1, T].
+      v_t: ``[T, ...]`` values of the true next observations, t in [1, T].
+      continue_t: ``[T, ...]`` bool, False where an episode ended, t in [1, T].
+      lambda_: scalar or ``[T, ...]``.
+
+    Returns:
+      ``[T, ...]`` advantages ``A_{t-1}``, t in [1, T]. Added to ``v_tm1`` they are the lambda-returns.
+
+    >>> gae(jnp.ones(2), jnp.full(2, 0.5), jnp.array([2.0, 4.0]), jnp.array([4.0, 8.0]), jnp.array([True, True]), 0.5)
+    Array([1.25, 1.  ], dtype=float32)
+    """
+    delta_t = r_t + discount_t * v_t - v_tm1
+    return _backward(delta_t, jnp.where(continue_t, lambda_ * discount_t, 0.0))
+
+
+class VTrace(NamedTuple):
+    """What V-trace gives.
+
+    Attributes:
+      vs: ``[T, ...]`` targets of the value at each observation acted on.
+      pg_advantage: ``[T, ...]`` what multiplies ``grad log pi(a|s)``, the clipped ratio included.
+    """
+
+    vs: Array
+    pg_advantage: Array
+
+
+def vtrace(
+    r_t: Array,
+    discount_t: Array,
+    v_tm1: Array,
+    v_t: Array,
+    continue_t: Array,
+    log_rho_tm1: Array,
+    lambda_: Any = 1.0,
+    *,
+    clip_rho: Any = 1.0,
+    clip_c: Any = 1.0,
+    clip_pg_rho: Any = 1.0,
+) -> VTrace:
+    """Off-policy value targets and advantages by clipped importance weights.
+
+    ``vs_{t-1} - v_{t-1} = rho_{t-1} delta_t + discount_t c_{t-1} (vs_t - v_t)``, with
+    ``rho = min(clip_rho, pi/mu)`` and ``c = lambda min(clip_c, pi/mu)``; the advantage is ``rho (q_{t-1} - v_{t-1})``
+    with ``q_{t-1} = r_t + discount_t ((1 - lambda) v_t + lambda vs_t)``. Espeholt et al. 2018, arXiv:1802.01561, eq. 1
+    and section 4.2, where lambda is 1 in q. Mixed in as here, the advantage on policy is GAE's for every lambda.
+
+    Args:
+      r_t: ``[T, ...]`` rewards, t in [1, T].
+      discount_t: ``[T, ...]`` discounts, gamma included, t in [1, T].
+      v_tm1: ``[T, ...]`` values of the observations acted on, t in [1, T].
+      v_t: ``[T, ...]`` values of the true next observations, t in [1, T].
+      continue_t: ``[T, ...]`` bool, False where an episode ended, t in [1, T].
+      log_rho_tm1: ``[T, ...]`` ``log pi(a|s) - log mu(a|s)`` of the actions taken; mu is the policy that acted.
+      lambda_: scalar or ``[T, ...]``.
+      clip_rho: bounds rho: which policy's value is learned, mu's at 0 to pi's at infinity.
+      clip_c: bounds c: how far corrections travel back, variance against speed.
+      clip_pg_rho: bounds the weight inside the advantage.
+
+    Returns:
+      ``VTrace``, t in [1, T].
+    """
+    rho_tm1 = _clipped_ratio(log_rho_tm1, clip_rho)
+    c_tm1 = lambda_ * _clipped_ratio(log_rho_tm1, clip_c)
+    delta_t = rho_tm1 * (r_t + discount_t * v_t - v_tm1)
+    correction_tm1 = _backward(delta_t, jnp.where(continue_t, discount_t * c_tm1, 0.0))
+    correction_t = jnp.where(_cut_last(continue_t), _following(correction_tm1), 0.0)
+    q_tm1 = r_t + discount_t * (v_t + lambda_ * correction_t)
+    return VTrace(v_tm1 + correction_tm1, _clipped_ratio(log_rho_tm1, clip_pg_rho) * (q_tm1 - v_tm1))
+
+
+def _backward(offset_t: Array, slope_t: Array) -> Array:
+    """Solves ``x_{t-1} = offset_t + slope_t x_t`` from the last index down, with 0 after it."""
+    dtype = jnp.result_type(offset_t, slope_t)
+    offset_t, slope_t = offset_t.astype(dtype), slope_t.astype(dtype)
+
+    def step(x_t: Array, offset_and_slope: tuple[Array, Array]) -> tuple[Array, Array]:
+        offset, slope = offset_and_slope
+        x_tm1 = offset + slope * x_t
+        return x_tm1, x_tm1
+
+    return jax.lax.scan(step, jnp.zeros_like(offset_t[0]), (offset_t, slope_t), reverse=True)[1]
+
+
+def _cut_last(continue_t: Array) -> Array:
+    """The array ends at T-1: nothing continues from there."""
+    return jnp.concatenate([continue_t[:-1], jnp.zeros_like(continue_t[-1:])])
+
+
+def _following(x_tm1: Array) -> Array:
+    """At each index the entry of the next; the last, which has none, is repeated."""
+    return jnp.concatenate([x_tm1[1:], x_tm1[-1:]])
+
+
+def _clipped_ratio(log_ratio: Array, bound: Any) -> Array:
+    """``min(bound, exp(log_ratio))``, clipped before the exponential, whose overflow would make gradients NaN."""
+    return jnp.exp(jnp.minimum(log_ratio, jnp.log(bound)))

@@ -1,0 +1,91 @@
+"""Terms of value losses, one number a sample, and how well values explain returns.
+
+No mean is taken: the caller does. All shapes are ``[...]``, elementwise. The gradient is stopped on targets and old
+values: these are regressions on constants, the semi-gradient of Sutton and Barto 2018, section 9.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def squared_error_term(value: Array, target: Array) -> Array:
+    """``(v - target)^2 / 2``.
+
+    Args:
+      value: ``[...]`` of the network in training.
+      target: ``[...]``, held constant.
+
+    Returns:
+      ``[...]`` to be minimised.
+    """
+    return 0.5 * jnp.square(value - jax.lax.stop_gradient(target))
+
+
+def clipped_value_term(value: Array, old_value: Array, target: Array, clip_epsilon: Any) -> Array:
+    """PPO's value loss: ``max((v - target)^2, (clip(v, v_old - eps, v_old + eps) - target)^2) / 2``.
+
+    The larger of the two: flat once the value moved by eps towards the target. Not in the paper; it is a detail of
+    OpenAI baselines' ppo2. Engstrom et al. 2020, arXiv:2005.12729, section 3.
+
+    Args:
+      value: ``[...]`` of the network in training.
+      old_value: ``[...]`` before the update, held constant.
+      target: ``[...]``, held constant.
+      clip_epsilon: scalar, eps, in units of the value.
+
+    Returns:
+      ``[...]`` to be minimised.
+
+    >>> clipped_value_term(jnp.array([3.0, -3.0]), jnp.zeros(2), jnp.array([4.0, 4.0]), 1.0).tolist()
+    [4.5, 24.5]
+    """
+    old_value = jax.lax.stop_gradient(old_value)
+    clipped = old_value + jnp.clip(value - old_value, -clip_epsilon, clip_epsilon)
+    return jnp.maximum(squared_error_term(value, target), squared_error_term(clipped, target))
+
+
+def huber_term(value: Array, target: Array, delta: Any = 1.0) -> Array:
+    """``e^2 / 2`` where ``|e| <= delta``, else ``delta (|e| - delta / 2)``, with ``e = v - target``.
+
+    Its gradient is the error clipped to ``[-delta, delta]``. Huber 1964; Mnih et al. 2015, methods.
+
+    Args:
+      value: ``[...]`` of the network in training.
+      target: ``[...]``, held constant.
+      delta: scalar, where the square turns linear.
+
+    Returns:
+      ``[...]`` to be minimised.
+
+    >>> huber_term(jnp.array([0.5, 3.0]), jnp.zeros(2)).tolist()
+    [0.125, 2.5]
+    """
+    error = jnp.abs(value - jax.lax.stop_gradient(target))
+    quadratic = jnp.minimum(error, delta)
+    return 0.5 * jnp.square(quadratic) + delta * (error - quadratic)
+
+
+def explained_variance(value: Array, target: Array) -> Array:
+    """``1 - Var(target - v) / Var(target)``: 1 is perfect, 0 no better than a constant, below 0 is worse.
+
+    Args:
+      value: ``[...]`` the predictions.
+      target: ``[...]`` what came.
+
+    Returns:
+      A scalar; 0 where the targets are all equal, for there is nothing to explain.
+
+    >>> explained_variance(jnp.array([1.0, 2.0, 2.0]), jnp.array([1.0, 2.0, 3.0])).round(3).tolist()
+    0.667
+    """
+    # Measured from an element, equal targets have a variance of exactly 0; from 0, of what rounding left.
+    target_variance = jnp.var(target - target.reshape(-1)[0])
+    varies = target_variance > 0
+    unexplained = jnp.var(target - value) / jnp.where(varies, target_variance, 1.0)
+    return jnp.where(varies, 1.0 - unexplained, 0.0)

@@ -1,0 +1,86 @@
+"""Acting and stepping, scanned: from an agent and environments to a trajectory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Agent, Array, Observation, PyTree, Transition
+
+
+def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree]:
+    """Resets ``num_envs`` copies of an environment: ``(observation [B, ...], env_state [B, ...])``."""
+    return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+
+
+def stored(observation: Any) -> Any:
+    """The observation as a trajectory keeps it: without the simulator's state, which only a planner reads."""
+    return observation._replace(env_state=None) if isinstance(observation, Observation) else observation
+
+
+def step(
+    keys: Array, agent: Agent, state: PyTree, env: Any, params: Any, env_state: PyTree, observation: Any, explore: bool
+) -> tuple[PyTree, Any, Transition]:
+    """Acts and steps once in each of B environments.
+
+    Args:
+      keys: ``[1 + B]`` keys: for acting, then one for each environment.
+      agent, state: who acts.
+      env, params, env_state, observation: where, ``[B, ...]``.
+      explore: False for the greedy policy.
+
+    Returns:
+      ``(env_state, observation, transition)``, leaves ``[B, ...]``.
+    """
+    action, extras = agent.act(keys[0], state, observation, explore=explore)
+    env_step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    next_observation, env_state, reward, terminated, truncated, info = env_step(keys[1:], env_state, action, params)
+    transition = Transition(
+        observation=stored(observation),
+        action=action,
+        reward=reward.astype(jnp.float32),
+        discount=1.0 - terminated.astype(jnp.float32),
+        terminated=terminated,
+        truncated=truncated,
+        next_observation=stored(info["final_observation"]),
+        extras=extras,
+    )
+    return env_state, next_observation, transition
+
+
+def rollout(
+    key: Array,
+    agent: Agent,
+    state: PyTree,
+    env: Any,
+    params: Any,
+    env_state: PyTree,
+    observation: Any,
+    length: int,
+    *,
+    explore: bool = True,
+) -> tuple[PyTree, Any, Transition]:
+    """Acts ``length`` times in B environments that go on from where they are.
+
+    Args:
+      key: consumed; the keys of all steps are drawn from it in one call.
+      agent, state: who acts; the state stays as it is.
+      env, params: a gymnax environment and its parameters.
+      env_state, observation: ``[B, ...]``, from ``reset`` or from the last rollout.
+      length: T.
+      explore: False for the greedy policy.
+
+    Returns:
+      ``(env_state, observation, trajectory)``; the trajectory's leaves are ``[T, B, ...]``.
+    """
+    num_envs = jax.tree.leaves(observation)[0].shape[0]
+
+    def body(carry: tuple[PyTree, Any], keys: Array) -> tuple[tuple[PyTree, Any], Transition]:
+        env_state, observation, transition = step(keys, agent, state, env, params, *carry, explore)
+        return (env_state, observation), transition
+
+    keys = jax.random.split(key, (length, 1 + num_envs))
+    (env_state, observation), trajectory = jax.lax.scan(body, (env_state, observation), keys)
+    return env_state, observation, trajectory

@@ -1,0 +1,226 @@
+"""The training loop: rollout, update, again. Pure: ``jit`` it, ``vmap`` it over seeds and hyper-parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.rollout import reset, rollout
+from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
+
+
+class TrainState(NamedTuple):
+    """Everything that training needs to go on, and nothing else.
+
+    Attributes:
+      agent: the agent's state.
+      env_state: of the B environments.
+      observation: ``[B, ...]`` the last one.
+      episode_return: ``[B]`` of the episodes under way.
+      episode_length: ``[B]`` int32, likewise.
+      updates: int32, updates done; update i draws from ``fold_in(run_key, i)``, so where a run was cut is forgotten.
+    """
+
+    agent: PyTree
+    env_state: PyTree
+    observation: Any
+    episode_return: Array
+    episode_length: Array
+    updates: Array
+
+
+OnUpdate = Callable[[TrainState, Metrics], tuple[Metrics, Any]]
+
+
+def count_updates(num_steps: int, num_envs: int, rollout_length: int) -> int:
+    """The updates that a budget of environment steps pays for: ``num_steps // (num_envs * rollout_length)``.
+
+    Raises:
+      ValueError: an argument below 1, or a budget too small for one update.
+    """
+    for name, value in (("num_steps", num_steps), ("num_envs", num_envs), ("rollout_length", rollout_length)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, must be at least 1")
+    if num_steps < num_envs * rollout_length:
+        raise ValueError(
+            f"num_steps: got {num_steps}, one update takes num_envs x rollout_length = {num_envs * rollout_length}"
+        )
+    return num_steps // (num_envs * rollout_length)
+
+
+def _strong_type(x: Array) -> Array:
+    """The same value without a weak type, which would retrace the second chunk and is lost in a checkpoint."""
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
+
+
+def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> TrainState:
+    """The first state of a run, made by one jitted program, so that no two leaves share a buffer.
+
+    Args:
+      key: the key of the run, the same that ``train`` is given.
+      agent: any agent.
+      env, params: a gymnax environment and its parameters.
+      num_envs: B.
+    """
+
+    @jax.jit
+    def make(key: Array, params: Any) -> TrainState:
+        init_key, _ = jax.random.split(key)
+        agent_key, reset_key = jax.random.split(init_key)
+        observation, env_state = reset(reset_key, env, params, num_envs)
+        state = TrainState(
+            agent=agent.init(agent_key, num_envs),
+            env_state=env_state,
+            observation=observation,
+            episode_return=jnp.zeros(num_envs),
+            episode_length=jnp.zeros(num_envs, jnp.int32),
+            updates=jnp.zeros((), jnp.int32),
+        )
+        return jax.tree.map(_strong_type, state)
+
+    return make(key, params)
+
+
+def episode_metrics(state: TrainState, trajectory: Transition) -> tuple[Array, Array, Metrics]:
+    """Follows returns through a rollout and averages those of the episodes that ended in it.
+
+    Returns:
+      ``(episode_return [B], episode_length [B], metrics)``: ``episodes`` counts the finished ones, ``episode_return``
+      and ``episode_length`` are their means and NaN where there is none.
+    """
+
+    def body(carry: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        reward, done = step
+        total, length = carry[0] + reward, carry[1] + 1
+        return (jnp.where(done, 0.0, total), jnp.where(done, 0, length)), (total, length)
+
+    done = trajectory.terminated | trajectory.truncated
+    carry, (totals, lengths) = jax.lax.scan(
+        body, (state.episode_return, state.episode_length), (trajectory.reward, done)
+    )
+    episodes = done.sum()
+    mean = lambda x: jnp.where(episodes > 0, jnp.where(done, x, 0).sum() / jnp.maximum(episodes, 1), jnp.nan)  # noqa: E731
+    return *carry, {"episodes": episodes, "episode_return": mean(totals), "episode_length": mean(lengths)}
+
+
+def train_step(
+    key: Array, agent: Agent, env: Any, params: Any, state: TrainState, rollout_length: int
+) -> tuple[TrainState, Metrics]:
+    """One rollout and one update of a run.
+
+    Args:
+      key: the run's; the update's own is folded from it.
+      agent, env, params: who learns, where.
+      state: from ``start`` or from the last step.
+      rollout_length: T.
+    """
+    rollout_key, update_key = jax.random.split(jax.random.fold_in(jax.random.split(key)[1], state.updates))
+    env_state, observation, trajectory = rollout(
+        rollout_key, agent, state.agent, env, params, state.env_state, state.observation, rollout_length
+    )
+    agent_state, metrics = agent.update(update_key, state.agent, trajectory)
+    episode_return, episode_length, episodes = episode_metrics(state, trajectory)
+    new = TrainState(agent_state, env_state, observation, episode_return, episode_length, state.updates + 1)
+    return new, {**episodes, **metrics}
+
+
+def advance(
+    key: Array,
+    agent: Agent,
+    env: Any,
+    params: Any,
+    state: TrainState,
+    *,
+    num_updates: int,
+    rollout_length: int,
+    on_update: OnUpdate | None = None,
+) -> tuple[TrainState, Metrics]:
+    """``num_updates`` training steps in one scan; what ``train`` and the chunks of long runs are made of.
+
+    Args:
+      key: the run's key, the same for every chunk of it.
+      agent, env, params: who learns, where.
+      state: from ``start`` or from the last chunk.
+      num_updates: how many steps.
+      rollout_length: T.
+      on_update: called inside the scan with the new state and its metrics; returns ``(metrics, stop)``. Metrics may be
+        added to; once ``stop`` is true the rest of this call does nothing and its metrics are NaN (0 for integers).
+
+    Returns:
+      ``(state, metrics)``, the metrics stacked ``[num_updates]``.
+    """
+
+    def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        return train_step(key, agent, env, params, state, rollout_length)
+
+    if on_update is None:
+        return jax.lax.scan(body, state, length=num_updates)
+
+    def watched(state: TrainState) -> tuple[TrainState, Metrics, Array]:
+        new, metrics = body(state, None)
+        metrics, stop = on_update(new, metrics)
+        return new, metrics, jnp.asarray(stop, bool)
+
+    def skip(state: TrainState) -> tuple[TrainState, Metrics, Array]:
+        _, metrics, _ = jax.eval_shape(watched, state)
+        fill = lambda x: jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0, x.dtype)  # noqa: E731
+        return state, jax.tree.map(fill, metrics), jnp.ones((), bool)
+
+    def guarded(carry: tuple[TrainState, Array], _: None) -> tuple[tuple[TrainState, Array], Metrics]:
+        state, metrics, stop = jax.lax.cond(carry[1], skip, watched, carry[0])
+        return (state, stop), metrics
+
+    (state, _), metrics = jax.lax.scan(guarded, (state, jnp.zeros((), bool)), length=num_updates)
+    return state, metrics
+
+
+def train(
+    key: Array,
+    agent: Agent,
+    env: Any,
+    params: Any,
+    *,
+    num_steps: int,
+    num_envs: int = 4,
+    rollout_length: int = 128,
+    state: TrainState | None = None,
+    on_update: OnUpdate | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Trains an agent: a scan of rollouts and updates.
+
+    ``jax.vmap(lambda key: train(key, ppo(spec), env, params, num_steps=500_000))(keys)`` trains a population.
+
+    Args:
+      key: the run's key; the same key gives the same run.
+      agent: any agent.
+      env, params: a gymnax environment and its parameters.
+      num_steps: environment steps of this call, all environments together; rounded down to whole updates.
+      num_envs: B, environments that act together. Ignored with ``state``, which has its own.
+      rollout_length: T, steps of each environment before an update.
+      state: where to go on from, with the run's own key; None starts afresh.
+      on_update: see ``advance``.
+
+    Returns:
+      ``(state, metrics)``, the metrics stacked ``[num_updates]``.
+
+    Raises:
+      ValueError: a count below 1, or a budget too small for one update.
+    """
+    if state is None:
+        count_updates(num_steps, num_envs, rollout_length)
+        state = start(key, agent, env, params, num_envs)
+    num_updates = count_updates(num_steps, state.episode_return.shape[0], rollout_length)
+    return advance(
+        key,
+        agent,
+        env,
+        params,
+        state,
+        num_updates=num_updates,
+        rollout_length=rollout_length,
+        on_update=on_update,
+    )
