@@ -18,7 +18,8 @@ class RunningStatistics(NamedTuple):
     """Of all samples so far.
 
     Attributes:
-      count: scalar, how many; exact to 2^24, and within one part in 2^24 a batch beyond.
+      count: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last place, it
+        stands still, and the statistics become an average over a window of that length.
       mean: ``[*shape]``.
       variance: ``[*shape]``, mean squared deviation.
     """
@@ -34,9 +35,7 @@ def init_statistics(shape: tuple[int, ...]) -> RunningStatistics:
     Args:
       shape: of one sample.
     """
-    return RunningStatistics(
-        jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
-    )
+    return RunningStatistics(jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32))
 
 
 def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatistics:
@@ -108,9 +107,7 @@ def standardize(stats: RunningStatistics, x: Array, clip: Any = 10.0, epsilon: A
     return jnp.clip((x - mean) / deviation, -clip, clip)
 
 
-def discounted_return_trace(
-    trace: Array, r_t: Array, discount_t: Array, continue_t: Array
-) -> tuple[Array, Array]:
+def discounted_return_trace(trace: Array, r_t: Array, discount_t: Array, continue_t: Array) -> tuple[Array, Array]:
     """The discounted sum of the rewards so far in each episode: ``R_t = discount_{t-1} R_{t-1} + r_t``.
 
     Its deviation is what rewards are divided by in OpenAI baselines' VecNormalize. It looks back, so it can run on

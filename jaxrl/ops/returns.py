@@ -152,8 +152,9 @@ def gae(r_t: Array, discount_t: Array, v_tm1: Array, v_t: Array, continue_t: Arr
     Returns:
       ``[T, ...]`` advantages ``A_{t-1}``, t in [1, T]. Added to ``v_tm1`` they are the lambda-returns.
 
-    >>> gae(jnp.ones(2), jnp.full(2, 0.5), jnp.array([2.0, 4.0]), jnp.array([4.0, 8.0]), jnp.array([True, True]), 0.5)
-    Array([1.25, 1.  ], dtype=float32)
+    >>> r_t, discount_t, values = jnp.ones(2), jnp.full(2, 0.5), jnp.array([2.0, 4.0, 8.0])
+    >>> gae(r_t, discount_t, values[:-1], values[1:], jnp.array([True, True]), 0.5).tolist()
+    [1.25, 1.0]
     """
     delta_t = r_t + discount_t * v_t - v_tm1
     return _backward(delta_t, jnp.where(continue_t, lambda_ * discount_t, 0.0))
