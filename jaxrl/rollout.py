@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl import hoist
 from jaxrl.types import Agent, Array, Observation, PyTree, Transition
 
 
@@ -82,5 +83,5 @@ def rollout(
         return (env_state, observation), transition
 
     keys = jax.random.split(key, (length, 1 + num_envs))
-    (env_state, observation), trajectory = jax.lax.scan(body, (env_state, observation), keys)
+    (env_state, observation), trajectory = hoist.scan(body, (env_state, observation), keys)
     return env_state, observation, trajectory

@@ -175,7 +175,9 @@ class _MaskActions(Wrapper):
 
     def observation_space(self, params: PyTree = None) -> spaces.Dict:
         mask = spaces.Box(0, 1, (self.num_actions,), jnp.bool_)
-        return spaces.Dict({"features": self.env.observation_space(self._given(params)), "action_mask": mask})
+        inner = self.env.observation_space(self._given(params))
+        parts = inner.spaces if isinstance(inner, spaces.Dict) else {"features": inner}
+        return spaces.Dict({**parts, "action_mask": mask})
 
     def _observation(self, observation: Any, state: PyTree, params: PyTree) -> Observation:
         mask = jnp.asarray(self.legal_fn(state, params))

@@ -41,15 +41,36 @@ class SquashedGaussian(distrax.MultivariateNormalDiag):
 
     def entropy(self) -> jax.Array:
         """The entropy of the squashed action: ``H[N] + E sum log(1 - tanh(x)^2)``, by Gauss-Hermite quadrature."""
-        nodes = jnp.asarray(_NODES, self.loc.dtype)
+        axes = (*(1 for _ in self.loc.shape), -1)
+        nodes, weights = (jnp.asarray(x, self.loc.dtype).reshape(axes) for x in (_NODES, _WEIGHTS))
         samples = self.loc[..., None] + self.scale_diag[..., None] * nodes
-        slope = (_log_tanh_slope(samples) * jnp.asarray(_WEIGHTS, self.loc.dtype)).sum(-1)
+        slope = (_log_tanh_slope(samples) * weights).sum(-1)
         return super().entropy() + slope.sum(-1)
 
 
 def _log_tanh_slope(x: jax.Array) -> jax.Array:
     """``log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x))``, finite for every finite x."""
     return 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x))
+
+
+class NarrowDense(nn.Module):
+    """``y = x W^T + b`` with ``W`` stored ``[out, in]``: for outputs much narrower than inputs.
+
+    The gradient of ``W`` is then a product with long rows, five times faster on CPU than its transpose.
+
+    Attributes:
+      size: the number of outputs.
+      scale: gain of the orthogonal initial weights.
+    """
+
+    size: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", orthogonal(self.scale), (self.size, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.size,))
+        return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ()))) + bias
 
 
 class CategoricalHead(nn.Module):
@@ -65,7 +86,7 @@ class CategoricalHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> distrax.Categorical:
-        logits = nn.Dense(self.num_actions, kernel_init=orthogonal(self.scale))(x)
+        logits = NarrowDense(self.num_actions, self.scale)(x)
         if mask is not None:
             logits = jnp.where(mask, logits, _ILLEGAL_LOGIT)
         return distrax.Categorical(logits=logits)
@@ -91,9 +112,9 @@ class GaussianHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> distrax.MultivariateNormalDiag:
         del mask  # there are no illegal continuous actions
-        mean = nn.Dense(self.size, kernel_init=orthogonal(self.scale))(x)
+        mean = NarrowDense(self.size, self.scale)(x)
         if self.state_dependent_std:
-            offset = nn.Dense(self.size, kernel_init=orthogonal(self.scale), name="log_std")(x)
+            offset = NarrowDense(self.size, self.scale, name="log_std")(x)
         else:
             offset = self.param("log_std", nn.initializers.zeros, (self.size,))
         # The start is added, not stored, so that it may be a hyper-parameter under vmap.
@@ -107,7 +128,7 @@ class ValueHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Dense(1, kernel_init=orthogonal(1.0))(x)[..., 0]
+        return NarrowDense(1)(x)[..., 0]
 
 
 def policy_head(action: types.Discrete | types.Box, **gaussian_options: Any) -> nn.Module:

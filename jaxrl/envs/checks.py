@@ -1,0 +1,230 @@
+"""``check``: does an environment keep the protocol? For the environments of others as much as for ours.
+
+First what can be read off abstract values (structures, shapes, dtypes), then what a short random run shows, which
+``jaxrl.envs.episodes`` judges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.envs.episodes import ProtocolError, Run, check_run, require
+from jaxrl.envs.protocol import Environment
+from jaxrl.envs.registry import DOWNLOADS
+from jaxrl.envs.specs import SpecError, spec
+from jaxrl.types import Array, Box, Discrete, PyTree, Spec, action_mask
+
+KNOWN_EXCEPTIONS: dict[str, str] = dict.fromkeys(DOWNLOADS, "downloads its data set when it is made")
+"""Environments of ``available()`` that are not known to pass ``check``, and the reason."""
+
+
+class Report(NamedTuple):
+    """What a check has seen; a promise about ends that did not occur has not been tested.
+
+    Attributes:
+      steps: steps taken, over all environments.
+      episodes: episodes that ended.
+      terminated: of these, by termination.
+      truncated: of these, by truncation (both at once counts twice).
+      weak_types: leaves whose weak type differs between ``reset`` and ``step``. No error: ``lax.scan`` promotes them.
+        But a ``jit`` of a single step traces twice, unless they are stripped before the first call.
+    """
+
+    steps: int
+    episodes: int
+    terminated: int
+    truncated: int
+    weak_types: tuple[str, ...]
+
+
+def check(
+    env: Environment, params: PyTree = None, *, num_steps: int = 64, num_envs: int = 32, key: Array | None = None
+) -> Report:
+    """Checks that an environment keeps the protocol of ``jaxrl.envs.protocol``.
+
+    Resets and ends are judged from outside, so a few of them have to occur: give ``params`` with a short time limit,
+    or more steps, where the report counts none.
+
+    Args:
+      env: an environment.
+      params: its parameters, ``env.default_params`` if None.
+      num_steps: T, steps of each of two runs, the second going on from the first.
+      num_envs: B, environments at once. Below 8, resets are not compared with each other.
+      key: of the run, ``jax.random.key(0)`` if None.
+
+    Raises:
+      ProtocolError: names the promise that is broken, what was found and what is expected.
+    """
+    for member in ("default_params", "reset", "step", "action_space"):
+        require(hasattr(env, member), "members", f"{type(env).__name__} has no {member}")
+    params = env.default_params if params is None else params
+    key = jax.random.key(0) if key is None else key
+    # Some environments rely on rank promotion; a strict session is about jaxrl's code, not about theirs.
+    with jax.numpy_rank_promotion("allow"):
+        observation, state = _check_reset(env, params)
+        described = _check_spec(env, params)
+        weak_types = _check_step(env, params, described, observation, state)
+        run = _record(env, params, described, num_steps, num_envs, key)
+    check_run(run, described)
+    terminated, truncated = int(run.terminated.sum()), int(run.truncated.sum())
+    episodes = int((run.terminated | run.truncated).sum())
+    return Report(run.reward.size, episodes, terminated, truncated, weak_types)
+
+
+def _abstract(what: str, function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return jax.eval_shape(function, *args)
+    except ProtocolError:
+        raise
+    except Exception as error:
+        raise ProtocolError(f"jit: {what} cannot be traced: {type(error).__name__}: {error}") from error
+
+
+def _check_reset(env: Environment, params: PyTree) -> tuple[Any, PyTree]:
+    def reset(key: Array) -> tuple[Any, PyTree]:
+        result = env.reset(key, params)
+        found = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
+        require(isinstance(result, tuple) and len(result) == 2, "reset", f"expected (observation, state), got {found}")
+        return result
+
+    return _abstract("reset", reset, jax.random.key(0))
+
+
+def _check_spec(env: Environment, params: PyTree) -> Spec:
+    try:
+        return spec(env, params)
+    except SpecError as error:
+        raise ProtocolError(f"spec: {error}") from error
+
+
+def _check_step(env: Environment, params: PyTree, described: Spec, observation: Any, state: PyTree) -> tuple[str, ...]:
+    """Checks the abstract outcome of one step; returns the names of the leaves that change their weak type."""
+
+    def step(key: Array, state: PyTree, action: Array) -> tuple[Any, ...]:
+        result = env.step(key, state, action, params)
+        found = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
+        expected = "expected six values (observation, state, reward, terminated, truncated, info)"
+        hint = " (the old protocol has one done)" if isinstance(result, tuple) and len(result) == 5 else ""
+        require(isinstance(result, tuple) and len(result) == 6, "step", f"{expected}, got {found}{hint}")
+        info = result[-1]
+        require(isinstance(info, dict), "info", f"expected a dict, got {type(info).__name__}")
+        require("final_observation" in info, "final_observation", "info has no such key; it is needed at every step")
+        return result
+
+    action = described.action
+    action_struct = (
+        jax.ShapeDtypeStruct((), jnp.int32)
+        if isinstance(action, Discrete)
+        else jax.ShapeDtypeStruct(action.shape, jnp.float32)
+    )
+    arguments = (jax.random.key(0), state, action_struct)
+    observed, stepped, reward, terminated, truncated, info = _abstract("step", step, *arguments)
+    _require_same("observation", observation, observed)
+    _require_same("final_observation", observation, info["final_observation"])
+    _require_same("state", state, stepped)
+    real = jnp.issubdtype(reward.dtype, jnp.floating) or jnp.issubdtype(reward.dtype, jnp.integer)
+    require(reward.shape == () and real, "reward", f"expected a real scalar, got {_show(reward)}")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        require(flag.shape == () and flag.dtype == jnp.bool_, name, f"expected a bool scalar, got {_show(flag)}")
+    require(
+        _trace(step, arguments) == _trace(step, arguments),
+        "determinism",
+        "tracing step twice gives two different programs: it reads something besides its arguments, such as "
+        "numpy.random or a counter in the object; draw from key and keep it in the state",
+    )
+    return _weak_types("observation", observation, observed) + _weak_types("state", state, stepped)
+
+
+def _require_same(promise: str, at_reset: PyTree, at_step: PyTree) -> None:
+    structures = jax.tree.structure(at_reset), jax.tree.structure(at_step)
+    require(
+        structures[0] == structures[1],
+        promise,
+        f"its structure is {structures[0]} at reset and {structures[1]} in step; it has to be constant",
+    )
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(at_reset), jax.tree.leaves(at_step), strict=True):
+        where = jax.tree_util.keystr(path)
+        same = x.shape == y.shape and x.dtype == y.dtype
+        require(same, promise, f"{where or 'it'} is {_show(x)} at reset and {_show(y)} in step; it has to be constant")
+
+
+def _show(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _weak_types(name: str, at_reset: PyTree, at_step: PyTree) -> tuple[str, ...]:
+    pairs = zip(jax.tree_util.tree_leaves_with_path(at_reset), jax.tree.leaves(at_step), strict=True)
+    return tuple(name + jax.tree_util.keystr(path) for (path, x), y in pairs if x.weak_type != y.weak_type)
+
+
+def _trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, list[bytes]]:
+    # A new function object, or JAX answers from its cache of traces.
+    closed = jax.make_jaxpr(lambda *args: function(*args))(*arguments)
+    # Callbacks and custom derivatives are printed with their addresses.
+    text = re.sub(r"0x[0-9a-f]+", "", str(closed))
+    return text, [np.asarray(_data(const)).tobytes() for const in closed.consts]
+
+
+def _data(leaf: Any) -> Any:
+    is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
+def _strong(leaf: Array) -> Array:
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+
+def _sample(key: Array, action: Discrete | Box, mask: Array | None) -> Array:
+    """A random action, legal where there is a mask."""
+    if isinstance(action, Discrete):
+        logits = jnp.zeros(action.num_actions) if mask is None else jnp.where(mask, 0.0, -jnp.inf)
+        return jax.random.categorical(key, logits)
+    low, high = jnp.asarray(action.low, jnp.float32), jnp.asarray(action.high, jnp.float32)
+    uniform_key, normal_key = jax.random.split(key)
+    normal = jnp.clip(jax.random.normal(normal_key, action.shape), low, high)
+    bounded = jnp.isfinite(high - low)
+    fraction = jax.random.uniform(uniform_key, action.shape)
+    return jnp.where(bounded, low + fraction * jnp.where(bounded, high - low, 0.0), normal)
+
+
+def _record(env: Environment, params: PyTree, described: Spec, num_steps: int, num_envs: int, key: Array) -> Run:
+    """Runs random actions under ``jit``, ``vmap`` and ``lax.scan``, twice with the same key and on with another."""
+    reset_key, *run_keys = jax.random.split(key, 3)
+    sample = jax.vmap(lambda key, observation: _sample(key, described.action, action_mask(observation)))
+    step = jax.vmap(lambda key, state, action: env.step(key, state, action, params))
+
+    def body(carry: tuple[Any, PyTree], keys: Array) -> tuple[tuple[Any, PyTree], Any]:
+        observation, state = carry
+        observation, state, *outcome, info = step(keys[1], state, sample(keys[0], observation))
+        return (observation, state), (observation, *outcome, info)
+
+    @jax.jit
+    def start(key: Array) -> tuple[Any, PyTree]:
+        return jax.tree.map(_strong, jax.vmap(lambda key: env.reset(key, params))(jax.random.split(key, num_envs)))
+
+    @jax.jit
+    def run(key: Array, carry: tuple[Any, PyTree]) -> Any:
+        return jax.lax.scan(body, carry, jax.random.split(key, (num_steps, 2, num_envs)))
+
+    try:
+        first = start(reset_key)
+        carry, recorded = run(run_keys[0], first)
+        again = run(run_keys[0], first)
+        _, further = run(run_keys[1], carry)
+    except Exception as error:
+        raise ProtocolError(
+            f"vmap: reset or step fails under jit, vmap and lax.scan: {type(error).__name__}: {error}"
+        ) from error
+    for x, y in zip(jax.tree.leaves((carry, recorded)), jax.tree.leaves(again), strict=True):
+        same = np.array_equal(np.asarray(_data(x)), np.asarray(_data(y)), equal_nan=jnp.issubdtype(x.dtype, jnp.inexact))
+        require(same, "determinism", "the same key gave two different runs; randomness has to come from key alone")
+    observation, reward, terminated, truncated, info = jax.tree.map(
+        lambda x, y: np.concatenate([_data(x), _data(y)]), recorded, further
+    )
+    return Run(jax.tree.map(_data, first[0]), observation, reward, terminated, truncated, info)

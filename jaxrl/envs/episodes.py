@@ -1,0 +1,208 @@
+"""What a recorded run says about an environment: its ends, resets, masks and numbers. Plain NumPy, on the host.
+
+Whether an observation is that of a fresh reset cannot be read off the protocol, so it is a test of samples: resets are
+compared with each other first, and what follows an end has to be as close to them as they are to one another.
+
+Legend: T steps, B environments, D all numbers of one observation, K resets.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrl.types import Observation, Spec, action_mask
+
+MIN_RESETS = 8
+"""Resets that have to be known before others are compared with them."""
+
+MAX_SAMPLES = 64
+"""Observations that are compared with all resets; more only cost time."""
+
+IMPROBABLE = 1e-6
+"""A coincidence of this probability is taken for an error."""
+
+
+class ProtocolError(AssertionError):
+    """An environment breaks a promise of the protocol; the message starts with the promise."""
+
+
+def require(holds: Any, promise: str, message: str) -> None:
+    """Raises ``ProtocolError("promise: message")`` unless ``holds``."""
+    if not holds:
+        raise ProtocolError(f"{promise}: {message}")
+
+
+class Run(NamedTuple):
+    """A recorded run, NumPy leaves.
+
+    Attributes:
+      first: ``[B, ...]`` observations of the resets before the run.
+      observation: ``[T, B, ...]`` what each step returned.
+      reward: ``[T, B]``.
+      terminated: ``[T, B]`` bool.
+      truncated: ``[T, B]`` bool.
+      info: ``[T, B, ...]`` leaves.
+    """
+
+    first: Any
+    observation: Any
+    reward: NDArray[Any]
+    terminated: NDArray[Any]
+    truncated: NDArray[Any]
+    info: dict[Any, Any]
+
+
+def check_run(run: Run, described: Spec) -> None:
+    """Checks a run of random actions.
+
+    Args:
+      run: the first step follows a reset in every environment.
+      described: of the environment.
+
+    Raises:
+      ProtocolError: naming the promise that is broken.
+    """
+    # Masks first: an action taken where none is legal explains whatever numbers follow.
+    _check_masks(run)
+    first, returned = _numbers(run.first, 1), _numbers(run.observation, 2)
+    final = _numbers(run.info["final_observation"], 2)
+    done = run.terminated | run.truncated
+    for name, values in (("reward", run.reward), ("observation", returned), ("final_observation", final)):
+        require(np.isfinite(values).all(), "finite", f"{name} has {_of(~np.isfinite(values))} NaN or infinite numbers")
+    _check_info(run)
+    differ = (returned != final).any(-1) & ~done
+    require(
+        not differ.any(),
+        "final_observation",
+        f"differs from the returned observation at {_of(differ)} steps inside of episodes; it has to be the next "
+        "observation of every step",
+    )
+    groups = {"terminated": run.terminated, "truncated": run.truncated & ~run.terminated}
+    for name, ended in groups.items():
+        if len(first) >= MIN_RESETS and ended.any():
+            _check_fresh(name, ended, first, returned, final)
+            _check_final(name, ended, first, returned, final, done)
+
+
+def _numbers(observation: Any, batch_ndim: int) -> NDArray[np.float64]:
+    """All numbers of observations ``[..., D]``; memory and simulator states are not the environment's to reset."""
+    if isinstance(observation, Observation):
+        observation = observation._replace(memory=None, env_state=None)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(observation)]
+    flat = [leaf.reshape(*leaf.shape[:batch_ndim], -1).astype(np.float64) for leaf in leaves]
+    return np.concatenate(flat, axis=-1)
+
+
+def _of(wrong: NDArray[Any]) -> str:
+    return f"{int(wrong.sum())} of {wrong.size}"
+
+
+def _check_info(run: Run) -> None:
+    for name, flag in (("terminated", run.terminated), ("truncated", run.truncated)):
+        differ = run.info.get(name, flag) != flag
+        require(not differ.any(), name, f'info["{name}"] differs from the returned value at {_of(differ)} steps')
+    if "discount" in run.info:
+        wrong = (run.info["discount"] == 0) != run.terminated
+        require(
+            not wrong.any(),
+            "discount",
+            f'info["discount"] has to be 0 exactly where terminated (a truncation keeps its future); wrong at '
+            f"{_of(wrong)} steps",
+        )
+
+
+def _check_masks(run: Run) -> None:
+    # A terminated episode may have no move left, and no action is chosen there.
+    exempt = {"final_observation": run.terminated}
+    for name, observation in (
+        ("reset", run.first),
+        ("step", run.observation),
+        ("final_observation", run.info["final_observation"]),
+    ):
+        mask = action_mask(observation)
+        if mask is not None:
+            stuck = ~np.asarray(mask).any(-1) & ~exempt.get(name, np.bool_(False))
+            require(not stuck.any(), "mask", f"no action is legal in {_of(stuck)} observations of {name}")
+
+
+def _nearest(samples: NDArray[Any], resets: NDArray[Any]) -> NDArray[np.float64]:
+    """Distance ``[n]`` of each sample ``[n, D]`` to the closest of ``resets`` ``[K, D]``."""
+    return np.array([np.sqrt(((resets - sample) ** 2).sum(-1)).min() for sample in samples])
+
+
+def _unlike(samples: NDArray[Any], resets: NDArray[Any]) -> float:
+    """The fraction of samples that are further from all resets than resets are from one another."""
+    others = [np.delete(resets, i, axis=0) for i in range(len(resets))]
+    spread = max(_nearest(resets[i : i + 1], others[i])[0] for i in range(len(resets)))
+    # Twice, since the largest of K distances is itself a random number.
+    return float((_nearest(samples[:MAX_SAMPLES], resets) > 2.0 * spread).mean())
+
+
+def _check_fresh(
+    name: str,
+    ended: NDArray[np.bool_],
+    first: NDArray[np.float64],
+    returned: NDArray[np.float64],
+    final: NDArray[np.float64],
+) -> None:
+    """What follows an end looks like a reset, and so does what follows that by one step.
+
+    Args:
+      name: how these episodes ended.
+      ended: ``[T, B]``.
+      first: ``[B, D]`` resets.
+      returned: ``[T, B, D]`` what each step returned.
+      final: ``[T, B, D]`` the true next observation of each step; ``final[0]`` is one step from a reset.
+    """
+    # A rare start that no reset has shown is not an error, a majority of them is.
+    unlike = _unlike(returned[ended], first)
+    require(
+        unlike <= 0.5,
+        "auto-reset",
+        f"where an episode was {name}, the step returned an observation unlike all of {len(first)} resets (in "
+        f"{unlike:.0%} of cases); it has to reset in the same step",
+    )
+    later = final[1:][ended[:-1]]
+    unlike = _unlike(later, final[0]) if len(later) else 0.0
+    require(
+        unlike <= 0.5,
+        "auto-reset",
+        f"one step after an episode was {name}, the observation is unlike those one step after a reset (in "
+        f"{unlike:.0%} of cases); the state has to be that of a reset too",
+    )
+
+
+def _check_final(
+    name: str,
+    ended: NDArray[np.bool_],
+    first: NDArray[np.float64],
+    returned: NDArray[np.float64],
+    final: NDArray[np.float64],
+    done: NDArray[np.bool_],
+) -> None:
+    """The final observation is not a copy of the reset one, unless such coincidences are to be expected.
+
+    Args: as ``_check_fresh``, and
+      done: ``[T, B]`` all ends.
+    """
+    if (final[ended] != returned[ended]).any():
+        return
+    # Two resets that are equal by chance: how probable is it to meet one reset in particular?
+    pairs = (first[:, None] == first[None]).all(-1).sum() - len(first)
+    chance = pairs / (len(first) * (len(first) - 1))
+    # An episode may have to end where it began, but to be cut there says nothing: then any step inside of an episode
+    # is as good as the last one.
+    if name == "truncated" and not done.all():
+        inside = returned[~done]
+        chance = min(chance, (inside == first[np.arange(len(inside)) % len(first)]).all(-1).mean())
+    probability = max(chance, 1.0 / len(first)) ** int(ended.sum())
+    require(
+        probability > IMPROBABLE,
+        "final_observation",
+        f"is the observation of the next reset at all of {int(ended.sum())} steps where an episode was {name}; it has "
+        "to be the last one of the episode that ended",
+    )

@@ -1,0 +1,136 @@
+"""A scan that first does, for all steps at once, what depends on the scanned inputs alone.
+
+``hoist.scan(body, init, xs)`` equals ``jax.lax.scan(body, init, xs)``. Whatever the body computes from ``x`` without
+the carry, such as random numbers from keys, or the reset that each step of an environment prepares, leaves the loop
+and is done in one vectorised call before it. A step of a small environment is mostly the dispatch of tiny kernels,
+and this removes about half of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+
+
+class _Equation(NamedTuple):
+    """An equation of the flattened program; values are numbered, literals stand for themselves."""
+
+    equation: Any
+    inputs: list[Any]
+    outputs: list[int]
+
+
+class _Program(NamedTuple):
+    """A jaxpr with the bodies of nested ``jit`` calls inlined, and the numbers of its constants, inputs, outputs."""
+
+    equations: list[_Equation]
+    constants: dict[int, Any]
+    inputs: list[int]
+    outputs: list[Any]
+    sizes: dict[int, int]
+
+
+def _alone(jaxpr: Any, equation: Any) -> Any:
+    """A jaxpr of one equation, its inputs all taken as arguments: evaluating that is JAX's business, not ours."""
+    arguments = [jex.Var(atom.aval) for atom in equation.invars]
+    renamed = equation.replace(invars=arguments)
+    return jaxpr.replace(
+        constvars=[], invars=arguments, outvars=equation.outvars, eqns=[renamed], effects=equation.effects,
+    )
+
+
+def _flatten(closed: Any) -> _Program:
+    program = _Program([], {}, [], [], {})
+
+    def number(variable: Any) -> int:
+        index = len(program.sizes)
+        program.sizes[index] = variable.aval.size
+        return index
+
+    def inline(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+        names: dict[Any, Any] = dict(zip(jaxpr.invars, arguments, strict=True))
+        for variable, value in zip(jaxpr.constvars, consts, strict=True):
+            names[variable] = number(variable)
+            program.constants[names[variable]] = value
+        read = lambda atom: atom if isinstance(atom, jex.Literal) else names[atom]  # noqa: E731
+        for equation in jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            if equation.primitive.name in ("pjit", "jit"):
+                inner = equation.params["jaxpr"]
+                outputs = inline(inner.jaxpr, inner.consts, inputs)
+            else:
+                outputs = [number(variable) for variable in equation.outvars]
+                program.equations.append(_Equation(_alone(jaxpr, equation), inputs, outputs))
+            names.update(zip(equation.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    program.inputs.extend(number(variable) for variable in closed.jaxpr.invars)
+    program.outputs.extend(inline(closed.jaxpr, closed.consts, program.inputs))
+    return program
+
+
+def _run(equations: Sequence[_Equation], values: dict[int, Any]) -> None:
+    """Evaluates equations into ``values``."""
+    for equation, inputs, outputs in equations:
+        arguments = [atom.val if isinstance(atom, jex.Literal) else values[atom] for atom in inputs]
+        values.update(zip(outputs, jax.core.eval_jaxpr(equation, (), *arguments), strict=True))
+
+
+def _split(program: _Program, early_inputs: set[int]) -> tuple[list[_Equation], list[_Equation], list[int]]:
+    """Which equations can go before the loop, which stay, and the numbers of the values handed from the first."""
+    early, late, known = [], [], set(early_inputs)
+    constant = set(program.constants)
+    for equation in program.equations:
+        sources = {atom for atom in equation.inputs if not isinstance(atom, jex.Literal)}
+        if not equation.equation.effects and sources <= constant:
+            # Free of both: computed on either side; the compiler moves it out of the loop.
+            constant.update(equation.outputs)
+            early.append(equation)
+            late.append(equation)
+        elif not equation.equation.effects and sources <= known | constant:
+            known.update(equation.outputs)
+            early.append(equation)
+        else:
+            late.append(equation)
+    used = [atom for equation in late for atom in equation.inputs] + program.outputs
+    handed = dict.fromkeys(atom for atom in used if not isinstance(atom, jex.Literal) and atom in known)
+    return early, late, list(handed)
+
+
+def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tuple[Any, Any]:
+    """``jax.lax.scan(body, init, xs)`` with the work that depends on ``xs`` alone done before the loop.
+
+    Args:
+      body: ``(carry, x) -> (carry, y)``; equations with side effects stay in the loop.
+      init: the first carry.
+      xs: leaves ``[T, ...]``.
+
+    Returns:
+      ``(carry, ys)``, the same as ``jax.lax.scan``.
+    """
+    flat_init, carry_tree = jax.tree.flatten(init)
+    first = jax.tree.map(lambda x: x[0], xs)
+    closed, (_, y_shape) = jax.make_jaxpr(body, return_shape=True)(init, first)
+    program = _flatten(closed)
+    num_carry = len(flat_init)
+    early, late, handed = _split(program, set(program.inputs[num_carry:]))
+
+    def before(x: Any) -> list[Any]:
+        values = dict(program.constants)
+        values.update(zip(program.inputs[num_carry:], jax.tree.leaves(x), strict=True))
+        _run(early, values)
+        return [values[index] for index in handed]
+
+    def inside(carry: list[Any], given: list[Any]) -> tuple[list[Any], list[Any]]:
+        values = dict(program.constants)
+        values.update(zip(program.inputs[:num_carry], carry, strict=True))
+        values.update(zip(handed, given, strict=True))
+        _run(late, values)
+        outputs = [atom.val if isinstance(atom, jex.Literal) else values[atom] for atom in program.outputs]
+        return outputs[:num_carry], outputs[num_carry:]
+
+    carry, ys = jax.lax.scan(inside, flat_init, jax.vmap(before)(xs))
+    return jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(jax.tree.structure(y_shape), ys)
