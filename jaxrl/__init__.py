@@ -1,0 +1,74 @@
+"""jaxrl: reinforcement learning as pure functions in JAX.
+
+An agent is three functions, ``init``, ``act`` and ``update``, over one immutable state; see ``jaxrl.types``. Loops step
+environments; ``jit`` and ``vmap`` are yours. Everything here loads on first use, so that ``import jaxrl`` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrl import agents, envs, losses, networks, ops, rollout, runs, training, types
+    from jaxrl.agents import a2c, ppo, reinforce
+    from jaxrl.envs import make, spec
+    from jaxrl.runs import load
+    from jaxrl.training import evaluate, start, train
+    from jaxrl.types import Agent, Observation, Spec, Transition
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Agent": "types",
+    "Observation": "types",
+    "Spec": "types",
+    "Transition": "types",
+    "a2c": "agents",
+    "evaluate": "training",
+    "load": "runs",
+    "make": "envs",
+    "ppo": "agents",
+    "reinforce": "agents",
+    "spec": "envs",
+    "start": "training",
+    "train": "training",
+}
+_ROOMS = ("agents", "envs", "losses", "networks", "ops", "rollout", "runs", "training", "types")
+
+__all__ = [
+    "Agent",
+    "Observation",
+    "Spec",
+    "Transition",
+    "a2c",
+    "agents",
+    "envs",
+    "evaluate",
+    "load",
+    "losses",
+    "make",
+    "networks",
+    "ops",
+    "ppo",
+    "reinforce",
+    "rollout",
+    "runs",
+    "spec",
+    "start",
+    "train",
+    "training",
+    "types",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"jaxrl.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"jaxrl.{name}")
+    raise AttributeError(f"module 'jaxrl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -92,7 +92,7 @@ class Box(NamedTuple):
 
         An unbounded side (infinite ``low`` or ``high``) is left as it is.
         """
-        low, high = jnp.asarray(self.low, action.dtype), jnp.asarray(self.high, action.dtype)
+        low, high = (jnp.broadcast_to(jnp.asarray(x, action.dtype), action.shape) for x in (self.low, self.high))
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         low_or_0, high_or_0 = jnp.where(bounded, low, 0.0), jnp.where(bounded, high, 0.0)
         scaled = low_or_0 + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high_or_0 - low_or_0)

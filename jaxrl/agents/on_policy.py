@@ -187,7 +187,7 @@ def gradients(
         return config.loss(config.network.apply(params, batch.transition.observation), batch, settings)
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    return grads, {"loss": loss, **metrics, "gradient_norm": optax.global_norm(grads)}
+    return grads, {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(grads)}
 
 
 def apply_gradients(config: OnPolicy, params: PyTree, optimizer_state: PyTree, grads: PyTree) -> tuple[PyTree, PyTree]:
@@ -317,3 +317,15 @@ def make_optimizer(
     """The global-norm clip (none where ``max_grad_norm`` is None), then ``optimizer(learning_rate)``."""
     made = optimizer(learning_rate)
     return made if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), made)
+
+
+def config_of(agent: Agent) -> OnPolicy:
+    """The ``OnPolicy`` that an agent of this family is bound to, for loops made of this module's parts.
+
+    Raises:
+      TypeError: an agent of another family.
+    """
+    config = getattr(agent.update, "args", (None,))[0]
+    if not isinstance(config, OnPolicy):
+        raise TypeError(f"agent: got {agent!r}, must be one of the on-policy recipes")
+    return config

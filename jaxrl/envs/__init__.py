@@ -5,7 +5,8 @@
 """
 
 from jaxrl.envs import probes, wrappers
-from jaxrl.envs.checks import KNOWN_EXCEPTIONS, ProtocolError, Report, check
+from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
+from jaxrl.envs.episodes import ProtocolError
 from jaxrl.envs.protocol import Environment
 from jaxrl.envs.registry import UnknownArgument, UnknownEnvironment, available, make
 from jaxrl.envs.specs import SpecError, spec

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxrl.envs.episodes import ProtocolError, Run, check_run, require
 from jaxrl.envs.protocol import Environment
@@ -71,7 +72,7 @@ def check(
         described = _check_spec(env, params)
         weak_types = _check_step(env, params, described, observation, state)
         run = _record(env, params, described, num_steps, num_envs, key)
-    check_run(run, described)
+    check_run(run)
     terminated, truncated = int(run.terminated.sum()), int(run.truncated.sum())
     episodes = int((run.terminated | run.truncated).sum())
     return Report(run.reward.size, episodes, terminated, truncated, weak_types)
@@ -142,12 +143,11 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
 
 
 def _require_same(promise: str, at_reset: PyTree, at_step: PyTree) -> None:
-    structures = jax.tree.structure(at_reset), jax.tree.structure(at_step)
-    require(
-        structures[0] == structures[1],
-        promise,
-        f"its structure is {structures[0]} at reset and {structures[1]} in step; it has to be constant",
-    )
+    # Annotated because JAX leaves the type of a structure untyped.
+    before: Any = jax.tree.structure(at_reset)
+    after: Any = jax.tree.structure(at_step)
+    message = f"its structure is {before} at reset and {after} in step; it has to be constant"
+    require(before == after, promise, message)
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(at_reset), jax.tree.leaves(at_step), strict=True):
         where = jax.tree_util.keystr(path)
         same = x.shape == y.shape and x.dtype == y.dtype
@@ -180,49 +180,59 @@ def _strong(leaf: Array) -> Array:
     return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
-def _sample(key: Array, action: Discrete | Box, mask: Array | None) -> Array:
-    """A random action, legal where there is a mask."""
+def _draw(key: Array, action: Discrete | Box, num_steps: int, num_envs: int) -> NDArray[np.float32]:
+    """Random actions ``[T, B, *shape]`` of a Box, or random preferences ``[T, B, A]`` among discrete ones."""
+    # On the host, because compiling JAX's generator into the program takes longer than all the rest of a check.
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     if isinstance(action, Discrete):
-        logits = jnp.zeros(action.num_actions) if mask is None else jnp.where(mask, 0.0, -jnp.inf)
-        return jax.random.categorical(key, logits)
-    low, high = jnp.asarray(action.low, jnp.float32), jnp.asarray(action.high, jnp.float32)
-    uniform_key, normal_key = jax.random.split(key)
-    normal = jnp.clip(jax.random.normal(normal_key, action.shape), low, high)
-    bounded = jnp.isfinite(high - low)
-    fraction = jax.random.uniform(uniform_key, action.shape)
-    return jnp.where(bounded, low + fraction * jnp.where(bounded, high - low, 0.0), normal)
+        return generator.random((num_steps, num_envs, action.num_actions), np.float32)
+    low, high = (np.broadcast_to(np.asarray(bound, np.float32), action.shape) for bound in (action.low, action.high))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    shape = (num_steps, num_envs, *action.shape)
+    uniform = generator.uniform(np.where(bounded, low, 0.0), np.where(bounded, high, 1.0), shape)
+    actions = np.where(bounded, uniform, generator.normal(size=shape)).astype(np.float32)
+    return np.clip(actions, low, high)
+
+
+def _choose(drawn: Array, action: Discrete | Box, observation: Any) -> Array:
+    """The action of one environment: the legal one that was drawn highest, or the drawn one itself."""
+    if not isinstance(action, Discrete):
+        return drawn
+    mask = action_mask(observation)
+    return jnp.argmax(drawn if mask is None else jnp.where(mask, drawn, -1.0))
 
 
 def _record(env: Environment, params: PyTree, described: Spec, num_steps: int, num_envs: int, key: Array) -> Run:
     """Runs random actions under ``jit``, ``vmap`` and ``lax.scan``, twice with the same key and on with another."""
-    reset_key, *run_keys = jax.random.split(key, 3)
-    sample = jax.vmap(lambda key, observation: _sample(key, described.action, action_mask(observation)))
-    step = jax.vmap(lambda key, state, action: env.step(key, state, action, params))
 
-    def body(carry: tuple[Any, PyTree], keys: Array) -> tuple[tuple[Any, PyTree], Any]:
-        observation, state = carry
-        observation, state, *outcome, info = step(keys[1], state, sample(keys[0], observation))
-        return (observation, state), (observation, *outcome, info)
+    def step(carry: tuple[Any, PyTree], key: Array, drawn: Array) -> tuple[tuple[Any, PyTree], Any]:
+        action = _choose(drawn, described.action, carry[0])
+        observation, state, *outcome = env.step(key, carry[1], action, params)
+        return (observation, state), (observation, *outcome)
 
     @jax.jit
-    def start(key: Array) -> tuple[Any, PyTree]:
-        return jax.tree.map(_strong, jax.vmap(lambda key: env.reset(key, params))(jax.random.split(key, num_envs)))
+    def start(keys: Array) -> tuple[Any, PyTree]:
+        return jax.tree.map(_strong, jax.vmap(lambda key: env.reset(key, params))(keys))
 
     @jax.jit
-    def run(key: Array, carry: tuple[Any, PyTree]) -> Any:
-        return jax.lax.scan(body, carry, jax.random.split(key, (num_steps, 2, num_envs)))
+    def run(carry: tuple[Any, PyTree], keys: Array, drawn: Array) -> Any:
+        return jax.lax.scan(lambda carry, inputs: jax.vmap(step)(carry, *inputs), carry, (keys, drawn))
 
+    reset_key, *run_keys = jax.random.split(key, 5)
+    keys = [jax.random.split(key, (num_steps, num_envs)) for key in run_keys[:2]]
+    drawn = [_draw(key, described.action, num_steps, num_envs) for key in run_keys[2:]]
     try:
-        first = start(reset_key)
-        carry, recorded = run(run_keys[0], first)
-        again = run(run_keys[0], first)
-        _, further = run(run_keys[1], carry)
+        first = start(jax.random.split(reset_key, num_envs))
+        carry, recorded = run(first, keys[0], drawn[0])
+        again = run(first, keys[0], drawn[0])
+        _, further = run(carry, keys[1], drawn[1])
     except Exception as error:
         raise ProtocolError(
             f"vmap: reset or step fails under jit, vmap and lax.scan: {type(error).__name__}: {error}"
         ) from error
     for x, y in zip(jax.tree.leaves((carry, recorded)), jax.tree.leaves(again), strict=True):
-        same = np.array_equal(np.asarray(_data(x)), np.asarray(_data(y)), equal_nan=jnp.issubdtype(x.dtype, jnp.inexact))
+        nan_is_equal = jnp.issubdtype(x.dtype, jnp.inexact)
+        same = np.array_equal(np.asarray(_data(x)), np.asarray(_data(y)), equal_nan=nan_is_equal)
         require(same, "determinism", "the same key gave two different runs; randomness has to come from key alone")
     observation, reward, terminated, truncated, info = jax.tree.map(
         lambda x, y: np.concatenate([_data(x), _data(y)]), recorded, further

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrl.types import Observation, Spec, action_mask
+from jaxrl.types import Observation, action_mask
 
 MIN_RESETS = 8
 """Resets that have to be known before others are compared with them."""
@@ -56,25 +57,41 @@ class Run(NamedTuple):
     info: dict[Any, Any]
 
 
-def check_run(run: Run, described: Spec) -> None:
-    """Checks a run of random actions.
+class _Numbers(NamedTuple):
+    """The observations of a run as plain numbers.
 
-    Args:
-      run: the first step follows a reset in every environment.
-      described: of the environment.
+    Attributes:
+      first: ``[B, D]`` resets.
+      returned: ``[T, B, D]`` what each step returned.
+      final: ``[T, B, D]`` the true next observation of each step; ``final[0]`` is one step from a reset.
+      done: ``[T, B]`` all ends.
+      tolerance: how far numbers that should be equal may be apart, relative to 1 and to themselves.
+    """
+
+    first: NDArray[np.float64]
+    returned: NDArray[np.float64]
+    final: NDArray[np.float64]
+    done: NDArray[np.bool_]
+    tolerance: float
+
+
+def check_run(run: Run) -> None:
+    """Checks a run of random actions, whose first step follows a reset in every environment.
 
     Raises:
       ProtocolError: naming the promise that is broken.
     """
     # Masks first: an action taken where none is legal explains whatever numbers follow.
     _check_masks(run)
-    first, returned = _numbers(run.first, 1), _numbers(run.observation, 2)
-    final = _numbers(run.info["final_observation"], 2)
-    done = run.terminated | run.truncated
-    for name, values in (("reward", run.reward), ("observation", returned), ("final_observation", final)):
+    numbers = _numbers(run)
+    for name, values in (
+        ("reward", run.reward),
+        ("observation", numbers.returned),
+        ("final_observation", numbers.final),
+    ):
         require(np.isfinite(values).all(), "finite", f"{name} has {_of(~np.isfinite(values))} NaN or infinite numbers")
     _check_info(run)
-    differ = (returned != final).any(-1) & ~done
+    differ = ~_equal(numbers.returned, numbers.final, numbers.tolerance) & ~numbers.done
     require(
         not differ.any(),
         "final_observation",
@@ -83,18 +100,38 @@ def check_run(run: Run, described: Spec) -> None:
     )
     groups = {"terminated": run.terminated, "truncated": run.truncated & ~run.terminated}
     for name, ended in groups.items():
-        if len(first) >= MIN_RESETS and ended.any():
-            _check_fresh(name, ended, first, returned, final)
-            _check_final(name, ended, first, returned, final, done)
+        if len(numbers.first) >= MIN_RESETS and ended.any():
+            _check_fresh(name, ended, numbers)
+            _check_final(name, ended, numbers)
 
 
-def _numbers(observation: Any, batch_ndim: int) -> NDArray[np.float64]:
-    """All numbers of observations ``[..., D]``; memory and simulator states are not the environment's to reset."""
+def _numbers(run: Run) -> _Numbers:
+    def flat(observation: Any, batch_ndim: int) -> NDArray[np.float64]:
+        leaves = [np.asarray(leaf) for leaf in _parts(observation)]
+        rows = [leaf.reshape(*leaf.shape[:batch_ndim], -1).astype(np.float64) for leaf in leaves]
+        return np.concatenate(rows, axis=-1)
+
+    # XLA may compute one number twice in a program and round it in two ways, where a bool or an integer is exact.
+    epsilons = [jnp.finfo(leaf.dtype).eps for leaf in _parts(run.first) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return _Numbers(
+        first=flat(run.first, 1),
+        returned=flat(run.observation, 2),
+        final=flat(run.info["final_observation"], 2),
+        done=run.terminated | run.truncated,
+        tolerance=50.0 * float(max(epsilons, default=0.0)),
+    )
+
+
+def _parts(observation: Any) -> list[Any]:
+    """The arrays that are compared: memory and simulator states are not the environment's to reset."""
     if isinstance(observation, Observation):
         observation = observation._replace(memory=None, env_state=None)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(observation)]
-    flat = [leaf.reshape(*leaf.shape[:batch_ndim], -1).astype(np.float64) for leaf in leaves]
-    return np.concatenate(flat, axis=-1)
+    return jax.tree.leaves(observation)
+
+
+def _equal(x: NDArray[np.float64], y: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    """Which rows ``[..., D]`` are equal, ``[...]``."""
+    return np.asarray(np.isclose(x, y, rtol=tolerance, atol=tolerance).all(-1))
 
 
 def _of(wrong: NDArray[Any]) -> str:
@@ -125,7 +162,7 @@ def _check_masks(run: Run) -> None:
     ):
         mask = action_mask(observation)
         if mask is not None:
-            stuck = ~np.asarray(mask).any(-1) & ~exempt.get(name, np.bool_(False))
+            stuck = np.asarray(~np.asarray(mask).any(-1) & ~exempt.get(name, np.bool_(False)))
             require(not stuck.any(), "mask", f"no action is legal in {_of(stuck)} observations of {name}")
 
 
@@ -134,40 +171,33 @@ def _nearest(samples: NDArray[Any], resets: NDArray[Any]) -> NDArray[np.float64]
     return np.array([np.sqrt(((resets - sample) ** 2).sum(-1)).min() for sample in samples])
 
 
-def _unlike(samples: NDArray[Any], resets: NDArray[Any]) -> float:
+def _unlike(samples: NDArray[Any], resets: NDArray[Any], tolerance: float) -> float:
     """The fraction of samples that are further from all resets than resets are from one another."""
     others = [np.delete(resets, i, axis=0) for i in range(len(resets))]
     spread = max(_nearest(resets[i : i + 1], others[i])[0] for i in range(len(resets)))
+    rounding = tolerance * np.linalg.norm(1.0 + np.abs(resets).max(0))
     # Twice, since the largest of K distances is itself a random number.
-    return float((_nearest(samples[:MAX_SAMPLES], resets) > 2.0 * spread).mean())
+    return float((_nearest(samples[:MAX_SAMPLES], resets) > 2.0 * spread + rounding).mean())
 
 
-def _check_fresh(
-    name: str,
-    ended: NDArray[np.bool_],
-    first: NDArray[np.float64],
-    returned: NDArray[np.float64],
-    final: NDArray[np.float64],
-) -> None:
+def _check_fresh(name: str, ended: NDArray[np.bool_], numbers: _Numbers) -> None:
     """What follows an end looks like a reset, and so does what follows that by one step.
 
     Args:
       name: how these episodes ended.
-      ended: ``[T, B]``.
-      first: ``[B, D]`` resets.
-      returned: ``[T, B, D]`` what each step returned.
-      final: ``[T, B, D]`` the true next observation of each step; ``final[0]`` is one step from a reset.
+      ended: ``[T, B]`` where they did.
+      numbers: the observations.
     """
     # A rare start that no reset has shown is not an error, a majority of them is.
-    unlike = _unlike(returned[ended], first)
+    unlike = _unlike(numbers.returned[ended], numbers.first, numbers.tolerance)
     require(
         unlike <= 0.5,
         "auto-reset",
-        f"where an episode was {name}, the step returned an observation unlike all of {len(first)} resets (in "
+        f"where an episode was {name}, the step returned an observation unlike all of {len(numbers.first)} resets (in "
         f"{unlike:.0%} of cases); it has to reset in the same step",
     )
-    later = final[1:][ended[:-1]]
-    unlike = _unlike(later, final[0]) if len(later) else 0.0
+    later = numbers.final[1:][ended[:-1]]
+    unlike = _unlike(later, numbers.final[0], numbers.tolerance) if len(later) else 0.0
     require(
         unlike <= 0.5,
         "auto-reset",
@@ -176,33 +206,29 @@ def _check_fresh(
     )
 
 
-def _check_final(
-    name: str,
-    ended: NDArray[np.bool_],
-    first: NDArray[np.float64],
-    returned: NDArray[np.float64],
-    final: NDArray[np.float64],
-    done: NDArray[np.bool_],
-) -> None:
+def _check_final(name: str, ended: NDArray[np.bool_], numbers: _Numbers) -> None:
     """The final observation is not a copy of the reset one, unless such coincidences are to be expected.
 
-    Args: as ``_check_fresh``, and
-      done: ``[T, B]`` all ends.
+    Args:
+      name: how these episodes ended.
+      ended: ``[T, B]`` where they did.
+      numbers: the observations.
     """
-    if (final[ended] != returned[ended]).any():
+    first, returned, final, done, tolerance = numbers
+    if not _equal(final[ended], returned[ended], tolerance).all():
         return
     # Two resets that are equal by chance: how probable is it to meet one reset in particular?
-    pairs = (first[:, None] == first[None]).all(-1).sum() - len(first)
+    pairs = _equal(first[:, None], first[None], tolerance).sum() - len(first)
     chance = pairs / (len(first) * (len(first) - 1))
     # An episode may have to end where it began, but to be cut there says nothing: then any step inside of an episode
     # is as good as the last one.
     if name == "truncated" and not done.all():
         inside = returned[~done]
-        chance = min(chance, (inside == first[np.arange(len(inside)) % len(first)]).all(-1).mean())
-    probability = max(chance, 1.0 / len(first)) ** int(ended.sum())
+        chance = min(chance, _equal(inside, first[np.arange(len(inside)) % len(first)], tolerance).mean())
+    num_ends = int(ended.sum())
     require(
-        probability > IMPROBABLE,
+        max(chance, 1.0 / len(first)) ** num_ends > IMPROBABLE,
         "final_observation",
-        f"is the observation of the next reset at all of {int(ended.sum())} steps where an episode was {name}; it has "
-        "to be the last one of the episode that ended",
+        f"is the observation of the next reset at all of {num_ends} steps where an episode was {name}; it has to be "
+        "the last one of the episode that ended",
     )

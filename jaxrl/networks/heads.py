@@ -70,7 +70,8 @@ class NarrowDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", orthogonal(self.scale), (self.size, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.size,))
-        return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ()))) + bias
+        y = jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
 class CategoricalHead(nn.Module):

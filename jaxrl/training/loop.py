@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ class TrainState(NamedTuple):
       episode_return: ``[B]`` of the episodes under way.
       episode_length: ``[B]`` int32, likewise.
       updates: int32, updates done; update i draws from ``fold_in(run_key, i)``, so where a run was cut is forgotten.
+      stopped: bool, ``on_update`` said stop; no call with an ``on_update`` goes on from here.
     """
 
     agent: PyTree
@@ -31,6 +31,7 @@ class TrainState(NamedTuple):
     episode_return: Array
     episode_length: Array
     updates: Array
+    stopped: Array
 
 
 OnUpdate = Callable[[TrainState, Metrics], tuple[Metrics, Any]]
@@ -79,6 +80,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
             episode_return=jnp.zeros(num_envs),
             episode_length=jnp.zeros(num_envs, jnp.int32),
             updates=jnp.zeros((), jnp.int32),
+            stopped=jnp.zeros((), bool),
         )
         return jax.tree.map(_strong_type, state)
 
@@ -124,7 +126,9 @@ def train_step(
     )
     agent_state, metrics = agent.update(update_key, state.agent, trajectory)
     episode_return, episode_length, episodes = episode_metrics(state, trajectory)
-    new = TrainState(agent_state, env_state, observation, episode_return, episode_length, state.updates + 1)
+    new = TrainState(
+        agent_state, env_state, observation, episode_return, episode_length, state.updates + 1, state.stopped
+    )
     return new, {**episodes, **metrics}
 
 
@@ -148,10 +152,11 @@ def advance(
       num_updates: how many steps.
       rollout_length: T.
       on_update: called inside the scan with the new state and its metrics; returns ``(metrics, stop)``. Metrics may be
-        added to; once ``stop`` is true the rest of this call does nothing and its metrics are NaN (0 for integers).
+        added to; once ``stop`` is true the state keeps it, and the rest of this call and of later ones does nothing.
 
     Returns:
-      ``(state, metrics)``, the metrics stacked ``[num_updates]``.
+      ``(state, metrics)``, the metrics stacked ``[num_updates]``. With ``on_update`` there is one more, ``ran``: True
+      for updates that were done, False after a stop, where the other metrics are NaN (0 for integers).
     """
 
     def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
@@ -160,22 +165,20 @@ def advance(
     if on_update is None:
         return jax.lax.scan(body, state, length=num_updates)
 
-    def watched(state: TrainState) -> tuple[TrainState, Metrics, Array]:
+    def watched(state: TrainState) -> tuple[TrainState, Metrics]:
         new, metrics = body(state, None)
         metrics, stop = on_update(new, metrics)
-        return new, metrics, jnp.asarray(stop, bool)
+        return new._replace(stopped=jnp.asarray(stop, bool)), {**metrics, "ran": jnp.ones((), bool)}
 
-    def skip(state: TrainState) -> tuple[TrainState, Metrics, Array]:
-        _, metrics, _ = jax.eval_shape(watched, state)
+    def skip(state: TrainState) -> tuple[TrainState, Metrics]:
+        _, metrics = jax.eval_shape(watched, state)
         fill = lambda x: jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0, x.dtype)  # noqa: E731
-        return state, jax.tree.map(fill, metrics), jnp.ones((), bool)
+        return state, jax.tree.map(fill, metrics)
 
-    def guarded(carry: tuple[TrainState, Array], _: None) -> tuple[tuple[TrainState, Array], Metrics]:
-        state, metrics, stop = jax.lax.cond(carry[1], skip, watched, carry[0])
-        return (state, stop), metrics
+    def guarded(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        return jax.lax.cond(state.stopped, skip, watched, state)
 
-    (state, _), metrics = jax.lax.scan(guarded, (state, jnp.zeros((), bool)), length=num_updates)
-    return state, metrics
+    return jax.lax.scan(guarded, state, length=num_updates)
 
 
 def train(

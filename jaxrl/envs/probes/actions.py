@@ -1,5 +1,7 @@
 """Probes of the policy: one step each, discrete and continuous actions, masks and images."""
 
+# ruff: noqa: D102 (all methods override those of Probe, which documents them)
+
 from __future__ import annotations
 
 from typing import Any

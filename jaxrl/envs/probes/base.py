@@ -59,31 +59,38 @@ class Probe(environment.Environment[Any, Any]):
 
     @property
     def default_params(self) -> environment.EnvParams:
+        """A time limit."""
         # Far beyond any length: an episode that terminates must not be truncated as well.
         return environment.EnvParams(max_steps_in_episode=1000)
 
     def action_space(self, params: Any = None) -> spaces.Space:
+        """Two actions, where a probe says nothing else."""
         return spaces.Discrete(2)
 
     @property
     def num_actions(self) -> int:
+        """Number of discrete actions, or of numbers in a continuous one."""
         space = self.action_space()
         return space.n if isinstance(space, spaces.Discrete) else space.shape[0]
 
     def observation_space(self, params: Any = None) -> spaces.Box:
+        """Numbers from -1 to 1, where a probe says nothing else."""
         observation, _ = jax.eval_shape(self.reset, jax.random.key(0))
         return spaces.Box(-1, 1, observation.shape, observation.dtype)
 
     def is_terminated(self, state: ProbeState, params: Any = None) -> Array:
+        """Whether ``length`` steps were taken."""
         return state.time >= self.length
 
     def reset_env(self, key: Array, params: Any) -> tuple[Any, ProbeState]:
+        """Draws the cue."""
         state = ProbeState(time=jnp.int32(0), cue=jax.random.randint(key, (), 0, self.num_cues))
         return self.get_obs(state), state
 
     def step_env(
         self, key: Array, state: ProbeState, action: Array, params: Any
     ) -> tuple[Any, ProbeState, Array, Array, dict[str, Array]]:
+        """Pays and counts; gymnax's ``step`` adds the reset."""
         reward = jnp.asarray(self.get_reward(state, action), jnp.float32)
         info = self.get_info(state, action)
         state = state._replace(time=state.time + 1)
@@ -100,6 +107,7 @@ class ValueOnlyProbe(Probe):
         self.continuous = continuous
 
     def action_space(self, params: Any = None) -> spaces.Space:
+        """Two actions, or one number in [-1, 1]."""
         return spaces.Box(-1.0, 1.0, (1,)) if self.continuous else spaces.Discrete(2)
 
 

@@ -1,5 +1,7 @@
 """Probes of the value function; what the agent does has no effect."""
 
+# ruff: noqa: D102 (all methods override those of Probe, which documents them)
+
 from __future__ import annotations
 
 from typing import Any

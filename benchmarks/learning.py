@@ -1,0 +1,121 @@
+"""Learning: greedy (or sampled) returns at the end of a stated budget, mean and worst seed, against a stated mark.
+
+    python benchmarks/learning.py                    # the rows of a laptop
+    python benchmarks/learning.py ppo a2c            # of these recipes
+    python benchmarks/learning.py --rows 0 3 5       # by number, see --list
+    python benchmarks/learning.py --gpu              # MinAtar at 10M steps as well
+
+Every row is a command line of ``jaxrl train``, so any of them can be run, looked at and plotted alone. Tuning was done
+on ``--seed 0``; rows are measured on ``--seed 1``, all seeds of a row side by side in one program, none left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import time
+from typing import NamedTuple
+
+import jax
+import jaxlib
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from jaxrl.cli.evaluation import evaluate_members
+from jaxrl.cli.flags import parse
+from jaxrl.runs import build
+from jaxrl.runs.build import make_program
+from jaxrl.training import fit
+
+
+class Row(NamedTuple):
+    """A command line, what it should reach, and how it is scored."""
+
+    command: str
+    reach: float | None
+    explore: bool = False
+    episodes: int = 128
+    gpu: bool = False
+
+
+LAPTOP_MINATAR = "--seeds 2 --num-steps 1000000"
+ROWS = (
+    Row("reinforce CartPole-v1 --seeds 8", 480),
+    Row("reinforce CartPole-v1 --seeds 8 --no-baseline --normalize-advantage", None),
+    Row("a2c CartPole-v1 --seeds 8", 490),
+    Row("ppo CartPole-v1 --seeds 16", 498),
+    Row("ppo CartPole-v1 --seeds 16 --num-steps 100000", 490),
+    Row("ppo Acrobot-v1 --seeds 8", -78),
+    Row("ppo Pendulum-v1 --seeds 8", -165, episodes=256),
+    Row("ppo MountainCar-v0 --seeds 8", -115),
+    Row(f"ppo SpaceInvaders-MinAtar {LAPTOP_MINATAR}", None, explore=True),
+    Row(f"ppo Breakout-MinAtar {LAPTOP_MINATAR}", None, explore=True),
+    Row("ppo SpaceInvaders-MinAtar --seeds 4", 140, explore=True, gpu=True),
+    Row("ppo Breakout-MinAtar --seeds 4", 45, explore=True, gpu=True),
+    Row("ppo Asterix-MinAtar --seeds 4", 25, explore=True, gpu=True),
+    Row("ppo Freeway-MinAtar --seeds 4", 62, explore=True, gpu=True),
+)
+
+
+def describe_machine() -> str:
+    """What the figures were measured on."""
+    device = jax.devices()[0]
+    versions = f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, Python {platform.python_version()}"
+    return f"{device.device_kind} ({device.platform}), {os.cpu_count()} cores, {versions}, {datetime.date.today()}"
+
+
+def measure(row: Row, console: Console) -> str:
+    """Runs a row: one line of a Markdown table."""
+    config, _ = parse([*row.command.split(), "--seed", "1"])
+    built = build(config)
+    program = make_program(config, built)
+    chunk = max(1, built.num_updates // 20)
+    start = time.perf_counter()
+    state = program.start()
+    done = 0
+    for _ in track(range(0, built.num_updates, chunk), description=row.command, console=console, transient=True):
+        done = min(done + chunk, built.num_updates)
+        state, _ = fit(program, num_updates=done, updates_per_chunk=chunk, state=state)
+    seconds = time.perf_counter() - start
+    returns = evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore).returns.mean(axis=1)
+    error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
+    reach = "reported" if row.reach is None else f">= {row.reach:g}"
+    verdict = "" if row.reach is None else ("yes" if returns.mean() >= row.reach else "NO")
+    policy = "sampled" if row.explore else "greedy"
+    return (
+        f"| `jaxrl train {row.command} --seed 1` | {policy} | {returns.mean():.1f} ± {error:.1f} | {returns.min():.1f} "
+        f"| {reach} | {verdict} | {seconds:.0f} s |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", help="only the rows of these recipes")
+    parser.add_argument("--rows", type=int, nargs="*", help="only these rows, by number")
+    parser.add_argument("--gpu", action="store_true", help="also the rows that want a GPU")
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    chosen = [
+        (number, row)
+        for number, row in enumerate(ROWS)
+        if (arguments.rows is None or number in arguments.rows)
+        and (arguments.gpu or arguments.rows is not None or not row.gpu)
+        and (not arguments.recipes or row.command.split()[0] in arguments.recipes)
+    ]
+    if arguments.list:
+        for number, row in chosen:
+            print(number, row.command, "(GPU)" if row.gpu else "")
+        return
+    print(f"Measured on {describe_machine()}\n")
+    print("| command | policy | mean ± standard error over seeds | worst seed | reach | reached | wall time |")
+    print("|---|---|---|---|---|---|---|")
+    for _, row in chosen:
+        print(measure(row, console), flush=True)
+
+
+if __name__ == "__main__":
+    main()

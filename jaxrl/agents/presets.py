@@ -1,0 +1,89 @@
+"""Presets: what a recipe wants in an environment, the only second source of hyper-parameters beside its signature.
+
+A row holds only what differs: from the recipe's fallback row for the settings of the loop, from the recipe's
+signature for its hyper-parameters. ``torso`` may name a torso and its sizes: ``{"name": "mlp", "hidden": (64, 64)}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LOOP = ("num_steps", "num_envs", "rollout_length")
+"""The names that are settings of the loop; ``num_steps`` counts the steps of all environments together."""
+
+FALLBACK: dict[str, dict[str, Any]] = {
+    "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
+    "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
+    "reinforce": {"num_steps": 1_000_000, "num_envs": 8, "rollout_length": 256},
+}
+"""For an environment without a row of its own."""
+
+_A2C_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 8, "learning_rate": 1e-3}
+_PPO_MINATAR = {
+    "num_steps": 10_000_000,
+    "num_envs": 64,
+    "rollout_length": 128,
+    "learning_rate": 1e-3,
+    "num_minibatches": 8,
+}
+_REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
+_MINATAR_GAMES = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "a2c": {
+        "CartPole-v1": {"num_steps": 500_000, "anneal_learning_rate": True, "gae_lambda": 0.95},
+        "Acrobot-v1": {"num_steps": 500_000, "anneal_learning_rate": True, "gae_lambda": 0.95},
+        "Pendulum-v1": {
+            "num_steps": 300_000,
+            "gamma": 0.9,
+            "gae_lambda": 0.9,
+            "entropy_coef": 0.0,
+            "normalize_reward": True,
+            "anneal_learning_rate": True,
+        },
+        "MountainCar-v0": {"normalize_observation": True, "normalize_reward": True},
+        **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
+    },
+    "ppo": {
+        "CartPole-v1": {"num_steps": 500_000, "num_envs": 4, "rollout_length": 128, "learning_rate": 1e-3},
+        "Acrobot-v1": {"num_steps": 500_000, "learning_rate": 1e-3, "normalize_observation": True},
+        "Pendulum-v1": {
+            "num_steps": 300_000,
+            "num_envs": 8,
+            "learning_rate": 1e-3,
+            "gamma": 0.9,
+            "entropy_coef": 0.0,
+            "num_epochs": 10,
+            "normalize_reward": True,
+        },
+        "MountainCar-v0": {
+            "gae_lambda": 0.98,
+            "learning_rate": 1e-3,
+            "normalize_observation": True,
+            "normalize_reward": True,
+        },
+        **{game: _PPO_MINATAR for game in _MINATAR_GAMES},
+    },
+    "reinforce": {
+        "CartPole-v1": {"num_steps": 500_000, "anneal_learning_rate": True},
+        "Acrobot-v1": {"num_steps": 500_000, "anneal_learning_rate": True},
+        "Pendulum-v1": {"num_steps": 300_000, "gamma": 0.9, "normalize_reward": True},
+        "MountainCar-v0": {"entropy_coef": 0.01, "normalize_observation": True, "normalize_reward": True},
+        **{game: _REINFORCE_MINATAR for game in _MINATAR_GAMES},
+    },
+}
+"""``PRESETS[recipe][environment]``."""
+
+
+def preset(recipe: str, environment: str) -> dict[str, Any]:
+    """The settings of the loop, and the hyper-parameters that differ from the signature's defaults.
+
+    Args:
+      recipe: its name; one without a row anywhere gets the loop settings of 16 environments x 128 steps.
+      environment: its name; without a row of its own, the recipe's fallback.
+
+    Returns:
+      A new dict: the names in ``LOOP``, always, then names of the recipe's arguments.
+    """
+    general = {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128}
+    return {**general, **FALLBACK.get(recipe, {}), **PRESETS.get(recipe, {}).get(environment, {})}

@@ -1,0 +1,1 @@
+"""The command line: ``jaxrl train``, ``evaluate``, ``plot``, ``resume``, ``list``."""

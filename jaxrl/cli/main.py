@@ -1,0 +1,107 @@
+"""The entry point: chooses the command, and turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 failed (numbers that are not finite, a checkpoint that can't be read); 2 asked wrongly (an
+unknown name, a value out of range); 130 interrupted, after saving.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from jaxrl.cli.errors import CommandError, UsageError
+
+COMMANDS = {
+    "train": "train a population of seeds: jaxrl train RECIPE ENV [flags]",
+    "evaluate": "play whole episodes with a trained run, print a table of returns: jaxrl evaluate RUN",
+    "plot": "draw the learning curves of one or many runs: jaxrl plot RUN...",
+    "resume": "go on with a run that was interrupted: jaxrl resume RUN",
+    "list": "print the recipes, the environments and the presets: jaxrl list",
+}
+
+
+def usage() -> str:
+    """What ``jaxrl --help`` prints. Written here, since a parser would import all commands, and JAX with them."""
+    lines = [f"  {name:<10}{line}" for name, line in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jaxrl COMMAND ...",
+            "",
+            "Functional reinforcement learning in JAX.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "jaxrl COMMAND --help says more; jaxrl train RECIPE ENV --help shows all flags with their defaults there.",
+            "JAXRL_DEBUG=1 shows the traceback of an error.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      argv: without the program's name; None takes the process's.
+
+    Returns:
+      The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    try:
+        return _dispatch(arguments[0], arguments[1:])
+    except SystemExit as stop:  # of the parser, which has printed what is wrong
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
+    except Exception as error:
+        return _failed(_one_line(error), _exit_code(error))
+
+
+def _dispatch(command: str, arguments: list[str]) -> int:
+    if command == "--version":
+        print(importlib.import_module("importlib.metadata").version("jaxrl"))
+        return 0
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f", did you mean '{close[0]}'?" if close else ""
+        raise UsageError(f"unknown command '{command}'{hint} (commands: {', '.join(COMMANDS)})")
+    module = importlib.import_module(f"jaxrl.cli.{command}")
+    return module.main(arguments)
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, CommandError):
+        return error.exit_code
+    # Imported here: both are loaded already where one of them was raised, and --help needs neither.
+    from jaxrl.envs import UnknownEnvironment
+    from jaxrl.runs.config import ConfigError
+    from jaxrl.runs.folder import RunError
+    from jaxrl.runs.recipes import UnknownName
+
+    return 2 if isinstance(error, (ConfigError, RunError, UnknownEnvironment, UnknownName)) else 1
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    # An error of the library says what is wrong by itself; of any other, the type is half of the message.
+    own = type(error).__module__.startswith("jaxrl")
+    return text if own and text else f"{type(error).__name__}: {text}"
+
+
+def _failed(message: str, code: int) -> int:
+    if os.environ.get("JAXRL_DEBUG") == "1":
+        traceback.print_exc()
+    print(f"jaxrl: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""``jaxrl plot``: the learning curves of one or many runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxrl.cli.curves import draw
+from jaxrl.cli.errors import UsageError
+from jaxrl.runs.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotFlags:
+    """Draw learning curves: mean, interquartile mean with its bootstrap interval, single seeds faint."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Run folders; each gets a curve, each value of a sweep its own."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """The picture, in the format that its ending names; by default curve.png of a single run, curves.png of many."""
+    metric: str = "episode_return"
+    """The column of metrics.csv to draw."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
+    flags = tyro.cli(PlotFlags, prog="jaxrl plot", args=arguments)
+    if not flags.runs:
+        raise UsageError("no run to plot: jaxrl plot RUN...")
+    folders = [RunFolder(run) for run in flags.runs]
+    for folder in folders:
+        folder.read_config()
+    path = flags.out or (folders[0].curve_file if len(folders) == 1 else Path("curves.png"))
+    try:
+        draw(folders, path, flags.metric)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    print(path)
+    return 0

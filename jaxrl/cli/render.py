@@ -1,0 +1,157 @@
+"""Episodes as a GIF, in the pictures that gymnax has of its environments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from jaxrl.cli.errors import UsageError
+from jaxrl.rollout import reset, step
+from jaxrl.types import Agent, Array, PyTree
+
+FRAMES = 1000
+"""At most in one file; longer episodes are cut."""
+
+DPI = 80
+
+
+class Recorded(NamedTuple):
+    """One episode of T steps.
+
+    Attributes:
+      env_states: ``[T]`` pytrees, before each step.
+      returns: ``[T]`` the sum of rewards up to each of them, that of its step included.
+    """
+
+    env_states: Sequence[PyTree]
+    returns: np.ndarray
+
+
+def record_episodes(
+    key: Array,
+    agent: Agent,
+    state: PyTree,
+    env: Any,
+    params: PyTree,
+    *,
+    num_episodes: int,
+    max_steps: int,
+    explore: bool,
+) -> list[Recorded]:
+    """Plays episodes side by side and keeps the simulator's states; arguments as of ``training.evaluate``."""
+    length = min(max_steps, FRAMES)
+
+    @jax.jit
+    def play(key: Array, state: PyTree) -> Any:
+        reset_key, run_key = jax.random.split(key)
+        observation, env_state = reset(reset_key, env, params, num_episodes)
+
+        def body(carry: tuple[PyTree, Any], time: Array) -> tuple[tuple[PyTree, Any], Any]:
+            env_state, observation = carry
+            keys = jax.random.split(jax.random.fold_in(run_key, time), 1 + num_episodes)
+            new_state, observation, transition = step(
+                keys, agent, state, env, params, env_state, observation, explore
+            )
+            done = transition.terminated | transition.truncated
+            return (new_state, observation), (env_state, transition.reward, done)
+
+        # Strong types, because what goes into a scan must come out of it as it was.
+        carry = jax.tree.map(jnp.asarray, (env_state, observation))
+        return jax.lax.scan(body, carry, jnp.arange(length))[1]
+
+    env_states, rewards, done = jax.device_get(play(key, state))
+    recorded = []
+    for episode in range(num_episodes):
+        ends = np.nonzero(done[:, episode])[0]
+        last = int(ends[0]) + 1 if ends.size else length
+        states = [jax.tree.map(lambda leaf, t=t: leaf[t, episode], env_states) for t in range(last)]
+        recorded.append(Recorded(states, np.cumsum(rewards[:last, episode])))
+    return recorded
+
+
+def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recorded]) -> None:
+    """Writes the episodes one after the other into one GIF.
+
+    Raises:
+      UsageError: gymnax has no picture of this environment.
+    """
+    matplotlib.use("Agg")
+    from matplotlib import animation, pyplot
+
+    frames = [(number, index) for number, episode in enumerate(episodes) for index in range(len(episode.env_states))]
+    states = [episodes[number].env_states[index] for number, index in frames]
+    with _painter(env, params, states) as painter:
+        axes, writer = painter.figure.axes[0], animation.PillowWriter(fps=painter.frames_per_second)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writer.saving(painter.figure, str(path), DPI):
+            for frame, (number, index) in enumerate(frames[:FRAMES]):
+                painter.paint(frame)
+                name = f"{env.name}, episode {number + 1}" if len(episodes) > 1 else env.name
+                axes.set_title(f"{name}: step {index + 1}, return {episodes[number].returns[index]:.1f}")
+                writer.grab_frame()
+    pyplot.close(painter.figure)
+
+
+class _Painter(NamedTuple):
+    """``paint(i)`` shows state i in the figure."""
+
+    figure: Any
+    paint: Callable[[int], None]
+    frames_per_second: int
+
+
+@contextmanager
+def _painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Painter]:
+    from gymnax.visualize import Visualizer, vis_gym
+
+    if env.name in vis_gym.SUPPORTED_GYM_ENVS:
+        with _gymnasium_painter(env, params, states) as painter:
+            yield painter
+        return
+    visualizer = Visualizer(env, params, states)
+    visualizer.init()
+    if not hasattr(visualizer, "im"):
+        raise UsageError(f"--gif: gymnax has no picture of {env.name}")
+    yield _Painter(visualizer.fig, visualizer.update, 10)
+
+
+@contextmanager
+def _gymnasium_painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Painter]:
+    """Gymnasium's drawings of classic control. One simulator draws all; gymnax would make one for every frame."""
+    # Drawing initialises all of pygame, which complains where there is no sound card and no screen.
+    for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):
+        os.environ.setdefault(driver, "dummy")
+    import gymnasium
+    from gymnax.visualize import vis_gym
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 4))
+    axes.set_axis_off()
+    simulator = gymnasium.make(env.name, render_mode="rgb_array")
+    try:
+        simulator.reset()
+        bare: Any = simulator.unwrapped
+        vis_gym.set_gym_params(bare, env.name, params)
+        images: list[Any] = []
+
+        def paint(index: int) -> None:
+            bare.state = vis_gym.get_gym_state(states[index], env.name)
+            if env.name == "Pendulum-v1":
+                bare.last_u = np.asarray(states[index].last_u, np.float64)
+            picture = simulator.render()
+            if images:
+                images[0].set_data(picture)
+            else:
+                images.append(axes.imshow(picture))
+
+        yield _Painter(figure, paint, 50 if env.name == "CartPole-v1" else 25)
+    finally:
+        simulator.close()

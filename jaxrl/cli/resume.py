@@ -1,0 +1,80 @@
+"""``jaxrl resume``: goes on from a checkpoint as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from jaxrl.cli.errors import UsageError
+from jaxrl.cli.finish import finish
+from jaxrl.cli.loggers import import_wandb
+from jaxrl.cli.session import Session
+from jaxrl.cli.train import compile_program
+from jaxrl.runs.build import build, make_program
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.load import transfer
+from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.training.loop import TrainState
+from jaxrl.training.program import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeFlags:
+    """Go on with a run from its last checkpoint; the result is that of the unbroken run, bit for bit."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    num_steps: Annotated[int | None, tyro.conf.arg(aliases=("--steps",))] = None
+    """A new budget, in environment steps of each seed from the start of the run; schedules follow it from here on."""
+    update: int | None = None
+    """Go on from the checkpoint of this update; what came later is dropped."""
+    eval_episodes: int = 128
+    """Episodes of each seed in the evaluation at the end; 0 for none."""
+    wandb: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Log to Weights & Biases too; needs jaxrl[wandb]."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
+    flags = tyro.cli(ResumeFlags, prog="jaxrl resume", args=arguments)
+    if flags.eval_episodes < 0:
+        raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
+    if flags.wandb:
+        import_wandb()
+    console, folder = Console(), RunFolder(flags.run)
+    config = folder.read_config()
+    if flags.num_steps is not None:
+        config = dataclasses.replace(config, num_steps=flags.num_steps)
+    built = build(config)
+    program = make_program(config, built)
+    steps = folder.checkpoints(config).steps()
+    done = max(steps, default=0) if flags.update is None else flags.update
+    if done >= built.num_updates:
+        taken = done * config.num_envs * config.rollout_length
+        raise UsageError(f"{folder.path} has done its {taken} steps; --num-steps beyond that goes on with it")
+    compile_program(config, built, program, console, done)
+    state = _state(folder, config, program, flags.update)
+    done = int(np.max(state.updates))
+    MetricsWriter(folder.metrics_file, config).cut(done)
+    folder.checkpoints(config).rewind(done)
+    folder.write_config(config)
+    console.print(f"going on from update {done} of {built.num_updates}", highlight=False)
+    session = Session(folder, config, built, program, console, wandb=flags.wandb)
+    finish(folder, config, built, session.train(state), flags.eval_episodes, console)
+    return 0
+
+
+def _state(folder: RunFolder, config: RunConfig, program: Program, update: int | None) -> TrainState:
+    """The state of a checkpoint; the first state of all where the run was stopped before it saved any."""
+    checkpoints = folder.checkpoints(config)
+    if checkpoints.steps() or update is not None:
+        return checkpoints.restore(program.abstract_state(), update)
+    state = program.start()
+    return state if config.init_from is None else transfer(config.init_from, state)

@@ -1,0 +1,156 @@
+"""A run under way: chunks of training, with logging and checkpoints in between."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jaxrl.cli.errors import CommandError, InterruptedRun
+from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
+from jaxrl.cli.progress import RunProgress
+from jaxrl.runs.build import Built
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.metrics import MetricsWriter, summarize
+from jaxrl.training.checkpoint import Checkpoints
+from jaxrl.training.host import Chunk, fit, first_bad
+from jaxrl.training.interrupt import Interrupted
+from jaxrl.training.loop import TrainState
+from jaxrl.training.program import Program
+
+CHUNKS = 64
+"""A run is cut into so many, where that makes none too short."""
+
+MIN_STEPS = 20_000
+"""Environment steps of a chunk, all members together, at least: some 0.2 s on a laptop, so that logging is for free."""
+
+CHECKPOINT_SECONDS = 60.0
+"""Between two checkpoints."""
+
+
+class Diverged(CommandError):
+    """Numbers that are not finite."""
+
+
+def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
+    """Updates between two pauses. It follows from the configuration, so a resumed run pauses where it would have."""
+    steps_per_update = config.num_envs * config.rollout_length * len(config.members())
+    wanted = max(-(-num_updates // CHUNKS), -(-MIN_STEPS // steps_per_update))
+    return min(wanted, num_updates)
+
+
+@jax.jit
+def _finite_members(tree: object) -> jax.Array:
+    """``[S]``, whether all floats of a member are finite."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(-1) for leaf in leaves]).all(0)
+
+
+class Session:
+    """Trains a run from where ``state`` is to its end, and keeps its folder up to date.
+
+    The folder exists, and its metrics are cut back to ``state``.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        built: Built,
+        program: Program,
+        console: Console,
+        *,
+        wandb: bool = False,
+    ) -> None:
+        self.folder, self.config, self.built, self.program = folder, config, built, program
+        self.console, self.wandb = console, wandb
+        self.checkpoints: Checkpoints = folder.checkpoints(config)
+        self.chunk = updates_per_chunk(config, built.num_updates)
+        self.steps_per_update = config.num_envs * config.rollout_length
+        self._metrics = MetricsWriter(folder.metrics_file, config)
+        self._loggers: Sequence[Logger] = ()
+        self._last_save = time.monotonic()
+        self._failure: str | None = None
+
+    def train(self, state: TrainState) -> TrainState:
+        """Trains to the end.
+
+        Raises:
+          Diverged: a metric or a parameter was not finite; the last checkpoint is from before.
+          InterruptedRun: Ctrl-C, and all is saved.
+        """
+        done = int(np.max(state.updates))
+        with contextlib.ExitStack() as stack:
+            self._loggers = [TensorBoard(self.folder, self.config, done * self.steps_per_update)]
+            if self.wandb:
+                self._loggers.append(WeightsAndBiases(self.folder, self.config))
+            for logger in self._loggers:
+                stack.callback(logger.close)
+            if not self.checkpoints.steps():
+                # So that a run that breaks before the first minute is over has something to go back to.
+                self._save(done, state)
+            progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done))
+            try:
+                state, _ = fit(
+                    self.program,
+                    num_updates=self.built.num_updates,
+                    updates_per_chunk=self.chunk,
+                    state=state,
+                    on_chunk=lambda chunk: self._on_chunk(chunk, progress),
+                    on_interrupt=lambda: progress.say("stopping after this chunk; Ctrl-C again to stop without saving"),
+                )
+            except Interrupted as interrupted:
+                done = int(np.max(interrupted.state.updates))
+                if not self._save(done, interrupted.state):
+                    self._stop()
+                raise InterruptedRun(
+                    f"interrupted and saved at update {done} of {self.built.num_updates}; "
+                    f"go on with: jaxrl resume {self.folder.path}"
+                ) from None
+            if self._failure is not None or not self._save(self.built.num_updates, state):
+                self._stop()
+        return state
+
+    def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
+        summary = summarize(chunk.metrics)
+        self._metrics.append(chunk.updates, summary)
+        for logger in self._loggers:
+            logger.log(chunk.env_steps, summary)
+        progress.update(chunk.updates, chunk.seconds, summary)
+        bad = first_bad(chunk.metrics)
+        if bad is not None:
+            member, index, name = bad
+            update = chunk.updates - chunk.metrics["episodes"].shape[1] + index + 1
+            self._failure = f"{name} is {chunk.metrics[name][member, index]} in update {update} of {self._label(member)}"
+            return True
+        if time.monotonic() - self._last_save > CHECKPOINT_SECONDS and chunk.updates < self.built.num_updates:
+            return not self._save(chunk.updates, chunk.state)
+        return False
+
+    def _save(self, update: int, state: TrainState) -> bool:
+        """Saves unless the agent's state has numbers that are not finite; those may come one update before a NaN."""
+        if self._failure is not None:
+            return False
+        finite = np.asarray(_finite_members(state.agent))
+        if not finite.all():
+            label = self._label(int(np.argmin(finite)))
+            self._failure = f"the state of {label} is not finite after update {update}"
+            return False
+        if update not in self.checkpoints.steps():
+            self.checkpoints.save(update, state)
+        self._last_save = time.monotonic()
+        return True
+
+    def _label(self, member: int) -> str:
+        return self.config.members()[member].label(self.config.sweep)
+
+    def _stop(self) -> None:
+        steps = self.checkpoints.steps()
+        kept = f"the last good checkpoint is update {max(steps)}" if steps else "there was no checkpoint yet"
+        raise Diverged(f"stopped: {self._failure}; {kept} ({self.folder.path})")

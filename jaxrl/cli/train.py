@@ -1,0 +1,86 @@
+"""``jaxrl train``: a population of seeds, from its flags to its table of returns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from jaxrl.cli import flags as train_flags
+from jaxrl.cli.errors import UsageError
+from jaxrl.cli.finish import finish
+from jaxrl.cli.loggers import import_wandb
+from jaxrl.cli.memory import dry_run, refuse_what_cannot_fit
+from jaxrl.cli.session import Session, updates_per_chunk
+from jaxrl.runs.build import Built, build, make_program
+from jaxrl.runs.config import ConfigError, RunConfig
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.load import transfer
+from jaxrl.training.program import Program
+
+HELP = """usage: jaxrl train RECIPE ENV [flags]
+
+Trains a population of seeds in one program; writes a run folder.
+
+  jaxrl train ppo CartPole-v1 --seeds 8
+  jaxrl train ppo CartPole-v1 --seeds 4 --sweep learning_rate=1e-4,3e-4,1e-3
+
+jaxrl train RECIPE --help shows the flags, jaxrl list the recipes and environments."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    config, flags = train_flags.parse(arguments)
+    console = Console()
+    if flags.eval_episodes < 0:
+        raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
+    if flags.wandb:
+        import_wandb()
+    built = build(config)
+    folder = RunFolder(flags.out or default_folder(config))
+    if not flags.dry_run:
+        folder.refuse_existing()
+    program = make_program(config, built)
+    compile_seconds = compile_program(config, built, program, console)
+    if flags.dry_run:
+        dry_run(config, built, program, compile_seconds, console)
+        return 0
+    state = program.start()
+    if config.init_from is not None:
+        state = transfer(config.init_from, state)
+    folder.create(config)
+    session = Session(folder, config, built, program, console, wandb=flags.wandb)
+    finish(folder, config, built, session.train(state), flags.eval_episodes, console)
+    return 0
+
+
+def default_folder(config: RunConfig) -> Path:
+    """``runs/RECIPE-ENV-TIME``, numbered where two runs start in the same second."""
+    environment = config.environment.replace("/", "-")
+    path = Path("runs") / f"{config.recipe}-{environment}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = (path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1000)))
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def compile_program(config: RunConfig, built: Built, program: Program, console: Console, done: int = 0) -> float:
+    """Compiles the program of a chunk, where ``done`` updates lie behind; returns the seconds it took.
+
+    Raises:
+      ConfigError: shapes that don't fit (minibatches that don't divide a rollout), found while tracing.
+      DoesNotFit: it would need more memory than there is.
+    """
+    refuse_what_cannot_fit(f"the state of {len(config.members())} seeds", program.state_bytes())
+    chunk = min(updates_per_chunk(config, built.num_updates), built.num_updates - done)
+    with console.status("compiling"):
+        try:
+            seconds = program.compile(chunk)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+    refuse_what_cannot_fit("training", program.memory_bytes(chunk))
+    console.print(f"compiled in {seconds:.1f} s", highlight=False)
+    return seconds

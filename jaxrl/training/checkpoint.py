@@ -1,0 +1,250 @@
+"""Checkpoints: the whole training state on disk, written by Orbax, given back bit for bit.
+
+A checkpoint is a directory named by its step. Orbax stores the arrays as a flat table, leaf name -> array; beside it
+lies a record of what was saved: the format's version, the identity of the run, and each leaf's shape, dtype and
+checksum. The table is flat because Orbax's own trees hold neither zero-size arrays nor a way to name the leaf that
+differs; the checksums are there because a damaged file can still be read, as other numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.types import PyTree
+
+FORMAT_VERSION = 1
+"""Of the record and the table; counted up when an older jaxrl could not read what is written."""
+
+
+class CheckpointError(Exception):
+    """There is no such checkpoint, or it is torn, or it is not of what was asked for; the message says which."""
+
+
+def _named_leaves(tree: PyTree, under: str = "") -> dict[str, Any]:
+    """The leaves of a tree by dotted names such as "agent.params.torso.Dense_0.kernel"."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in flat]
+    names = [".".join(part for part in (under, name) if part) for name in names]
+    if len(set(names)) < len(names) or "" in names:
+        raise CheckpointError(f"the leaves of this tree have no names of their own, got {sorted(names)}")
+    leaves = [leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for _, leaf in flat]
+    for name, leaf in zip(names, leaves, strict=True):
+        if leaf.dtype == object:
+            raise CheckpointError(f"{name!r} is no array and cannot be saved")
+    return dict(zip(names, leaves, strict=True))
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _describe(leaf: Any) -> dict[str, Any]:
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+
+
+def _text(described: Mapping[str, Any]) -> str:
+    return f"{described['dtype']}{described['shape']}"
+
+
+def _check_leaves(where: str, saved: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raises CheckpointError naming the first leaf that differs."""
+    for problem, names in (
+        ("asked for {}, which was not saved", [name for name in asked if name not in saved]),
+        ("{} was saved, but not asked for", [name for name in saved if name not in asked]),
+    ):
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise CheckpointError(f"{where} has another structure: {problem.format(repr(names[0]))}{more}")
+    for name, leaf in asked.items():
+        if _text(saved[name]) != _text(_describe(leaf)):
+            raise CheckpointError(
+                f"{where} has other shapes or dtypes: {name!r} was saved as {_text(saved[name])}, "
+                f"asked for as {_text(_describe(leaf))}"
+            )
+
+
+def _placed(array: np.ndarray, like: Any, impl: str | None) -> Any:
+    """The array on the device of ``like``, or as NumPy where that is."""
+    if isinstance(like, np.ndarray | np.generic):
+        return array
+    # An array that was put nowhere in particular comes back so, and may follow others to their device.
+    sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
+    value = jax.device_put(array, sharding)
+    return value if impl is None else jax.random.wrap_key_data(value, impl=impl)
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one directory.
+
+    A save is seen complete or not at all; what an interrupted one left is ignored, and cleared by the next writer.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, keep: int = 3, identity: Mapping[str, Any] | None = None
+    ) -> None:
+        """Says where, and of what.
+
+        Args:
+          directory: of this run alone; made by the first save.
+          keep: how many of the last checkpoints stay.
+          identity: facts that JSON can hold, such as ``{"recipe": "ppo"}``: saved with each checkpoint, and what is
+            restored must have the same. None saves none and asks for none.
+
+        Raises:
+          ValueError: ``keep`` below 1.
+          TypeError: an identity that JSON cannot hold.
+        """
+        if keep < 1:
+            raise ValueError(f"keep: got {keep}, must be at least 1")
+        self.directory, self.keep = Path(directory).absolute(), keep
+        self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity or {})))
+        self._manager: Any = None
+
+    def steps(self) -> list[int]:
+        """The steps that were saved and are still here, in order."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir())
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Writes a checkpoint, and returns when it is on disk; deletes what is older than the last ``keep``.
+
+        Args:
+          step: names it; above all that are here, for a run goes forwards (see ``rewind``).
+          state: any pytree of arrays, typed PRNG keys and numbers.
+
+        Raises:
+          ValueError: a step that is not above the last.
+          CheckpointError: a leaf that is no array.
+        """
+        from orbax.checkpoint import args
+
+        if step < 0 or step <= max(self.steps(), default=-1):
+            raise ValueError(
+                f"step: got {step}, must be above those in {self.directory}, {self.steps()}; "
+                "Checkpoints.rewind deletes later ones"
+            )
+        leaves = _named_leaves(state)
+        record = {name: _describe(leaf) for name, leaf in leaves.items()}
+        for name, leaf in leaves.items():
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                record[name]["impl"] = str(jax.random.key_impl(leaf))
+                leaves[name] = jax.random.key_data(leaf)
+        arrays = {name: np.asarray(x) for name, x in jax.device_get(leaves).items()}
+        for name, array in arrays.items():
+            record[name] |= {"stored": _describe(array), "checksum": _checksum(array)}
+        self._writer().save(
+            step,
+            args=args.Composite(
+                state=args.PyTreeSave({name: array for name, array in arrays.items() if array.size}),
+                record=args.JsonSave({"format": FORMAT_VERSION, "identity": self.identity, "leaves": record}),
+            ),
+            force=True,
+        )
+
+    def rewind(self, step: int) -> None:
+        """Deletes the checkpoints after ``step``, so that a run can go on from it."""
+        for later in [found for found in self.steps() if found > step]:
+            self._writer().delete(later)
+
+    def restore(self, template: PyTree, step: int | None = None, *, under: str = "") -> PyTree:
+        """Reads a state, or a part of one.
+
+        Args:
+          template: what is asked for: arrays, or ``jax.ShapeDtypeStruct``s as from ``jax.eval_shape``. Arrays come back
+            on their devices, or on the default one; NumPy where the template has NumPy.
+          step: which checkpoint; None takes the last. Nothing falls back on an earlier one: ask for it.
+          under: the template is this part of what was saved, "agent.params" for one; "" is the whole.
+
+        Returns:
+          The template's structure with the saved arrays, bit for bit.
+
+        Raises:
+          CheckpointError: no checkpoint; a torn one; another format version; another identity; another structure,
+            shape or dtype, with the name of the leaf.
+        """
+        path = self._find(step)
+        where = f"checkpoint {path.name} in {self.directory}"
+        record = self._record(path, where)
+        asked = _named_leaves(template, under)
+        inside = lambda name: not under or name == under or name.startswith(f"{under}.")  # noqa: E731
+        saved = {name: leaf for name, leaf in record["leaves"].items() if inside(name)}
+        if not saved and asked:
+            parts = sorted({name.split(".")[0] for name in record["leaves"]})
+            raise CheckpointError(f"{where} has nothing under {under!r}; its parts are {', '.join(parts)}")
+        _check_leaves(where, saved, asked)
+        arrays = self._read(path, where, saved)
+        values = [_placed(arrays[name], leaf, saved[name].get("impl")) for name, leaf in asked.items()]
+        return jax.tree.unflatten(jax.tree.structure(template), values)
+
+    def _writer(self) -> Any:
+        """Orbax's manager, which writes to one side, renames, and deletes old steps; made late, for it is a writer."""
+        from orbax import checkpoint
+
+        if self._manager is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            options = checkpoint.CheckpointManagerOptions(
+                max_to_keep=self.keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            )
+            self._manager = checkpoint.CheckpointManager(self.directory, options=options)
+        return self._manager
+
+    def _find(self, step: int | None) -> Path:
+        steps = self.steps()
+        if not steps:
+            unfinished = len(list(self.directory.iterdir())) if self.directory.is_dir() else 0
+            ignored = f" ({unfinished} entries there are no finished checkpoints)" if unfinished else ""
+            raise CheckpointError(f"no checkpoint in {self.directory}{ignored}")
+        if step is not None and step not in steps:
+            raise CheckpointError(f"no checkpoint {step} in {self.directory}, which has {steps}")
+        return self.directory / str(steps[-1] if step is None else step)
+
+    def _torn(self, where: str, reason: str) -> CheckpointError:
+        return CheckpointError(f"{where} is torn or not by jaxrl: {reason}; there are {self.steps()}, choose by step")
+
+    def _record(self, path: Path, where: str) -> dict[str, Any]:
+        """The record of a checkpoint, of this format and identity."""
+        from orbax import checkpoint
+
+        try:
+            reader = checkpoint.Checkpointer(checkpoint.CompositeCheckpointHandler())
+            record = reader.restore(path, checkpoint.args.Composite(record=checkpoint.args.JsonRestore())).record
+            version, identity, _ = record["format"], record["identity"], record["leaves"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._torn(where, f"its record cannot be read ({error})") from error
+        if version != FORMAT_VERSION:
+            raise CheckpointError(f"{where} is of format version {version}, this jaxrl reads version {FORMAT_VERSION}")
+        for name, asked in self.identity.items():
+            if name not in identity or identity[name] != asked:
+                saved = repr(identity[name]) if name in identity else "none"
+                raise CheckpointError(f"{where} is of another run: {name} is {saved}, asked for {asked!r}")
+        return record
+
+    def _read(self, path: Path, where: str, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
+        from orbax import checkpoint
+
+        reader = checkpoint.Checkpointer(checkpoint.CompositeCheckpointHandler())
+        as_numpy = checkpoint.RestoreArgs(restore_type=np.ndarray)
+        arrays = {}
+        for name, leaf in leaves.items():
+            if 0 in leaf["stored"]["shape"]:
+                arrays[name] = np.zeros(leaf["stored"]["shape"], jnp.dtype(leaf["stored"]["dtype"]))
+                continue
+            # One at a time: of many reads under way, all that outlive the first failure print a traceback.
+            table = checkpoint.args.PyTreeRestore({name: 0}, restore_args={name: as_numpy}, partial_restore=True)
+            try:
+                arrays[name] = reader.restore(path, checkpoint.args.Composite(state=table)).state[name]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise self._torn(where, f"{name!r} cannot be read ({error})") from error
+            if _checksum(arrays[name]) != leaf["checksum"]:
+                raise self._torn(where, f"{name!r} is not what was saved (its checksum differs)")
+        return arrays

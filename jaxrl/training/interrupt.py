@@ -1,0 +1,53 @@
+"""Ctrl-C that waits: the first one asks a long run to stop at its next pause, the second one is the usual one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+
+class Interrupted(Exception):
+    """SIGINT stopped a run between two chunks, and nothing is lost.
+
+    Attributes:
+      state: the live state, to save or to go on from.
+      metrics: ``[S, updates done]`` each, of this call.
+    """
+
+    def __init__(self, state: Any, metrics: dict[str, np.ndarray]) -> None:
+        super().__init__(f"interrupted after {int(np.max(state.updates))} updates")
+        self.state, self.metrics = state, metrics
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[Callable[[], bool]]:
+    """Inside, the first SIGINT is only noted and the second raises ``KeyboardInterrupt``.
+
+    Only the main thread may handle signals; elsewhere, and where SIGINT is ignored (a job in the background), nothing
+    changes.
+
+    Yields:
+      ``interrupted()``, True once SIGINT came.
+    """
+    noted = threading.Event()
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is signal.SIG_IGN:
+        yield noted.is_set
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        if noted.is_set():
+            raise KeyboardInterrupt
+        noted.set()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted.is_set
+    finally:
+        # None stands for a handler that was not installed from Python, and cannot be put back from there.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)

@@ -1,0 +1,156 @@
+"""A population's run as a handful of compiled programs, to be called from the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.training import loop
+from jaxrl.training.loop import OnUpdate, TrainState
+from jaxrl.types import Agent, Array, Metrics
+
+
+class Program:
+    """The compiled pieces of a population's run. Nothing is computed or compiled by its construction.
+
+    ``compile`` makes one program for up to so many updates; shorter chunks run in the same one, so a remainder, or a
+    resumed run, costs no second compilation.
+    """
+
+    def __init__(
+        self,
+        make_agent: Callable[..., Agent],
+        env: Any,
+        params: Any,
+        keys: Array,
+        *,
+        hyper: Mapping[str, Any] | None = None,
+        num_envs: int,
+        rollout_length: int,
+        on_update: OnUpdate | None = None,
+    ) -> None:
+        """Describes a run.
+
+        Args:
+          make_agent: ``make_agent(**hyper of one member) -> Agent``; called while tracing, where they are tracers.
+          env, params: a gymnax environment and its parameters.
+          keys: ``[S]`` typed PRNG keys, one a member: the keys that ``train`` would be given.
+          hyper: name -> ``[S]``, the hyper-parameters that differ between members; None for none.
+          num_envs: B.
+          rollout_length: T.
+          on_update: see ``loop.advance``; it sees one member.
+
+        Raises:
+          ValueError: keys that are no ``[S]`` typed keys, hyper-parameters of another length, a count below 1.
+        """
+        if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1 or not keys.size:
+            raise ValueError(
+                f"keys: got {keys.dtype}{list(keys.shape)}, must be typed keys [S], as from "
+                "jax.random.split(jax.random.key(0), S)"
+            )
+        self._hyper = {name: jnp.asarray(values) for name, values in (hyper or {}).items()}
+        for name, values in self._hyper.items():
+            if values.shape != keys.shape:
+                raise ValueError(
+                    f"hyper: {name!r} has shape {list(values.shape)}, must be {list(keys.shape)}, a value for each key"
+                )
+        for name, count in (("num_envs", num_envs), ("rollout_length", rollout_length)):
+            if count < 1:
+                raise ValueError(f"{name}: got {count}, must be at least 1")
+        self.num_envs, self.rollout_length = num_envs, rollout_length
+        self._make_agent, self._env, self._params, self._keys = make_agent, env, params, keys
+        self._on_update = on_update
+        self._start = jax.jit(jax.vmap(self._start_one))
+        self._advance = jax.jit(self._advance_all, static_argnums=4, donate_argnums=2)
+        self._compiled: dict[int, Any] = {}
+
+    def _start_one(self, key: Array, hyper: dict[str, Array]) -> TrainState:
+        return loop.start(key, self._make_agent(**hyper), self._env, self._params, self.num_envs)
+
+    def _advance_one(
+        self, key: Array, hyper: dict[str, Array], state: TrainState, num_updates: Array, length: int
+    ) -> tuple[TrainState, Metrics]:
+        """``num_updates <= length`` steps, a number known only when it runs; metrics ``[length]``, zeros at the end."""
+        agent = self._make_agent(**hyper)
+
+        def step(state: TrainState) -> tuple[TrainState, Metrics]:
+            return loop.advance(
+                key,
+                agent,
+                self._env,
+                self._params,
+                state,
+                num_updates=1,
+                rollout_length=self.rollout_length,
+                on_update=self._on_update,
+            )
+
+        def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, row = step(carry[0])
+            write = lambda rows, row: jax.lax.dynamic_update_slice_in_dim(rows, row, i, 0)  # noqa: E731
+            return state, jax.tree.map(write, carry[1], row)
+
+        _, row = jax.eval_shape(step, state)
+        rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape[1:]), x.dtype), row)
+        return jax.lax.fori_loop(0, num_updates, body, (state, rows))
+
+    def _advance_all(
+        self, keys: Array, hyper: dict[str, Array], state: TrainState, num_updates: Array, length: int
+    ) -> tuple[TrainState, Metrics]:
+        return jax.vmap(partial(self._advance_one, length=length), (0, 0, 0, None))(keys, hyper, state, num_updates)
+
+    def start(self) -> TrainState:
+        """The first state of the population, leaves ``[S, ...]``, no two in one buffer."""
+        return self._start(self._keys, self._hyper)
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and dtypes of the population's state, for ``Checkpoints.restore``; nothing is allocated."""
+        return jax.eval_shape(self._start, self._keys, self._hyper)
+
+    def state_bytes(self) -> int:
+        """Exact bytes of the population's state; nothing is allocated."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.abstract_state()))
+
+    def compile(self, num_updates: int) -> float:
+        """Compiles ``advance`` for up to ``num_updates`` a call; returns the seconds it took, 0 if it was there."""
+        if num_updates < 1:
+            raise ValueError(f"num_updates: got {num_updates}, must be at least 1")
+        if num_updates in self._compiled:
+            return 0.0
+        begin = time.perf_counter()
+        lowered = self._advance.lower(self._keys, self._hyper, self.abstract_state(), np.int32(0), num_updates)
+        self._compiled[num_updates] = lowered.compile()
+        return time.perf_counter() - begin
+
+    def memory_bytes(self, num_updates: int) -> int | None:
+        """Peak of device memory while ``advance`` runs, as the compiler estimates it; None where it does not tell."""
+        self.compile(num_updates)
+        stats = self._compiled[num_updates].memory_analysis()
+        if stats is None:
+            return None
+        whole = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+        return int(whole - stats.alias_size_in_bytes)
+
+    def advance(self, state: TrainState, num_updates: int) -> tuple[TrainState, dict[str, Array]]:
+        """Does ``num_updates`` updates of every member, in the smallest compiled program that holds them.
+
+        Args:
+          state: leaves ``[S, ...]``; donated, so it is gone afterwards.
+          num_updates: compiled for here, where no program holds them yet.
+
+        Returns:
+          ``(state, metrics)``, metrics ``[S, num_updates]`` each.
+        """
+        if not any(length >= num_updates for length in self._compiled):
+            self.compile(num_updates)
+        length = min(length for length in self._compiled if length >= num_updates)
+        state, metrics = self._compiled[length](self._keys, self._hyper, state, np.int32(num_updates))
+        if num_updates < length:
+            metrics = {name: rows[:, :num_updates] for name, rows in metrics.items()}
+        return state, metrics

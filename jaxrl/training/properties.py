@@ -1,0 +1,246 @@
+"""The properties of the conformance suite, one function each: they take a ``Subject`` and raise or return None."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.training.evaluate import evaluate
+from jaxrl.training.loop import advance, start
+from jaxrl.training.options import float_options, other_float, programs
+from jaxrl.training.subject import (
+    ConformanceError,
+    Subject,
+    describe,
+    leaves,
+    require,
+    require_close,
+    require_equal,
+    to_numpy,
+)
+from jaxrl.types import Agent, Array, Discrete, PyTree, Transition
+
+_NUM_KEYS = 16
+_NUM_SEEDS = 3
+
+
+def speaks_contract(subject: Subject) -> None:
+    """Actions fit the action space, and metrics are a flat dict of scalars."""
+    promise = "speaks_contract"
+    space = subject.spec.action
+    discrete = isinstance(space, Discrete)
+    shape = (subject.num_envs,) if discrete else (subject.num_envs, *space.shape)
+    for explore in (True, False):
+        state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
+        act = lambda *args: subject.agent.act(*args, explore=explore)  # noqa: B023, E731
+        action, _ = jax.eval_shape(act, subject.key, state, observation)
+        kind = jnp.integer if discrete else jnp.floating
+        fits = action.shape == shape and jnp.issubdtype(action.dtype, kind)
+        require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {kind} {list(shape)}")
+    _, metrics = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
+    require(isinstance(metrics, dict), promise, f"metrics are a {type(metrics).__name__}, not a dict")
+    for name, leaf in metrics.items():
+        scalar = isinstance(name, str) and getattr(leaf, "shape", None) == ()
+        require(scalar, promise, f"metric {name!r} is no scalar")
+
+
+def keeps_state(subject: Subject) -> None:
+    """``update`` returns a state of the same structure, shapes, dtypes and weak types."""
+    state, _, trajectory = subject.abstract(subject.agent, subject.spec)
+    updated, _ = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
+    same = jax.tree.structure(state) == jax.tree.structure(updated)
+    require(same, "keeps_state", f"update turns {jax.tree.structure(state)} into {jax.tree.structure(updated)}")
+    for (name, before), after in zip(leaves(state), jax.tree.leaves(updated), strict=True):
+        message = f"update turns leaf {name} from {describe(before)} into {describe(after)}"
+        require(describe(before) == describe(after), "keeps_state", message)
+
+
+def no_retrace(subject: Subject) -> None:
+    """Each function is traced once, whatever the key, and before and after updates."""
+    experience = subject.experience
+    subject.init(subject.fold(10))
+    for state in experience.states:
+        subject.act(subject.fold(11), state, experience.observation)
+    for name, count in subject.num_traces.items():
+        changed = _changed_leaves(experience.states[0], experience.states[1])
+        require(count == 1, "no_retrace", f"{name} was traced {count} times; {changed}")
+
+
+def _changed_leaves(before: PyTree, after: PyTree) -> str:
+    pairs = zip(leaves(before), jax.tree.leaves(after), strict=False)
+    changed = [f"{name} from {describe(x)} to {describe(y)}" for (name, x), y in pairs if describe(x) != describe(y)]
+    return f"update changes {', '.join(changed)}" if changed else "the state looks the same to jit"
+
+
+def repeats(subject: Subject) -> None:
+    """Equal arguments give equal results bit for bit, and a second agent of the same options is the same program."""
+    state, updated, _ = subject.experience.states
+    observation, trajectory = subject.experience.observation, subject.experience.trajectory
+    again = subject.init(subject.fold(0))
+    require_equal("repeats", "init with the same key", state, again)
+    require_equal("repeats", "update with the same key", updated, subject.update(subject.fold(2), again, trajectory)[0])
+    acted = [subject.act(subject.fold(10), updated, observation) for _ in range(2)]
+    require_equal("repeats", "act with the same key", *acted)
+    traced = [programs(subject, agent, subject.spec) for agent in (subject.agent, subject.make_agent(subject.spec))]
+    for name in traced[0]:
+        message = f"two traces of {name} differ: it reads something besides its arguments, such as numpy.random"
+        require(traced[0][name]() == traced[1][name](), "repeats", message)
+
+
+def seeds_differ(subject: Subject) -> None:
+    """Every weight matrix that init draws, and the actions, differ between keys."""
+    first, second = subject.init(subject.fold(0)), subject.init(subject.fold(1))
+    for (name, x), y in zip(leaves(first), jax.tree.leaves(second), strict=True):
+        a, b = to_numpy(x), to_numpy(y)
+        drawn = a.ndim >= 2 and np.unique(a).size > 1
+        require(not drawn or not np.array_equal(a, b), "seeds_differ", f"init draws leaf {name} alike for two keys")
+    _, state, _ = subject.experience.states
+    keys = jax.random.split(subject.fold(10), _NUM_KEYS)
+    actions = np.stack([subject.act(key, state, subject.experience.observation)[0] for key in keys])
+    require(len(np.unique(actions, axis=0)) > 1, "seeds_differ", f"act explores alike with {_NUM_KEYS} keys")
+
+
+def _run(agent: Agent, subject: Subject, key: Array, observation: Any, trajectory: Transition) -> PyTree:
+    """All three functions once, as one function to be vmapped."""
+    state = agent.init(jax.random.fold_in(key, 0), subject.num_envs)
+    action, extras = agent.act(jax.random.fold_in(key, 1), state, observation)
+    updated, metrics = agent.update(jax.random.fold_in(key, 2), state, trajectory)
+    return {"init": state, "act": (action, extras), "update": updated, "metrics": metrics}
+
+
+def _run_plainly(subject: Subject, key: Array) -> PyTree:
+    """The same, by the shared programs."""
+    state = subject.init(jax.random.fold_in(key, 0))
+    acted = subject.act(jax.random.fold_in(key, 1), state, subject.experience.observation)
+    updated, metrics = subject.update(jax.random.fold_in(key, 2), state, subject.experience.trajectory)
+    return {"init": state, "act": acted, "update": updated, "metrics": metrics}
+
+
+def vmaps_over_seeds(subject: Subject, rtol: float = 1e-4, atol: float = 1e-4) -> None:
+    """``vmap`` over keys gives what a loop over keys gives, to float tolerance."""
+    seen = subject.experience.observation, subject.experience.trajectory
+    keys = jax.random.split(subject.fold(20), _NUM_SEEDS)
+    together = jax.jit(jax.vmap(lambda key: _run(subject.agent, subject, key, *seen)))(keys)
+    for i, key in enumerate(keys):
+        row = jax.tree.map(lambda x: x[i], together)  # noqa: B023
+        require_close("vmaps_over_seeds", f"seed {i}", _run_plainly(subject, key), row, rtol, atol)
+
+
+def vmaps_over_floats(subject: Subject, rtol: float = 1e-4, atol: float = 1e-4) -> tuple[str, ...]:
+    """``vmap`` over all float hyper-parameters at once gives what plain floats give, to float tolerance.
+
+    Returns:
+      The names of the hyper-parameters, found in the signature.
+    """
+    seen, key = (subject.experience.observation, subject.experience.trajectory), subject.fold(20)
+    plain = float_options(subject.make_agent)
+    other = {name: other_float(value) for name, value in plain.items()}
+    if not plain:
+        return ()
+    stacked = {name: jnp.array([plain[name], other[name]]) for name in plain}
+
+    @jax.jit
+    @jax.vmap
+    def together(floats: dict[str, Array]) -> PyTree:
+        return _run(subject.make_agent(subject.spec, **floats), subject, key, *seen)
+
+    changed = subject.make_agent(subject.spec, **other)
+    # Data as arguments: as constants they would be folded, slowly, at compile time.
+    run = jax.jit(lambda key, *seen: _run(changed, subject, key, *seen))
+    try:
+        rows = together(stacked)
+    except jax.errors.JAXTypeError as error:
+        raise _culprit(subject, plain, error) from error
+    for i, expected in enumerate([_run_plainly(subject, key), run(key, *seen)]):
+        row = jax.tree.map(lambda x: x[i], rows)  # noqa: B023
+        require_close("vmaps_over_floats", f"floats {[plain, other][i]}", expected, row, rtol, atol)
+    return tuple(plain)
+
+
+def _culprit(subject: Subject, floats: dict[str, float], error: Exception) -> ConformanceError:
+    """The error that names the option which can't be a tracer."""
+
+    def trace(name: str, value: Array) -> PyTree:
+        agent = subject.make_agent(subject.spec, **{name: value})
+        return _run(agent, subject, subject.key, subject.experience.observation, subject.experience.trajectory)
+
+    for name, value in floats.items():
+        try:
+            jax.eval_shape(partial(trace, name), value)
+        except jax.errors.JAXTypeError:
+            return ConformanceError(f"vmaps_over_floats: option {name!r} can't be a tracer: {error}")
+    return ConformanceError(f"vmaps_over_floats: {error}")
+
+
+def keeps_environments_apart(subject: Subject) -> None:
+    """Leaves with an environment axis lie under the state's field ``per_env``, and only those."""
+    promise = "keeps_environments_apart"
+    two, three = (leaves(subject.abstract(subject.agent, subject.spec, n)[0]) for n in (2, 3))
+    require(len(two) == len(three), promise, "the number of leaves depends on num_envs")
+    for (name, x), (_, y) in zip(two, three, strict=True):
+        inside = name.startswith(".per_env")
+        if not inside:
+            require(x.shape == y.shape, promise, f"leaf {name} depends on num_envs but lies outside of per_env")
+            continue
+        axes = [pair for pair in zip(x.shape, y.shape, strict=False) if pair[0] != pair[1]]
+        require(axes == [(2, 3)], promise, f"leaf {name} has no environment axis: {x.shape} for 2, {y.shape} for 3")
+
+
+def acts_greedily(subject: Subject) -> None:
+    """``act`` with ``explore=False`` does not depend on the key. Exempt recipes whose greedy policy is random."""
+    _, state, _ = subject.experience.states
+    keys = jax.random.split(subject.fold(30), _NUM_KEYS)
+    actions = [subject.act_greedily(key, state, subject.experience.observation)[0] for key in keys]
+    for action in actions[1:]:
+        require_equal("acts_greedily", "the action with explore=False under two keys", actions[0], action)
+
+
+def evaluates(subject: Subject) -> None:
+    """Evaluation leaves the state alone, repeats with its key, and reads the observation normaliser."""
+    promise, state = "evaluates", subject.experience.states[1]
+    before = jax.tree.map(to_numpy, state)
+
+    @jax.jit
+    def play(key: Array, state: PyTree, params: Any) -> Any:
+        counts = {"num_episodes": subject.num_envs, "max_steps": subject.rollout_length}
+        return evaluate(key, subject.agent, state, subject.env, params, **counts)
+
+    episodes = [play(subject.fold(40), state, subject.params) for _ in range(2)]
+    require_equal(promise, "the agent's state after an evaluation", before, jax.tree.map(to_numpy, state))
+    require_equal(promise, "evaluation with the same key", *episodes)
+    require(np.isfinite(episodes[0].returns).all(), promise, f"returns are {episodes[0].returns}")
+    statistics = getattr(state, "observation_statistics", ())
+    if not jax.tree.leaves(statistics):
+        return
+    moved = state._replace(observation_statistics=jax.tree.map(lambda x: 2 * x + 1, statistics))
+    acted = [subject.act_greedily(subject.fold(41), s, subject.experience.observation) for s in (state, moved)]
+    same = all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, acted), strict=True))
+    require(not same, promise, "act with explore=False does not read observation_statistics")
+
+
+def resumes(subject: Subject) -> None:
+    """A checkpoint gives the training state back bit for bit, and the run goes on from it as if unbroken."""
+    from jaxrl.training.checkpoint import Checkpoints
+
+    first = start(subject.key, subject.agent, subject.env, subject.params, subject.num_envs)
+
+    @jax.jit
+    def go_on(key: Array, state: PyTree, params: Any) -> Any:
+        length = subject.rollout_length
+        return advance(key, subject.agent, subject.env, params, state, num_updates=1, rollout_length=length)[0]
+
+    half = go_on(subject.key, first, subject.params)
+    unbroken = go_on(subject.key, half, subject.params)
+    with tempfile.TemporaryDirectory() as directory:
+        Checkpoints(directory).save(1, half)
+        restored = Checkpoints(directory).restore(first)
+    for (name, before), after in zip(leaves(half), jax.tree.leaves(restored), strict=True):
+        same = describe(before) == describe(after)
+        require(same, "resumes", f"leaf {name} was {describe(before)} and is restored as {describe(after)}")
+    require_equal("resumes", "the restored state", half, restored)
+    require_equal("resumes", "one update later", unbroken, go_on(subject.key, restored, subject.params))

@@ -1,0 +1,165 @@
+"""What ``spec`` reads, and what it refuses."""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnax.environments import spaces
+
+from jaxrl import envs
+from jaxrl.types import Box, Discrete, Observation
+
+
+class Fixed:
+    """An environment that inherits from nothing, with a given observation and action space."""
+
+    default_params = None
+
+    def __init__(self, observation=None, space=None):
+        self.observation = np.zeros(3, np.float32) if observation is None else observation
+        self.space = spaces.Discrete(2) if space is None else space
+
+    def reset(self, key, params=None):
+        return jax.tree.map(jnp.asarray, self.observation), jnp.int32(0)
+
+    def action_space(self, params=None):
+        return self.space
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("CartPole-v1", (4,), jnp.float32),
+        ("Breakout-MinAtar", (10, 10, 4), jnp.float32),
+        # Declared float32 and int32 respectively, which is not what a reset returns.
+        ("FourRooms-misc", (4,), jnp.int32),
+        ("Catch-bsuite", (10, 5), jnp.float32),
+    ],
+)
+def test_the_observation_is_that_of_a_reset(name, shape, dtype):
+    observation = envs.spec(*envs.make(name)).observation
+    assert observation == jax.ShapeDtypeStruct(shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.int32, np.uint8, np.bool_])
+def test_dtypes_that_are_numbers_pass(dtype):
+    assert envs.spec(Fixed(np.zeros((2, 2), dtype))).observation == jax.ShapeDtypeStruct((2, 2), dtype)
+
+
+def test_a_named_observation_keeps_its_parts():
+    observation = Observation(
+        features=np.zeros(3, np.uint8), action_mask=np.ones(2, bool), env_state={"key": jax.random.key(0)}
+    )
+    found = envs.spec(Fixed(observation)).observation
+    assert found.features == jax.ShapeDtypeStruct((3,), jnp.uint8)
+    assert found.action_mask == jax.ShapeDtypeStruct((2,), jnp.bool_)
+    assert found.goal is None
+    assert found.env_state["key"].dtype == jax.random.key(0).dtype
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ({"a": np.zeros(3)}, "observation is a dict.*Observation"),
+        ((np.zeros(3), np.zeros(2)), "observation is a tuple.*Observation"),
+        (Observation(features=[np.zeros(3)]), "Observation.features is a list"),
+        (Observation(features=None, goal=np.zeros(2)), "Observation.features is a NoneType"),
+        (np.zeros(3, np.complex64), "complex64"),
+        (Observation(features=np.zeros(3), goal=np.zeros(2, np.complex64)), "Observation.goal has dtype complex64"),
+        (Observation(features=np.zeros(3), action_mask=np.ones(3, bool)), r"expected bool\[2\].*got bool\[3\]"),
+        (Observation(features=np.zeros(3), action_mask=np.ones(2)), r"expected bool\[2\].*got float32\[2\]"),
+    ],
+)
+def test_observations_that_are_refused(observation, message):
+    with pytest.raises(envs.SpecError, match=message):
+        envs.spec(Fixed(observation))
+
+
+def test_prng_keys_are_no_observation():
+    with pytest.raises(envs.SpecError, match="key<"):
+        envs.spec(Fixed(jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(5), gymnasium.spaces.Discrete(5), Discrete(5)], ids=["gymnax", "gymnasium", "jaxrl"]
+)
+def test_discrete_spaces(space):
+    assert envs.spec(Fixed(space=space)).action == Discrete(5)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1.0, jnp.array([1.0, 3.0]), (2,)),
+        gymnasium.spaces.Box(np.float32([-1, -1]), np.float32([1, 3])),
+    ],
+    ids=["gymnax", "gymnasium"],
+)
+def test_the_bounds_of_a_box_have_its_shape(space):
+    action = envs.spec(Fixed(space=space)).action
+    assert action.shape == (2,)
+    for bound, expected in ((action.low, [-1, -1]), (action.high, [1, 3])):
+        assert isinstance(bound, np.ndarray)
+        assert bound.dtype == np.float32
+        np.testing.assert_array_equal(bound, expected)
+
+
+def test_a_jaxrl_box_is_taken_as_it_is():
+    box = Box((2,), -1.0, 1.0)
+    assert envs.spec(Fixed(space=box)).action is box
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (gymnasium.spaces.MultiDiscrete([2, 3]), "MultiDiscrete is not supported.*one Discrete"),
+        (gymnasium.spaces.MultiBinary(3), "MultiBinary is not supported"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), "Dict is not supported"),
+        (spaces.Tuple([spaces.Discrete(2)]), "Tuple is not supported"),
+        (spaces.Box(0, 3, (2,), jnp.int32), "int32 is a multi-discrete space"),
+        (gymnasium.spaces.Discrete(3, start=1), "start at 0"),
+        (spaces.Box(jnp.array([0.0, 2.0]), 1.0, (2,)), "low has to be at most high"),
+        (spaces.Box(jnp.zeros(3), 1.0, (2,)), r"low of shape \(3,\) does not fit shape \(2,\)"),
+    ],
+)
+def test_action_spaces_that_are_refused(space, message):
+    with pytest.raises(envs.SpecError, match=message):
+        envs.spec(Fixed(space=space))
+
+
+def test_a_mask_needs_discrete_actions():
+    observation = Observation(features=np.zeros(3), action_mask=np.ones(2, bool))
+    with pytest.raises(envs.SpecError, match="only Discrete actions can be masked"):
+        envs.spec(Fixed(observation, spaces.Box(-1.0, 1.0, (2,))))
+
+
+def test_params_default_to_those_of_the_environment_and_are_used():
+    env, params = envs.make("Pendulum-v1")
+    np.testing.assert_array_equal(envs.spec(env).action.high, [2.0])
+    params = params.replace(max_torque=5.0)
+    np.testing.assert_array_equal(envs.spec(env, params).action.high, [5.0])
+
+
+def test_bounds_are_concrete_inside_jit_and_may_follow_traced_params():
+    env, params = envs.make("PointRobot-misc")
+
+    @jax.jit
+    def inside(x):
+        assert isinstance(envs.spec(env, params).action.high, np.ndarray)
+        return x
+
+    inside(0.0)
+    bounds = jax.vmap(lambda force: envs.spec(env, params.replace(max_force=force)).action.high)(jnp.array([0.5, 1.0]))
+    np.testing.assert_array_equal(bounds, [[0.5, 0.5], [1.0, 1.0]])
+
+
+def test_no_reset_is_computed():
+    class Costly(Fixed):
+        def reset(self, key, params=None):
+            def fail(key):
+                raise AssertionError("reset was run")
+
+            return jax.pure_callback(fail, jax.ShapeDtypeStruct((3,), jnp.float32), jnp.zeros(())), jnp.int32(0)
+
+    assert envs.spec(Costly()).observation.shape == (3,)

@@ -1,0 +1,54 @@
+"""Every example runs, and does what it says, at a small budget."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    module_spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module
+
+
+def test_quickstart_learns():
+    assert load("quickstart").main(num_steps=40_000, num_seeds=2) > 150
+
+
+def test_auxiliary_loss_falls():
+    first, last = load("auxiliary_loss").main(num_steps=20_000)
+    assert last < 0.2 * first
+
+
+def test_sweep_tells_values_apart():
+    means = load("sweep").main(num_steps=30_000, num_seeds=2)
+    assert means.argmax() > 0 and means.max() > 2 * means[0]
+
+
+def test_stops_when_solved():
+    assert 5 <= load("stop_when_solved").main(num_steps=100_000, threshold=100.0) < 100_000 // 512
+
+
+def test_own_loop_learns():
+    first, last = load("own_loop").main(num_updates=60)
+    assert last > 2 * first
+
+
+def test_custom_environment_is_solved():
+    # From cells 0 to 2 of 8, by jumps from even cells: 4 steps or fewer, so at least 1 - 4 * 0.05.
+    assert load("custom_environment").main() > 0.79
+
+
+def test_every_example_is_tested():
+    source = Path(__file__).read_text()
+    missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_say_what_they_show(path):
+    assert path.read_text().startswith('"""')

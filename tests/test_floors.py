@@ -1,0 +1,115 @@
+"""The floors of the house: who may import whom, read from the source."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxrl
+
+ROOT = Path(jaxrl.__file__).parent
+FLOORS = {
+    "types": 0,
+    "ops": 1,
+    "hoist": 1,
+    "losses": 2,
+    "optim": 2,
+    "networks": 2,
+    "envs": 2,
+    "replay": 2,
+    "search": 2,
+    "rollout": 3,
+    "models": 3,
+    "feedback": 3,
+    "agents": 4,
+    "training": 5,
+    "runs": 6,
+    "cli": 7,
+}
+STRANGERS = {("training", "agents"): "loops do not know agents"}
+SOURCES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room(module):
+    """``jaxrl.agents.ppo`` -> ``agents``."""
+    return module.split(".")[1]
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(source, module, is_package):
+    """The full names of what a source imports, inside functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = module.split(".")[: len(module.split(".")) - node.level + is_package] if node.level else []
+            base = ".".join([*parent, *([node.module] if node.module else [])])
+            # ``from jaxrl import losses`` imports a room, not the package.
+            yield from (f"{base}.{alias.name}" if base == "jaxrl" else base for alias in node.names)
+
+
+def violations(source, module, is_package=False):
+    """What a module imports and must not."""
+    here, found = room(module), []
+    for name in imports(source, module, is_package):
+        top = name.split(".")[0]
+        if here in ("ops", "hoist") and top not in {"jax", "numpy", "jaxrl", *sys.stdlib_module_names}:
+            found.append(f"{name}: {here} imports jax alone")
+        if top != "jaxrl":
+            continue
+        there = room(f"{name}.")
+        if (here, there) in STRANGERS:
+            found.append(f"{name}: {STRANGERS[here, there]}")
+        if there != here and FLOORS.get(there, 99) >= FLOORS[here]:
+            found.append(f"{name}: from floor {FLOORS[here]} ({here}) to floor {FLOORS.get(there)} ({there})")
+    return found
+
+
+def test_every_room_has_a_floor():
+    assert {room(module_name(path)) for path in SOURCES} <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path):
+    assert violations(path.read_text(), module_name(path), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("jaxrl.training.loop", "from jaxrl.cli import main"),
+        ("jaxrl.training.loop", "def f():\n  import jaxrl.cli.main"),
+        ("jaxrl.search.tree", "from jaxrl import models"),
+        ("jaxrl.search.tree", "from jaxrl.networks import MLP"),
+        ("jaxrl.search.tree", "from ..networks import MLP"),
+        ("jaxrl.types", "from jaxrl.ops import returns"),
+        ("jaxrl.ops.td", "import optax"),
+        ("jaxrl.training.check", "from jaxrl.agents import ppo"),
+        ("jaxrl.agents.ppo", "import jaxrl"),
+        ("jaxrl.agents.ppo", "from jaxrl import nowhere"),
+    ],
+)
+def test_a_wrong_import_is_seen(module, source):
+    assert violations(source, module) != []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("jaxrl.training.loop", "from jaxrl.rollout import rollout\nfrom jaxrl.training import evaluate"),
+        ("jaxrl.search.tree", "from jaxrl.search.backup import backup\nfrom . import policies\nimport numpy, math"),
+        ("jaxrl.ops.td", "from __future__ import annotations\nimport jax.numpy as jnp"),
+    ],
+)
+def test_a_right_import_passes(module, source):
+    assert violations(source, module) == []
