@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,6 +20,11 @@ def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree
 def stored(observation: Any) -> Any:
     """The observation as a trajectory keeps it: without the simulator's state, which only a planner reads."""
     return observation._replace(env_state=None) if isinstance(observation, Observation) else observation
+
+
+def future_weight(terminated: Array, info: Mapping[Any, Any]) -> Array:
+    """``Transition.discount``: 0 where terminated, else what the environment says in ``info["discount"]``, else 1."""
+    return jnp.where(terminated, 0.0, jnp.asarray(info.get("discount", 1.0), jnp.float32))
 
 
 def step(
@@ -42,7 +48,7 @@ def step(
         observation=stored(observation),
         action=action,
         reward=reward.astype(jnp.float32),
-        discount=1.0 - terminated.astype(jnp.float32),
+        discount=future_weight(terminated, info),
         terminated=terminated,
         truncated=truncated,
         next_observation=stored(info["final_observation"]),

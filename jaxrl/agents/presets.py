@@ -31,7 +31,14 @@ _MINATAR_GAMES = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "Spa
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "a2c": {
-        "CartPole-v1": {"num_steps": 500_000, "anneal_learning_rate": True, "gae_lambda": 0.95},
+        "CartPole-v1": {
+            "num_steps": 500_000,
+            "num_envs": 8,
+            "gamma": 0.98,
+            "gae_lambda": 0.95,
+            "entropy_coef": 0.0,
+            "anneal_learning_rate": True,
+        },
         "Acrobot-v1": {"num_steps": 500_000, "anneal_learning_rate": True, "gae_lambda": 0.95},
         "Pendulum-v1": {
             "num_steps": 300_000,
@@ -45,7 +52,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
     },
     "ppo": {
-        "CartPole-v1": {"num_steps": 500_000, "num_envs": 4, "rollout_length": 128, "learning_rate": 1e-3},
+        "CartPole-v1": {
+            "num_steps": 200_000,
+            "num_envs": 8,
+            "rollout_length": 32,
+            "learning_rate": 1e-3,
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+            "entropy_coef": 0.0,
+            "num_epochs": 10,
+            "num_minibatches": 2,
+            "anneal_clip": True,
+        },
         "Acrobot-v1": {"num_steps": 500_000, "learning_rate": 1e-3, "normalize_observation": True},
         "Pendulum-v1": {
             "num_steps": 300_000,
@@ -65,7 +83,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **{game: _PPO_MINATAR for game in _MINATAR_GAMES},
     },
     "reinforce": {
-        "CartPole-v1": {"num_steps": 500_000, "anneal_learning_rate": True},
+        "CartPole-v1": {"num_steps": 500_000, "num_envs": 4, "max_grad_norm": 0.5, "anneal_learning_rate": True},
         "Acrobot-v1": {"num_steps": 500_000, "anneal_learning_rate": True},
         "Pendulum-v1": {"num_steps": 300_000, "gamma": 0.9, "normalize_reward": True},
         "MountainCar-v0": {"entropy_coef": 0.01, "normalize_observation": True, "normalize_reward": True},

@@ -131,9 +131,7 @@ def _draw_curve(axes: Any, curve: Curve, color: str, alone: bool) -> None:
     for index, seed in enumerate(curve.seeds[:FAINT] if num_seeds > 1 else ()):
         label = faint if alone and index == 0 else None
         axes.plot(curve.env_steps, seed, color=color, alpha=0.4 if alone else 0.2, linewidth=0.8, label=label)
-    axes.plot(
-        curve.env_steps, curve.seeds.mean(0), color=color, linewidth=1.8, label="mean" if alone else curve.label
-    )
+    axes.plot(curve.env_steps, curve.seeds.mean(0), color=color, linewidth=1.8, label="mean" if alone else curve.label)
     interval = bootstrap_interval(curve.seeds)
     if interval is not None:
         axes.plot(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.evaluation import evaluate_members, evaluation_keys, max_steps, print_table
-from jaxrl.runs.load import check_member, restore
+from jaxrl.runs.loading import check_member, restore
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,8 +89,8 @@ def print_table(config: RunConfig, episodes: Episodes, console: Console, *, expl
     for column in ("", "mean return", "standard error", "worst episode, seed", "mean length"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for member in config.members() if num_seeds <= ROWS else ():
-        row = returns[member.index]
-        length = float(np.mean(episodes.lengths[member.index]))
+        row = returns[member.number]
+        length = float(np.mean(episodes.lengths[member.number]))
         table.add_row(member.label(config.sweep), *_cells(row.mean(), standard_error(row), row.min(), length))
     table.add_section()
     values = (None,) if config.sweep is None else config.sweep.values

@@ -14,7 +14,16 @@ from jaxrl import envs, networks
 from jaxrl.agents.presets import LOOP, preset
 from jaxrl.cli.errors import UsageError
 from jaxrl.runs.config import RunConfig, Sweep, Torso
-from jaxrl.runs.recipes import RECIPES, TORSOS, Parameter, hyperparameters, lookup, summary, torso_name, torso_parameters
+from jaxrl.runs.recipes import (
+    RECIPES,
+    TORSOS,
+    Parameter,
+    hyperparameters,
+    lookup,
+    summary,
+    torso_name,
+    torso_parameters,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +76,7 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     defaults = preset(recipe, environment or "")
     torso = _torso_defaults(rest, environment, defaults.pop("torso", None))
     kind = _flags_of(recipe, torso, defaults)
-    start = kind(
-        environment=tyro.MISSING, torso=torso.name, **{name: defaults[name] for name in LOOP}  # type: ignore[arg-type]
-    )
+    start = kind(environment=tyro.MISSING, torso=torso.name, **{name: defaults[name] for name in LOOP})
     where = f" (defaults are those for {environment})" if environment else ""
     flags = tyro.cli(
         kind, prog=f"jaxrl train {recipe}", description=f"{recipe}: {summary(recipe)}{where}", default=start, args=rest
@@ -119,10 +126,11 @@ def _flags_of(recipe: str, torso: Torso, defaults: Mapping[str, Any]) -> type[Tr
 
 def _group(name: str, parameters: Mapping[str, Parameter], prefix: str) -> type:
     """A dataclass with a field for each parameter, its help the docstring's."""
+    annotated: Any = Annotated  # whose brackets a type checker would read as a type of its own
     fields = []
     for parameter in parameters.values():
         flag = prefix + parameter.name.replace("_", "-")
-        annotation = Annotated[parameter.type, tyro.conf.arg(name=flag, help=parameter.help)]
+        annotation = annotated[parameter.type, tyro.conf.arg(name=flag, help=parameter.help)]
         fields.append((parameter.name, annotation, dataclasses.field(default=parameter.default)))
     return dataclasses.make_dataclass(name, fields, frozen=True)
 
@@ -161,4 +169,4 @@ def parse_sweep(text: str) -> Sweep:
             raise ValueError
         return Sweep(name.strip().replace("-", "_"), tuple(float(value) for value in values.split(",")))
     except ValueError:
-        raise UsageError(f"--sweep: got '{text}', expected NAME=VALUE,VALUE,... as in learning_rate=1e-4,3e-4") from None
+        raise UsageError(f"--sweep: got '{text}', expected NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None

@@ -71,14 +71,15 @@ def dry_run(config: RunConfig, built: Built, program: Program, compile_seconds: 
     speed = updates * config.num_envs * config.rollout_length * members / seconds
     total = built.num_updates * config.num_envs * config.rollout_length * members
     table = Table(show_header=False, box=None)
+    values = f" x {len(config.sweep.values)} values of {config.sweep.name}" if config.sweep else ""
     rows = {
-        "members": f"{members} ({config.seeds} seeds" + (f" x {len(config.sweep.values)} values)" if config.sweep else ")"),
+        "members": f"{members} ({config.seeds} seeds{values})",
         "state": f"{megabytes(state_bytes)} ({megabytes(state_bytes / members)} a seed)",
         "peak while training": "not known on this device" if peak is None else megabytes(peak),
         "free memory": megabytes(available_bytes()),
         "compile time": f"{compile_seconds:.1f} s",
         "speed": f"{human(speed)} steps/s (probe of {updates} updates)",
-        "whole run": f"{human(total)} steps in {built.num_updates} updates, about {total / speed:.0f} s and compilation",
+        "whole run": f"{human(total)} steps in {built.num_updates} updates, about {total / speed:.0f} s",
     }
     for name, value in rows.items():
         table.add_row(name, value)

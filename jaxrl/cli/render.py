@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,9 +58,7 @@ def record_episodes(
         def body(carry: tuple[PyTree, Any], time: Array) -> tuple[tuple[PyTree, Any], Any]:
             env_state, observation = carry
             keys = jax.random.split(jax.random.fold_in(run_key, time), 1 + num_episodes)
-            new_state, observation, transition = step(
-                keys, agent, state, env, params, env_state, observation, explore
-            )
+            new_state, observation, transition = step(keys, agent, state, env, params, env_state, observation, explore)
             done = transition.terminated | transition.truncated
             return (new_state, observation), (env_state, transition.reward, done)
 
@@ -72,7 +71,7 @@ def record_episodes(
     for episode in range(num_episodes):
         ends = np.nonzero(done[:, episode])[0]
         last = int(ends[0]) + 1 if ends.size else length
-        states = [jax.tree.map(lambda leaf, t=t: leaf[t, episode], env_states) for t in range(last)]
+        states = [jax.tree.map(operator.itemgetter((t, episode)), env_states) for t in range(last)]
         recorded.append(Recorded(states, np.cumsum(rewards[:last, episode])))
     return recorded
 
@@ -146,7 +145,7 @@ def _gymnasium_painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> It
             bare.state = vis_gym.get_gym_state(states[index], env.name)
             if env.name == "Pendulum-v1":
                 bare.last_u = np.asarray(states[index].last_u, np.float64)
-            picture = simulator.render()
+            picture: Any = simulator.render()
             if images:
                 images[0].set_data(picture)
             else:

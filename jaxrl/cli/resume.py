@@ -19,7 +19,7 @@ from jaxrl.cli.train import compile_program
 from jaxrl.runs.build import build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.load import transfer
+from jaxrl.runs.loading import transfer
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program

@@ -19,7 +19,7 @@ from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter, summarize
 from jaxrl.training.checkpoint import Checkpoints
-from jaxrl.training.host import Chunk, fit, first_bad
+from jaxrl.training.host import Chunk, first_bad, fit
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
@@ -127,7 +127,8 @@ class Session:
         if bad is not None:
             member, index, name = bad
             update = chunk.updates - chunk.metrics["episodes"].shape[1] + index + 1
-            self._failure = f"{name} is {chunk.metrics[name][member, index]} in update {update} of {self._label(member)}"
+            value = chunk.metrics[name][member, index]
+            self._failure = f"{name} is {value} in update {update} of {self._label(member)}"
             return True
         if time.monotonic() - self._last_save > CHECKPOINT_SECONDS and chunk.updates < self.built.num_updates:
             return not self._save(chunk.updates, chunk.state)

@@ -17,7 +17,7 @@ from jaxrl.cli.session import Session, updates_per_chunk
 from jaxrl.runs.build import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.load import transfer
+from jaxrl.runs.loading import transfer
 from jaxrl.training.program import Program
 
 HELP = """usage: jaxrl train RECIPE ENV [flags]

@@ -41,9 +41,10 @@ class Adapter(NamedTuple):
 def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     """Makes an environment by name.
 
-    For example ``env, params = make("CartPole-v1", max_steps_in_episode=200)``. An argument of the environment's constructor goes there (and wins where both have the name, since parameters can
-    follow from it), any other has to be a field of ``params`` and replaces it. An environment that is in no registry
-    needs no ``make``: whatever follows ``jaxrl.envs.protocol`` is passed to agents and loops as it is.
+    For example ``env, params = make("CartPole-v1", max_steps_in_episode=200)``. An argument of the environment's
+    constructor goes there (and wins where both have the name, since parameters can follow from it), any other has to
+    be a field of ``params`` and replaces it. An environment that is in no registry needs no ``make``: whatever follows
+    ``jaxrl.envs.protocol`` is passed to agents and loops as it is.
 
     "MNISTBandit-bsuite" downloads MNIST (11 MB, to /tmp/mnist) when it is first made.
 
