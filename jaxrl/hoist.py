@@ -15,6 +15,10 @@ import jax
 import jax.extend.core as jex
 
 
+LARGE = 128
+"""Elements for each element of ``x`` (for each key, one an environment) above which a value is not handed over."""
+
+
 class _Equation(NamedTuple):
     """An equation of the flattened program; values are numbered, literals stand for themselves."""
 
@@ -38,7 +42,11 @@ def _alone(jaxpr: Any, equation: Any) -> Any:
     arguments = [jex.Var(atom.aval) for atom in equation.invars]
     renamed = equation.replace(invars=arguments)
     return jaxpr.replace(
-        constvars=[], invars=arguments, outvars=equation.outvars, eqns=[renamed], effects=equation.effects,
+        constvars=[],
+        invars=arguments,
+        outvars=equation.outvars,
+        eqns=[renamed],
+        effects=equation.effects,
     )
 
 
@@ -79,25 +87,50 @@ def _run(equations: Sequence[_Equation], values: dict[int, Any]) -> None:
         values.update(zip(outputs, jax.core.eval_jaxpr(equation, (), *arguments), strict=True))
 
 
-def _split(program: _Program, early_inputs: set[int]) -> tuple[list[_Equation], list[_Equation], list[int]]:
-    """Which equations can go before the loop, which stay, and the numbers of the values handed from the first."""
-    early, late, known = [], [], set(early_inputs)
-    constant = set(program.constants)
-    for equation in program.equations:
-        sources = {atom for atom in equation.inputs if not isinstance(atom, jex.Literal)}
-        if not equation.equation.effects and sources <= constant:
-            # Free of both: computed on either side; the compiler moves it out of the loop.
-            constant.update(equation.outputs)
-            early.append(equation)
-            late.append(equation)
-        elif not equation.equation.effects and sources <= known | constant:
-            known.update(equation.outputs)
-            early.append(equation)
+def _classify(program: _Program, inputs: set[int], stay: set[int]) -> tuple[list[_Equation], list[_Equation], set[int]]:
+    """The equations that can go before the loop, those that can't, and the values known before it.
+
+    An equation can go if all it reads is known there, it has no side effect, and its id is not in ``stay``.
+    """
+    constant, known = set(program.constants), set(inputs)
+    early: list[_Equation] = []
+    late: list[_Equation] = []
+    for entry in program.equations:
+        sources = {atom for atom in entry.inputs if not isinstance(atom, jex.Literal)}
+        free = not entry.equation.effects and id(entry) not in stay
+        if free and sources <= constant:
+            constant.update(entry.outputs)  # needed on either side; the compiler takes it out of the loop
+            early.append(entry)
+            late.append(entry)
+        elif free and sources <= known | constant:
+            known.update(entry.outputs)
+            early.append(entry)
         else:
-            late.append(equation)
-    used = [atom for equation in late for atom in equation.inputs] + program.outputs
-    handed = dict.fromkeys(atom for atom in used if not isinstance(atom, jex.Literal) and atom in known)
-    return early, late, list(handed)
+            late.append(entry)
+    return early, late, known
+
+
+def _split(program: _Program, inputs: set[int]) -> tuple[list[_Equation], list[_Equation], list[int]]:
+    """What goes before the loop, what stays, and the numbers of the values handed from the first to the second.
+
+    A result that is large and would have to be handed over is computed in the loop after all: a stack of it for all
+    steps costs more memory than it saves time.
+    """
+    limit = LARGE * sum(program.sizes[index] for index in inputs)
+    stay: set[int] = set()
+    while True:
+        early, late, known = _classify(program, inputs, stay)
+        handed = _handed(program, late, known)
+        large = {index for index in handed if program.sizes[index] > limit}
+        if not large:
+            return early, late, handed
+        stay |= {id(entry) for entry in early if large.intersection(entry.outputs)}
+
+
+def _handed(program: _Program, late: Sequence[_Equation], known: set[int]) -> list[int]:
+    """The early values that the loop reads or returns, each once."""
+    used = [atom for entry in late for atom in entry.inputs] + program.outputs
+    return list(dict.fromkeys(atom for atom in used if not isinstance(atom, jex.Literal) and atom in known))
 
 
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tuple[Any, Any]:

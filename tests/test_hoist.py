@@ -53,6 +53,17 @@ def test_random_numbers_leave_the_loop():
     assert "random_bits" not in hoisted and "erf_inv" not in hoisted
 
 
+def test_large_results_stay_in_the_loop():
+    def body(carry, key):
+        image = jnp.zeros((40, 40)).at[jax.random.randint(key, (), 0, 40)].set(1.0)
+        return carry + image.sum(), image
+
+    keys = jax.random.split(jax.random.key(0), 7)
+    primitives = loop_primitives(lambda k: hoist.scan(body, jnp.zeros(()), k), keys)
+    assert "scatter" in primitives and "random_bits" not in primitives
+    equal_trees(hoist.scan(body, jnp.zeros(()), keys), jax.lax.scan(body, jnp.zeros(()), keys))
+
+
 def test_closed_over_tracers_literals_and_passed_through_inputs():
     def run(scan, scale):
         def body(carry, x):

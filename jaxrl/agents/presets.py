@@ -20,6 +20,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
 
 _A2C_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 8, "learning_rate": 1e-3}
 _PPO_MINATAR = {
+    "share_torso": True,
     "num_steps": 10_000_000,
     "num_envs": 64,
     "rollout_length": 128,
@@ -69,7 +70,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 300_000,
             "num_envs": 8,
             "learning_rate": 1e-3,
-            "gamma": 0.9,
+            "gamma": 0.95,
+            "gae_lambda": 0.9,
             "entropy_coef": 0.0,
             "num_epochs": 10,
             "normalize_reward": True,
