@@ -118,7 +118,7 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
         axes.set_title(curves[0].label)
     else:
         axes.set_title("solid: mean, dashed: interquartile mean with its 95% interval", fontsize="medium")
-    axes.legend(frameon=False)
+    axes.legend(edgecolor="none", framealpha=0.7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

@@ -80,24 +80,35 @@ def _cells(*numbers: float) -> list[str]:
     return ["-" if np.isnan(number) else f"{number:.2f}" for number in numbers]
 
 
+def _of(value: float | None) -> list[str]:
+    return [] if value is None else [f"{value:g}"]
+
+
 def print_table(config: RunConfig, episodes: Episodes, console: Console, *, explore: bool) -> None:
     """Prints a row for each seed, then the whole population: for a sweep, that of each value."""
     returns = np.asarray(episodes.returns)
     num_seeds, num_episodes = len(config.members()), returns.shape[1]
     how = "sampled actions" if explore else "greedy actions"
-    table = Table(title=f"{config.recipe} on {config.environment}: {num_episodes} episodes a seed, {how}")
-    for column in ("", "mean return", "standard error", "worst episode, seed", "mean length"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table = Table(
+        title=f"{config.recipe} on {config.environment}: {num_episodes} episodes a seed, {how}",
+        caption="worst: of one seed its worst episode, of all the seed with the least mean",
+    )
+    swept = [] if config.sweep is None else [config.sweep.name]
+    for column in [*swept, "seed"]:
+        table.add_column(column, no_wrap=True)
+    for column in ("mean return", "std error", "worst", "length"):
+        table.add_column(column, justify="right", no_wrap=True)
     for member in config.members() if num_seeds <= ROWS else ():
         row = returns[member.number]
         length = float(np.mean(episodes.lengths[member.number]))
-        table.add_row(member.label(config.sweep), *_cells(row.mean(), standard_error(row), row.min(), length))
+        cells = _cells(row.mean(), standard_error(row), row.min(), length)
+        table.add_row(*_of(member.value), str(member.seed), *cells)
     table.add_section()
     values = (None,) if config.sweep is None else config.sweep.values
     for value, means in zip(values, returns.mean(-1).reshape(len(values), config.seeds), strict=True):
-        of = "" if config.sweep is None else f" of {config.sweep.name}={value:g}"
         worst = f"{means.min():.2f} (seed {means.argmin()})"
-        table.add_row(f"{config.seeds} seeds{of}", *_cells(means.mean(), standard_error(means)), worst, style="bold")
+        cells = [*_cells(means.mean(), standard_error(means)), worst]
+        table.add_row(*_of(value), f"all {config.seeds}", *cells, style="bold")
     console.print(table)
     unfinished = int((~np.asarray(episodes.finished)).sum())
     if unfinished:

@@ -14,12 +14,12 @@ from rich.console import Console
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.finish import finish
 from jaxrl.cli.loggers import import_wandb
+from jaxrl.cli.memory import refuse_what_cannot_fit
 from jaxrl.cli.session import Session
-from jaxrl.cli.train import compile_program
+from jaxrl.cli.train import compile_program, first_state
 from jaxrl.runs.build import build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.loading import transfer
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         config = dataclasses.replace(config, num_steps=flags.num_steps)
     built = build(config)
     program = make_program(config, built)
+    refuse_what_cannot_fit(f"the state of {len(config.members())} seeds", program.state_bytes())
     steps = folder.checkpoints(config).steps()
     done = max(steps, default=0) if flags.update is None else flags.update
     if done >= built.num_updates:
@@ -72,9 +73,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _state(folder: RunFolder, config: RunConfig, program: Program, update: int | None) -> TrainState:
-    """The state of a checkpoint; the first state of all where the run was stopped before it saved any."""
+    """The state of a checkpoint; the first one where the run was stopped before it saved any."""
     checkpoints = folder.checkpoints(config)
     if checkpoints.steps() or update is not None:
         return checkpoints.restore(program.abstract_state(), update)
-    state = program.start()
-    return state if config.init_from is None else transfer(config.init_from, state)
+    return first_state(config, program)

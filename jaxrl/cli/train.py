@@ -18,6 +18,7 @@ from jaxrl.runs.build import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
+from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
 
 HELP = """usage: jaxrl train RECIPE ENV [flags]
@@ -46,13 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     if not flags.dry_run:
         folder.refuse_existing()
     program = make_program(config, built)
-    compile_seconds = compile_program(config, built, program, console)
+    refuse_what_cannot_fit(f"the state of {len(config.members())} seeds", program.state_bytes())
     if flags.dry_run:
-        dry_run(config, built, program, compile_seconds, console)
+        dry_run(config, built, program, compile_program(config, built, program, console), console)
         return 0
-    state = program.start()
-    if config.init_from is not None:
-        state = transfer(config.init_from, state)
+    state = first_state(config, program)
+    compile_program(config, built, program, console)
     folder.create(config)
     session = Session(folder, config, built, program, console, wandb=flags.wandb)
     finish(folder, config, built, session.train(state), flags.eval_episodes, console)
@@ -67,6 +67,12 @@ def default_folder(config: RunConfig) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
+def first_state(config: RunConfig, program: Program) -> TrainState:
+    """The state that a run starts from: a fresh one, with the parameters of another run where it is told so."""
+    state = program.start()
+    return state if config.init_from is None else transfer(config.init_from, state)
+
+
 def compile_program(config: RunConfig, built: Built, program: Program, console: Console, done: int = 0) -> float:
     """Compiles the program of a chunk, where ``done`` updates lie behind; returns the seconds it took.
 
@@ -74,7 +80,6 @@ def compile_program(config: RunConfig, built: Built, program: Program, console: 
       ConfigError: shapes that don't fit (minibatches that don't divide a rollout), found while tracing.
       DoesNotFit: it would need more memory than there is.
     """
-    refuse_what_cannot_fit(f"the state of {len(config.members())} seeds", program.state_bytes())
     chunk = min(updates_per_chunk(config, built.num_updates), built.num_updates - done)
     with console.status("compiling"):
         try:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl import types
 from jaxrl.networks.initializers import orthogonal
 
-# Gauss-Hermite nodes for expectations under a Gaussian; 16 are exact to about 1e-5 for the tanh's log-derivative.
+# Gauss-Hermite nodes. For the log-derivative of the tanh 16 leave an error of 1e-5 at deviation 1 and 3e-3 at 2.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 

@@ -208,8 +208,14 @@ def options_matter(subject: Subject) -> dict[str, str]:
         if base not in bases:
             made = programs(subject, subject.make_agent(spec, **given), spec)
             bases[base] = {part: cache(trace) for part, trace in made.items()}
-        different = programs(subject, subject.make_agent(spec, **{**given, name: other}), spec)
-        part = _first_difference(bases[base], different)
+        try:
+            agent = subject.make_agent(spec, **{**given, name: other})
+        except (TypeError, ValueError) as error:
+            raise ConformanceError(
+                f"options_matter: {name}={other!r} with {given} is refused, give another value in options= or what it "
+                f"needs in contexts=: {error}"
+            ) from error
+        part = _first_difference(bases[base], programs(subject, agent, spec))
         require(part, "options_matter", f"option {name!r} changes nothing: {other!r} gives the same programs")
         changed[name] = str(part)
     return changed

@@ -127,16 +127,15 @@ class Subject:
         third, _ = self.update(self.fold(3), second, trajectory)
         return Experience((first, second, third), observation, trajectory, metrics)
 
-    def abstract(self, agent: Agent, spec: Spec, num_envs: int | None = None) -> tuple[PyTree, Any, Transition]:
+    def abstract(self, agent: Agent, spec: Spec) -> tuple[PyTree, Any, Transition]:
         """State, observation and trajectory of an agent as shapes and dtypes; nothing is computed."""
-        num_envs = self.num_envs if num_envs is None else num_envs
-        batch = (num_envs,)
+        batch = (self.num_envs,)
 
         def lead(shape: tuple[int, ...], tree: Any) -> Any:
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*shape, *x.shape), x.dtype), tree)
 
         observation = lead(batch, spec.observation)
-        state = jax.eval_shape(lambda key: agent.init(key, num_envs), self.key)
+        state = jax.eval_shape(lambda key: agent.init(key, self.num_envs), self.key)
         action, extras = jax.eval_shape(lambda key, *args: agent.act(key, *args), self.key, state, observation)
         number, flag = jax.ShapeDtypeStruct(batch, jnp.float32), jax.ShapeDtypeStruct(batch, jnp.bool_)
         step = Transition(observation, action, number, number, flag, flag, observation, extras)

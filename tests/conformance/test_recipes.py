@@ -45,8 +45,8 @@ CASES = [
     for recipe in RECIPES
     for environment in ENVIRONMENTS
     for property_ in PROPERTIES
-    # What options do does not depend on the shape of the observation.
-    if (environment, property_) != ("image", "options_matter") and property_ not in RECIPES[recipe].exempt
+    # Options that matter for continuous actions alone are tried with those in every environment.
+    if (environment == "discrete" or property_ != "options_matter") and property_ not in RECIPES[recipe].exempt
 ]
 
 

@@ -1,0 +1,127 @@
+"""Evaluation tables, curves and GIFs of a finished run."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxrl.cli.curves import bootstrap_interval, carried_forward, interquartile_mean
+from jaxrl.cli.progress import describe_returns, human
+from jaxrl.runs.config import RunConfig, Sweep, Torso
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+def test_evaluate_prints_the_table_that_training_ended_with(jaxrl, trained):
+    outcome = jaxrl("evaluate", trained, "--episodes", 4)
+    assert outcome.code == 0
+    returns = np.array(json.loads((trained / "evaluation.json").read_text())["returns"])
+    for seed in (0, 1):
+        row = numbers(outcome.out.split(f"│ {seed} ")[1])
+        expected = [returns[seed].mean(), returns[seed].std(ddof=1) / 2, returns[seed].min()]
+        np.testing.assert_allclose(row[:3], expected, atol=0.006)
+    means = returns.mean(1)
+    summary = numbers(outcome.out.split("all 2")[1])
+    np.testing.assert_allclose(summary[:3], [means.mean(), abs(means[0] - means[1]) / 2, means.min()], atol=0.006)
+    assert f"(seed {means.argmin()})" in outcome.out
+
+
+def test_other_seeds_and_exploration_give_other_episodes(jaxrl, trained):
+    tables = [jaxrl("evaluate", trained, "--episodes", 8, *more).out for more in ([], ["--seed", 1], ["--explore"], [])]
+    assert len(set(tables)) == 3 and tables[0] == tables[3]
+    assert "sampled actions" in tables[2]
+
+
+def test_a_gif_shows_every_step_of_an_episode(jaxrl, trained, tmp_path):
+    outcome = jaxrl("evaluate", trained, "--episodes", 2, "--gif", tmp_path / "pictures" / "a.gif", "--member", 1)
+    assert outcome.code == 0, outcome.error
+    (total,) = numbers(outcome.out.split("returns")[-1])
+    with Image.open(tmp_path / "pictures" / "a.gif") as gif:
+        assert gif.n_frames == total  # CartPole pays 1 a step
+        first = np.asarray(gif.convert("L"), float)
+        gif.seek(gif.n_frames - 1)
+        last = np.asarray(gif.convert("L"), float)
+    assert (first < 60).any(), "there is a black cart"
+    assert (first[80:] != last[80:]).any(), "it moves"
+    assert "has 0 to 1" in jaxrl("evaluate", trained, "--gif", tmp_path / "b.gif", "--member", 2).error
+
+
+def test_minatar_has_pictures_and_bandits_have_none(tmp_path):
+    import jax
+
+    from jaxrl import envs
+    from jaxrl.agents import reinforce
+    from jaxrl.cli.errors import UsageError
+    from jaxrl.cli.render import draw_episodes, record_episodes
+    from jaxrl.networks import MLP
+
+    for name, drawn in (("Breakout-MinAtar", True), ("Pendulum-v1", True), ("SimpleBandit-bsuite", False)):
+        env, params = envs.make(name)
+        agent = reinforce(envs.spec(env, params), torso=MLP(hidden=(4,)))
+        state = agent.init(jax.random.key(0))
+        recorded = record_episodes(
+            jax.random.key(1), agent, state, env, params, num_episodes=2, max_steps=3, explore=True
+        )
+        assert [len(episode.env_states) for episode in recorded][0] <= 3
+        if drawn:
+            draw_episodes(tmp_path / "a.gif", env, params, recorded)
+            with Image.open(tmp_path / "a.gif") as gif:
+                assert gif.n_frames == sum(len(episode.env_states) for episode in recorded)
+        else:
+            with pytest.raises(UsageError, match="no picture of SimpleBandit-bsuite"):
+                draw_episodes(tmp_path / "b.gif", env, params, recorded)
+
+
+def test_plot_of_one_and_of_many(jaxrl, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert jaxrl("plot", trained, "--out", "one.png").out == "one.png"
+    assert jaxrl("plot", trained, trained).out == "curves.png"
+    assert jaxrl("plot", trained, "--metric", "entropy", "--out", "sub/entropy.pdf").code == 0
+    assert (tmp_path / "sub" / "entropy.pdf").read_bytes().startswith(b"%PDF")
+    pictures = [np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("one.png", "curves.png")]
+    assert all((picture != 255).any() for picture in pictures)
+    assert (pictures[0] != pictures[1]).any()
+    outcome = jaxrl("plot", trained, "--metric", "los")
+    assert outcome.code == 2 and "no column 'los'" in outcome.error
+
+
+def test_gaps_are_filled_with_what_was_known():
+    values = np.array([[np.nan, 1.0, np.nan, 3.0, np.nan]])
+    np.testing.assert_array_equal(carried_forward(values), [[np.nan, 1, 1, 3, 3]])
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half():
+    seeds = np.array([[-100.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [1000.0]])
+    np.testing.assert_allclose(interquartile_mean(seeds), [np.mean([2.0, 3.0, 4.0, 5.0])])
+
+
+def test_the_interval_holds_the_estimate_and_shrinks_with_seeds():
+    draws = np.random.default_rng(0).normal(size=(64, 3))
+    few, many = bootstrap_interval(draws[:8]), bootstrap_interval(draws)
+    for seeds, (low, high) in ((draws[:8], few), (draws, many)):
+        assert (low < interquartile_mean(seeds)).all() and (interquartile_mean(seeds) < high).all()
+    assert (many[1] - many[0] < few[1] - few[0]).all()
+    np.testing.assert_array_equal(bootstrap_interval(np.ones((4, 2))), np.ones((2, 2)))
+    assert bootstrap_interval(np.ones((1, 2))) is None
+
+
+def test_counts_are_read_at_a_glance():
+    assert [human(number) for number in (0, 999, 1000, 12_345, 999_999, 2.5e6)] == [
+        "0",
+        "999",
+        "1.00k",
+        "12.3k",
+        "1.00M",
+        "2.50M",
+    ]
+
+
+def test_the_bar_shows_the_best_value_of_a_sweep():
+    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, Torso("mlp", {}), {}, Sweep("gamma", (0.9, 0.99)))
+    returns = np.array([1.0, 3.0, 10.0, np.nan])
+    assert describe_returns(config, returns) == "return 10.0 ± 0.0 (gamma=0.99)"
+    assert describe_returns(config, np.full(4, np.nan)) == "no episode ended yet"
