@@ -65,7 +65,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_minibatches": 2,
             "anneal_clip": True,
         },
-        "Acrobot-v1": {"num_steps": 500_000, "learning_rate": 1e-3, "normalize_observation": True},
+        "Acrobot-v1": {
+            "num_steps": 500_000,
+            "num_envs": 8,
+            "rollout_length": 64,
+            "learning_rate": 1e-3,
+            "gae_lambda": 0.94,
+            "entropy_coef": 0.0,
+            "num_epochs": 8,
+            "normalize_observation": True,
+        },
         "Pendulum-v1": {
             "num_steps": 300_000,
             "num_envs": 8,
