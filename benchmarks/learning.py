@@ -26,8 +26,7 @@ from rich.progress import track
 
 from jaxrl.cli.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
-from jaxrl.runs import build
-from jaxrl.runs.build import make_program
+from jaxrl.runs.build import build, make_program
 from jaxrl.training import fit
 
 
@@ -44,9 +43,9 @@ class Row(NamedTuple):
 LAPTOP_MINATAR = "--seeds 2 --num-steps 1000000"
 ROWS = (
     Row("reinforce CartPole-v1 --seeds 8", 480),
-    Row("reinforce CartPole-v1 --seeds 8 --no-baseline --normalize-advantage", None),
+    Row("reinforce CartPole-v1 --seeds 8 --no-baseline --num-envs 8 --rollout-length 512", 480),
     Row("a2c CartPole-v1 --seeds 8", 490),
-    Row("ppo CartPole-v1 --seeds 16", 498),
+    Row("ppo CartPole-v1 --seeds 16 --num-steps 500000", 498),
     Row("ppo CartPole-v1 --seeds 16 --num-steps 100000", 490),
     Row("ppo Acrobot-v1 --seeds 8", -78),
     Row("ppo Pendulum-v1 --seeds 8", -165, episodes=256),

@@ -24,7 +24,7 @@ _PPO_MINATAR = {
     "num_steps": 10_000_000,
     "num_envs": 64,
     "rollout_length": 128,
-    "learning_rate": 1e-3,
+    "learning_rate": 3e-3,
     "num_minibatches": 8,
 }
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}

@@ -41,8 +41,7 @@ class Chunk(NamedTuple):
 
 def _wait(outputs: Any, interrupted: Callable[[], bool], on_interrupt: Callable[[], None] | None) -> None:
     """Waits for the device, awake: signal handlers are not run while JAX itself waits."""
-    leaves = jax.tree.leaves(outputs)
-    while not all(leaf.is_ready() for leaf in leaves):
+    while not all(leaf.is_ready() for leaf in jax.tree.leaves(outputs)):
         if on_interrupt is not None and interrupted():
             on_interrupt()
             on_interrupt = None
@@ -100,7 +99,7 @@ def fit(
             begin = time.perf_counter()
             count = min(updates_per_chunk, num_updates - done)
             state, metrics = program.advance(state, count)
-            _wait((state, metrics), interrupted, on_interrupt)
+            _wait(metrics, interrupted, on_interrupt)
             chunks.append(jax.device_get(metrics))
             seconds = time.perf_counter() - begin
             done += count

@@ -1,4 +1,4 @@
-"""Torsos against Flax's own layers, and what goes into them."""
+"""Torsos and what they are fed: against Flax's own layers on the same weights."""
 
 import flax.linen as nn
 import jax
@@ -6,82 +6,110 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.networks import MLP, Conv, default_torso
+from jaxrl.networks import MLP, Conv, default_torso, inputs
 from jaxrl.networks.conv import patches
-from jaxrl.networks.inputs import as_float, network_input
 from jaxrl.types import Observation
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_patches_times_a_matrix_is_a_convolution(size):
-    images = jax.random.normal(jax.random.key(0), (5, 7, 6, 3))
-    conv = nn.Conv(4, (size, size), padding="VALID")
-    params = conv.init(jax.random.key(1), images)
-    kernel, bias = params["params"]["kernel"], params["params"]["bias"]
-    with jax.numpy_rank_promotion("allow"):
-        expected = conv.apply(params, images)
-        got = patches(images, size) @ kernel.reshape(-1, 4) + bias
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+def test_mlp_against_flax():
+    x = jax.random.normal(jax.random.key(0), (5, 3, 2))
+    mlp = MLP(hidden=(7, 4), activation="silu")
+    params = mlp.init(jax.random.key(1), x)
+    weights = params["params"]
+    expected = x.reshape(5, 6)
+    for i, width in enumerate((7, 4)):
+        expected = nn.silu(nn.Dense(width).apply({"params": weights[f"Dense_{i}"]}, expected))
+    np.testing.assert_allclose(mlp.apply(params, x), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_conv_refuses_vectors_and_images_below_the_window():
-    with pytest.raises(ValueError, match=r"needs images \[N, H, W, C\], got shape \(2, 4\)"):
-        Conv().init(jax.random.key(0), jnp.zeros((2, 4)))
-    with pytest.raises(ValueError, match="kernel_size: 3 is larger than the image, 2 x 5"):
-        Conv().init(jax.random.key(0), jnp.zeros((1, 2, 5, 1)))
+def test_layer_norm_comes_before_the_activation():
+    x = jax.random.normal(jax.random.key(0), (5, 6))
+    mlp = MLP(hidden=(32,), activation="relu", layer_norm=True)
+    params = mlp.init(jax.random.key(1), x)
+    y = x @ params["params"]["Dense_0"]["kernel"]
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(np.var(y, -1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(mlp.apply(params, x), np.maximum(y, 0), rtol=1e-4, atol=1e-5)
 
 
-def test_mlp_is_the_written_out_product():
-    x = jax.random.normal(jax.random.key(0), (3, 2, 2))
-    torso = MLP(hidden=(5,), activation="relu")
+@pytest.mark.parametrize(("size", "shape"), [(3, (10, 10, 4)), (2, (5, 7, 3)), (3, (3, 3, 1))])
+def test_conv_against_flax(size, shape):
+    """The patches and the matrix product are a convolution, gradients included."""
+    x = jax.random.normal(jax.random.key(0), (2, *shape))
+    torso = Conv(channels=(6,), hidden=(), kernel_size=size, activation="tanh")
     params = torso.init(jax.random.key(1), x)
     dense = params["params"]["Dense_0"]
-    expected = np.maximum(np.asarray(x).reshape(3, 4) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"]), 0)
-    np.testing.assert_allclose(torso.apply(params, x), expected, rtol=1e-5)
+    flax_conv = nn.Conv(6, (size, size), padding="VALID")
+    kernel = dense["kernel"].reshape(size, size, shape[-1], 6)
+
+    def by_flax(kernel, bias):
+        return jnp.tanh(flax_conv.apply({"params": {"kernel": kernel, "bias": bias}}, x)).reshape(2, -1)
+
+    expected = by_flax(kernel, dense["bias"])
+    np.testing.assert_allclose(torso.apply(params, x), expected, rtol=1e-5, atol=1e-5)
+    weights = jax.random.normal(jax.random.key(2), expected.shape)
+    ours = jax.grad(lambda params: (weights * torso.apply(params, x)).sum())(params)["params"]["Dense_0"]["kernel"]
+    theirs = jax.grad(lambda kernel: (weights * by_flax(kernel, dense["bias"])).sum())(kernel)
+    np.testing.assert_allclose(ours.reshape(kernel.shape), theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_layer_norm_standardises_before_the_activation():
-    x = 100.0 * jax.random.normal(jax.random.key(0), (3, 4)) + 50.0
-    torso = MLP(hidden=(64,), activation="elu", layer_norm=True)
-    y = torso.apply(torso.init(jax.random.key(1), x), x)
-    assert np.abs(np.asarray(y)).max() < 10
+def test_conv_then_dense():
+    x = jnp.ones((2, 6, 6, 1))
+    torso = Conv(channels=(2, 3), hidden=(5, 4))
+    params = torso.init(jax.random.key(0), x)["params"]
+    assert [params[f"Dense_{i}"]["kernel"].shape for i in range(4)] == [(9, 2), (18, 3), (12, 5), (5, 4)]
 
 
-def test_unknown_activation_lists_the_known():
-    with pytest.raises(ValueError, match="activation: got 'swich', allowed are tanh, relu, gelu, silu, elu"):
-        MLP(activation="swich").init(jax.random.key(0), jnp.zeros((1, 2)))
+def test_patches_refuse_small_images():
+    with pytest.raises(ValueError, match="kernel_size: 3 is larger than the image, 2 x 5"):
+        patches(jnp.ones((1, 2, 5, 1)), 3)
+    with pytest.raises(ValueError, match="use MLP for vectors"):
+        Conv().init(jax.random.key(0), jnp.ones((1, 5)))
+
+
+def test_unknown_activation_is_named():
+    with pytest.raises(ValueError, match="activation: got 'tan', allowed are tanh, relu"):
+        MLP(activation="tan").init(jax.random.key(0), jnp.ones((1, 5)))
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"),
+    ("values", "dtype", "expected"),
     [
-        (np.uint8(255), 1.0),
-        (np.int32(255), 255.0),
-        (np.int8(-3), -3.0),
-        (np.bool_(True), 1.0),
-        (np.float16(0.5), 0.5),
-        (np.uint32(3_000_000_000), 3e9),
+        ([0, 51, 255], jnp.uint8, [0.0, 0.2, 1.0]),
+        ([-3, 0, 255], jnp.int32, [-3.0, 0.0, 255.0]),
+        ([False, True], jnp.bool_, [0.0, 1.0]),
+        ([0.5, -2.0], jnp.float16, [0.5, -2.0]),
+        ([0.5, 300.0], jnp.float32, [0.5, 300.0]),
     ],
 )
-def test_only_pixels_are_scaled(value, expected):
-    converted = as_float(jnp.asarray(value))
-    assert converted.dtype == jnp.float32
-    np.testing.assert_allclose(converted, expected, rtol=1e-6)
+def test_as_float(values, dtype, expected):
+    floats = inputs.as_float(jnp.array(values, dtype))
+    assert floats.dtype == jnp.float32
+    np.testing.assert_allclose(floats, expected, rtol=1e-6)
 
 
-def test_inputs_flatten_the_batch_and_lay_goals_beside():
-    features, goal = jnp.arange(12.0).reshape(2, 3, 2), jnp.ones((2, 3, 2, 2), jnp.int32)
-    assert network_input(features, None, 1).shape == (6, 2)
-    beside = network_input(features, goal, 1)
-    assert beside.shape == (6, 6)
-    np.testing.assert_array_equal(beside[4], [8, 9, 1, 1, 1, 1])
-    assert network_input(jnp.zeros((2, 3), jnp.int32), None, 0).shape == (6, 1)
-    with pytest.raises(ValueError, match="goals go beside vector features only"):
-        network_input(jnp.zeros((2, 4, 4, 1)), jnp.zeros((2, 3)), 3)
+class TestNetworkInput:
+    @pytest.mark.parametrize("batch", [(), (4,), (3, 4)], ids=str)
+    @pytest.mark.parametrize("event", [(), (5,), (6, 6, 2)], ids=str)
+    def test_shapes(self, batch, event):
+        x = jnp.arange(np.prod((*batch, *event), dtype=int), dtype=jnp.float32).reshape(*batch, *event)
+        made = inputs.network_input(x, None, len(event))
+        assert made.shape == (np.prod(batch, dtype=int), *(event or (1,)))
+        assert made.reshape(-1).tolist() == x.reshape(-1).tolist()
+
+    def test_goals_lie_beside_features(self):
+        made = inputs.network_input(jnp.ones((3, 4, 5)), jnp.full((3, 4, 1, 2), 7, jnp.int32), 1)
+        assert made.shape == (12, 7)
+        assert made[5].tolist() == [1.0] * 5 + [7.0] * 2
+
+    def test_goals_beside_images_are_refused(self):
+        with pytest.raises(ValueError, match="observation.goal"):
+            inputs.network_input(jnp.ones((2, 4, 4, 1)), jnp.ones((2, 3)), 3)
 
 
-def test_the_default_torso_follows_the_observation():
-    shape = lambda *axes: jax.ShapeDtypeStruct(axes, jnp.float32)  # noqa: E731
-    assert isinstance(default_torso(shape(10, 10, 4)), Conv)
-    assert isinstance(default_torso(shape(2, 10, 4)), MLP)
-    assert isinstance(default_torso(Observation(features=shape(4))), MLP)
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((10, 10, 4), Conv), ((3, 3, 1), Conv), ((2, 9, 1), MLP), ((4,), MLP), ((4, 4), MLP), ((), MLP)]
+)
+def test_default_torso(shape, kind):
+    leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
+    assert isinstance(default_torso(leaf), kind)
+    assert isinstance(default_torso(Observation(features=leaf)), kind)

@@ -49,9 +49,7 @@ def test_acts_greedily_unless_asked_to_explore(toys, explore):
             return observation, new, action, *rest
 
     agent = toys.make_agent()
-    episodes = evaluate(
-        jax.random.key(0), agent, (), PaysActions(), toys.params, num_episodes=4, explore=explore
-    )
+    episodes = evaluate(jax.random.key(0), agent, (), PaysActions(), toys.params, num_episodes=4, explore=explore)
     assert np.all((episodes.returns > 0) == explore)
 
 

@@ -91,7 +91,7 @@ def test_metrics_without_a_finished_episode_are_nan(toys):
 
 def test_start_has_strong_types_and_a_buffer_for_each_leaf(toys):
     state = start(jax.random.key(0), toys.make_agent(), toys.env, toys.params, B)
-    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+    assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves(state))
     # Donation refuses one buffer given twice; the agent's target starts as its parameters.
     jax.block_until_ready(jax.jit(lambda state: state, donate_argnums=0)(state))
 

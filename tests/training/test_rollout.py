@@ -17,9 +17,7 @@ def play(toys):
         agent, (reset_key, run_key) = toys.make_agent(), jax.random.split(key)
         observation, env_state = rollout.reset(reset_key, toys.env, toys.params, B)
         state = agent.init(jax.random.key(0), B)
-        out = rollout.rollout(
-            run_key, agent, state, toys.env, toys.params, env_state, observation, T, explore=explore
-        )
+        out = rollout.rollout(run_key, agent, state, toys.env, toys.params, env_state, observation, T, explore=explore)
         return observation, out
 
     return jax.jit(run, static_argnums=1)

@@ -1,0 +1,207 @@
+"""Every recipe solves the probes that apply to it: values near the known answer, actions that are the best.
+
+Probes of one kind of action run side by side, one vmapped training for all of them; each has its own verdict.
+"""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxrl.agents import a2c, on_policy, ppo, reinforce
+from jaxrl.envs import probes, spec
+from jaxrl.networks import MLP, Conv
+from jaxrl.rollout import rollout
+from jaxrl.training.evaluate import evaluate
+from jaxrl.training.loop import start, train
+from jaxrl.types import Box, features
+
+GAMMA = 0.9
+NUM_ENVS, LENGTH = 16, 16
+NUM_UPDATES = 200
+
+
+class Recipe(NamedTuple):
+    """A recipe and the step size it learns probes with.
+
+    Attributes:
+      make: the recipe with its options.
+      critic: whether it has values.
+    """
+
+    make: Any
+    critic: bool = True
+
+
+ADAM = {"gamma": GAMMA, "optimizer": optax.adam, "learning_rate": 1e-2, "max_grad_norm": None, "entropy_coef": 0.0}
+RECIPES = {
+    "reinforce": Recipe(partial(reinforce, **ADAM)),
+    "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), critic=False),
+    "a2c": Recipe(partial(a2c, **ADAM)),
+    "ppo": Recipe(partial(ppo, **ADAM, num_epochs=2, num_minibatches=2)),
+}
+
+
+class Suite:
+    """Several probes as one environment: ``params`` is the number of the probe, so that vmap runs them together.
+
+    Observations are padded to two numbers; all probes are limited to 5 steps, which only ``TruncationProbe`` reaches.
+    """
+
+    def __init__(self, members, space):
+        self.members, self.space = members, space
+        self.default_params = 0
+
+    def action_space(self, params=None):
+        return self.space
+
+    def _choose(self, params, branches):
+        def padded(branch):
+            def run():
+                observation, state, *rest = branch()
+                info = {"final_observation": pad(rest.pop()["final_observation"])} if rest else None
+                return (pad(observation), state, *rest, info) if rest else (pad(observation), state)
+
+            return run
+
+        return jax.lax.switch(params, [padded(branch) for branch in branches])
+
+    def reset(self, key, params=0):
+        limit = probes.TruncationProbe().default_params
+        return self._choose(params, [partial(member.reset, key, limit) for member in self.members])
+
+    def step(self, key, state, action, params=0):
+        limit = probes.TruncationProbe().default_params
+        return self._choose(params, [partial(member.step, key, state, action, limit) for member in self.members])
+
+
+def pad(observation):
+    width = 2 - observation.shape[-1]
+    return jnp.concatenate([observation, jnp.zeros((*observation.shape[:-1], width))], axis=-1)
+
+
+VALUE_PROBES = (probes.ValueProbe, probes.ObservationProbe, probes.DiscountProbe, probes.TruncationProbe)
+DISCRETE = (*(probe() for probe in VALUE_PROBES), probes.ActionProbe(), probes.ObservationActionProbe())
+CONTINUOUS = (
+    *(probe(continuous=True) for probe in VALUE_PROBES),
+    probes.ContinuousActionProbe(),
+    probes.ContinuousObservationActionProbe(),
+)
+SUITES = {
+    "discrete": Suite(DISCRETE, DISCRETE[0].action_space()),
+    "continuous": Suite(CONTINUOUS, probes.ContinuousActionProbe().action_space()),
+}
+
+
+@cache
+def trained(recipe, kind):
+    """Values ``[probe][N]`` and greedy actions ``[probe][N]`` of a recipe on the observations of each solution."""
+    suite = SUITES[kind]
+    described = spec(suite)
+    torso = MLP(hidden=(16,))
+    agent = RECIPES[recipe].make(described, torso=torso, **({"initial_log_std": -1.0} if kind == "continuous" else {}))
+    network = on_policy.config_of(agent).network
+    solutions = [member.solution(GAMMA) for member in suite.members]
+    # Two rows for each probe; those with one observation show it twice.
+    seen = jnp.stack([jnp.resize(pad(solution.observations), (2, 2)) for solution in solutions])
+
+    @jax.jit
+    @jax.vmap
+    def run(number, observation):
+        state, _ = train(
+            jax.random.fold_in(jax.random.key(0), number),
+            agent,
+            suite,
+            number,
+            num_steps=NUM_ENVS * LENGTH * NUM_UPDATES,
+            num_envs=NUM_ENVS,
+            rollout_length=LENGTH,
+        )
+        action, _ = agent.act(jax.random.key(1), state.agent, observation, explore=False)
+        values = network.apply(state.agent.params, observation, method="evaluate") if network.critic else None
+        return action, values
+
+    return run(jnp.arange(len(suite.members)), seen)
+
+
+def cases(kind):
+    for recipe, (_, critic) in RECIPES.items():
+        for i, member in enumerate(SUITES[kind].members):
+            solution = member.solution(GAMMA)
+            if critic or solution.actions is not None:
+                yield pytest.param(recipe, kind, i, id=f"{recipe}-{kind}-{type(member).__name__}")
+
+
+@pytest.mark.parametrize(("recipe", "kind", "number"), [*cases("discrete"), *cases("continuous")])
+def test_solved(recipe, kind, number):
+    actions, values = (None if x is None else x[number] for x in trained(recipe, kind))
+    solution = SUITES[kind].members[number].solution(GAMMA)
+    size = len(solution.values)
+    best_is_stochastic = kind == "continuous" and solution.actions is not None
+    if values is not None:
+        # A Gaussian policy still explores, which costs its values some of the best return.
+        tolerance = 0.3 if best_is_stochastic else max(0.08, 0.02 * float(np.abs(solution.values).max()))
+        np.testing.assert_allclose(values[:size], solution.values, atol=tolerance)
+    if solution.actions is not None:
+        np.testing.assert_allclose(actions[:size], solution.actions, atol=0.2 if kind == "continuous" else 0)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_images(recipe):
+    env = probes.ImageProbe()
+    agent = RECIPES[recipe].make(spec(env), torso=Conv(channels=(4,), hidden=(8,)))
+    solution = env.solution(GAMMA)
+
+    @jax.jit
+    def run(key):
+        state, _ = train(key, agent, env, env.default_params, num_steps=8 * 8 * 100, num_envs=8, rollout_length=8)
+        return agent.act(key, state.agent, solution.observations, explore=False)[0]
+
+    assert run(jax.random.key(0)).tolist() == solution.actions.tolist()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_masks(recipe):
+    """The best legal action in both cases, and no illegal one ever, from the first rollout to the last."""
+    env = probes.MaskedProbe()
+    agent = RECIPES[recipe].make(spec(env), torso=MLP(hidden=(8,)))
+    solution = env.solution(GAMMA)
+
+    @jax.jit
+    def run(key):
+        first = start(key, agent, env, env.default_params, 8)
+
+        def body(carry, key):
+            state, env_state, observation = carry
+            keys = jax.random.split(key)
+            env_state, observation, seen = rollout(
+                keys[0], agent, state, env, env.default_params, env_state, observation, 8
+            )
+            state, _ = agent.update(keys[1], state, seen)
+            legal = jnp.take_along_axis(seen.observation.action_mask, seen.action[..., None], axis=-1)
+            return (state, env_state, observation), (legal.all(), seen.reward.min())
+
+        carry = (first.agent, first.env_state, first.observation)
+        (state, _, _), (legal, worst) = jax.lax.scan(body, carry, jax.random.split(key, 100))
+        greedy = agent.act(key, state, solution.observations, explore=False)[0]
+        return legal, worst, greedy
+
+    legal, worst, greedy = run(jax.random.key(0))
+    assert legal.shape == (100,) and legal.all()
+    assert worst.min() >= 0.0
+    assert greedy.tolist() == solution.actions.tolist()
+
+
+def test_masks_hold_in_evaluation():
+    env = probes.MaskedProbe()
+    agent = ppo(spec(env), torso=MLP(hidden=(8,)))
+    play = jax.jit(
+        lambda key: evaluate(key, agent, agent.init(key), env, env.default_params, num_episodes=256, explore=True)
+    )
+    returns = play(jax.random.key(0)).returns
+    assert returns.min() >= 0.0
+    assert set(np.unique(returns)) == {0.0, 0.5, 1.0}

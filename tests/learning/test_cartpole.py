@@ -1,0 +1,47 @@
+"""The CartPole rows at reduced budgets, on seeds that nothing was tuned on. The full table: benchmarks/learning.py."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Command line, the mean over seeds to reach, and the worst seed. At 100k steps PPO's row is the full one.
+ROWS = {
+    "ppo": ("ppo CartPole-v1 --seeds 4 --num-steps 100000", 490, 450),
+    "a2c": ("a2c CartPole-v1 --seeds 4 --num-steps 250000", 475, 400),
+    "reinforce": ("reinforce CartPole-v1 --seeds 4 --num-steps 250000", 470, 400),
+    "reinforce_plain": (
+        "reinforce CartPole-v1 --seeds 4 --no-baseline --num-envs 8 --rollout-length 512 --num-steps 400000",
+        450,
+        350,
+    ),
+}
+
+PROGRAM = """
+import json, sys
+from jaxrl.cli.evaluation import evaluate_members
+from jaxrl.cli.flags import parse
+from jaxrl.runs.build import build, make_program
+from jaxrl.training import fit
+
+built = build(config := parse([*sys.argv[1].split(), "--seed", "2"])[0])
+state, _ = fit(make_program(config, built), num_updates=built.num_updates, updates_per_chunk=built.num_updates)
+returns = evaluate_members(built, state.agent, num_episodes=64).returns.mean(axis=1)
+print(json.dumps(returns.tolist()))
+"""
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("row", ROWS)
+def test_learns_cartpole(row):
+    command, mean, worst = ROWS[row]
+    # In a process of its own, because the session compiles for quick compiles and this wants quick programs.
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, command], capture_output=True, text=True, timeout=600, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    returns = json.loads(done.stdout.splitlines()[-1])
+    assert sum(returns) / len(returns) >= mean and min(returns) >= worst, returns
