@@ -60,7 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # of the parser, which has printed what is wrong
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+        code = _failed("interrupted", 130)
+        if argv is None:
+            # A computation that is still in flight would crash the interpreter on its usual way out.
+            sys.stderr.flush()
+            sys.stdout.flush()
+            os._exit(code)
+        return code
     except Exception as error:
         return _failed(_one_line(error), _exit_code(error))
 

@@ -18,6 +18,7 @@ from jaxrl.runs.build import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
+from jaxrl.training.interrupt import interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
 
@@ -81,11 +82,14 @@ def compile_program(config: RunConfig, built: Built, program: Program, console: 
       DoesNotFit: it would need more memory than there is.
     """
     chunk = min(updates_per_chunk(config, built.num_updates), built.num_updates - done)
-    with console.status("compiling"):
+    # A Ctrl-C while XLA compiles would be raised in JAX's own garbage-collection callback, and be lost there.
+    with console.status("compiling"), interrupts_wait() as interrupted:
         try:
             seconds = program.compile(chunk)
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
+    if interrupted():
+        raise KeyboardInterrupt
     refuse_what_cannot_fit("training", program.memory_bytes(chunk))
     console.print(f"compiled in {seconds:.1f} s", highlight=False)
     return seconds

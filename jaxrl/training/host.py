@@ -1,6 +1,7 @@
 """Long runs on the host: a population trained chunk by chunk, with Python in between.
 
-Where a run was cut leaves no trace in its numbers. Legend of shapes: S members of the population, U updates.
+Where a run was cut leaves no trace in its numbers: with equal ``updates_per_chunk`` they are equal bit for bit, on the
+same device and versions. Legend of shapes: S members of the population, U updates.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def fit(
     if done > num_updates:
         raise ValueError(f"num_updates: got {num_updates}, the state has done {done} already")
     if done < num_updates:
-        program.compile(min(updates_per_chunk, num_updates - done))
+        # Of the whole chunk, however little is left: the program of a resumed run is that of the unbroken one.
+        program.compile(updates_per_chunk)
     chunks: list[dict[str, np.ndarray]] = []
     with interrupts_wait() as interrupted:
         while done < num_updates and not np.all(state.stopped):

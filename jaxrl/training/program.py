@@ -16,12 +16,17 @@ from jaxrl.training.loop import OnUpdate, TrainState
 from jaxrl.types import Agent, Array, Metrics
 
 
-class Program:
-    """The compiled pieces of a population's run. Nothing is computed or compiled by its construction.
+def capacity(num_updates: int) -> int:
+    """The updates that a program for chunks of ``num_updates`` holds: a power of two, at least 64.
 
-    ``compile`` makes one program for up to so many updates; shorter chunks run in the same one, so a remainder, or a
-    resumed run, costs no second compilation.
+    How many it does is known only when it runs. So a remainder needs no second compilation, and where a run is cut
+    does not change its program: XLA may round differently in programs that differ in nothing but a length.
     """
+    return max(64, 1 << (num_updates - 1).bit_length())
+
+
+class Program:
+    """The compiled pieces of a population's run. Nothing is computed or compiled by its construction."""
 
     def __init__(
         self,
@@ -39,7 +44,8 @@ class Program:
 
         Args:
           make_agent: ``make_agent(**hyper of one member) -> Agent``; called while tracing, where they are tracers.
-          env, params: a gymnax environment and its parameters.
+          env: a gymnax environment.
+          params: its parameters.
           keys: ``[S]`` typed PRNG keys, one a member: the keys that ``train`` would be given.
           hyper: name -> ``[S]``, the hyper-parameters that differ between members; None for none.
           num_envs: B.
@@ -118,20 +124,21 @@ class Program:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.abstract_state()))
 
     def compile(self, num_updates: int) -> float:
-        """Compiles ``advance`` for up to ``num_updates`` a call; returns the seconds it took, 0 if it was there."""
+        """Compiles ``advance`` for ``num_updates`` a call; returns the seconds it took, 0 if it was there."""
         if num_updates < 1:
             raise ValueError(f"num_updates: got {num_updates}, must be at least 1")
-        if num_updates in self._compiled:
+        length = capacity(num_updates)
+        if length in self._compiled:
             return 0.0
         begin = time.perf_counter()
-        lowered = self._advance.lower(self._keys, self._hyper, self.abstract_state(), np.int32(0), num_updates)
-        self._compiled[num_updates] = lowered.compile()
+        lowered = self._advance.lower(self._keys, self._hyper, self.abstract_state(), np.int32(0), length)
+        self._compiled[length] = lowered.compile()
         return time.perf_counter() - begin
 
     def memory_bytes(self, num_updates: int) -> int | None:
         """Peak of device memory while ``advance`` runs, as the compiler estimates it; None where it does not tell."""
         self.compile(num_updates)
-        stats = self._compiled[num_updates].memory_analysis()
+        stats = self._compiled[capacity(num_updates)].memory_analysis()
         if stats is None:
             return None
         whole = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes

@@ -18,7 +18,6 @@ from jaxrl.networks import MLP, Conv
 from jaxrl.rollout import rollout
 from jaxrl.training.evaluate import evaluate
 from jaxrl.training.loop import start, train
-from jaxrl.types import Box, features
 
 GAMMA = 0.9
 NUM_ENVS, LENGTH = 16, 16
@@ -42,7 +41,7 @@ RECIPES = {
     "reinforce": Recipe(partial(reinforce, **ADAM)),
     "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), critic=False),
     "a2c": Recipe(partial(a2c, **ADAM)),
-    "ppo": Recipe(partial(ppo, **ADAM, num_epochs=2, num_minibatches=2)),
+    "ppo": Recipe(partial(ppo, **{**ADAM, "learning_rate": 2e-3}, num_minibatches=2)),
 }
 
 
@@ -103,7 +102,7 @@ def trained(recipe, kind):
     suite = SUITES[kind]
     described = spec(suite)
     torso = MLP(hidden=(16,))
-    agent = RECIPES[recipe].make(described, torso=torso, **({"initial_log_std": -1.0} if kind == "continuous" else {}))
+    agent = RECIPES[recipe].make(described, torso=torso, **({"initial_log_std": -0.5} if kind == "continuous" else {}))
     network = on_policy.config_of(agent).network
     solutions = [member.solution(GAMMA) for member in suite.members]
     # Two rows for each probe; those with one observation show it twice.
@@ -144,7 +143,7 @@ def test_solved(recipe, kind, number):
     best_is_stochastic = kind == "continuous" and solution.actions is not None
     if values is not None:
         # A Gaussian policy still explores, which costs its values some of the best return.
-        tolerance = 0.3 if best_is_stochastic else max(0.08, 0.02 * float(np.abs(solution.values).max()))
+        tolerance = 0.25 if best_is_stochastic else max(0.05, 0.01 * float(np.abs(solution.values).max()))
         np.testing.assert_allclose(values[:size], solution.values, atol=tolerance)
     if solution.actions is not None:
         np.testing.assert_allclose(actions[:size], solution.actions, atol=0.2 if kind == "continuous" else 0)

@@ -121,6 +121,19 @@ def test_a_wrong_word_is_named_in_one_message(jaxrl, tmp_path, monkeypatch, argu
     assert not list(tmp_path.iterdir()), "a run that can't be leaves nothing behind"
 
 
+def test_a_second_interrupt_leaves_at_once(capsys, monkeypatch):
+    def interrupted(command, arguments):
+        raise KeyboardInterrupt
+
+    codes = []
+    monkeypatch.setattr(cli_main, "_dispatch", interrupted)
+    monkeypatch.setattr(cli_main.sys, "argv", ["jaxrl", "list"])
+    monkeypatch.setattr(cli_main.os, "_exit", codes.append)
+    assert cli_main.main() == 130 and codes == [130]
+    assert cli_main.main(["list"]) == 130 and codes == [130], "called as a function, it ends nobody's process"
+    assert capsys.readouterr().err == "jaxrl: interrupted\n" * 2
+
+
 def test_a_failure_of_another_kind_is_one_line_too_unless_asked_for_more(jaxrl, monkeypatch):
     def broken(command, arguments):
         raise OSError("the disk is\nfull")

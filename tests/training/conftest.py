@@ -107,6 +107,13 @@ class Toys(NamedTuple):
             assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
 
     @staticmethod
+    def assert_close(left: Any, right: Any) -> None:
+        """Up to rounding, for two programs of the same equations."""
+        assert jax.tree.structure(left) == jax.tree.structure(right)
+        for x, y in zip(to_numpy(left), to_numpy(right), strict=True):
+            np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4)
+
+    @staticmethod
     def copy(state: Any) -> Any:
         """A state whose buffers may be donated."""
         return jax.tree.map(jnp.copy, state)
@@ -130,7 +137,7 @@ class Population(NamedTuple):
 def walkers(toys: Toys) -> Population:
     """Three toy agents with scales of their own, 9 updates in one chunk."""
     keys = jax.random.split(jax.random.key(0), 3)
-    hyper = {"scale": np.array([0.1, 1.0, 10.0], np.float32)}
+    hyper = {"scale": np.array([0.1, 1.0, 100.0], np.float32)}
     program = Program(toys.make_agent, toys.env, toys.params, keys, hyper=hyper, num_envs=4, rollout_length=5)
     return Population(program, 9, *fit(program, num_updates=9, updates_per_chunk=9))
 

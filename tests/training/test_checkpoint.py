@@ -174,12 +174,15 @@ class TestFaults:
 import os, threading, jax, numpy as np
 from jaxrl.training import Checkpoints
 state = {{str(i): np.random.default_rng(i).random((1000, 1000)) for i in range(20)}}
-threading.Timer(0.05, lambda: os._exit(9)).start()
-for step in range(8, 1000):
-    Checkpoints({str(saved.directory)!r}, keep=2000).save(step, state)
+checkpoints = Checkpoints({str(saved.directory)!r}, keep=2000)
+checkpoints.save(8, state)
+threading.Timer(0.2, lambda: os._exit(9)).start()
+for step in range(9, 1000):
+    checkpoints.save(step, state)
 """
         done = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
         assert done.returncode == 9
+        assert saved.steps()[:3] == [3, 7, 8]
         for step in saved.steps()[2:]:
             restored = saved.restore({str(i): np.zeros((1000, 1000)) for i in range(20)}, step)
             assert np.array_equal(restored["3"], np.random.default_rng(3).random((1000, 1000)))

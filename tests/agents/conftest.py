@@ -1,0 +1,69 @@
+"""What tests of the on-policy skeleton share: recipes that take one gradient step on a random trajectory."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.agents import ppo
+from jaxrl.networks import MLP
+from jaxrl.types import Box, Discrete, Spec, Transition
+
+T, B, D = 8, 2, 3
+VECTOR = jax.ShapeDtypeStruct((D,), jnp.float32)
+SPECS = {"discrete": Spec(VECTOR, Discrete(4)), "continuous": Spec(VECTOR, Box((2,), -1.0, 1.0))}
+TINY = MLP(hidden=(6,))
+
+
+def norm(tree):
+    return np.sqrt(sum((np.asarray(x, np.float64) ** 2).sum() for x in jax.tree.leaves(tree)))
+
+
+def difference(new, old):
+    return jax.tree.map(lambda x, y: np.asarray(x, np.float64) - np.asarray(y, np.float64), new, old)
+
+
+def trajectory_of(agent, state, described, seed=0):
+    """A trajectory of random observations and rewards, acted on by the agent itself."""
+    rng = np.random.default_rng(seed)
+    observation = jnp.array(rng.normal(2.0, 3.0, size=(T, B, D)), jnp.float32)
+    keys = jax.random.split(jax.random.key(seed), T)
+    action, extras = jax.jit(jax.vmap(agent.act, in_axes=(0, None, 0)))(keys, state, observation)
+    terminated, truncated = rng.random((2, T, B)) < 0.2
+    return Transition(
+        observation=observation,
+        action=action,
+        reward=jnp.array(rng.normal(size=(T, B)), jnp.float32),
+        discount=jnp.array(1.0 - terminated, jnp.float32),
+        terminated=jnp.array(terminated),
+        truncated=jnp.array(truncated),
+        next_observation=jnp.array(rng.normal(2.0, 3.0, size=(T, B, D)), jnp.float32),
+        extras=extras,
+    )
+
+
+def one_step(make=ppo, kind="discrete", **options):
+    """An agent of one gradient step an update, its state, a trajectory, and the jitted update."""
+    described = SPECS[kind]
+    single = {"num_epochs": 1, "num_minibatches": 1} if make is ppo else {}
+    agent = make(described, torso=TINY, **{**single, **options})
+    state = agent.init(jax.random.key(0), B)
+    return agent, state, trajectory_of(agent, state, described), jax.jit(agent.update)
+
+
+class Kit(NamedTuple):
+    """What tests take from here, for test modules cannot import one another."""
+
+    specs: Any = SPECS
+    torso: Any = TINY
+    norm: Any = norm
+    difference: Any = difference
+    trajectory_of: Any = trajectory_of
+    one_step: Any = one_step
+
+
+@pytest.fixture(scope="session")
+def kit():
+    return Kit()

@@ -1,0 +1,187 @@
+"""The skeleton of the on-policy recipes: what peers got wrong, each with its test."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxrl import losses
+from jaxrl.agents import a2c, on_policy, ppo, reinforce
+from jaxrl.agents.on_policy import Extras
+from jaxrl.envs import probes, spec
+from jaxrl.rollout import reset, rollout
+
+T, B, D = 8, 2, 3  # of the kit
+RECIPES = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
+
+
+def worst_log_ratio(outputs, batch, settings):
+    """A user's loss that reports how far the policy is from the one that acted."""
+    del settings
+    log_ratio = outputs.policy.log_prob(batch.raw_action) - batch.log_prob
+    return outputs.value.sum() + log_ratio.sum(), {"worst": jnp.abs(log_ratio).max()}
+
+
+class TestRatio:
+    """Statistics that change between rollout and loss make another policy of the same parameters."""
+
+    @pytest.mark.parametrize("kind", ["discrete", "continuous"])
+    @pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+    def test_is_1_on_the_first_minibatch(self, kit, make, kind):
+        agent, state, _, update = kit.one_step(make, kind, loss=worst_log_ratio, normalize_observation=True)
+        for seed in range(3):
+            trajectory = kit.trajectory_of(agent, state, kit.specs[kind], seed)
+            before = state.observation_statistics
+            state, metrics = update(jax.random.key(seed), state, trajectory)
+            assert metrics["worst"] < 2e-6 * max(1.0, float(jnp.abs(trajectory.extras.log_prob).max()))
+            assert state.observation_statistics.count == before.count + T * B
+            assert kit.norm(kit.difference(state.observation_statistics.mean, before.mean)) > 0.0
+
+    def test_is_1_through_the_tanh(self, kit):
+        """Saturated actions have no inverse in float32: the raw action is what is scored."""
+        _, state, trajectory, update = kit.one_step(
+            ppo, "continuous", loss=worst_log_ratio, squash=True, initial_log_std=1.9, normalize_observation=True
+        )
+        assert jnp.abs(trajectory.action).max() > 0.999999
+        _, metrics = update(jax.random.key(0), state, trajectory)
+        assert metrics["worst"] < 1e-4
+
+
+def test_normaliser_reads_observations_acted_on(kit):
+    agent, state, trajectory, update = kit.one_step(normalize_observation=True)
+    for _ in range(2):
+        state, _ = update(jax.random.key(0), state, trajectory)
+    seen = np.asarray(trajectory.observation, np.float64).reshape(-1, D)
+    np.testing.assert_allclose(state.observation_statistics.mean, seen.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(state.observation_statistics.variance, seen.var(0), rtol=1e-4)
+    shifted = trajectory.observation[0] + 100.0
+    moved = state._replace(
+        observation_statistics=state.observation_statistics._replace(mean=state.observation_statistics.mean + 100.0)
+    )
+    acts = [agent.act(jax.random.key(1), s, o)[1].log_prob for s, o in ((state, trajectory.observation[0]), (moved, shifted))]
+    np.testing.assert_allclose(*acts, rtol=1e-3)
+
+
+class TestUserLoss:
+    def test_replaces_the_loss(self, kit):
+        """Gradient 1 for the value's bias, none for the policy: two steps of size 1."""
+
+        def loss(outputs, batch, settings):
+            return outputs.value.mean(), {"mine": batch.advantage.mean()}
+
+        _, state, trajectory, update = kit.one_step(
+            loss=loss, optimizer=optax.sgd, learning_rate=1.0, max_grad_norm=None, num_minibatches=2
+        )
+        new, metrics = update(jax.random.key(0), state, trajectory)
+        change = kit.difference(new.params, state.params)["params"]
+        np.testing.assert_allclose(change["value_head"]["NarrowDense_0"]["bias"], [-2.0], atol=1e-6)
+        assert kit.norm(change["actor_torso"]) == kit.norm(change["policy_head"]) == 0.0
+        assert set(metrics) == {"loss", "mine", "gradient_norm", "explained_variance"}
+
+    def test_added_to_the_loss(self, kit):
+        """The weighted sum moves the parameters by the weighted sum of what each loss would."""
+
+        def auxiliary(outputs, batch, settings):
+            error = outputs.heads["predict"] - batch.transition.next_observation
+            return (error**2).mean(), {"auxiliary": (error**2).mean()}
+
+        def change(loss):
+            sgd = {"optimizer": optax.sgd, "learning_rate": 1.0, "max_grad_norm": None}
+            _, state, trajectory, update = kit.one_step(loss=loss, heads={"predict": nn.Dense(D)}, **sgd)
+            new, metrics = update(jax.random.key(0), state, trajectory)
+            return kit.difference(new.params, state.params), metrics
+
+        both, metrics = change(losses.weighted((1.0, losses.ppo), (0.25, auxiliary)))
+        ppo_alone, auxiliary_alone = change(losses.ppo)[0], change(auxiliary)[0]
+        expected = jax.tree.map(lambda x, y: x + 0.25 * y, ppo_alone, auxiliary_alone)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), both, expected)
+        assert kit.norm(auxiliary_alone["params"]["actor_torso"]) > 1e-3
+        assert {"auxiliary", "policy_loss"} <= set(metrics)
+
+    def test_sees_aligned_samples(self, kit):
+        """After the shuffle each sample still has its own observation, action, reward, target and old log-probability."""
+        agent, state, trajectory, _ = kit.one_step()
+        index = jnp.arange(T * B, dtype=jnp.float32).reshape(T, B)
+        marked = trajectory._replace(
+            observation=jnp.broadcast_to(index[..., None], (T, B, D)),
+            action=index.astype(jnp.int32) % 4,
+            reward=index,
+            extras=Extras(-index, None),
+        )
+        estimated = on_policy.Estimate(advantage=2.0 * index, target=3.0 * index, value=4.0 * index)
+        batch = on_policy.make_batch(marked, estimated)
+        minibatches = on_policy.shuffled_minibatches(jax.random.key(0), batch, 4)
+        shuffled = minibatches.advantage.reshape(-1) / 2.0
+        assert sorted(shuffled.tolist()) == list(range(T * B)) != shuffled.tolist()
+        flat = jax.tree.map(lambda x: x.reshape(T * B, *x.shape[2:]), minibatches)
+        np.testing.assert_array_equal(flat.transition.observation, np.repeat(shuffled[:, None], D, 1))
+        np.testing.assert_array_equal(flat.transition.reward, shuffled)
+        np.testing.assert_array_equal(flat.raw_action, shuffled % 4)
+        np.testing.assert_array_equal(flat.log_prob, -shuffled)
+        np.testing.assert_array_equal(flat.target, 3.0 * shuffled)
+        np.testing.assert_array_equal(flat.value, 4.0 * shuffled)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
+def test_random_order_is_a_permutation(size):
+    orders = jax.vmap(lambda key: on_policy.random_order(key, size))(jax.random.split(jax.random.key(0), 400))
+    assert orders.dtype == jnp.int32
+    np.testing.assert_array_equal(np.sort(orders, axis=-1), np.broadcast_to(np.arange(size), (400, size)))
+    if size > 2:
+        # Each position sees every index alike: means within five deviations of those of a uniform one.
+        deviation = np.sqrt((size**2 - 1) / 12 / 400)
+        np.testing.assert_allclose(orders.mean(0), (size - 1) / 2, atol=5 * deviation)
+
+
+def test_random_order_of_many():
+    order = on_policy.random_order(jax.random.key(0), 2**14 + 1)
+    assert sorted(order.tolist()) == list(range(2**14 + 1))
+
+
+def test_reward_scaling_against_a_loop(kit):
+    """VecNormalize of OpenAI baselines: a running discounted return in each environment, its deviation divides."""
+    gamma = 0.8
+    agent = ppo(kit.specs["discrete"], torso=kit.torso, gamma=gamma, normalize_reward=True)
+    config, state = on_policy.config_of(agent), agent.init(jax.random.key(0), B)
+    running, traces = np.zeros(B), []
+    for seed in range(3):
+        trajectory = kit.trajectory_of(agent, state, kit.specs["discrete"], seed)
+        reward = np.asarray(trajectory.reward, np.float64) * 10.0 ** (seed - 1)
+        trajectory = trajectory._replace(reward=jnp.asarray(reward, jnp.float32))
+        scaled, statistics, per_env = on_policy.scale_rewards(config, state, trajectory)
+        ended = np.asarray(trajectory.terminated | trajectory.truncated)
+        for t in range(T):
+            traces.append(running + reward[t])
+            running = np.where(ended[t], 0.0, gamma * (running + reward[t]))
+        expected = np.clip(reward / (np.std(traces) + 1e-8), -10, 10)
+        np.testing.assert_allclose(scaled, expected, rtol=1e-4)
+        np.testing.assert_allclose(per_env, running, rtol=1e-5, atol=1e-6)
+        state = state._replace(reward_statistics=statistics, per_env=per_env)
+
+
+def test_minibatches_that_do_not_fit_are_refused(kit):
+    agent, state, trajectory, _ = kit.one_step(num_minibatches=3)
+    with pytest.raises(ValueError, match=r"num_minibatches: got 3, which does not divide .* = 8 x 2 = 16"):
+        agent.update(jax.random.key(0), state, trajectory)
+
+
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_rank_promotion_raises_inside(kit, make):
+    """The session is strict: a library that promotes ranks anywhere would fail in every test."""
+    assert jax.config.jax_numpy_rank_promotion == "raise"
+    with pytest.raises(ValueError, match="rank_promotion"):
+        jnp.ones((2, 3)) + jnp.ones(3)
+    env = probes.ContinuousActionProbe()
+    agent = make(spec(env), torso=kit.torso, normalize_observation=True, normalize_reward=True, squash=True)
+
+    def run(key):
+        observation, env_state = reset(key, env, env.default_params, B)
+        state = agent.init(key, B)
+        _, _, trajectory = rollout(key, agent, state, env, env.default_params, env_state, observation, T)
+        return agent.update(key, state, trajectory)
+
+    jax.eval_shape(run, jax.random.key(0))
