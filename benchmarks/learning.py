@@ -26,7 +26,7 @@ from rich.progress import track
 
 from jaxrl.cli.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
-from jaxrl.runs.build import build, make_program
+from jaxrl.runs.building import build, make_program
 from jaxrl.training import fit
 
 

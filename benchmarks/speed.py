@@ -74,9 +74,7 @@ def measure(work: Work, repeats: int) -> tuple[float, list[float]]:
 
 def measure_peer(command: str, work: Work) -> list[float]:
     """Steps a second, as the peer prints them."""
-    filled = command.format(
-        envs=work.num_envs, length=work.rollout_length, seeds=work.num_seeds, steps=work.num_steps
-    )
+    filled = command.format(envs=work.num_envs, length=work.rollout_length, seeds=work.num_seeds, steps=work.num_steps)
     output = subprocess.run(shlex.split(filled), capture_output=True, text=True, check=True).stdout
     return [float(number) for number in re.findall(r"steps/s (\d+)", output)]
 

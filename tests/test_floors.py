@@ -26,6 +26,7 @@ FLOORS = {
     "training": 5,
     "runs": 6,
     "cli": 7,
+    "__main__": 8,
 }
 STRANGERS = {("training", "agents"): "loops do not know agents"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -134,9 +134,9 @@ def test_samples_without_weight_do_not_count():
     def loss(logits, value, batch):
         return losses.ppo(outputs_of(logits, value), batch, SETTINGS)[0]
 
-    other = batch._replace(**{
-        name: jnp.where(dead, getattr(batch, name) + 5.0, getattr(batch, name)) for name in ("advantage", "target")
-    })
+    other = batch._replace(
+        **{name: jnp.where(dead, getattr(batch, name) + 5.0, getattr(batch, name)) for name in ("advantage", "target")}
+    )
     logits, value = jnp.array(data["logits"]), jnp.array(data["value"])
     found = [jax.value_and_grad(loss, argnums=(0, 1))(logits, value, b) for b in (batch, other)]
     jax.tree.map(np.testing.assert_array_equal, *found)

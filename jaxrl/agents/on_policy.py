@@ -249,9 +249,7 @@ def _optimize(
     return params, optimizer_state, metrics
 
 
-def update(
-    config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Transition
-) -> tuple[OnPolicyState, Metrics]:
+def update(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Transition) -> tuple[OnPolicyState, Metrics]:
     """Learns from one rollout; see ``types.UpdateFn``."""
     num_samples = trajectory.reward.size
     if num_samples % config.num_minibatches:

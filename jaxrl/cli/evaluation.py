@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxrl.runs.build import EVALUATION, Built
+from jaxrl.runs.building import EVALUATION, Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.training.evaluate import Episodes, episode_limit, evaluate
 from jaxrl.types import PyTree

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from jaxrl.cli.evaluation import evaluate_members, print_table
-from jaxrl.runs.build import Built
+from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.training.loop import TrainState

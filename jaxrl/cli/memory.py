@@ -12,7 +12,7 @@ from rich.table import Table
 from jaxrl.cli.errors import CommandError
 from jaxrl.cli.progress import human
 from jaxrl.cli.session import updates_per_chunk
-from jaxrl.runs.build import Built
+from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.training.program import Program
 

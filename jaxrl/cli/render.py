@@ -6,6 +6,7 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +126,8 @@ def _painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Pa
 @contextmanager
 def _gymnasium_painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Painter]:
     """Gymnasium's drawings of classic control. One simulator draws all; gymnax would make one for every frame."""
+    if find_spec("pygame") is None:
+        raise UsageError(f"--gif: pictures of {env.name} need pygame, which is not installed: pip install pygame")
     # Drawing initialises all of pygame, which complains where there is no sound card and no screen.
     for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):
         os.environ.setdefault(driver, "dummy")

@@ -17,7 +17,7 @@ from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import refuse_what_cannot_fit
 from jaxrl.cli.session import Session
 from jaxrl.cli.train import compile_program, first_state
-from jaxrl.runs.build import build, make_program
+from jaxrl.runs.building import build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter

@@ -14,7 +14,7 @@ from rich.console import Console
 from jaxrl.cli.errors import CommandError, InterruptedRun
 from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.cli.progress import RunProgress
-from jaxrl.runs.build import Built
+from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter, summarize

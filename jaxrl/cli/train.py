@@ -14,7 +14,7 @@ from jaxrl.cli.finish import finish
 from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import dry_run, refuse_what_cannot_fit
 from jaxrl.cli.session import Session, updates_per_chunk
-from jaxrl.runs.build import Built, build, make_program
+from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer

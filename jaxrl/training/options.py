@@ -119,7 +119,8 @@ def alternative(name: str, option: inspect.Parameter, value: Any) -> Any:
         if value is None and kind in _kinds(option):
             return other
     raise ConformanceError(
-        f"options_matter: no other value of option {name!r} can be derived from {value!r}, give options={{{name!r}: ...}}"
+        f"options_matter: no other value of option {name!r} can be derived from {value!r}, "
+        f"give options={{{name!r}: ...}}"
     )
 
 

@@ -39,9 +39,9 @@ def speaks_contract(subject: Subject) -> None:
         state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
         act = lambda *args: subject.agent.act(*args, explore=explore)  # noqa: B023, E731
         action, _ = jax.eval_shape(act, subject.key, state, observation)
-        kind = jnp.integer if discrete else jnp.floating
-        fits = action.shape == shape and jnp.issubdtype(action.dtype, kind)
-        require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {kind} {list(shape)}")
+        fits = action.shape == shape and jnp.issubdtype(action.dtype, jnp.integer if discrete else jnp.floating)
+        wanted = f"{'an integer' if discrete else 'a float'} array {list(shape)}"
+        require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {wanted}")
     _, metrics = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
     require(isinstance(metrics, dict), promise, f"metrics are a {type(metrics).__name__}, not a dict")
     for name, leaf in metrics.items():

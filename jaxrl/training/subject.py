@@ -73,9 +73,8 @@ class Subject:
         self.num_envs, self.rollout_length = num_envs, rollout_length
         self.num_traces = {"init": 0, "act": 0, "update": 0}
         self.agent = make_agent(spec)
-        require(
-            isinstance(self.agent, Agent), "contract", f"make_agent returned a {type(self.agent).__name__}, not an Agent"
-        )
+        kind = type(self.agent).__name__
+        require(isinstance(self.agent, Agent), "speaks_contract", f"make_agent returned a {kind}, not an Agent")
 
     def fold(self, number: int) -> Array:
         """A key of its own for each use."""

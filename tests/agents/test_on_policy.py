@@ -62,7 +62,10 @@ def test_normaliser_reads_observations_acted_on(kit):
     moved = state._replace(
         observation_statistics=state.observation_statistics._replace(mean=state.observation_statistics.mean + 100.0)
     )
-    acts = [agent.act(jax.random.key(1), s, o)[1].log_prob for s, o in ((state, trajectory.observation[0]), (moved, shifted))]
+    acts = [
+        agent.act(jax.random.key(1), s, o)[1].log_prob
+        for s, o in ((state, trajectory.observation[0]), (moved, shifted))
+    ]
     np.testing.assert_allclose(*acts, rtol=1e-3)
 
 
@@ -103,7 +106,7 @@ class TestUserLoss:
         assert {"auxiliary", "policy_loss"} <= set(metrics)
 
     def test_sees_aligned_samples(self, kit):
-        """After the shuffle each sample still has its own observation, action, reward, target and old log-probability."""
+        """After the shuffle each sample still has its own observation, action, reward, targets, log-probability."""
         agent, state, trajectory, _ = kit.one_step()
         index = jnp.arange(T * B, dtype=jnp.float32).reshape(T, B)
         marked = trajectory._replace(

@@ -29,7 +29,9 @@ class TestMaxGradNorm:
         np.testing.assert_allclose(kit.norm(clipped), limit, rtol=1e-5)
         np.testing.assert_allclose(reported, free_norm, rtol=1e-5)
         # All in one direction: clipped element by element it would turn.
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), clipped, jax.tree.map(lambda x: 0.3 * x, free))
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), clipped, jax.tree.map(lambda x: 0.3 * x, free)
+        )
 
     def test_leaves_small_gradients_alone(self, kit):
         free, _ = self.change(kit, None)
@@ -61,20 +63,20 @@ class TestAnnealing:
     EXPECTED = np.array([1.0, 0.75, 0.5, 0.25, 0.0, 0.0])
 
     @pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
-    def test_learning_rate(self, make):
+    def test_learning_rate(self, kit, make):
         changes, _ = self.steps(kit, make, anneal_learning_rate=True)
         np.testing.assert_allclose(changes / changes[0], self.EXPECTED, atol=0.02)
 
-    def test_learning_rate_counts_updates_not_gradient_steps(self):
+    def test_learning_rate_counts_updates_not_gradient_steps(self, kit):
         changes, _ = self.steps(kit, ppo, anneal_learning_rate=True, num_epochs=2, num_minibatches=4)
         np.testing.assert_allclose(changes / changes[0], self.EXPECTED, atol=0.02)
 
     @pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
-    def test_off(self, make):
+    def test_off(self, kit, make):
         changes, _ = self.steps(kit, make)
         np.testing.assert_allclose(changes / changes[0], 1.0, atol=0.02)
 
-    def test_clip(self):
+    def test_clip(self, kit):
         changes, epsilons = self.steps(kit, ppo, anneal_clip=True, clip_epsilon=0.3)
         np.testing.assert_allclose(epsilons, 0.3 * self.EXPECTED, rtol=1e-6)
         np.testing.assert_allclose(changes / changes[0], 1.0, atol=0.02)
@@ -86,7 +88,7 @@ class TestTargetKL:
         new, metrics = update(jax.random.key(0), state, trajectory)
         return new.params, metrics
 
-    def test_stops_after_the_epoch_that_went_too_far(self):
+    def test_stops_after_the_epoch_that_went_too_far(self, kit):
         """The KL of the first epoch, before its only step, is 0; that of the second is not: two steps in all."""
         stopped, metrics = self.params_after(kit, num_epochs=6, target_kl=1e-6)
         two, _ = self.params_after(kit, num_epochs=2)

@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 from jaxrl.cli.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
-from jaxrl.runs.build import build, make_program
+from jaxrl.runs.building import build, make_program
 from jaxrl.training import fit
 
 built = build(config := parse([*sys.argv[1].split(), "--seed", "2"])[0])

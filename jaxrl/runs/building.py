@@ -1,0 +1,134 @@
+"""From a configuration to the things it names: environment, agent, keys, and the program that trains them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import envs
+from jaxrl.runs.config import ConfigError, RunConfig, Sweep
+from jaxrl.runs.recipes import FILLED_IN, RECIPES, TORSOS, Parameter, hyperparameters, lookup, nearest
+from jaxrl.training.loop import count_updates
+from jaxrl.training.program import Program
+from jaxrl.types import Agent, Array, PyTree, Spec
+
+EVALUATION = 2**31
+"""Folded into a member's key to evaluate it; training folds and splits with small numbers only."""
+
+
+class Built(NamedTuple):
+    """What a configuration names.
+
+    Attributes:
+      env, params: the environment.
+      spec: its description.
+      make_agent: from the swept hyper-parameters, by name, to the agent.
+      keys: ``[S]`` one for each member.
+      hyper: the swept hyper-parameters, ``[S]`` each; empty without a sweep.
+      num_updates: of the whole run.
+    """
+
+    env: Any
+    params: PyTree
+    spec: Spec
+    make_agent: Callable[..., Agent]
+    keys: Array
+    hyper: dict[str, Array]
+    num_updates: int
+
+    def agent(self, member: int) -> Agent:
+        """The agent of one member, with its own value of what is swept."""
+        return self.make_agent(**{name: values[member] for name, values in self.hyper.items()})
+
+
+def build(config: RunConfig) -> Built:
+    """Makes what a configuration names and checks its values, before anything is compiled.
+
+    Raises:
+      ConfigError: an unknown name or a value out of range, named.
+    """
+    try:
+        return _build(config)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _build(config: RunConfig) -> Built:
+    for name in ("seeds", "num_envs", "rollout_length", "num_steps"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name}: got {getattr(config, name)}, must be at least 1")
+    recipe = lookup("recipe", config.recipe, RECIPES)
+    if config.sweep is not None:
+        check_sweep(config.recipe, config.sweep)
+    env, params = envs.make(config.environment)
+    spec = envs.spec(env, params)
+    torso = lookup("torso", config.torso.name, TORSOS)(**config.torso.arguments)
+    num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
+    filled_in = {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
+
+    def make_agent(**swept: Any) -> Agent:
+        return recipe(spec, torso=torso, **{**config.hyperparameters, **filled_in, **swept})
+
+    values = (None,) if config.sweep is None else config.sweep.values
+    for value in values:
+        agent = make_agent(**({} if config.sweep is None else {config.sweep.name: value}))
+        jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    hyper = {}
+    if config.sweep is not None:
+        # Every value gets the same seeds, so that they are compared on equal luck.
+        keys = jnp.tile(keys, len(config.sweep.values))
+        hyper = {config.sweep.name: jnp.repeat(jnp.array(config.sweep.values, jnp.float32), config.seeds)}
+    return Built(env, params, spec, make_agent, keys, hyper, num_updates)
+
+
+def takes(recipe: Callable[..., Agent], argument: str) -> bool:
+    """Whether a recipe has an argument of this name, which must be one that a run fills in."""
+    assert argument in FILLED_IN
+    return argument in inspect.signature(recipe).parameters
+
+
+def is_sweepable(parameter: Parameter) -> bool:
+    """Whether a hyper-parameter may be a tracer: every float may, nothing else."""
+    return parameter.type in (float, float | None)
+
+
+def check_sweep(recipe: str, sweep: Sweep) -> None:
+    """Refuses to sweep what is no float hyper-parameter.
+
+    Raises:
+      ConfigError: naming it, and what may be swept.
+    """
+    parameters = hyperparameters(recipe)
+    floats = [name for name, parameter in parameters.items() if is_sweepable(parameter)]
+    if sweep.name not in parameters:
+        raise ConfigError(f"sweep: {recipe} has no hyper-parameter '{sweep.name}'{nearest(sweep.name, floats)}")
+    if sweep.name not in floats:
+        raise ConfigError(
+            f"sweep: '{sweep.name}' is not a float, and only those can differ within one program; {recipe} has "
+            f"{', '.join(floats)}"
+        )
+    if not sweep.values or not all(math.isfinite(value) for value in sweep.values):
+        raise ConfigError(f"sweep: {sweep.name} needs finite values, got {sweep.values}")
+    if len(set(sweep.values)) < len(sweep.values):
+        raise ConfigError(f"sweep: {sweep.name} has the same value twice, {sweep.values}")
+
+
+def make_program(config: RunConfig, built: Built) -> Program:
+    """The program that trains all members of a run."""
+    return Program(
+        built.make_agent,
+        built.env,
+        built.params,
+        built.keys,
+        hyper=built.hyper,
+        num_envs=config.num_envs,
+        rollout_length=config.rollout_length,
+    )

@@ -1,0 +1,102 @@
+"""The configuration: what is written is read back, and nothing else is."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl.runs.building import build
+from jaxrl.runs.config import ConfigError, RunConfig, Sweep, Torso
+
+
+def edited(config, **changes):
+    return json.dumps({**json.loads(config.to_json()), **changes})
+
+
+def test_json_round_trip(config):
+    config = dataclasses.replace(config, sweep=Sweep("gamma", (0.9, 0.99)), init_from="/some/run")
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_built_from_json_it_has_a_hashable_torso(config):
+    built = build(RunConfig.from_json(config.to_json()))
+    state = jax.eval_shape(built.make_agent().init, jax.random.key(0))
+    widths = {leaf.shape[-1] for leaf in jax.tree.leaves(state.params)}
+    assert 8 in widths
+
+
+def test_identity_is_all_but_the_length_and_the_origin(config):
+    longer = dataclasses.replace(config, num_steps=10**6, init_from="/some/run")
+    assert longer.identity() == config.identity()
+    assert dataclasses.replace(config, seeds=5).identity() != config.identity()
+    assert dataclasses.replace(config, torso=Torso("mlp", {"hidden": (9,)})).identity() != config.identity()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipy": 1}, "field 'recipy' is unknown to this version of jaxrl, did you mean 'recipe'"),
+        ({"format_version": 99}, "format_version is 99, this jaxrl reads version 1"),
+        ({"seeds": "two"}, "field 'seeds' must be int, got 'two'"),
+        ({"seeds": True}, "field 'seeds' must be int, got True"),
+        ({"torso": 3}, "torso: expected an object"),
+        ({"torso": {"name": "mlp", "arguments": {"hidden": [8]}}}, "torso size missing: activation, layer_norm"),
+        ({"recipe": "pppo"}, "unknown recipe 'pppo', did you mean 'ppo'"),
+        ({"sweep": {"name": "gamma"}}, "sweep: field missing: values"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_name(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig.from_json(edited(config, **changes))
+
+
+def test_missing_fields_and_hyperparameters_are_named(config):
+    data = json.loads(config.to_json())
+    del data["num_envs"]
+    with pytest.raises(ConfigError, match="field missing: num_envs"):
+        RunConfig.from_json(json.dumps(data))
+    data = json.loads(config.to_json())
+    del data["hyperparameters"]["gamma"]
+    data["hyperparameters"]["gamme"] = 0.9
+    with pytest.raises(ConfigError, match="hyper-parameter 'gamme' is unknown.*did you mean 'gamma'"):
+        RunConfig.from_json(json.dumps(data))
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        RunConfig.from_json("{")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "seeds: got 0, must be at least 1"),
+        ({"num_envs": 0}, "num_envs: got 0"),
+        ({"num_steps": 15}, "num_steps: got 15, one update takes"),
+        ({"environment": "CartPole"}, "unknown environment"),
+        ({"torso": Torso("mpl", {})}, "unknown torso 'mpl', did you mean 'mlp'"),
+        ({"torso": Torso("conv", {})}, "Conv needs images"),
+        ({"torso": Torso("mlp", {"activation": "rely"})}, "activation: got 'rely'"),
+        ({"sweep": Sweep("gama", (0.9,))}, "a2c has no hyper-parameter 'gama', did you mean 'gamma'"),
+        ({"sweep": Sweep("share_torso", (0.0,))}, "'share_torso' is not a float"),
+        ({"sweep": Sweep("gamma", (0.9, 2.0))}, "gamma: got 2.0, must lie in"),
+        ({"sweep": Sweep("gamma", (0.9, 0.9))}, "same value twice"),
+        ({"sweep": Sweep("gamma", (float("nan"),))}, "finite values"),
+    ],
+)
+def test_values_are_checked_before_anything_is_compiled(config, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build(dataclasses.replace(config, **changes))
+
+
+def test_all_values_of_a_sweep_get_the_same_seeds(config):
+    built = build(dataclasses.replace(config, sweep=Sweep("gamma", (0.9, 0.99))))
+    keys = np.asarray(jax.random.key_data(built.keys)).reshape(2, 2, -1)
+    np.testing.assert_array_equal(keys[0], keys[1])
+    np.testing.assert_allclose(built.hyper["gamma"], [0.9, 0.9, 0.99, 0.99], rtol=1e-6)
+    expected = jax.random.key_data(jax.random.split(jax.random.key(3), 2))
+    np.testing.assert_array_equal(keys[0], expected)
+
+
+def test_annealing_is_over_the_budget(config):
+    config = dataclasses.replace(config, hyperparameters={**config.hyperparameters, "anneal_learning_rate": True})
+    assert build(config).num_updates == 640 // 16

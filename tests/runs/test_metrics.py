@@ -1,0 +1,78 @@
+"""metrics.csv: what is averaged, what is written, what is cut."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxrl.runs.config import Sweep
+from jaxrl.runs.metrics import MetricsWriter, read_curves, summarize
+
+
+def chunk(returns, episodes, loss):
+    returns = np.array(returns, np.float32)
+    return {
+        "episodes": np.array(episodes, np.int32),
+        "episode_return": returns,
+        "episode_length": returns,
+        "loss": np.array(loss, np.float32),
+    }
+
+
+def test_returns_are_averaged_over_episodes_and_losses_over_updates():
+    # Member 0: 3 episodes of mean 10 and one of 50, so (30 + 50) / 4. Member 1: none ended, which is not a return of 0.
+    summary = summarize(chunk([[10, np.nan, 50], [np.nan] * 3], [[3, 0, 1], [0, 0, 0]], [[1, 2, 6], [0, 0, 3]]))
+    np.testing.assert_array_equal(summary["episodes"], [4, 0])
+    np.testing.assert_array_equal(summary["episode_return"], [20, np.nan])
+    np.testing.assert_array_equal(summary["loss"], [3, 1])
+
+
+def summary_of(value, members=2):
+    returns = np.full((members, 1), value)
+    return summarize(chunk(returns, np.isfinite(returns).astype(int), returns))
+
+
+def test_rows_say_whose_they_are(tmp_path, config):
+    writer = MetricsWriter(tmp_path / "metrics.csv", dataclasses.replace(config, sweep=Sweep("gamma", (0.9, 0.99))))
+    writer.append(5, summary_of(1.5, members=4))
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header == "update,env_steps,member,seed,gamma,episodes,episode_return,episode_length,loss"
+    assert rows[0] == "5,80,0,0,0.9,1,1.5,1.5,1.5"
+    assert rows[3] == "5,80,3,1,0.99,1,1.5,1.5,1.5"
+
+
+def test_nothing_to_average_is_an_empty_field_and_reads_as_nan(tmp_path, config):
+    path = tmp_path / "metrics.csv"
+    writer = MetricsWriter(path, config)
+    writer.append(1, summary_of(np.nan))
+    writer.append(2, summary_of(7.0))
+    assert path.read_text().splitlines()[1] == "1,16,0,0,0,,,"
+    curves = read_curves(path, "episode_return", 2)
+    np.testing.assert_array_equal(curves.env_steps, [16, 32])
+    np.testing.assert_array_equal(curves.values, [[np.nan, 7], [np.nan, 7]])
+
+
+def test_cut_drops_what_a_checkpoint_does_not_know(tmp_path, config):
+    path = tmp_path / "metrics.csv"
+    writer = MetricsWriter(path, config)
+    for update in (1, 2, 3):
+        writer.append(update, summary_of(float(update)))
+    whole = path.read_text()
+    with path.open("a") as file:
+        file.write("4,64,0,0,1,4.")  # killed while it wrote
+    np.testing.assert_array_equal(read_curves(path, "loss", 2).env_steps, [16, 32, 48])
+    writer.cut(3)
+    assert path.read_text() == whole
+    writer.cut(2)
+    writer.append(3, summary_of(3.0))
+    assert path.read_text() == whole
+    writer.cut(0)
+    assert not path.exists()
+    writer.cut(0)
+
+
+def test_a_missing_column_is_named(tmp_path, config):
+    path = tmp_path / "metrics.csv"
+    MetricsWriter(path, config).append(1, summary_of(1.0))
+    with pytest.raises(ValueError, match="no column 'los', it has update"):
+        read_curves(path, "los", 2)

@@ -1,0 +1,70 @@
+"""What can be set of a recipe is read from its signature, and the presets set nothing else."""
+
+import inspect
+
+import pytest
+
+from jaxrl import agents, envs
+from jaxrl.agents.presets import FALLBACK, LOOP, PRESETS, preset
+from jaxrl.runs.building import is_sweepable
+from jaxrl.runs.recipes import RECIPES, TORSOS, UnknownName, hyperparameters, lookup, summary, torso_parameters
+
+ROWS = [(recipe, environment) for recipe, rows in PRESETS.items() for environment in rows]
+
+
+def test_every_recipe_of_the_library_is_there():
+    assert set(RECIPES) == set(agents.__all__)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_flags_are_the_plain_arguments_with_their_help(recipe):
+    parameters = hyperparameters(recipe)
+    objects = {"spec", "torso", "heads", "loss", "optimizer", "num_updates"}
+    assert set(parameters) == set(inspect.signature(RECIPES[recipe]).parameters) - objects
+    assert all(parameter.help for parameter in parameters.values())
+    assert summary(recipe).endswith(".")
+
+
+def test_floats_may_be_swept_and_nothing_else():
+    swept = {name for name, parameter in hyperparameters("ppo").items() if is_sweepable(parameter)}
+    assert {"learning_rate", "gamma", "target_kl", "max_grad_norm"} <= swept
+    assert not swept & {"num_epochs", "num_minibatches", "squash", "normalize_reward"}
+
+
+@pytest.mark.parametrize("torso", TORSOS)
+def test_torso_sizes_are_the_fields_of_the_module(torso):
+    parameters = torso_parameters(torso)
+    assert {"hidden", "activation"} <= set(parameters)
+    assert not {"parent", "name"} & set(parameters)
+    assert all(parameter.help for parameter in parameters.values())
+
+
+def test_unknown_names_come_with_the_nearest():
+    with pytest.raises(UnknownName, match=r"unknown recipe 'PP0', did you mean 'ppo'\? \(recipes: a2c, ppo"):
+        lookup("recipe", "PP0", RECIPES)
+
+
+@pytest.mark.parametrize(("recipe", "environment"), ROWS)
+def test_presets_name_arguments_and_environments_that_exist(recipe, environment):
+    values = preset(recipe, environment)
+    torso = dict(values.pop("torso", {"name": "mlp"}))
+    assert environment in envs.available()
+    assert set(values) <= {*LOOP, *hyperparameters(recipe)}
+    assert set(torso) - {"name"} <= set(torso_parameters(torso["name"]))
+    samples = values["num_envs"] * values["rollout_length"]
+    assert samples % values.get("num_minibatches", 1) == 0
+    assert values["num_steps"] >= samples
+
+
+@pytest.mark.parametrize(("recipe", "environment"), ROWS)
+def test_presets_repeat_no_default(recipe, environment):
+    general, parameters = FALLBACK[recipe], hyperparameters(recipe)
+    for name, value in PRESETS[recipe][environment].items():
+        if name in parameters and name not in general:
+            assert value != parameters[name].default, f"{name}={value} is the default of {recipe}"
+
+
+def test_presets_are_copies():
+    preset("ppo", "CartPole-v1")["num_envs"] = -1
+    assert preset("ppo", "CartPole-v1")["num_envs"] > 0
+    assert set(LOOP) <= set(preset("no_such_recipe", "no_such_environment"))
