@@ -1,0 +1,1 @@
+"""Speed and learning, measured by commands that anyone can run."""

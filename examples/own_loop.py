@@ -21,7 +21,9 @@ def main(num_updates: int = 200, noise: float = 1e-3) -> tuple[float, float]:
     def noisy(key, grads):
         leaves, tree = jax.tree.flatten(grads)
         keys = jax.random.split(key, len(leaves))
-        return jax.tree.unflatten(tree, [g + noise * jax.random.normal(k, g.shape) for k, g in zip(keys, leaves)])
+        return jax.tree.unflatten(
+            tree, [g + noise * jax.random.normal(k, g.shape) for k, g in zip(keys, leaves, strict=True)]
+        )
 
     def update(carry, key):
         state, env_state, observation = carry

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxrl import agents, envs, losses, networks, ops, rollout, runs, training, types
-    from jaxrl.agents import a2c, ppo, reinforce
+    from jaxrl.agents.a2c import a2c
+    from jaxrl.agents.ppo import ppo
+    from jaxrl.agents.reinforce import reinforce
     from jaxrl.envs import make, spec
     from jaxrl.runs import load
-    from jaxrl.training import evaluate, start, train
+    from jaxrl.training import start, train
+    from jaxrl.training.evaluate import evaluate
     from jaxrl.types import Agent, Observation, Spec, Transition
 
 __version__ = "0.1.0"

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jex
 
-
 LARGE = 128
 """Elements for each element of ``x`` (for each key, one an environment) above which a value is not handed over."""
 

@@ -63,6 +63,8 @@ class Settings(NamedTuple):
 
 
 class LossFn(Protocol):
+    """Any function of this signature is a loss."""
+
     def __call__(self, outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
         """The loss and its diagnostics.
 

@@ -116,6 +116,8 @@ class Spec(NamedTuple):
 
 
 class InitFn(Protocol):
+    """``init`` of an agent."""
+
     def __call__(self, key: Array, num_envs: int = 1) -> PyTree:
         """Makes the state.
 
@@ -130,6 +132,8 @@ class InitFn(Protocol):
 
 
 class ActFn(Protocol):
+    """``act`` of an agent."""
+
     def __call__(self, key: Array, state: PyTree, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         """Chooses actions.
 
@@ -146,6 +150,8 @@ class ActFn(Protocol):
 
 
 class UpdateFn(Protocol):
+    """``update`` of an agent."""
+
     def __call__(self, key: Array, state: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
         """Learns from a trajectory ``[T, B]``.
 

@@ -14,6 +14,9 @@ from jaxrl.agents import estimators, on_policy
 from jaxrl.agents.validation import check_on_policy
 from jaxrl.types import Agent, Spec
 
+RMSPROP = partial(optax.rmsprop, decay=0.99, eps=1e-5, eps_in_sqrt=False)
+"""The paper's, epsilon outside the root."""
+
 
 def a2c(
     spec: Spec,
@@ -22,9 +25,7 @@ def a2c(
     share_torso: bool = False,
     heads: Mapping[str, nn.Module] | None = None,
     loss: losses.LossFn = losses.actor_critic,
-    optimizer: Callable[[Any], optax.GradientTransformation] = partial(
-        optax.rmsprop, decay=0.99, eps=1e-5, eps_in_sqrt=False
-    ),
+    optimizer: Callable[[Any], optax.GradientTransformation] = RMSPROP,
     learning_rate: float = 7e-4,
     gamma: float = 0.99,
     gae_lambda: float = 1.0,
@@ -79,7 +80,11 @@ def a2c(
     check_on_policy(locals())
     lr = on_policy.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(huber_delta=huber_delta, value_coef=value_coef, entropy_coef=entropy_coef)
-    gaussian = {"squash": squash, "state_dependent_std": state_dependent_std, "initial_log_std": initial_log_std}
+    gaussian: dict[str, Any] = {
+        "squash": squash,
+        "state_dependent_std": state_dependent_std,
+        "initial_log_std": initial_log_std,
+    }
     return on_policy.bind(
         on_policy.OnPolicy(
             spec=spec,

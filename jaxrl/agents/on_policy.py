@@ -6,7 +6,7 @@ The parts (``estimate``, ``gradients``, ``apply_gradients``) are importable; a l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ def act(
     config: OnPolicy, key: Array, state: OnPolicyState, observation: Any, *, explore: bool = True
 ) -> tuple[Array, Extras]:
     """Samples the policy, or takes its mode where ``explore`` is False; see ``types.ActFn``."""
-    policy = config.network.apply(state.params, standardize(config, state, observation), method="act")
+    policy: Any = config.network.apply(state.params, standardize(config, state, observation), method="act")
     raw = policy.sample(seed=key) if explore else policy.mode()
     action = networks.environment_action(config.spec.action, raw, config.squash)
     discrete = isinstance(config.spec.action, types.Discrete)
@@ -162,7 +162,7 @@ def estimate(config: OnPolicy, params: PyTree, trajectory: Transition) -> Estima
     shape = trajectory.reward.shape
     if not config.network.critic:
         return config.estimator(trajectory, jnp.zeros(shape), jnp.zeros(shape))
-    value = partial(config.network.apply, params, method="evaluate")
+    value: Callable[[Any], Any] = partial(config.network.apply, params, method="evaluate")
     v_tm1 = value(trajectory.observation).reshape(shape)
     v_t = value(trajectory.next_observation).reshape(shape)
     return config.estimator(trajectory, v_tm1, v_t)
@@ -287,7 +287,7 @@ def make_network(
     spec: Spec,
     torso: nn.Module | None,
     share_torso: bool,
-    heads: dict[str, nn.Module] | None,
+    heads: Mapping[str, nn.Module] | None,
     critic: bool = True,
     **gaussian_options: Any,
 ) -> networks.ActorCritic:

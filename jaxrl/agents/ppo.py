@@ -14,6 +14,9 @@ from jaxrl.agents import estimators, on_policy
 from jaxrl.agents.validation import check_on_policy
 from jaxrl.types import Agent, Array, Spec
 
+ADAM = partial(optax.adam, eps=1e-5)
+"""With the epsilon of the reference implementations."""
+
 
 def ppo(
     spec: Spec,
@@ -22,7 +25,7 @@ def ppo(
     share_torso: bool = False,
     heads: Mapping[str, nn.Module] | None = None,
     loss: losses.LossFn = losses.ppo,
-    optimizer: Callable[[Any], optax.GradientTransformation] = partial(optax.adam, eps=1e-5),
+    optimizer: Callable[[Any], optax.GradientTransformation] = ADAM,
     learning_rate: float = 2.5e-4,
     gamma: float = 0.99,
     gae_lambda: float = 0.95,
@@ -95,7 +98,11 @@ def ppo(
     def settings(updates: Array) -> losses.Settings:
         return losses.Settings(clip(updates), clip_value_epsilon, huber_delta, value_coef, entropy_coef)
 
-    gaussian = {"squash": squash, "state_dependent_std": state_dependent_std, "initial_log_std": initial_log_std}
+    gaussian: dict[str, Any] = {
+        "squash": squash,
+        "state_dependent_std": state_dependent_std,
+        "initial_log_std": initial_log_std,
+    }
     return on_policy.bind(
         on_policy.OnPolicy(
             spec=spec,

@@ -79,7 +79,11 @@ def reinforce(
     check_on_policy(locals())
     lr = on_policy.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(value_coef=value_coef if baseline else 0.0, entropy_coef=entropy_coef)
-    gaussian = {"squash": squash, "state_dependent_std": state_dependent_std, "initial_log_std": initial_log_std}
+    gaussian: dict[str, Any] = {
+        "squash": squash,
+        "state_dependent_std": state_dependent_std,
+        "initial_log_std": initial_log_std,
+    }
     with_value = partial(estimators.gae, gamma=gamma, lambda_=1.0)
     return on_policy.bind(
         on_policy.OnPolicy(

@@ -18,13 +18,13 @@ class RunningStatistics(NamedTuple):
     """Of all samples so far.
 
     Attributes:
-      count: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last place, it
+      num_samples: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last place, it
         stands still, and the statistics become an average over a window of that length.
       mean: ``[*shape]``.
       variance: ``[*shape]``, mean squared deviation.
     """
 
-    count: Array
+    num_samples: Array
     mean: Array
     variance: Array
 
@@ -56,13 +56,13 @@ def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatisti
       ValueError: the trailing axes of ``batch`` are not ``shape``.
 
     >>> stats = update_statistics(init_statistics(()), jnp.array([1, 3, 5, 7]))
-    >>> stats.count.item(), stats.mean.item(), stats.variance.item()
+    >>> stats.num_samples.item(), stats.mean.item(), stats.variance.item()
     (4.0, 4.0, 5.0)
     """
     shape = stats.mean.shape
     samples = _trailing(batch, shape).astype(jnp.float32).reshape(-1, *shape)
     n = len(samples)
-    count = stats.count + n
+    count = stats.num_samples + n
     weight = n / count
     # From the running mean, not from 0: sums stay small, and so do their rounding errors.
     deviation = samples - stats.mean[None]
@@ -82,7 +82,7 @@ def standard_deviation(stats: RunningStatistics, epsilon: Any = 1e-8) -> Array:
     Returns:
       ``[*shape]``.
     """
-    return jnp.sqrt(jnp.where(stats.count > 0, stats.variance + epsilon, 1.0))
+    return jnp.sqrt(jnp.where(stats.num_samples > 0, stats.variance + epsilon, 1.0))
 
 
 def standardize(stats: RunningStatistics, x: Array, clip: Any = 10.0, epsilon: Any = 1e-8) -> Array:

@@ -76,7 +76,7 @@ def discounted_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Ar
 
 
 def n_step_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array, n: int) -> Array:
-    """n rewards, then the value, discounted once for each of the n steps.
+    """The sum of n rewards and the value behind them, discounted once for each of the n steps.
 
     ``G_{t-1} = r_t + discount_t r_{t+1} + ... + (discount_t ... discount_{t+n-1}) v_{t+n-1}``. The window is shorter
     where the episode or the array ends inside it: the value then comes from there. Sutton and Barto 2018, eq. 7.1.

@@ -104,7 +104,8 @@ def check(
 
     Args:
       make_agent: ``(spec, **options) -> Agent``; its options are read from its signature.
-      env, params: an environment that the agent can act in.
+      env: an environment that the agent can act in.
+      params: its parameters.
       spec: of the environment, ``jaxrl.spec(env, params)``.
       options: another value by option, where none can be derived: numbers, bools, and those of ``ALTERNATIVES`` can.
       contexts: values of other options that have to be set for an option to matter; those of ``CONTEXTS`` are known.

@@ -198,14 +198,15 @@ def options_matter(subject: Subject) -> dict[str, str]:
     for name, option in known.items():
         context = contexts.get(name, Context())
         given = {other: value for other, value in context.options.items() if other in known}
-        swap = context.action is not None and not isinstance(subject.spec.action, Box)
-        spec = subject.spec._replace(action=context.action) if swap else subject.spec
+        spec = subject.spec
+        if context.action is not None and not isinstance(spec.action, Box):
+            spec = spec._replace(action=context.action)
         other = (
             subject.options[name]
             if name in subject.options
             else alternative(name, option, given.get(name, option.default))
         )
-        base = f"{given} {swap}"
+        base = f"{given} {spec.action}"
         if base not in bases:
             made = programs(subject, subject.make_agent(spec, **given), spec)
             bases[base] = {part: cache(trace) for part, trace in made.items()}

@@ -34,7 +34,7 @@ def speaks_contract(subject: Subject) -> None:
     promise = "speaks_contract"
     space = subject.spec.action
     discrete = isinstance(space, Discrete)
-    shape = (subject.num_envs,) if discrete else (subject.num_envs, *space.shape)
+    shape = (subject.num_envs, *(() if isinstance(space, Discrete) else space.shape))
     for explore in (True, False):
         state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
         act = lambda *args: subject.agent.act(*args, explore=explore)  # noqa: B023, E731
@@ -53,8 +53,8 @@ def keeps_state(subject: Subject) -> None:
     """``update`` returns a state of the same structure, shapes, dtypes and weak types."""
     state, _, trajectory = subject.abstract(subject.agent, subject.spec)
     updated, _ = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
-    same = jax.tree.structure(state) == jax.tree.structure(updated)
-    require(same, "keeps_state", f"update turns {jax.tree.structure(state)} into {jax.tree.structure(updated)}")
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (state, updated)]
+    require(structures[0] == structures[1], "keeps_state", f"update turns {structures[0]} into {structures[1]}")
     for (name, before), after in zip(leaves(state), jax.tree.leaves(updated), strict=True):
         message = f"update turns leaf {name} from {describe(before)} into {describe(after)}"
         require(describe(before) == describe(after), "keeps_state", message)
@@ -207,8 +207,8 @@ def evaluates(subject: Subject) -> None:
 
     @jax.jit
     def play(key: Array, state: PyTree, params: Any) -> Any:
-        counts = {"num_episodes": subject.num_envs, "max_steps": subject.rollout_length}
-        return evaluate(key, subject.agent, state, subject.env, params, **counts)
+        num, limit = subject.num_envs, subject.rollout_length
+        return evaluate(key, subject.agent, state, subject.env, params, num_episodes=num, max_steps=limit)
 
     episodes = [play(subject.fold(40), state, subject.params) for _ in range(2)]
     require_equal(promise, "the agent's state after an evaluation", before, jax.tree.map(to_numpy, state))

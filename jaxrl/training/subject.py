@@ -136,7 +136,8 @@ class Subject:
         observation = lead(batch, spec.observation)
         state = jax.eval_shape(lambda key: agent.init(key, self.num_envs), self.key)
         action, extras = jax.eval_shape(lambda key, *args: agent.act(key, *args), self.key, state, observation)
-        number, flag = jax.ShapeDtypeStruct(batch, jnp.float32), jax.ShapeDtypeStruct(batch, jnp.bool_)
+        number: Any = jax.ShapeDtypeStruct(batch, jnp.float32)
+        flag: Any = jax.ShapeDtypeStruct(batch, jnp.bool_)
         step = Transition(observation, action, number, number, flag, flag, observation, extras)
         return state, observation, lead((self.rollout_length,), step)
 

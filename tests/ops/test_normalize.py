@@ -24,7 +24,7 @@ def test_batches_of_any_size_are_one(shape):
     batches = [rng.normal(2.0 * i, 1.0 + i, size=(*axes, *shape)).astype(np.float32) for i, axes in enumerate(leading)]
     stats = statistics_of(batches, shape)
     everything = np.concatenate([batch.reshape(-1, *shape) for batch in batches]).astype(float)
-    assert stats.count == len(everything) == 53
+    assert stats.num_samples == len(everything) == 53
     np.testing.assert_allclose(stats.mean, everything.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats.variance, everything.var(0), rtol=1e-5)
     np.testing.assert_allclose(normalize.standard_deviation(stats), everything.std(0), rtol=1e-5)
@@ -73,7 +73,7 @@ def test_past_2_to_the_24_samples():
         return jax.lax.scan(step, normalize.init_statistics(()), jnp.arange(num_batches))[0]
 
     stats = run(noise)
-    assert stats.count == num_batches * 2048 > 2**24
+    assert stats.num_samples == num_batches * 2048 > 2**24
     np.testing.assert_allclose(stats.mean, 1.0 + noise.mean(dtype=float), rtol=1e-4)
     np.testing.assert_allclose(stats.variance, 4.0 + noise.var(dtype=float), rtol=1e-4)
 
@@ -89,7 +89,7 @@ def test_a_count_that_stands_still_does_no_harm():
         return jax.lax.scan(lambda s, _: (normalize.update_statistics(s, batch), None), stats, length=1_000_000)[0]
 
     stats = run(start)
-    assert stats.count == 2**27
+    assert stats.num_samples == 2**27
     np.testing.assert_allclose(stats.mean, 1.0, rtol=1e-5)
     np.testing.assert_allclose(stats.variance, 1.7**2, rtol=1e-5)
 
