@@ -18,8 +18,8 @@ class RunningStatistics(NamedTuple):
     """Of all samples so far.
 
     Attributes:
-      num_samples: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last place, it
-        stands still, and the statistics become an average over a window of that length.
+      num_samples: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last
+        place, it stands still, and the statistics become an average over a window of that length.
       mean: ``[*shape]``.
       variance: ``[*shape]``, mean squared deviation.
     """
