@@ -15,13 +15,17 @@ import jax
 import jax.extend.core as jex
 
 LARGE = 128
-"""Elements for each element of ``x`` (for each key, one an environment) above which a value is not handed over."""
+"""Elements for each element of ``x`` (for each key, one an environment) above which a result stays in the loop."""
+
+_PER_CALL = frozenset({"pure_callback", "io_callback"})
+"""Primitives that stay in the loop because they need not run under ``vmap``."""
 
 
 class _Equation(NamedTuple):
     """An equation of the flattened program; values are numbered, literals stand for themselves."""
 
     equation: Any
+    name: str
     inputs: list[Any]
     outputs: list[int]
 
@@ -70,7 +74,7 @@ def _flatten(closed: Any) -> _Program:
                 outputs = inline(inner.jaxpr, inner.consts, inputs)
             else:
                 outputs = [number(variable) for variable in equation.outvars]
-                program.equations.append(_Equation(_alone(jaxpr, equation), inputs, outputs))
+                program.equations.append(_Equation(_alone(jaxpr, equation), equation.primitive.name, inputs, outputs))
             names.update(zip(equation.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -81,49 +85,34 @@ def _flatten(closed: Any) -> _Program:
 
 def _run(equations: Sequence[_Equation], values: dict[int, Any]) -> None:
     """Evaluates equations into ``values``."""
-    for equation, inputs, outputs in equations:
+    for equation, _, inputs, outputs in equations:
         arguments = [atom.val if isinstance(atom, jex.Literal) else values[atom] for atom in inputs]
         values.update(zip(outputs, jax.core.eval_jaxpr(equation, (), *arguments), strict=True))
-
-
-def _classify(program: _Program, inputs: set[int], stay: set[int]) -> tuple[list[_Equation], list[_Equation], set[int]]:
-    """The equations that can go before the loop, those that can't, and the values known before it.
-
-    An equation can go if all it reads is known there, it has no side effect, and its id is not in ``stay``.
-    """
-    constant, known = set(program.constants), set(inputs)
-    early: list[_Equation] = []
-    late: list[_Equation] = []
-    for entry in program.equations:
-        sources = {atom for atom in entry.inputs if not isinstance(atom, jex.Literal)}
-        free = not entry.equation.effects and id(entry) not in stay
-        if free and sources <= constant:
-            constant.update(entry.outputs)  # needed on either side; the compiler takes it out of the loop
-            early.append(entry)
-            late.append(entry)
-        elif free and sources <= known | constant:
-            known.update(entry.outputs)
-            early.append(entry)
-        else:
-            late.append(entry)
-    return early, late, known
 
 
 def _split(program: _Program, inputs: set[int]) -> tuple[list[_Equation], list[_Equation], list[int]]:
     """What goes before the loop, what stays, and the numbers of the values handed from the first to the second.
 
-    A result that is large and would have to be handed over is computed in the loop after all: a stack of it for all
-    steps costs more memory than it saves time.
+    An equation can go if all it reads is known there and it has no side effect. One with a large result stays: a stack
+    of such results for all steps costs more memory than it saves time.
     """
     limit = LARGE * sum(program.sizes[index] for index in inputs)
-    stay: set[int] = set()
-    while True:
-        early, late, known = _classify(program, inputs, stay)
-        handed = _handed(program, late, known)
-        large = {index for index in handed if program.sizes[index] > limit}
-        if not large:
-            return early, late, handed
-        stay |= {id(entry) for entry in early if large.intersection(entry.outputs)}
+    constant, known = set(program.constants), set(inputs)
+    early: list[_Equation] = []
+    late: list[_Equation] = []
+    for entry in program.equations:
+        sources = {atom for atom in entry.inputs if not isinstance(atom, jex.Literal)}
+        pure = not entry.equation.effects and entry.name not in _PER_CALL
+        if pure and sources <= constant:
+            constant.update(entry.outputs)  # needed on either side; the compiler takes it out of the loop
+            early.append(entry)
+            late.append(entry)
+        elif pure and sources <= known | constant and all(program.sizes[index] <= limit for index in entry.outputs):
+            known.update(entry.outputs)
+            early.append(entry)
+        else:
+            late.append(entry)
+    return early, late, _handed(program, late, known)
 
 
 def _handed(program: _Program, late: Sequence[_Equation], known: set[int]) -> list[int]:
@@ -132,19 +121,28 @@ def _handed(program: _Program, late: Sequence[_Equation], known: set[int]) -> li
     return list(dict.fromkeys(atom for atom in used if not isinstance(atom, jex.Literal) and atom in known))
 
 
+def _draws_alike_under_vmap(xs: Any) -> bool:
+    typed = [x for x in jax.tree.leaves(xs) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    kinds = {str(jax.random.key_impl(x)) for x in typed} or {str(jax.config.jax_default_prng_impl)}
+    return all("fry" in kind for kind in kinds)
+
+
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tuple[Any, Any]:
     """``jax.lax.scan(body, init, xs)`` with the work that depends on ``xs`` alone done before the loop.
 
     Args:
       body: ``(carry, x) -> (carry, y)``; equations with side effects stay in the loop.
       init: the first carry.
-      xs: leaves ``[T, ...]``.
+      xs: leaves ``[T, ...]``, at least one. With keys of another kind than threefry nothing is moved, since their
+        numbers change under ``vmap``.
 
     Returns:
       ``(carry, ys)``, the same as ``jax.lax.scan``.
     """
+    if not _draws_alike_under_vmap(xs):
+        return jax.lax.scan(body, init, xs)
     flat_init, carry_tree = jax.tree.flatten(init)
-    first = jax.tree.map(lambda x: x[0], xs)
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
     closed, (_, y_shape) = jax.make_jaxpr(body, return_shape=True)(init, first)
     program = _flatten(closed)
     num_carry = len(flat_init)
@@ -164,5 +162,6 @@ def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tup
         outputs = [atom.val if isinstance(atom, jex.Literal) else values[atom] for atom in program.outputs]
         return outputs[:num_carry], outputs[num_carry:]
 
-    carry, ys = jax.lax.scan(inside, flat_init, jax.vmap(before)(xs))
+    length = jax.tree.leaves(xs)[0].shape[0]
+    carry, ys = jax.lax.scan(inside, flat_init, jax.vmap(before)(xs), length=length)
     return jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(jax.tree.structure(y_shape), ys)

@@ -18,8 +18,8 @@ import numpy as np
 from jaxrl import types
 from jaxrl.networks.initializers import orthogonal
 
-# Gauss-Hermite nodes. For the log-derivative of the tanh 16 leave an error of 1e-5 at deviation 1 and 3e-3 at 2.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+# Gauss-Hermite nodes. For the log-derivative of the tanh 32 leave an error of 2e-4 at deviation 2, 1e-2 at 4.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 _ILLEGAL_LOGIT = -1e9
@@ -38,6 +38,10 @@ class SquashedGaussian(distrax.MultivariateNormalDiag):
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         return super().log_prob(value) - _log_tanh_slope(value).sum(-1)
+
+    def _sample_n_and_log_prob(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        samples, log_prob = super()._sample_n_and_log_prob(key, n)
+        return samples, log_prob - _log_tanh_slope(samples).sum(-1)
 
     def entropy(self) -> jax.Array:
         """The entropy of the squashed action: ``H[N] + E sum log(1 - tanh(x)^2)``, by Gauss-Hermite quadrature."""

@@ -47,7 +47,7 @@ def _wait(outputs: Any, interrupted: Callable[[], bool], on_interrupt: Callable[
         if on_interrupt is not None and interrupted():
             on_interrupt()
             on_interrupt = None
-        time.sleep(0.004)
+        time.sleep(0.002)
     jax.block_until_ready(outputs)
 
 

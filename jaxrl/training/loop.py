@@ -34,6 +34,9 @@ class TrainState(NamedTuple):
     stopped: Array
 
 
+START, UPDATES = 0x57A27, 0x0BDA7E5
+"""Folded into a run's key; large, so that a caller's ``fold_in(key, 1)`` or ``split(key)`` draws other numbers."""
+
 OnUpdate = Callable[[TrainState, Metrics], tuple[Metrics, Any]]
 
 
@@ -70,8 +73,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
 
     @jax.jit
     def make(key: Array, params: Any) -> TrainState:
-        init_key, _ = jax.random.split(key)
-        agent_key, reset_key = jax.random.split(init_key)
+        agent_key, reset_key = jax.random.split(jax.random.fold_in(key, START))
         observation, env_state = reset(reset_key, env, params, num_envs)
         state = TrainState(
             agent=agent.init(agent_key, num_envs),
@@ -120,7 +122,7 @@ def train_step(
       state: from ``start`` or from the last step.
       rollout_length: T.
     """
-    rollout_key, update_key = jax.random.split(jax.random.fold_in(jax.random.split(key)[1], state.updates))
+    rollout_key, update_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, UPDATES), state.updates))
     env_state, observation, trajectory = rollout(
         rollout_key, agent, state.agent, env, params, state.env_state, state.observation, rollout_length
     )
