@@ -60,11 +60,11 @@ def main(num_steps: int = 40_000) -> float:
     env, params = Corridor(), Corridor.default_params
     jaxrl.envs.check(env, params)
     agent = jaxrl.a2c(jaxrl.spec(env, params), learning_rate=3e-3)
-    key = jax.random.key(0)
+    train_key, eval_key = jax.random.split(jax.random.key(0))
     state, _ = jax.jit(
         lambda key: jaxrl.train(key, agent, env, params, num_steps=num_steps, num_envs=16, rollout_length=8)
-    )(key)
-    episodes = jaxrl.evaluate(jax.random.fold_in(key, 1), agent, state.agent, env, params)
+    )(train_key)
+    episodes = jaxrl.evaluate(eval_key, agent, state.agent, env, params)
     print(f"mean return {episodes.returns.mean():.3f}, mean length {episodes.lengths.mean():.2f}")
     return float(episodes.returns.mean())
 

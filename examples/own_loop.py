@@ -31,6 +31,7 @@ def main(num_updates: int = 200, noise: float = 1e-3) -> tuple[float, float]:
         env_state, observation, trajectory = rollout.rollout(
             rollout_key, agent, state, env, params, env_state, observation, 64
         )
+        trajectory = on_policy.as_seen(config, state, trajectory)
         batch = on_policy.make_batch(trajectory, on_policy.estimate(config, state.params, trajectory))
         learned, optimizer_state = state.params, state.optimizer_state
         for epoch_key in jax.random.split(noise_key, 4):

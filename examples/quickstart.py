@@ -12,8 +12,9 @@ def main(num_steps: int = 100_000, num_seeds: int = 8) -> float:
     agent = jaxrl.ppo(jaxrl.spec(env, params), learning_rate=1e-3, gamma=0.98, gae_lambda=0.9, entropy_coef=0.0)
 
     def run(key):
-        state, metrics = jaxrl.train(key, agent, env, params, num_steps=num_steps, num_envs=8, rollout_length=64)
-        return jaxrl.evaluate(jax.random.fold_in(key, 1), agent, state.agent, env, params).returns
+        train_key, eval_key = jax.random.split(key)
+        state, metrics = jaxrl.train(train_key, agent, env, params, num_steps=num_steps, num_envs=8, rollout_length=64)
+        return jaxrl.evaluate(eval_key, agent, state.agent, env, params).returns
 
     returns = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), num_seeds))
     for seed, mean in enumerate(returns.mean(axis=1)):

@@ -14,8 +14,9 @@ def main(num_steps: int = 50_000, num_seeds: int = 4) -> jax.Array:
 
     def run(key, learning_rate):
         agent = jaxrl.a2c(spec, learning_rate=learning_rate)
-        state, _ = jaxrl.train(key, agent, env, params, num_steps=num_steps, num_envs=16, rollout_length=8)
-        return jaxrl.evaluate(jax.random.fold_in(key, 1), agent, state.agent, env, params, num_episodes=32).returns
+        train_key, eval_key = jax.random.split(key)
+        state, _ = jaxrl.train(train_key, agent, env, params, num_steps=num_steps, num_envs=16, rollout_length=8)
+        return jaxrl.evaluate(eval_key, agent, state.agent, env, params, num_episodes=32).returns
 
     rates = jnp.array([1e-5, 3e-4, 1e-3, 3e-3])
     keys = jax.random.split(jax.random.key(0), num_seeds)

@@ -44,7 +44,7 @@ def a2c(
 ) -> Agent:
     """Advantage actor-critic: one policy-gradient step on each short rollout, the critic bootstrapping its end.
 
-    ``L = -E log pi(a|s) A + c_v (V - R)^2 - c_e H(pi)``, ``A = R - V``, R the n-step return.
+    ``L = -E log pi(a|s) A + c_v (V - R)^2 / 2 - c_e H(pi)``, ``A = R - V``, R the n-step return.
     Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", without the asynchrony.
     Every float may be a tracer.
 
@@ -67,9 +67,9 @@ def a2c(
       normalize_reward: scale rewards by the running deviation of the discounted return.
       anneal_learning_rate: linearly to 0 over num_updates.
       num_updates: the horizon of annealing, in calls of update.
-      squash: pass continuous actions through a tanh; else they are clipped to their bounds.
-      state_dependent_std: the network gives the log standard deviation; else it is one free vector.
-      initial_log_std: where the log standard deviation starts, in units of the action bounds.
+      squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
+      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
+      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
 
     Returns:
       An ``Agent``.

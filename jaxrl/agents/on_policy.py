@@ -18,7 +18,7 @@ import optax
 from jaxrl import losses, networks, types
 from jaxrl.networks import inputs
 from jaxrl.ops import normalize, returns
-from jaxrl.ops.policy_gradient import normalize_advantage
+from jaxrl.ops.policy_gradient import approximate_kl, normalize_advantage
 from jaxrl.ops.value import explained_variance
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
@@ -122,7 +122,7 @@ def standardize(config: OnPolicy, state: OnPolicyState, observation: Any) -> Any
     """The observation as the network takes it: standardised features where the recipe asks for it."""
     if not config.normalize_observation:
         return observation
-    x = normalize.standardize(state.observation_statistics, types.features(observation))
+    x = normalize.standardize(state.observation_statistics, inputs.as_float(types.features(observation)))
     return observation._replace(features=x) if isinstance(observation, types.Observation) else x
 
 
@@ -135,6 +135,14 @@ def act(
     action = networks.environment_action(config.spec.action, raw, config.squash)
     discrete = isinstance(config.spec.action, types.Discrete)
     return action, Extras(policy.log_prob(raw), None if discrete else raw)
+
+
+def as_seen(config: OnPolicy, state: OnPolicyState, trajectory: Transition) -> Transition:
+    """The trajectory with observations as the network took them; what ``estimate`` and ``make_batch`` expect."""
+    return trajectory._replace(
+        observation=standardize(config, state, trajectory.observation),
+        next_observation=standardize(config, state, trajectory.next_observation),
+    )
 
 
 def scale_rewards(config: OnPolicy, state: OnPolicyState, trajectory: Transition) -> tuple[Array, Any, Any]:
@@ -220,10 +228,16 @@ def shuffled_minibatches(key: Array, batch: losses.Batch, num_minibatches: int) 
     return jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), batch)
 
 
+def policy_shift(config: OnPolicy, params: PyTree, batch: losses.Batch) -> Array:
+    """``KL(pi_old || pi)`` estimated on the whole batch: how far the policy has moved, in nats."""
+    policy: Any = config.network.apply(params, batch.transition.observation, method="act")
+    return batch.mean(approximate_kl(policy.log_prob(batch.raw_action) - batch.log_prob))
+
+
 def _optimize(
     config: OnPolicy, key: Array, state: OnPolicyState, batch: losses.Batch
 ) -> tuple[PyTree, PyTree, Metrics]:
-    """Epochs over shuffled minibatches; with ``target_kl``, no step follows an epoch whose KL went beyond it."""
+    """Epochs over shuffled minibatches; with ``target_kl``, none follows the one that moved the policy beyond it."""
     settings = config.settings(state.updates)
 
     def step(carry: Any, minibatch: losses.Batch) -> tuple[Any, Metrics]:
@@ -234,19 +248,20 @@ def _optimize(
             stepped = jax.tree.map(lambda new, old: jnp.where(stopped, old, new), stepped, (params, optimizer_state))
         return (*stepped, stopped), metrics
 
-    def epoch(carry: Any, epoch_key: Array) -> tuple[Any, Metrics]:
+    def epoch(carry: Any, epoch_key: Array) -> tuple[Any, tuple[Metrics, Array]]:
+        ran = ~carry[2]
         minibatches = shuffled_minibatches(epoch_key, batch, config.num_minibatches)
         (params, optimizer_state, stopped), metrics = jax.lax.scan(step, carry, minibatches)
         if config.target_kl is not None:
-            stopped = stopped | (metrics["approximate_kl"].mean() > config.target_kl)
-        return (params, optimizer_state, stopped), metrics
+            stopped = stopped | (policy_shift(config, params, batch) > config.target_kl)
+        return (params, optimizer_state, stopped), (metrics, ran)
 
     carry = (state.params, state.optimizer_state, jnp.zeros((), bool))
-    (params, optimizer_state, stopped), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, config.num_epochs))
-    metrics = jax.tree.map(jnp.mean, metrics)
-    if config.target_kl is not None:
-        metrics["stopped_early"] = stopped.astype(jnp.float32)
-    return params, optimizer_state, metrics
+    carry, (metrics, ran) = jax.lax.scan(epoch, carry, jax.random.split(key, config.num_epochs))
+    if config.target_kl is None:
+        return carry[0], carry[1], jax.tree.map(jnp.mean, metrics)
+    over_epochs = lambda x: jnp.where(ran, x.mean(axis=1), 0.0).sum() / ran.sum()  # noqa: E731
+    return carry[0], carry[1], {**jax.tree.map(over_epochs, metrics), "epochs": ran.sum()}
 
 
 def update(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Transition) -> tuple[OnPolicyState, Metrics]:
@@ -258,17 +273,13 @@ def update(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Trans
             f"{trajectory.reward.shape[0]} x {trajectory.reward.shape[1]} = {num_samples}"
         )
     reward, reward_statistics, per_env = scale_rewards(config, state, trajectory)
-    seen = trajectory._replace(
-        observation=standardize(config, state, trajectory.observation),
-        next_observation=standardize(config, state, trajectory.next_observation),
-        reward=reward,
-    )
+    seen = as_seen(config, state, trajectory)._replace(reward=reward)
     estimated = estimate(config, state.params, seen)
     params, optimizer_state, metrics = _optimize(config, key, state, make_batch(seen, estimated))
     observation_statistics = state.observation_statistics
     if config.normalize_observation:  # last, so that the losses saw the statistics that acted
         observation_statistics = normalize.update_statistics(
-            observation_statistics, types.features(trajectory.observation)
+            observation_statistics, inputs.as_float(types.features(trajectory.observation))
         )
     if config.network.critic:
         metrics["explained_variance"] = explained_variance(estimated.value, estimated.target)

@@ -50,8 +50,8 @@ def ppo(
 ) -> Agent:
     """Proximal policy optimisation: several epochs of clipped policy-gradient steps on each rollout.
 
-    ``L = -E min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - V_target)^2 - c_e H(pi)``, ``r = pi(a|s) / pi_old(a|s)``.
-    Schulman et al. 2017, "Proximal policy optimization algorithms". Every float may be a tracer.
+    ``L = -E min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - V_target)^2 / 2 - c_e H(pi)``,
+    ``r = pi(a|s) / pi_old(a|s)``. Schulman et al. 2017, "Proximal policy optimization algorithms". Every float may be a tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``.
@@ -78,9 +78,9 @@ def ppo(
       anneal_learning_rate: linearly to 0 over num_updates.
       anneal_clip: clip_epsilon linearly to 0 over num_updates.
       num_updates: the horizon of annealing, in calls of update.
-      squash: pass continuous actions through a tanh; else they are clipped to their bounds.
-      state_dependent_std: the network gives the log standard deviation; else it is one free vector.
-      initial_log_std: where the log standard deviation starts, in units of the action bounds.
+      squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
+      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
+      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
 
     Returns:
       An ``Agent``.

@@ -45,20 +45,20 @@ def reinforce(
     Every float may be a tracer.
 
     With a baseline, the value also stands for what lies beyond a time limit or the end of the rollout. Without one,
-    nothing does: only steps whose episode ends within the rollout count, so choose ``rollout_length`` longer than an
-    episode, and a time limit ends the return.
+    nothing does: only steps whose episode ends within the rollout count, which favours short episodes at its end, so
+    choose ``rollout_length`` longer than an episode; and a time limit ends the return.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``.
       torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      share_torso: one torso for policy and value; else each has its own.
+      share_torso: one torso for policy and baseline; else each has its own.
       heads: extra modules on the actor's features, for auxiliary losses.
       loss: replaces the policy-gradient loss; see ``jaxrl.losses``.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
       gamma: discount of the future, a step.
       baseline: subtract a learned value from the return.
-      value_coef: weight of the loss of the baseline.
+      value_coef: weight of the loss of the baseline, if there is one.
       entropy_coef: weight of the entropy bonus.
       max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
       normalize_advantage: to mean 0 and deviation 1 in each rollout.
@@ -66,9 +66,9 @@ def reinforce(
       normalize_reward: scale rewards by the running deviation of the discounted return.
       anneal_learning_rate: linearly to 0 over num_updates.
       num_updates: the horizon of annealing, in calls of update.
-      squash: pass continuous actions through a tanh; else they are clipped to their bounds.
-      state_dependent_std: the network gives the log standard deviation; else it is one free vector.
-      initial_log_std: where the log standard deviation starts, in units of the action bounds.
+      squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
+      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
+      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
 
     Returns:
       An ``Agent``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,6 +46,17 @@ _FLOATS = {
     "initial_log_std": ANY,
 }
 _OPTIONAL = {"clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
+_SWITCHES = (
+    "share_torso",
+    "baseline",
+    "normalize_advantage",
+    "normalize_observation",
+    "normalize_reward",
+    "anneal_learning_rate",
+    "anneal_clip",
+    "squash",
+    "state_dependent_std",
+)
 _COUNTS = ("num_epochs", "num_minibatches")
 
 
@@ -57,7 +69,10 @@ def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -
     """
     if (value is None and optional) or isinstance(value, jax.core.Tracer):
         return
-    if isinstance(value, bool) or np.ndim(value) != 0 or not np.isreal(value):
+    is_array = (
+        isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 and np.issubdtype(value.dtype, np.floating)
+    )
+    if not is_array and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(f"{name}: got {value!r}, must be a number{' or None' if optional else ''}")
     number = float(value)
     if math.isnan(number) or math.isinf(number) or number not in allowed:
@@ -67,7 +82,7 @@ def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -
 def check_count(name: str, value: Any) -> None:
     """Refuses what is no whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: got {value!r}, must be a whole number (it sets a shape, so it can't be a tracer)")
+        raise TypeError(f"{name}: got {value!r}, must be a whole number")
     if value < 1:
         raise ValueError(f"{name}: got {value}, must be at least 1")
 
@@ -89,7 +104,10 @@ def check_on_policy(arguments: Mapping[str, Any]) -> None:
         raise TypeError(f"spec: got {spec!r}, must be a Spec, from jaxrl.spec(env, params)")
     if torso is not None and not isinstance(torso, nn.Module):
         raise TypeError(f"torso: got {torso!r}, must be a Flax module such as MLP() or None")
-    for name, head in (arguments.get("heads") or {}).items():
+    heads = arguments.get("heads")
+    if heads is not None and not isinstance(heads, Mapping):
+        raise TypeError(f"heads: got {heads!r}, must be a dict from names to Flax modules, or None")
+    for name, head in (heads or {}).items():
         if not isinstance(head, nn.Module):
             raise TypeError(f"heads[{name!r}]: got {head!r}, must be a Flax module")
     check_callable("loss", arguments["loss"], "a loss (outputs, batch, settings) -> (scalar, metrics)")
@@ -106,5 +124,8 @@ def check_on_policy(arguments: Mapping[str, Any]) -> None:
     num_updates = arguments.get("num_updates")
     if annealed and num_updates is None:
         raise ValueError(f"num_updates: {annealed[0]} needs the number of updates to anneal over, got None")
-    if num_updates is not None and not isinstance(num_updates, jax.core.Tracer) and num_updates < 1:
-        raise ValueError(f"num_updates: got {num_updates}, must be at least 1")
+    if num_updates is not None and not isinstance(num_updates, jax.core.Tracer):
+        check_count("num_updates", num_updates)
+    for name in _SWITCHES:
+        if name in arguments and not isinstance(arguments[name], (bool, np.bool_)):
+            raise TypeError(f"{name}: got {arguments[name]!r}, must be True or False")

@@ -22,5 +22,9 @@ def finish(
             played = evaluate_members(built, state.agent, num_episodes=episodes)
         folder.write_evaluation(played.returns, explore=False, num_steps=config.num_steps)
         print_table(config, played, console, explore=False)
-    draw([folder], folder.curve_file)
-    console.print(f"run: {folder.path}    curve: {folder.curve_file}", soft_wrap=True, highlight=False)
+    try:
+        draw([folder], folder.curve_file)
+        curve = str(folder.curve_file)
+    except ValueError:  # a run too short for every seed to end an episode
+        curve = "none, since not every seed has ended an episode"
+    console.print(f"run: {folder.path}    curve: {curve}", soft_wrap=True, highlight=False)

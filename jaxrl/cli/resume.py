@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     if done >= built.num_updates:
         taken = done * config.num_envs * config.rollout_length
         raise UsageError(f"{folder.path} has done its {taken} steps; --num-steps beyond that goes on with it")
-    compile_program(config, built, program, console, done)
+    compile_program(config, built, program, console)
     state = _state(folder, config, program, flags.update)
     done = int(np.max(state.updates))
     MetricsWriter(folder.metrics_file, config).cut(done)

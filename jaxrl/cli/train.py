@@ -74,14 +74,14 @@ def first_state(config: RunConfig, program: Program) -> TrainState:
     return state if config.init_from is None else transfer(config.init_from, state)
 
 
-def compile_program(config: RunConfig, built: Built, program: Program, console: Console, done: int = 0) -> float:
-    """Compiles the program of a chunk, where ``done`` updates lie behind; returns the seconds it took.
+def compile_program(config: RunConfig, built: Built, program: Program, console: Console) -> float:
+    """Compiles the program of a chunk; returns the seconds it took.
 
     Raises:
       ConfigError: shapes that don't fit (minibatches that don't divide a rollout), found while tracing.
       DoesNotFit: it would need more memory than there is.
     """
-    chunk = min(updates_per_chunk(config, built.num_updates), built.num_updates - done)
+    chunk = updates_per_chunk(config, built.num_updates)  # the program of the unbroken run, whatever is left of it
     # A Ctrl-C while XLA compiles would be raised in JAX's own garbage-collection callback, and be lost there.
     with console.status("compiling"), interrupts_wait() as interrupted:
         try:

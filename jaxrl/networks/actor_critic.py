@@ -69,7 +69,7 @@ class ActorCritic(nn.Module):
         features = torso(x)
         if features.ndim != 2 or features.shape[0] != x.shape[0]:
             raise ValueError(
-                f"torso: must give features [N, D], here [{x.shape[0]}, D]; {type(torso).__name__} gave {features.shape}"
+                f"torso: must give features [N, D], N = {x.shape[0]}; {type(torso).__name__} gave {features.shape}"
             )
         return features
 

@@ -59,7 +59,10 @@ def evaluate(
         raise ValueError(f"num_episodes: got {num_episodes}, must be at least 1")
     limit = episode_limit(params) if max_steps is None else max_steps
     if limit is None:
-        raise ValueError("max_steps: the environment's params declare no max_steps_in_episode, give max_steps")
+        raise ValueError(
+            "max_steps: got None, and params declare no max_steps_in_episode that is known outside of a trace; "
+            "give max_steps"
+        )
     if limit < 1:
         raise ValueError(f"max_steps: got {limit}, must be at least 1")
     reset_key, run_key = jax.random.split(key)
@@ -82,6 +85,5 @@ def evaluate(
         )
         return time + 1, env_state, observation, episodes
 
-    # Strong types, because what goes into a while loop must come out of it as it was.
     carry = jax.tree.map(jnp.asarray, (jnp.zeros((), jnp.int32), env_state, observation, start))
     return jax.lax.while_loop(going_on, body, carry)[-1]

@@ -197,6 +197,9 @@ def train(
 ) -> tuple[TrainState, Metrics]:
     """Trains an agent: a scan of rollouts and updates.
 
+    For a run that is cut and resumed bit for bit use ``fit``, or call ``start`` outside of the ``jit``: equal programs
+    give equal bits, and ``train`` with and without ``state`` are two programs, which agree to rounding.
+
     ``jax.vmap(lambda key: train(key, ppo(spec), env, params, num_steps=500_000))(keys)`` trains a population.
 
     Args:
