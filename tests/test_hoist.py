@@ -119,3 +119,26 @@ def test_environments_step_the_same(name):
     with jax.numpy_rank_promotion("allow"):
         equal_trees(jax.jit(lambda k: run(hoist.scan, k))(jax.random.key(3)),
                     jax.jit(lambda k: run(jax.lax.scan, k))(jax.random.key(3)))  # fmt: skip
+
+
+def test_nothing_to_hand_over_and_no_steps():
+    keys = jax.random.split(jax.random.key(0), 5)
+    carry, ys = hoist.scan(lambda c, _: (c + 1, c), jnp.zeros((), jnp.int32), keys)
+    assert int(carry) == 5 and ys.tolist() == [0, 1, 2, 3, 4]
+    carry, ys = hoist.scan(noisy_walk, jnp.ones(3), keys[:0])
+    assert carry.tolist() == [1, 1, 1] and ys[0].shape == (0,)
+
+
+def test_keys_that_draw_otherwise_under_vmap_are_left_alone():
+    keys = jax.random.split(jax.random.key(0, impl="rbg"), 5)
+    plain, hoisted = jax.lax.scan(noisy_walk, jnp.ones(3), keys), hoist.scan(noisy_walk, jnp.ones(3), keys)
+    np.testing.assert_array_equal(plain[0], hoisted[0])
+
+
+def test_large_intermediates_are_not_made_for_all_steps():
+    def body(carry, key):
+        return carry + jax.random.permutation(key, 4096)[:3].sum(), None
+
+    keys = jax.random.split(jax.random.key(0), 100)
+    compiled = jax.jit(lambda k: hoist.scan(body, jnp.zeros((), jnp.int32), k)[0]).lower(keys).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4096 * 4 * 20

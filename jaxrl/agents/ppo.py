@@ -51,7 +51,8 @@ def ppo(
     """Proximal policy optimisation: several epochs of clipped policy-gradient steps on each rollout.
 
     ``L = -E min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - V_target)^2 / 2 - c_e H(pi)``,
-    ``r = pi(a|s) / pi_old(a|s)``. Schulman et al. 2017, "Proximal policy optimization algorithms". Every float may be a tracer.
+    ``r = pi(a|s) / pi_old(a|s)``. Schulman et al. 2017, "Proximal policy optimization algorithms".
+    Every float may be a tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``.

@@ -92,14 +92,14 @@ class TestTargetKL:
         """Any step moves the policy further than this: one epoch in all, and its metrics are not diluted."""
         stopped, metrics = self.params_after(kit, num_epochs=6, target_kl=1e-9)
         one, alone = self.params_after(kit, num_epochs=1)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), stopped, one)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), stopped, one)
         assert metrics["epochs"] == 1
         np.testing.assert_allclose(metrics["loss"], alone["loss"], rtol=1e-5)
 
     def test_does_nothing_within_reach(self, kit):
         free, _ = self.params_after(kit, num_epochs=6)
         held, metrics = self.params_after(kit, num_epochs=6, target_kl=1e6)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), held, free)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), held, free)
         assert metrics["epochs"] == 6
         two, _ = self.params_after(kit, num_epochs=2)
         assert kit.norm(kit.difference(free, two)) > 1e-2
