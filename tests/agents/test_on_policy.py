@@ -38,7 +38,7 @@ class TestRatio:
             before = state.observation_statistics
             state, metrics = update(jax.random.key(seed), state, trajectory)
             assert metrics["worst"] < 2e-6 * max(1.0, float(jnp.abs(trajectory.extras.log_prob).max()))
-            assert state.observation_statistics.count == before.count + T * B
+            assert state.observation_statistics.num_samples == before.num_samples + T * B
             assert kit.norm(kit.difference(state.observation_statistics.mean, before.mean)) > 0.0
 
     def test_is_1_through_the_tanh(self, kit):
