@@ -24,6 +24,7 @@ import jax
 
 import jaxrl
 from benchmarks.learning import describe_machine
+from jaxrl.training import Program, fit
 
 
 class Work(NamedTuple):
@@ -35,7 +36,7 @@ class Work(NamedTuple):
     num_steps: int
 
 
-ROWS = (Work(4, 128, 1, 500_000), Work(4, 128, 8, 500_000), Work(256, 32, 1, 2_000_000))
+ROWS = (Work(4, 128, 1, 500_000), Work(4, 128, 8, 250_000), Work(256, 32, 1, 1_000_000))
 
 
 def measure(work: Work, repeats: int) -> tuple[float, list[float]]:
@@ -72,6 +73,26 @@ def measure(work: Work, repeats: int) -> tuple[float, list[float]]:
     return compile_seconds, speeds
 
 
+def measure_chunked(work: Work, chunk: int, repeats: int) -> list[float]:
+    """Steps a second of the same run on the host, ``chunk`` updates at a time, metrics fetched after each."""
+    env, params = jaxrl.make("CartPole-v1")
+    num_updates = work.num_steps // (work.num_envs * work.rollout_length)
+    agent = jaxrl.ppo(
+        jaxrl.spec(env, params), clip_value_epsilon=0.2, anneal_learning_rate=True, num_updates=num_updates
+    )
+    keys = jax.random.split(jax.random.key(0), work.num_seeds)
+    program = Program(lambda: agent, env, params, keys, num_envs=work.num_envs, rollout_length=work.rollout_length)
+    program.compile(chunk)
+    speeds = []
+    for _ in range(repeats):
+        state = program.start()
+        begin = time.perf_counter()
+        fit(program, num_updates=num_updates, updates_per_chunk=chunk, state=state)
+        steps = num_updates * work.num_envs * work.rollout_length * work.num_seeds
+        speeds.append(steps / (time.perf_counter() - begin))
+    return speeds
+
+
 def measure_peer(command: str, work: Work) -> list[float]:
     """Steps a second, as the peer prints them."""
     filled = command.format(envs=work.num_envs, length=work.rollout_length, seeds=work.num_seeds, steps=work.num_steps)
@@ -100,6 +121,11 @@ def main() -> None:
         peer = f"{statistics.median(theirs):,.0f} | {mine / statistics.median(theirs):.2f}x" if theirs else "- | -"
         name = f"{work.num_envs} x {work.rollout_length}, {work.num_seeds}"
         print(f"| {name} | {mine:,.0f} | {min(compile_seconds):.1f} s | {peer} |", flush=True)
+    work, chunk = ROWS[0], 128
+    scan = [speed for _ in range(arguments.rounds) for speed in measure(work, arguments.repeats)[1]]
+    chunked = measure_chunked(work, chunk, arguments.rounds * arguments.repeats)
+    ratio = statistics.median(chunked) / statistics.median(scan)
+    print(f"\nThe first row on the host in chunks of {chunk} updates: {ratio:.3f} of the speed of the single scan.")
 
 
 if __name__ == "__main__":

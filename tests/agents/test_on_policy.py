@@ -13,6 +13,8 @@ from jaxrl import losses
 from jaxrl.agents import a2c, on_policy, ppo, reinforce
 from jaxrl.agents.on_policy import Extras
 from jaxrl.envs import probes, spec
+from jaxrl.networks import Conv
+from jaxrl.ops import normalize
 from jaxrl.rollout import reset, rollout
 
 T, B, D = 8, 2, 3  # of the kit
@@ -67,6 +69,19 @@ def test_normaliser_reads_observations_acted_on(kit):
         for s, o in ((state, trajectory.observation[0]), (moved, shifted))
     ]
     np.testing.assert_allclose(*acts, rtol=1e-3)
+
+
+def test_normaliser_takes_pixels_as_the_network_does():
+    """uint8 is scaled to 0..1 first, and the standardised image, a float, not once more."""
+    env = probes.ImageProbe()
+    agent = ppo(spec(env), torso=Conv(channels=(2,), hidden=(4,)), normalize_observation=True)
+    config, state = on_policy.config_of(agent), agent.init(jax.random.key(0))
+    images = env.solution(0.9).observations
+    statistics = normalize.update_statistics(state.observation_statistics, images.astype(jnp.float32) / 255.0)
+    state = state._replace(observation_statistics=statistics)
+    np.testing.assert_allclose(
+        on_policy.standardize(config, state, images), jnp.where(images > 0, 1.0, -1.0), rtol=1e-5
+    )
 
 
 class TestUserLoss:

@@ -4,24 +4,28 @@ import os
 import subprocess
 import sys
 
+# Eight square layers for each of eight seeds: with QR this slept within 50 of the initialisations, run after run.
 PROGRAM = """
 import jax
 from jaxrl.agents import ppo
 from jaxrl.envs import make, spec
-from jaxrl.training.evaluate import evaluate
-from jaxrl.training.loop import train
+from jaxrl.networks import MLP
+from jaxrl.training import train
 
 env, params = make("CartPole-v1")
-agent = ppo(spec(env, params), learning_rate=1e-3)
+agent = ppo(spec(env, params), torso=MLP(hidden=(64, 64, 64, 64)), learning_rate=1e-3)
+
+init = jax.jit(jax.vmap(agent.init))
+for seed in range(200):
+    jax.block_until_ready(init(jax.random.split(jax.random.key(seed), 8)))
 
 @jax.jit
 @jax.vmap
 def run(key):
-    state, metrics = train(key, agent, env, params, num_steps=4 * 128 * 8, num_envs=4, rollout_length=128)
-    return state.agent.params, metrics["episode_return"]
+    _, metrics = train(key, agent, env, params, num_steps=4 * 128 * 8, num_envs=4, rollout_length=128)
+    return metrics["episode_return"]
 
-for seed in range(3):  # the deadlock was one of several calls
-    agents, returns = jax.block_until_ready(run(jax.random.split(jax.random.key(seed), 8)))
+returns = run(jax.random.split(jax.random.key(0), 8))
 assert returns.shape == (8, 8), returns.shape
 assert (returns[:, -1] > returns[:, 0]).mean() > 0.8, returns
 print("trained")

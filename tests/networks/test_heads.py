@@ -85,6 +85,11 @@ class TestGaussian:
         density = np.exp(jax.vmap(policy.log_prob)(jnp.array(np.arctanh(y), jnp.float32)[:, None]))
         np.testing.assert_allclose(np.trapezoid(density, y), 1.0, atol=1e-3)
 
+    def test_squashed_sample_and_log_prob_agree(self):
+        policy = SquashedGaussian(jnp.full((5, 2), 0.4), jnp.full((5, 2), 0.8))
+        sample, log_prob = policy.sample_and_log_prob(seed=jax.random.key(0))
+        np.testing.assert_allclose(log_prob, policy.log_prob(sample), rtol=1e-5)
+
     def test_squashed_log_prob_of_a_saturated_action_is_finite(self):
         policy = SquashedGaussian(jnp.zeros(1), jnp.ones(1))
         for x in (-40.0, 40.0):

@@ -10,7 +10,9 @@ import pytest
 from jaxrl.networks import orthogonal
 
 
-@pytest.mark.parametrize("shape", [(64, 8), (8, 64), (32, 32), (512, 512), (1, 5), (5, 1), (3, 3, 4, 16)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(64, 8), (8, 64), (32, 32), (512, 512), (200, 130), (1, 5), (5, 1), (3, 3, 4, 16)], ids=str
+)
 def test_orthonormal(shape):
     weights = np.asarray(jax.jit(lambda key: orthogonal(1.0)(key, shape))(jax.random.key(0)), np.float64)
     assert weights.shape == shape
