@@ -40,8 +40,8 @@ class SquashedGaussian(distrax.MultivariateNormalDiag):
         return super().log_prob(value) - _log_tanh_slope(value).sum(-1)
 
     def _sample_n_and_log_prob(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-        samples, log_prob = super()._sample_n_and_log_prob(key, n)
-        return samples, log_prob - _log_tanh_slope(samples).sum(-1)
+        samples = self._sample_n(key, n)
+        return samples, jax.vmap(self.log_prob)(samples)
 
     def entropy(self) -> jax.Array:
         """The entropy of the squashed action: ``H[N] + E sum log(1 - tanh(x)^2)``, by Gauss-Hermite quadrature."""

@@ -26,17 +26,18 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[Callable[[], bool]]:
-    """Inside, the first SIGINT is only noted and the second raises ``KeyboardInterrupt``.
+    """Inside, the first SIGINT or SIGTERM is only noted and the second raises ``KeyboardInterrupt``.
 
-    Only the main thread may handle signals; elsewhere, and where SIGINT is ignored (a job in the background), nothing
-    changes.
+    Only the main thread may handle signals; elsewhere, and for a signal that is ignored (SIGINT in a background job),
+    nothing changes. SIGTERM is what schedulers send before they kill.
 
     Yields:
-      ``interrupted()``, True once SIGINT came.
+      ``interrupted()``, True once one of them came.
     """
     noted = threading.Event()
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is signal.SIG_IGN:
+    previous = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
+    previous = {which: handler for which, handler in previous.items() if handler is not signal.SIG_IGN}
+    if threading.current_thread() is not threading.main_thread():
         yield noted.is_set
         return
 
@@ -45,9 +46,11 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         noted.set()
 
-    signal.signal(signal.SIGINT, note)
+    for which in previous:
+        signal.signal(which, note)
     try:
         yield noted.is_set
     finally:
-        # None stands for a handler that was not installed from Python, and cannot be put back from there.
-        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
+        for which, handler in previous.items():
+            # None stands for a handler that was not installed from Python, and cannot be put back from there.
+            signal.signal(which, signal.SIG_DFL if handler is None else handler)
