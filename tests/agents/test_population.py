@@ -16,7 +16,7 @@ env, params = make("CartPole-v1")
 agent = ppo(spec(env, params), torso=MLP(hidden=(64, 64, 64, 64)), learning_rate=1e-3)
 
 init = jax.jit(jax.vmap(agent.init))
-for seed in range(200):
+for seed in range(100):
     jax.block_until_ready(init(jax.random.split(jax.random.key(seed), 8)))
 
 @jax.jit
