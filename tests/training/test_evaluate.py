@@ -71,5 +71,5 @@ def test_arguments_that_cannot_be_are_refused(toys):
         evaluate(*arguments, toys.params, num_episodes=0)
     with pytest.raises(ValueError, match="max_steps: got -1"):
         evaluate(*arguments, toys.params, max_steps=-1)
-    with pytest.raises(ValueError, match="max_steps: the environment's params declare no max_steps_in_episode"):
+    with pytest.raises(ValueError, match="max_steps: got None, and params declare no max_steps_in_episode"):
         evaluate(*arguments, None)
