@@ -1,0 +1,149 @@
+"""The storage of every replay: a ring of rows, one row for each step of all environments.
+
+A transition lies at (row, env), in leaves ``[rows, B, ...]``, so that a trajectory ``[T, B, ...]`` is written as it is
+and an environment's steps follow each other down a column. ``head`` is the row that is written next: what lies before
+it is the newest row, what lies at it the oldest, once the ring is full. Shapes say the rest, so a ring whose
+environments are split over devices works as a smaller one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.replay.base import Slot
+from jaxrl.types import Array, Transition
+
+
+class Ring(NamedTuple):
+    """Transitions in the order of time, wrapped round.
+
+    Attributes:
+      transitions: leaves ``[rows, B, ...]``.
+      head: int32, the row that is written next.
+      filled: int32, how many rows hold something.
+    """
+
+    transitions: Transition
+    head: Array
+    filled: Array
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.transitions.reward.shape[0]
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.transitions.reward.shape[1]
+
+
+def init(example: Transition, rows: int, num_envs: int) -> Ring:
+    """An empty ring.
+
+    Args:
+      example: one transition without a batch axis, arrays or ``jax.ShapeDtypeStruct``.
+      rows: steps kept of each environment.
+      num_envs: B.
+    """
+    transitions = jax.tree.map(lambda x: jnp.zeros((rows, num_envs, *x.shape), x.dtype), example)
+    return Ring(transitions, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def add(ring: Ring, trajectory: Transition) -> Ring:
+    """Writes a trajectory ``[T, B, ...]`` over the oldest rows; of a longer one than the ring the last rows stay.
+
+    Raises:
+      TypeError, ValueError: a leaf has another shape or dtype than the ring's, or another structure.
+    """
+    _check(ring, trajectory)
+    length = min(trajectory.reward.shape[0], ring.rows)
+    newest = jax.tree.map(lambda x: x[-length:], trajectory)
+    if length == 1:
+        write = lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new, ring.head, 0)  # noqa: E731
+    else:
+        rows = later(ring, ring.head, jnp.arange(length))
+        write = lambda stored, new: stored.at[rows].set(new, mode="promise_in_bounds", unique_indices=True)  # noqa: E731
+    transitions = jax.tree.map(write, ring.transitions, newest)
+    return Ring(transitions, later(ring, ring.head, length), jnp.minimum(ring.filled + length, ring.rows))
+
+
+def later(ring: Ring, row: Array, steps: Any) -> Array:
+    """The row that many steps after ``row``, round the end of the ring."""
+    return (row + steps) % ring.rows
+
+
+def steps_left(ring: Ring, row: Array) -> Array:
+    """How many steps were written from ``row`` on, itself included: to the write head, in [1, rows]."""
+    return (ring.head - row - 1) % ring.rows + 1
+
+
+def draw(key: Array, ring: Ring, batch_size: int) -> Slot:
+    """Slots ``[N]`` that hold something, uniformly and with replacement; slots of row 0 from an empty ring."""
+    num_slots = jnp.maximum(ring.filled, 1) * ring.num_envs
+    index = jax.random.randint(key, (batch_size,), 0, num_slots)
+    return Slot(index // ring.num_envs, index % ring.num_envs)
+
+
+def take(tree: Any, row: Array, env: Array) -> Any:
+    """What lies at (row, env), two index arrays of one shape, in leaves ``[rows, B, ...]``; their shape comes first."""
+    get = lambda x: x.at[row, env].get(mode="promise_in_bounds", wrap_negative_indices=False)  # noqa: E731
+    return jax.tree.map(get, tree)
+
+
+def window_slots(ring: Ring, slot: Slot, n: int) -> Slot:
+    """The slots ``[n, N]`` of the steps from ``slot`` ``[N]`` on, in the order of time. They may run over the head."""
+    steps = jnp.arange(n)[:, None]
+    return Slot(later(ring, slot.row[None], steps), jnp.broadcast_to(slot.env[None], (n, *slot.env.shape)))
+
+
+def window_valid(ring: Ring, slot: Slot, ended: Array) -> Array:
+    """Which steps of windows belong to them: those up to the end of the episode and before the write head.
+
+    Args:
+      ring: the storage.
+      slot: ``[N]`` the windows' first steps.
+      ended: ``[n, N]`` terminated or truncated, of all steps.
+
+    Returns:
+      ``[n, N]`` bool, True for the first m steps, m at least 1.
+    """
+    steps = jnp.arange(ended.shape[0])[:, None]
+    ends_before = jnp.cumsum(ended, axis=0) - ended
+    return (ends_before == 0) & (steps < steps_left(ring, slot.row)[None])
+
+
+def window(ring: Ring, row: Array, env: Array, n: int) -> tuple[Transition, Array]:
+    """The n steps from (row, env) on.
+
+    Args:
+      ring: the storage.
+      row: ``[N]`` int32.
+      env: ``[N]`` int32.
+      n: Python int, at most ``rows``.
+
+    Returns:
+      ``(transitions, valid)``: leaves ``[n, N, ...]`` in the order of time, and ``[n, N]`` bool, True up to the end of
+      the episode and before the write head; what is not valid is of another episode, or old.
+    """
+    slots = window_slots(ring, Slot(row, env), n)
+    transitions = take(ring.transitions, *slots)
+    return transitions, window_valid(ring, Slot(row, env), transitions.terminated | transitions.truncated)
+
+
+def _check(ring: Ring, trajectory: Transition) -> None:
+    stored, structure = jax.tree_util.tree_flatten_with_path(ring.transitions)
+    given_structure: Any = jax.tree.structure(trajectory)
+    if given_structure != structure:
+        raise ValueError(f"trajectory: got {given_structure}, the replay was made for {structure}")
+    length = trajectory.reward.shape[0]
+    for (path, kept), given in zip(stored, jax.tree.leaves(trajectory), strict=True):
+        name, rest = f"trajectory{jax.tree_util.keystr(path)}", kept.shape[1:]
+        if given.shape != (length, *rest) or length < 1:
+            wanted = ", ".join(map(str, rest))
+            raise ValueError(f"{name}: got shape {given.shape}, the replay was made for [T, {wanted}]")
+        if given.dtype != kept.dtype:
+            raise TypeError(f"{name}: got {given.dtype}, the replay was made for {kept.dtype}")

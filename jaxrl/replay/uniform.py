@@ -1,0 +1,52 @@
+"""Uniform experience replay: every transition kept is as likely as any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxrl.replay import n_step as windows
+from jaxrl.replay import ring as rings
+from jaxrl.replay.base import Replay, Sample, Slot, check_count, check_unit, num_rows
+from jaxrl.replay.ring import Ring
+from jaxrl.types import Array, Transition
+
+
+def uniform(capacity: int, *, n_step: int, gamma: Any) -> Replay:
+    """Makes a replay that samples uniformly, with replacement.
+
+    ``P(i) = 1 / N``. Lin, "Self-improving reactive agents based on reinforcement learning, planning and teaching",
+    1992; Mnih et al., "Human-level control through deep reinforcement learning", 2015.
+
+    Args:
+      capacity: transitions of all environments together; rounded up to whole rows of one for each environment.
+      n_step: steps of a window, see ``replay.n_step``.
+      gamma: the discount of a step, in [0, 1], may be a tracer.
+
+    Returns:
+      A ``Replay`` whose state is a ``Ring`` and whose index is a ``Slot``.
+
+    Raises:
+      TypeError, ValueError: naming the argument; from ``init`` where the capacity is too small.
+    """
+    check_count("capacity", capacity)
+    check_count("n_step", n_step)
+    check_unit("gamma", gamma)
+
+    def init(example: Transition, num_envs: int) -> Ring:
+        return rings.init(example, num_rows(capacity, num_envs, n_step), num_envs)
+
+    def add(state: Ring, trajectory: Transition) -> Ring:
+        return rings.add(state, trajectory)
+
+    def sample(key: Array, state: Ring, batch_size: int) -> Sample:
+        slot = rings.draw(key, state, batch_size)
+        transition, discount = windows.at(state, slot, n_step, gamma)
+        return Sample(transition, discount, jnp.ones((batch_size,)), slot)
+
+    def update_priorities(state: Ring, index: Slot, priorities: Array) -> Ring:
+        del index, priorities
+        return state
+
+    return Replay(init, add, sample, update_priorities)
