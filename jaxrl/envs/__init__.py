@@ -1,10 +1,10 @@
 """Environments: gymnax's protocol, made by name, described, wrapped, checked; and probes with known answers.
 
 ``make`` and ``available`` by name, ``spec`` for agents, ``check`` for an environment of your own, ``wrappers``,
-``probes``. The protocol is written down in ``jaxrl.envs.protocol``.
+``probes``, ``goals``. The protocol is written down in ``jaxrl.envs.protocol``.
 """
 
-from jaxrl.envs import probes, wrappers
+from jaxrl.envs import goals, probes, wrappers
 from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
 from jaxrl.envs.episodes import ProtocolError
 from jaxrl.envs.protocol import Environment
@@ -21,6 +21,7 @@ __all__ = [
     "UnknownEnvironment",
     "available",
     "check",
+    "goals",
     "make",
     "probes",
     "spec",

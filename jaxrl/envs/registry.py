@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import gymnax
 from gymnax import registration
 
+from jaxrl.envs import goals
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
 
@@ -30,12 +31,18 @@ class Adapter(NamedTuple):
     """How a suite of environments is reached.
 
     Attributes:
-      make: ``(name without prefix, **kwargs) -> (env, params)``; may rely on the name being one of ``names()``.
+      make: ``(name without prefix, **kwargs) -> (env, params)``; may rely on ``listed(name)`` being in ``names()``.
       names: all names, without the prefix.
+      listed: the entry of ``names()`` that a name belongs to; differs from it where a name says a size too.
     """
 
     make: Callable[..., tuple[Environment, PyTree]]
     names: Callable[[], list[str]]
+    listed: Callable[[str], str] = lambda name: name
+
+    def knows(self, name: str) -> bool:
+        """Whether ``make`` takes a name."""
+        return self.listed(name) in self.names()
 
 
 def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
@@ -49,7 +56,8 @@ def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     "MNISTBandit-bsuite" downloads MNIST (11 MB, to /tmp/mnist) when it is first made.
 
     Args:
-      name: a name of ``available()``; gymnax's own may be written with or without the prefix "gymnax/".
+      name: a name of ``available()``; gymnax's and ours may be written with or without the prefix, "gymnax/" or
+        "jaxrl/". "BitFlipping-40" is ``make("BitFlipping", num_bits=40)``.
       **env_kwargs: arguments of the constructor and fields of ``params``.
 
     Raises:
@@ -58,21 +66,24 @@ def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     """
     prefix, slash, rest = name.partition("/")
     if not slash:
-        prefix, rest = "gymnax", name
+        prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name
     if prefix not in ADAPTERS:
         known = ", ".join(f'"{known}/"' for known in ADAPTERS)
         raise UnknownEnvironment(f'unknown prefix "{prefix}/" of environment "{name}"; known prefixes: {known}')
     adapter = ADAPTERS[prefix]
-    if rest not in adapter.names():
-        nearest = _nearest(rest if prefix == "gymnax" else name, available())
+    if not adapter.knows(rest):
+        nearest = _nearest(rest if prefix in BARE else name, available())
         raise UnknownEnvironment(f'unknown environment "{name}"{nearest}; jaxrl.envs.available() lists all')
     return adapter.make(rest, **env_kwargs)
 
 
 def available() -> list[str]:
-    """All names that ``make`` takes, gymnax's without prefix. "MNISTBandit-bsuite" downloads its data when made."""
+    """All names that ``make`` takes, gymnax's and ours without prefix, and without sizes ("BitFlipping-40").
+
+    "MNISTBandit-bsuite" downloads its data when made.
+    """
     return [
-        name if prefix == "gymnax" else f"{prefix}/{name}"
+        name if prefix in BARE else f"{prefix}/{name}"
         for prefix, adapter in ADAPTERS.items()
         for name in adapter.names()
     ]
@@ -125,23 +136,55 @@ def check_arguments(name: str, given: Iterable[str], constructor: Collection[str
             )
 
 
-def _make_gymnax(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
-    # The public gymnax.make does not say what a factory takes, and without that a wrong argument cannot be named.
-    parameters = inspect.signature(registration._registry[name]).parameters.values()
+def _build(
+    name: str, factory: Callable[..., Any], construct: Callable[..., tuple[Any, PyTree]], env_kwargs: dict[str, Any]
+) -> tuple[Environment, PyTree]:
+    """Gives ``construct`` the arguments that ``factory`` takes, and ``params`` the others."""
+    parameters = inspect.signature(factory).parameters.values()
     constructor = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     for_constructor = {key: value for key, value in env_kwargs.items() if key in constructor}
     for_params = {key: value for key, value in env_kwargs.items() if key not in constructor}
-    try:
-        env, params = gymnax.make(name, **for_constructor)
-    except OSError as error:
-        if name not in DOWNLOADS:
-            raise
-        raise OSError(f'"{name}" downloads its data set when it is made, and that failed: {error}') from error
+    env, params = construct(**for_constructor)
     check_arguments(name, for_params, constructor, params)
     return env, replace_params(params, for_params)
 
 
+def _make_gymnax(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+    def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
+        try:
+            return gymnax.make(name, **kwargs)
+        except OSError as error:
+            if name not in DOWNLOADS:
+                raise
+            raise OSError(f'"{name}" downloads its data set when it is made, and that failed: {error}') from error
+
+    # The public gymnax.make does not say what a factory takes, and without that a wrong argument cannot be named.
+    return _build(name, registration._registry[name], construct, env_kwargs)
+
+
+def _make_ours(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+    stem, said = goals.split_name(name)
+    for argument, value in said.items():
+        if env_kwargs.get(argument, value) != value:
+            raise ValueError(
+                f'"{name}": the name says {argument}={value} and the argument {env_kwargs[argument]!r}; give one'
+            )
+    factory = goals.ENVIRONMENTS[stem]
+
+    def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
+        env = factory(**kwargs)
+        return env, env.default_params
+
+    return _build(name, factory, construct, {**env_kwargs, **said})
+
+
 ADAPTERS: dict[str, Adapter] = {
     "gymnax": Adapter(make=_make_gymnax, names=lambda: list(gymnax.registered_envs)),
+    "jaxrl": Adapter(
+        make=_make_ours, names=lambda: list(goals.ENVIRONMENTS), listed=lambda name: goals.split_name(name)[0]
+    ),
 }
-"""Prefix -> adapter. Gymnax comes first and its prefix may be left out; a new suite is one more entry."""
+"""Prefix -> adapter; a new suite is one more entry."""
+
+BARE = ("gymnax", "jaxrl")
+"""Prefixes that may be left out, the first that knows a name first."""

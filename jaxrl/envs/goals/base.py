@@ -1,0 +1,86 @@
+"""What goal-conditioned environments share: a goal drawn at the start, and a reward that is computable for any goal.
+
+The observation is ``Observation(features, goal=, achieved_goal=)``, the reward -1 until the goal is reached, then 0.
+``reward_fn`` and ``terminated_fn`` of an environment are what it pays and ends by, and what
+``jaxrl.replay.hindsight(env.reward_fn, env.terminated_fn)`` takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import environment, spaces
+
+from jaxrl.types import Array, Observation, PyTree
+
+
+class GoalEnvironment(environment.Environment[Any, Any]):
+    """Base of goal-conditioned environments; state is a NamedTuple with ``time`` and whatever else.
+
+    A subclass says what is ``reached``, whether that ends the task, how a step moves the state, and what is seen.
+    ``info["success"]`` says at every step whether the goal is reached.
+
+    Attributes:
+      ends_at_goal: whether reaching the goal terminates the episode.
+    """
+
+    ends_at_goal: bool
+
+    def reached(self, achieved_goal: Array, goal: Array) -> Array:
+        """Whether a goal is reached: ``[..., G], [..., G] -> [...]`` bool."""
+        raise NotImplementedError
+
+    def move(self, state: Any, action: Array, params: Any) -> Any:
+        """The state after an action, ``time`` aside."""
+        raise NotImplementedError
+
+    def observe_state(self, state: Any) -> Observation:
+        """What is seen of a state."""
+        raise NotImplementedError
+
+    def reward_fn(self, achieved_goal: Array, goal: Array) -> Array:
+        """The reward of arriving at ``achieved_goal`` when asked for ``goal``: 0 where it is reached, else -1.
+
+        Args:
+          achieved_goal: ``[..., G]`` of the next observation.
+          goal: ``[..., G]``.
+
+        Returns:
+          ``[...]`` float32.
+        """
+        return self.reached(achieved_goal, goal).astype(jnp.float32) - 1.0
+
+    def terminated_fn(self, achieved_goal: Array, goal: Array) -> Array:
+        """Whether arriving at ``achieved_goal`` when asked for ``goal`` ends the task.
+
+        Args:
+          achieved_goal: ``[..., G]`` of the next observation.
+          goal: ``[..., G]``.
+
+        Returns:
+          ``[...]`` bool.
+        """
+        return self.reached(achieved_goal, goal) & self.ends_at_goal
+
+    def observation_space(self, params: PyTree = None) -> spaces.Dict:
+        """The parts of the observation, each a box as wide as its numbers can get."""
+        observation = jax.eval_shape(lambda: self.reset(jax.random.key(0), params)[0])
+        parts = {name: part for name, part in observation._asdict().items() if part is not None}
+        return spaces.Dict({name: self.part_space(name, part) for name, part in parts.items()})
+
+    def part_space(self, name: str, part: Any) -> spaces.Box:
+        """The space of one part of the observation."""
+        return spaces.Box(0, 1, part.shape, part.dtype)
+
+    def step_env(
+        self, key: Array, state: Any, action: Array, params: Any
+    ) -> tuple[Observation, Any, Array, Array, dict[str, Array]]:
+        """Moves, pays and counts; gymnax's ``step`` adds the time limit and the reset."""
+        state = self.move(state, action, params)._replace(time=state.time + 1)
+        observation = self.observe_state(state)
+        arrived = observation.achieved_goal, observation.goal
+        terminated = self.terminated_fn(*arrived)
+        info = {"success": self.reached(*arrived), "discount": 1.0 - terminated.astype(jnp.float32)}
+        return observation, state, self.reward_fn(*arrived), terminated, info
