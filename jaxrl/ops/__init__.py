@@ -1,5 +1,5 @@
 """Pure maths on arrays: the equations of the papers. Imports jax alone, knows no network and no agent."""
 
-from jaxrl.ops import normalize, policy_gradient, returns, value
+from jaxrl.ops import distributional, exploration, normalize, policy_gradient, returns, td, value
 
-__all__ = ["normalize", "policy_gradient", "returns", "value"]
+__all__ = ["distributional", "exploration", "normalize", "policy_gradient", "returns", "td", "value"]

@@ -4,10 +4,12 @@ import doctest
 
 import pytest
 
-from jaxrl.ops import normalize, policy_gradient, returns, value
+from jaxrl.ops import distributional, exploration, normalize, policy_gradient, returns, td, value
+
+MODULES = [distributional, exploration, normalize, policy_gradient, returns, td, value]
 
 
-@pytest.mark.parametrize("module", [normalize, policy_gradient, returns, value], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_examples(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
