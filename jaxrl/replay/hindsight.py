@@ -1,0 +1,215 @@
+"""Hindsight experience replay: what was reached is taken for what was wanted. Andrychowicz et al. 2017."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.replay import episodes as episode_rings
+from jaxrl.replay import n_step as windows
+from jaxrl.replay import ring as rings
+from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, check_count, check_unit, num_rows
+from jaxrl.replay.episodes import Episodes
+from jaxrl.replay.relabel import GoalFn, Steps, relabel, where
+from jaxrl.types import Array, Observation, Transition
+
+
+def hindsight(
+    reward_fn: GoalFn, terminated_fn: GoalFn | None = None, strategy: str = "future", k: Any = 4
+) -> MakeReplay:
+    """Makes what makes a replay whose samples ask, k times of k + 1, for a goal that was reached later on.
+
+    For a transition s_t -> s_{t+1} of an episode that ends in s_T, the new goal is what was achieved in
+
+      final    s_T
+      future   s_i, i uniform in [t+1, T]
+      episode  s_i, i uniform in [1, T]
+      random   any state that a step led to and that is kept, of any episode
+
+    Andrychowicz et al., "Hindsight Experience Replay", 2017. There the k copies are stored; here a sample is
+    relabelled when it is drawn, with probability ``k / (k + 1)``, which is the same mixture and takes no memory. T is
+    the last step so far of an episode that goes on, and 1 the first step that is kept of one whose beginning is
+    overwritten.
+
+    Rewards, terminations and discounts of all steps of a window are recomputed for the new goal before it is reduced
+    to one transition, so a window ends where the new goal is reached. Where an episode ended at its own goal and the
+    new one is not reached there, it counts as truncated: the task would have gone on.
+
+    Observations are ``Observation(features, goal=, achieved_goal=)`` whose features do not hold the goal. For example
+    ``dqn(spec, replay=hindsight(env.reward_fn, env.terminated_fn))`` on an environment of ``jaxrl.envs.goals``.
+
+    Args:
+      reward_fn: ``(achieved_goal [N, G] of the next observation, goal [N, G]) -> [N]`` the reward of a step.
+      terminated_fn: the same arguments, ``-> [N]`` bool: whether the step reaches the goal and thereby ends the task.
+        Terminations that it does not explain (a fall) stay. None if reaching a goal ends nothing: all stored ones stay.
+      strategy: "final", "future", "episode" or "random".
+      k: relabelled samples for each one that is left as it is, at least 0, may be a tracer.
+
+    Returns:
+      A maker as ``uniform`` is one, ``(capacity, *, n_step, gamma) -> Replay``; state ``Episodes``, index ``Slot``.
+
+    Raises:
+      TypeError, ValueError: naming the argument; from ``init`` for observations without goals, and for functions whose
+        results are not ``[N]``.
+    """
+    _check_arguments(reward_fn, terminated_fn, strategy, k)
+    choose = STRATEGIES[strategy]
+    probability = k / (k + 1.0)
+
+    def make(capacity: int, *, n_step: int, gamma: Any) -> Replay:
+        check_count("capacity", capacity)
+        check_count("n_step", n_step)
+        check_unit("gamma", gamma)
+
+        def init(example: Transition, num_envs: int) -> Episodes:
+            _check_example(example, reward_fn, terminated_fn)
+            return episode_rings.init(example, num_rows(capacity, num_envs, n_step), num_envs)
+
+        def sample(key: Array, state: Episodes, batch_size: int) -> Sample:
+            slot_key, coin_key, goal_key = jax.random.split(key, 3)
+            slot = rings.draw(slot_key, state.ring, batch_size)
+            source = choose(goal_key, state, slot)
+            # An empty replay has nothing to relabel: it gives zeros, as every other does.
+            coin = jax.random.bernoulli(coin_key, probability, (batch_size,)) & (state.ring.filled > 0)
+            goal = rings.take(state.ring.transitions.next_observation.achieved_goal, *source)
+            steps = _steps(state, slot, n_step)
+            new = relabel(steps, goal, coin, reward_fn, terminated_fn)
+            transition, discount = _reduce(state, slot, new, goal, coin, gamma)
+            return Sample(transition, discount, jnp.ones((batch_size,), jnp.float32), slot)
+
+        def update_priorities(state: Episodes, index: Slot, priorities: Array) -> Episodes:
+            del index, priorities
+            return state
+
+        return Replay(init, episode_rings.add, sample, update_priorities)
+
+    return make
+
+
+def final(key: Array, state: Episodes, slot: Slot) -> Slot:
+    """The last step of the episode."""
+    _, after = episode_rings.around(state, slot)
+    return Slot(rings.later(state.ring, slot.row, after), slot.env)
+
+
+def future(key: Array, state: Episodes, slot: Slot) -> Slot:
+    """A step of the episode, this one or a later one, uniformly."""
+    _, after = episode_rings.around(state, slot)
+    return Slot(rings.later(state.ring, slot.row, _below(key, after + 1)), slot.env)
+
+
+def episode(key: Array, state: Episodes, slot: Slot) -> Slot:
+    """A step of the episode, uniformly."""
+    before, after = episode_rings.around(state, slot)
+    return Slot(rings.later(state.ring, slot.row, _below(key, before + after + 1) - before), slot.env)
+
+
+def random(key: Array, state: Episodes, slot: Slot) -> Slot:
+    """Any step that is kept, uniformly."""
+    return rings.draw(key, state.ring, slot.row.shape[0])
+
+
+STRATEGIES: dict[str, Callable[[Array, Episodes, Slot], Slot]] = {
+    "final": final,
+    "future": future,
+    "episode": episode,
+    "random": random,
+}
+"""Name -> ``(key, state, slot [N]) -> slot [N]`` of the steps whose next achieved goals are the new goals."""
+
+
+def _steps(state: Episodes, slot: Slot, n: int) -> Steps:
+    stored = state.ring.transitions
+    parts = Steps(
+        stored.reward,
+        stored.discount,
+        stored.terminated,
+        stored.truncated,
+        stored.observation.goal,
+        stored.next_observation.achieved_goal,
+    )
+    return rings.take(parts, *rings.window_slots(state.ring, slot, n))
+
+
+def _reduce(
+    state: Episodes, slot: Slot, steps: Steps, goal: Array, coin: Array, gamma: Any
+) -> tuple[Transition, Array]:
+    """The windows as one transition each, as ``n_step.at``, from relabelled steps."""
+    ring = state.ring
+    stored = ring.transitions
+    valid = rings.window_valid(ring, slot, steps.terminated | steps.truncated)
+    reduced = windows.reduce(steps.reward, steps.discount, valid, gamma)
+    at_last = lambda x: jnp.take_along_axis(x, reduced.last[None], axis=0)[0]  # noqa: E731
+    observation, action, extras = rings.take((stored.observation, stored.action, stored.extras.extras), *slot)
+    next_observation = rings.take(stored.next_observation, rings.later(ring, slot.row, reduced.last), slot.env)
+    ask = lambda seen: seen._replace(goal=where(coin, goal, seen.goal))  # noqa: E731
+    transition = Transition(
+        observation=ask(observation),
+        action=action,
+        reward=reduced.reward,
+        discount=reduced.transition_discount,
+        terminated=at_last(steps.terminated),
+        truncated=at_last(steps.truncated),
+        next_observation=ask(next_observation),
+        extras=extras,
+    )
+    return transition, reduced.discount
+
+
+def _below(key: Array, bound: Array) -> Array:
+    """Integers in ``[0, bound)``, each with a bound of its own; drawn as ``ring.draw`` does, and for its reason."""
+    return (jax.random.bits(key, bound.shape, jnp.uint32) % bound.astype(jnp.uint32)).astype(jnp.int32)
+
+
+def _check_arguments(reward_fn: Any, terminated_fn: Any, strategy: Any, k: Any) -> None:
+    if not callable(reward_fn):
+        raise TypeError(
+            f"reward_fn: got {reward_fn!r}, must be a function (achieved_goal [N, G], goal [N, G]) -> reward [N]"
+        )
+    if terminated_fn is not None and not callable(terminated_fn):
+        raise TypeError(
+            f"terminated_fn: got {terminated_fn!r}, must be a function (achieved_goal [N, G], goal [N, G]) -> bool "
+            "[N], or None where reaching a goal does not end the task"
+        )
+    if strategy not in STRATEGIES:
+        known = ", ".join(f'"{name}"' for name in STRATEGIES)
+        raise ValueError(f"strategy: got {strategy!r}, must be one of {known}")
+    if isinstance(k, jax.core.Tracer):
+        return
+    scalar_array = isinstance(k, (jax.Array, np.ndarray)) and k.ndim == 0
+    if not scalar_array and (isinstance(k, bool) or not isinstance(k, numbers.Real)):
+        raise TypeError(f"k: got {k!r}, must be a number")
+    if not 0.0 <= float(k) < float("inf"):
+        raise ValueError(f"k: got {k}, must be at least 0 and finite: relabelled samples for each original one")
+
+
+def _check_example(example: Transition, reward_fn: GoalFn, terminated_fn: GoalFn | None) -> None:
+    for name in ("observation", "next_observation"):
+        seen = getattr(example, name)
+        parts = ("goal", "achieved_goal")
+        missing = [part for part in parts if not isinstance(seen, Observation) or getattr(seen, part) is None]
+        if missing:
+            raise ValueError(
+                f"{name}: no {' and no '.join(missing)}. Hindsight needs a goal-conditioned environment, whose "
+                "observations are jaxrl.types.Observation(features=..., goal=..., achieved_goal=...)"
+            )
+        goal, achieved = ((getattr(seen, part).shape, str(getattr(seen, part).dtype)) for part in parts)
+        if goal != achieved:
+            raise ValueError(
+                f"{name}: the goal is {goal[1]}{list(goal[0])} and the achieved goal {achieved[1]}{list(achieved[0])}; "
+                "hindsight puts one in the other's place, so they must be alike"
+            )
+    goal = example.observation.goal
+    batch = jax.ShapeDtypeStruct((7, *goal.shape), goal.dtype)
+    for name, function, kind in (("reward_fn", reward_fn, jnp.number), ("terminated_fn", terminated_fn, jnp.bool_)):
+        result = None if function is None else jax.eval_shape(function, batch, batch)
+        if result is not None and (result.shape != (7,) or not jnp.issubdtype(result.dtype, kind)):
+            raise ValueError(
+                f"{name}: gives {result.dtype}{list(result.shape)} for a batch of 7 goals, must give "
+                f"{'numbers' if kind is jnp.number else 'bool'} of shape [7]"
+            )
