@@ -7,6 +7,7 @@ The observation is ``Observation(features, goal=, achieved_goal=)``, the reward 
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from gymnax.environments import environment, spaces
 from jaxrl.types import Array, Observation, PyTree
 
 
-class GoalEnvironment(environment.Environment[Any, Any]):
+class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
     """Base of goal-conditioned environments; state is a NamedTuple with ``time`` and whatever else.
 
     A subclass says what is ``reached``, whether that ends the task, how a step moves the state, and what is seen.
@@ -28,17 +29,17 @@ class GoalEnvironment(environment.Environment[Any, Any]):
 
     ends_at_goal: bool
 
+    @abc.abstractmethod
     def reached(self, achieved_goal: Array, goal: Array) -> Array:
         """Whether a goal is reached: ``[..., G], [..., G] -> [...]`` bool."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def move(self, state: Any, action: Array, params: Any) -> Any:
         """The state after an action, ``time`` aside."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def observe_state(self, state: Any) -> Observation:
         """What is seen of a state."""
-        raise NotImplementedError
 
     def reward_fn(self, achieved_goal: Array, goal: Array) -> Array:
         """The reward of arriving at ``achieved_goal`` when asked for ``goal``: 0 where it is reached, else -1.
