@@ -9,13 +9,10 @@ from typing import Any
 import flax.linen as nn
 import optax
 
-from jaxrl import losses
+from jaxrl import losses, optim
 from jaxrl.agents import estimators, on_policy
 from jaxrl.agents.validation import check_on_policy
 from jaxrl.types import Agent, Spec
-
-RMSPROP = partial(optax.rmsprop, decay=0.99, eps=1e-5, eps_in_sqrt=False)
-"""The paper's, epsilon outside the root."""
 
 
 def a2c(
@@ -25,7 +22,7 @@ def a2c(
     share_torso: bool = False,
     heads: Mapping[str, nn.Module] | None = None,
     loss: losses.LossFn = losses.actor_critic,
-    optimizer: Callable[[Any], optax.GradientTransformation] = RMSPROP,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optim.RMSPROP,
     learning_rate: float = 7e-4,
     gamma: float = 0.99,
     gae_lambda: float = 1.0,
@@ -78,7 +75,7 @@ def a2c(
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
     check_on_policy(locals())
-    lr = on_policy.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
+    lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(huber_delta=huber_delta, value_coef=value_coef, entropy_coef=entropy_coef)
     gaussian: dict[str, Any] = {
         "squash": squash,
@@ -89,7 +86,7 @@ def a2c(
         on_policy.OnPolicy(
             spec=spec,
             network=on_policy.make_network(spec, torso, share_torso, heads, **gaussian),
-            optimizer=on_policy.make_optimizer(optimizer, lr, max_grad_norm),
+            optimizer=optim.clipped(optimizer, lr, max_grad_norm),
             loss=loss,
             estimator=partial(estimators.gae, gamma=gamma, lambda_=gae_lambda),
             settings=lambda updates: settings,

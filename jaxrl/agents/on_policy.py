@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jaxrl import losses, networks, types
 from jaxrl.networks import inputs
@@ -195,7 +196,9 @@ def gradients(
         return config.loss(config.network.apply(params, batch.transition.observation), batch, settings)
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    return grads, {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(grads)}
+    # Of one flat vector, as the clip takes it: the compiler then computes it once.
+    norm = optax.tree.norm(ravel_pytree(grads)[0])
+    return grads, {"loss": loss, **metrics, "gradient_norm": norm}
 
 
 def apply_gradients(config: OnPolicy, params: PyTree, optimizer_state: PyTree, grads: PyTree) -> tuple[PyTree, PyTree]:
@@ -311,21 +314,6 @@ def make_network(
         event_rank=inputs.event_rank(spec.observation),
         heads={} if heads is None else dict(heads),
     )
-
-
-def annealed(start: Any, num_updates: Any) -> Callable[[Array], Array]:
-    """``start * (1 - updates / num_updates)``, never below zero; both may be tracers."""
-    return lambda updates: start * jnp.clip(1.0 - updates / num_updates, 0.0, 1.0)
-
-
-def make_optimizer(
-    optimizer: Callable[[Any], optax.GradientTransformation],
-    learning_rate: Any,
-    max_grad_norm: Any,
-) -> optax.GradientTransformation:
-    """The global-norm clip (none where ``max_grad_norm`` is None), then ``optimizer(learning_rate)``."""
-    made = optimizer(learning_rate)
-    return made if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), made)
 
 
 def config_of(agent: Agent) -> OnPolicy:

@@ -9,13 +9,10 @@ from typing import Any
 import flax.linen as nn
 import optax
 
-from jaxrl import losses
+from jaxrl import losses, optim
 from jaxrl.agents import estimators, on_policy
 from jaxrl.agents.validation import check_on_policy
 from jaxrl.types import Agent, Array, Spec
-
-ADAM = partial(optax.adam, eps=1e-5)
-"""With the epsilon of the reference implementations."""
 
 
 def ppo(
@@ -25,7 +22,7 @@ def ppo(
     share_torso: bool = False,
     heads: Mapping[str, nn.Module] | None = None,
     loss: losses.LossFn = losses.ppo,
-    optimizer: Callable[[Any], optax.GradientTransformation] = ADAM,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optim.ADAM,
     learning_rate: float = 2.5e-4,
     gamma: float = 0.99,
     gae_lambda: float = 0.95,
@@ -92,9 +89,9 @@ def ppo(
     check_on_policy(locals())
     lr: Any = learning_rate
     if anneal_learning_rate:
-        schedule = on_policy.annealed(learning_rate, num_updates)
+        schedule = optim.annealed(learning_rate, num_updates)
         lr = lambda count: schedule(count // (num_epochs * num_minibatches))  # noqa: E731
-    clip = on_policy.annealed(clip_epsilon, num_updates) if anneal_clip else lambda updates: clip_epsilon
+    clip = optim.annealed(clip_epsilon, num_updates) if anneal_clip else lambda updates: clip_epsilon
 
     def settings(updates: Array) -> losses.Settings:
         return losses.Settings(clip(updates), clip_value_epsilon, huber_delta, value_coef, entropy_coef)
@@ -108,7 +105,7 @@ def ppo(
         on_policy.OnPolicy(
             spec=spec,
             network=on_policy.make_network(spec, torso, share_torso, heads, **gaussian),
-            optimizer=on_policy.make_optimizer(optimizer, lr, max_grad_norm),
+            optimizer=optim.clipped(optimizer, lr, max_grad_norm),
             loss=loss,
             estimator=partial(estimators.gae, gamma=gamma, lambda_=gae_lambda),
             settings=settings,

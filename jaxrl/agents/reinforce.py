@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import optax
 
-from jaxrl import losses
+from jaxrl import losses, optim
 from jaxrl.agents import estimators, on_policy
 from jaxrl.agents.validation import check_on_policy
 from jaxrl.types import Agent, Spec
@@ -77,7 +77,7 @@ def reinforce(
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
     check_on_policy(locals())
-    lr = on_policy.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
+    lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(value_coef=value_coef if baseline else 0.0, entropy_coef=entropy_coef)
     gaussian: dict[str, Any] = {
         "squash": squash,
@@ -89,7 +89,7 @@ def reinforce(
         on_policy.OnPolicy(
             spec=spec,
             network=on_policy.make_network(spec, torso, share_torso, heads, critic=baseline, **gaussian),
-            optimizer=on_policy.make_optimizer(optimizer, lr, max_grad_norm),
+            optimizer=optim.clipped(optimizer, lr, max_grad_norm),
             loss=loss,
             estimator=with_value if baseline else partial(estimators.monte_carlo, gamma=gamma),
             settings=lambda updates: settings,

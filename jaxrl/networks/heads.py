@@ -25,6 +25,24 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _ILLEGAL_LOGIT = -1e9
 
 
+class Categorical(distrax.Categorical):
+    """A categorical distribution from logits, normalised once.
+
+    The same numbers as distrax's, without its checks of every probability in every draw and its second
+    normalisation in the entropy: a third of the kernels of a step of a small environment.
+    """
+
+    def _sample_n(self, key: jax.Array, n: int) -> jax.Array:
+        draws = jax.random.categorical(key, self.logits, axis=-1, shape=(n, *self.logits.shape[:-1]))
+        return draws.astype(self._dtype)
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        return (jax.nn.one_hot(value, self.num_categories, dtype=self.logits.dtype) * self.logits).sum(-1)
+
+    def entropy(self) -> jax.Array:
+        return -(jnp.exp(self.logits) * self.logits).sum(-1)
+
+
 class DiagonalGaussian(distrax.MultivariateNormalDiag):
     """Independent Gaussians, raw action ``[..., *shape]`` flattened to ``[..., D]``."""
 
@@ -90,11 +108,11 @@ class CategoricalHead(nn.Module):
     scale: float = 0.01
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> distrax.Categorical:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> Categorical:
         logits = NarrowDense(self.num_actions, self.scale)(x)
         if mask is not None:
             logits = jnp.where(mask, logits, _ILLEGAL_LOGIT)
-        return distrax.Categorical(logits=logits)
+        return Categorical(logits=logits)
 
 
 class GaussianHead(nn.Module):

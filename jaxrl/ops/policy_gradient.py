@@ -53,8 +53,12 @@ def ppo_clip_term(log_ratio: Array, advantage: Array, clip_epsilon: Any) -> Arra
     """
     advantage = jax.lax.stop_gradient(advantage)
     ratio = _ratio(log_ratio)
-    clipped = jnp.clip(ratio, 1.0 - clip_epsilon, 1.0 + clip_epsilon)
-    return -jnp.minimum(ratio * advantage, clipped * advantage)
+    # The minimum takes the clipped ratio exactly where the ratio has passed the bound on the advantage's side. Written
+    # as one choice, its gradient needs no rule for ties of a minimum, and half the kernels.
+    rewarded = advantage >= 0.0
+    bound = jnp.where(rewarded, 1.0 + clip_epsilon, 1.0 - clip_epsilon)
+    beyond = jnp.where(rewarded, ratio > bound, ratio < bound)
+    return -jnp.where(beyond, bound, ratio) * advantage
 
 
 def approximate_kl(log_ratio: Array) -> Array:

@@ -1,0 +1,42 @@
+"""The optimizers that recipes use by default: a global-norm clip, then Adam or RMSProp, on one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+MakeOptimizer = Callable[[Any], optax.GradientTransformation]
+
+ADAM: MakeOptimizer = partial(optax.adam, eps=1e-5)
+"""With the epsilon of PPO's reference implementations."""
+
+RMSPROP: MakeOptimizer = partial(optax.rmsprop, decay=0.99, eps=1e-5, eps_in_sqrt=False)
+"""As A2C's reference implementations have it."""
+
+ELEMENTWISE: tuple[Any, ...] = (ADAM, RMSPROP, optax.adam, optax.rmsprop, optax.sgd)
+"""Optimizers that treat every element of every parameter alike, and so may see them as one vector."""
+
+
+def annealed(start: Any, num_updates: Any) -> Callable[[jax.Array], jax.Array]:
+    """``start * (1 - updates / num_updates)``, never below zero; both may be tracers."""
+    return lambda updates: start * jnp.clip(1.0 - updates / num_updates, 0.0, 1.0)
+
+
+def clipped(make: MakeOptimizer, learning_rate: Any, max_grad_norm: Any = None) -> optax.GradientTransformation:
+    """The global-norm clip, then ``make(learning_rate)``.
+
+    Args:
+      make: from a learning rate to an optax optimizer. One of ``ELEMENTWISE`` runs on a single flat vector, the
+        same numbers in a few kernels instead of a few a parameter; any other sees the parameters as they are.
+      learning_rate: a number, a tracer, or a schedule.
+      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
+    """
+    optimizer = make(learning_rate)
+    if max_grad_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+    return optax.flatten(optimizer) if make in ELEMENTWISE else optimizer
