@@ -43,7 +43,7 @@ def uniform(capacity: int, *, n_step: int, gamma: Any) -> Replay:
     def sample(key: Array, state: Ring, batch_size: int) -> Sample:
         slot = rings.draw(key, state, batch_size)
         transition, discount = windows.at(state, slot, n_step, gamma)
-        return Sample(transition, discount, jnp.ones((batch_size,)), slot)
+        return Sample(transition, discount, jnp.ones((batch_size,), jnp.float32), slot)
 
     def update_priorities(state: Ring, index: Slot, priorities: Array) -> Ring:
         del index, priorities

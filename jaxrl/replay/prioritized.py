@@ -1,0 +1,130 @@
+"""Prioritised experience replay: transitions are drawn in proportion to how much they surprised."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.replay import n_step as windows
+from jaxrl.replay import ring as rings
+from jaxrl.replay import sum_tree
+from jaxrl.replay.base import Replay, Sample, Slot, check_count, check_unit, num_rows
+from jaxrl.replay.ring import Ring
+from jaxrl.replay.sum_tree import SumTree
+from jaxrl.types import Array, Transition
+
+
+class PrioritizedState(NamedTuple):
+    """A ring and the priorities of its slots.
+
+    Attributes:
+      ring: the transitions.
+      tree: ``p^alpha`` of each slot, 0 where nothing lies.
+      max_priority: ``[B]``, all alike: the largest ``p^alpha`` so far, which new transitions get.
+      added: int32, rows added so far, saturating; annealing reads it.
+    """
+
+    ring: Ring
+    tree: SumTree
+    max_priority: Array
+    added: Array
+
+
+def prioritized(
+    capacity: int,
+    *,
+    n_step: int,
+    gamma: Any,
+    alpha: Any = 0.6,
+    beta: Any = 0.4,
+    beta_steps: Any = None,
+    epsilon: Any = 1e-6,
+) -> Replay:
+    """Makes a replay that samples by priority, proportionally, and says how much that must be corrected for.
+
+    ``P(i) = p_i^alpha / sum_k p_k^alpha`` with ``p_i = |delta_i| + epsilon``, and ``w_i = (N P(i))^-beta / max_j w_j``
+    over the batch; N leaves with the maximum. Sampling is stratified: one draw from each of ``batch_size`` equal
+    shares of the total. Schaul et al., "Prioritized experience replay", 2016, https://arxiv.org/abs/1511.05952.
+
+    Bind the options before a recipe gets it: ``functools.partial(prioritized, alpha=0.5)``.
+
+    Args:
+      capacity: transitions of all environments together; rounded up to whole rows of one for each environment.
+      n_step: steps of a window, see ``replay.n_step``.
+      gamma: the discount of a step, in [0, 1], may be a tracer.
+      alpha: 0 is uniform, 1 fully proportional; in [0, 1], may be a tracer.
+      beta: how much of the bias is corrected, all of it at 1; in [0, 1], may be a tracer.
+      beta_steps: transitions over which beta grows linearly to 1; None leaves it as it is.
+      epsilon: what every priority has at least, in [0, 1], may be a tracer.
+
+    Returns:
+      A ``Replay`` whose state is a ``PrioritizedState`` and whose index is a ``Slot``. ``update_priorities`` takes
+      errors of either sign; where a slot is in a batch twice its largest counts.
+
+    Raises:
+      TypeError, ValueError: naming the argument; from ``init`` where the capacity is too small.
+    """
+    check_count("capacity", capacity)
+    check_count("n_step", n_step)
+    for name, value in {"gamma": gamma, "alpha": alpha, "beta": beta, "epsilon": epsilon}.items():
+        check_unit(name, value)
+    if beta_steps is not None and not isinstance(beta_steps, jax.core.Tracer):
+        check_count("beta_steps", beta_steps)
+
+    def init(example: Transition, num_envs: int) -> PrioritizedState:
+        rows = num_rows(capacity, num_envs, n_step)
+        return PrioritizedState(
+            ring=rings.init(example, rows, num_envs),
+            tree=sum_tree.init(rows, num_envs),
+            max_priority=jnp.ones((num_envs,), jnp.float32),
+            added=jnp.zeros((), jnp.int32),
+        )
+
+    def add(state: PrioritizedState, trajectory: Transition) -> PrioritizedState:
+        length = trajectory.reward.shape[0]
+        written = jnp.arange(min(length, state.ring.rows), dtype=jnp.int32)
+        rows = rings.later(state.ring, state.ring.head, written)
+        return PrioritizedState(
+            ring=rings.add(state.ring, trajectory),
+            tree=sum_tree.set_rows(state.tree, rows, jnp.max(state.max_priority)),
+            max_priority=state.max_priority,
+            added=jnp.minimum(state.added, jnp.iinfo(jnp.int32).max - length) + length,
+        )
+
+    def sample(key: Array, state: PrioritizedState, batch_size: int) -> Sample:
+        share = jnp.arange(batch_size, dtype=jnp.float32) + jax.random.uniform(key, (batch_size,), jnp.float32)
+        slot, values = sum_tree.find(state.tree, share * (sum_tree.total(state.tree) / batch_size))
+        transition, discount = windows.at(state.ring, slot, n_step, gamma)
+        power = beta if beta_steps is None else annealed(state)
+        return Sample(transition, discount, importance_weights(values, power), slot)
+
+    def annealed(state: PrioritizedState) -> Array:
+        progress = state.added.astype(jnp.float32) * (state.ring.num_envs / beta_steps)
+        return beta + (1.0 - beta) * jnp.minimum(progress, 1.0)
+
+    def update_priorities(state: PrioritizedState, index: Slot, priorities: Array) -> PrioritizedState:
+        values = (jnp.abs(priorities) + epsilon) ** alpha
+        return state._replace(
+            tree=sum_tree.set_slots(state.tree, index, values),
+            max_priority=jnp.maximum(state.max_priority, jnp.max(values)),
+        )
+
+    return Replay(init, add, sample, update_priorities)
+
+
+def importance_weights(values: Array, beta: Any) -> Array:
+    """``(N P(i))^-beta`` over its maximum, ``(min_j p_j / p_i)^beta``: what does not depend on i has cancelled.
+
+    Args:
+      values: ``[N]`` the sampled ``p^alpha``.
+      beta: scalar.
+
+    Returns:
+      ``[N]`` in (0, 1], the largest is 1.
+
+    >>> importance_weights(jnp.array([1.0, 4.0]), 0.5).tolist()
+    [1.0, 0.5]
+    """
+    return jnp.where(values > 0.0, jnp.min(values) / jnp.where(values > 0.0, values, 1.0), 1.0) ** beta
