@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrl import agents, envs, losses, networks, ops, rollout, runs, training, types
+    from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, training, types
     from jaxrl.agents.a2c import a2c
+    from jaxrl.agents.dqn import dqn
     from jaxrl.agents.ppo import ppo
     from jaxrl.agents.reinforce import reinforce
     from jaxrl.envs import make, spec
@@ -28,6 +29,7 @@ _HOME = {
     "Spec": "types",
     "Transition": "types",
     "a2c": "agents",
+    "dqn": "agents",
     "evaluate": "training",
     "load": "runs",
     "make": "envs",
@@ -37,7 +39,7 @@ _HOME = {
     "start": "training",
     "train": "training",
 }
-_ROOMS = ("agents", "envs", "losses", "networks", "ops", "rollout", "runs", "training", "types")
+_ROOMS = ("agents", "envs", "losses", "networks", "ops", "optim", "replay", "rollout", "runs", "training", "types")
 
 __all__ = [
     "Agent",
@@ -46,6 +48,7 @@ __all__ = [
     "Transition",
     "a2c",
     "agents",
+    "dqn",
     "envs",
     "evaluate",
     "load",
@@ -53,8 +56,10 @@ __all__ = [
     "make",
     "networks",
     "ops",
+    "optim",
     "ppo",
     "reinforce",
+    "replay",
     "rollout",
     "runs",
     "spec",

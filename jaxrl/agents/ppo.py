@@ -11,7 +11,7 @@ import optax
 
 from jaxrl import losses, optim
 from jaxrl.agents import estimators, on_policy
-from jaxrl.agents.validation import check_on_policy
+from jaxrl.agents.validation import check_arguments
 from jaxrl.types import Agent, Array, Spec
 
 
@@ -86,7 +86,7 @@ def ppo(
     Raises:
       ValueError: an argument outside its range, named.
     """
-    check_on_policy(locals())
+    check_arguments(locals())
     lr: Any = learning_rate
     if anneal_learning_rate:
         schedule = optim.annealed(learning_rate, num_updates)

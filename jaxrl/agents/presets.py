@@ -13,6 +13,7 @@ LOOP = ("num_steps", "num_envs", "rollout_length")
 
 FALLBACK: dict[str, dict[str, Any]] = {
     "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
+    "dqn": {"num_steps": 500_000, "num_envs": 8, "rollout_length": 1},
     "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
     "reinforce": {"num_steps": 1_000_000, "num_envs": 8, "rollout_length": 256},
 }
@@ -52,6 +53,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "MountainCar-v0": {"normalize_observation": True, "normalize_reward": True},
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
     },
+    "dqn": {
+        "CartPole-v1": {"num_steps": 100_000},
+    },
     "ppo": {
         "CartPole-v1": {
             "num_steps": 200_000,
@@ -67,13 +71,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "Acrobot-v1": {
             "num_steps": 500_000,
-            "num_envs": 8,
+            "num_envs": 16,
             "rollout_length": 64,
-            "learning_rate": 1e-3,
-            "gae_lambda": 0.94,
+            "learning_rate": 3e-3,
+            "gae_lambda": 0.97,
             "entropy_coef": 0.0,
             "num_epochs": 8,
             "normalize_observation": True,
+            "normalize_reward": True,
         },
         "Pendulum-v1": {
             "num_steps": 300_000,

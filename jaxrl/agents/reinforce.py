@@ -11,7 +11,7 @@ import optax
 
 from jaxrl import losses, optim
 from jaxrl.agents import estimators, on_policy
-from jaxrl.agents.validation import check_on_policy
+from jaxrl.agents.validation import check_arguments
 from jaxrl.types import Agent, Spec
 
 
@@ -76,7 +76,7 @@ def reinforce(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_on_policy(locals())
+    check_arguments(locals())
     lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(value_coef=value_coef if baseline else 0.0, entropy_coef=entropy_coef)
     gaussian: dict[str, Any] = {

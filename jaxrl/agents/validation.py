@@ -44,6 +44,10 @@ _FLOATS = {
     "max_grad_norm": POSITIVE,
     "target_kl": POSITIVE,
     "initial_log_std": ANY,
+    "tau": UNIT,
+    "epsilon_start": UNIT,
+    "epsilon_end": UNIT,
+    "noisy_sigma": NON_NEGATIVE,
 }
 _OPTIONAL = {"clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
 _SWITCHES = (
@@ -56,8 +60,28 @@ _SWITCHES = (
     "anneal_clip",
     "squash",
     "state_dependent_std",
+    "double",
+    "dueling",
+    "noisy",
+    "prioritized",
 )
-_COUNTS = ("num_epochs", "num_minibatches")
+_COUNTS = (
+    "num_epochs",
+    "num_minibatches",
+    "replay_capacity",
+    "n_step",
+    "batch_size",
+    "num_gradient_steps",
+    "target_interval",
+    "epsilon_steps",
+)
+
+
+_FUNCTIONS = {
+    "loss": "a loss (outputs, batch, settings) -> (scalar, metrics)",
+    "optimizer": "a function from a learning rate to an optax optimizer",
+    "replay": "a function (capacity, *, n_step, gamma) -> Replay such as jaxrl.replay.uniform, or None",
+}
 
 
 def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -> None:
@@ -79,12 +103,12 @@ def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -
         raise ValueError(f"{name}: got {number}, must lie in {allowed.text}")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Refuses what is no whole number of at least 1."""
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuses what is no whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: got {value!r}, must be a whole number")
-    if value < 1:
-        raise ValueError(f"{name}: got {value}, must be at least 1")
+    if value < least:
+        raise ValueError(f"{name}: got {value}, must be at least {least}")
 
 
 def check_callable(name: str, value: Any, takes: str) -> None:
@@ -93,8 +117,8 @@ def check_callable(name: str, value: Any, takes: str) -> None:
         raise TypeError(f"{name}: got {value!r}, must be {takes}")
 
 
-def check_on_policy(arguments: Mapping[str, Any]) -> None:
-    """Checks the arguments of an on-policy recipe, those it has of the family's.
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Checks the arguments of a recipe, those it has of the ones known here.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -110,14 +134,17 @@ def check_on_policy(arguments: Mapping[str, Any]) -> None:
     for name, head in (heads or {}).items():
         if not isinstance(head, nn.Module):
             raise TypeError(f"heads[{name!r}]: got {head!r}, must be a Flax module")
-    check_callable("loss", arguments["loss"], "a loss (outputs, batch, settings) -> (scalar, metrics)")
-    check_callable("optimizer", arguments["optimizer"], "a function from a learning rate to an optax optimizer")
+    for name, takes in _FUNCTIONS.items():
+        if name in arguments and not (name == "replay" and arguments[name] is None):
+            check_callable(name, arguments[name], takes)
     for name, allowed in _FLOATS.items():
         if name in arguments:
             check_float(name, arguments[name], allowed, name in _OPTIONAL)
     for name in _COUNTS:
         if name in arguments:
             check_count(name, arguments[name])
+    if "learning_starts" in arguments:
+        check_count("learning_starts", arguments["learning_starts"], least=0)
     if arguments.get("clip_value_epsilon") is not None and arguments.get("huber_delta") is not None:
         raise ValueError("huber_delta: the clipped value loss is a square, set clip_value_epsilon to None to use it")
     annealed = [name for name in ("anneal_learning_rate", "anneal_clip") if arguments.get(name)]

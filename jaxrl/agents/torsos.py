@@ -1,0 +1,22 @@
+"""Which torso a recipe has where none is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+
+from jaxrl import networks
+
+_VALUES: dict[str, Any] = {"hidden": (64, 64), "activation": "relu"}
+_WIDE: dict[str, Any] = {"hidden": (256, 256), "activation": "relu"}
+_MLP: dict[str, dict[str, Any]] = {
+    **{name: _VALUES for name in ("dqn", "c51", "qr_dqn", "iqn", "rainbow", "pqn")},
+    **{name: _WIDE for name in ("ddpg", "td3", "sac")},
+}
+
+
+def default_torso(recipe: str, observation_spec: Any) -> nn.Module:
+    """``Conv`` for images, else an ``MLP`` of the recipe's usual widths."""
+    torso = networks.default_torso(observation_spec)
+    return networks.MLP(**_MLP.get(recipe, {})) if isinstance(torso, networks.MLP) else torso
