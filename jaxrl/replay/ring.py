@@ -84,8 +84,8 @@ def steps_left(ring: Ring, row: Array) -> Array:
 def draw(key: Array, ring: Ring, batch_size: int) -> Slot:
     """Slots ``[N]`` that hold something, uniformly and with replacement; slots of row 0 from an empty ring."""
     num_slots = (jnp.maximum(ring.filled, 1) * ring.num_envs).astype(jnp.uint32)
-    # The remainder favours some slots by a factor of at most 1 + slots / 2^32; randint, without it, takes three times
-    # as long as all the rest of this function.
+    # The remainder favours some slots by a factor of at most 1 + slots / 2^32; randint, by less, takes three times as
+    # long.
     index = (jax.random.bits(key, (batch_size,), jnp.uint32) % num_slots).astype(jnp.int32)
     return Slot(index // ring.num_envs, index % ring.num_envs)
 

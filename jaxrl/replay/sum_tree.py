@@ -133,10 +133,9 @@ def _running_sum(x: Array) -> Array:
 
 def _child(children: Array, running_sum: Array, mass: Array) -> tuple[Array, Array, Array]:
     """Which of the children ``[K, N]`` the mass falls into, the value of that, and how far into it."""
-    # Rounding can leave a mass above the children's sum: the largest mass below it falls into a child that is not 0.
-    mass = jnp.minimum(mass, jnp.nextafter(running_sum[-1], -jnp.inf))
-    passed = running_sum <= mass[None]
-    child = jnp.minimum(jnp.sum(passed, axis=0, dtype=jnp.int32), len(children) - 1)
+    # Rounding can leave a mass above the children's sum: the child that completes the sum is never passed.
+    passed = (running_sum <= mass[None]) & (running_sum < running_sum[-1:])
+    child = jnp.sum(passed, axis=0, dtype=jnp.int32)
     chosen = jnp.arange(len(children), dtype=jnp.int32)[:, None] == child[None]
     value = jnp.sum(jnp.where(chosen, children, 0.0), axis=0)
     return child, value, mass - jnp.sum(jnp.where(passed, children, 0.0), axis=0)
