@@ -2,6 +2,13 @@
 
 from jaxrl.networks.actor_critic import ActorCritic, Outputs, default_torso
 from jaxrl.networks.conv import Conv
+from jaxrl.networks.critics import (
+    ContinuousCritic,
+    DeterministicPolicy,
+    Ensemble,
+    SquashedGaussianPolicy,
+    critic_ensemble,
+)
 from jaxrl.networks.heads import (
     CategoricalHead,
     DiagonalGaussian,
@@ -13,17 +20,28 @@ from jaxrl.networks.heads import (
 )
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mlp import MLP
+from jaxrl.networks.noisy import NoisyDense
+from jaxrl.networks.q_values import ActionValueHead, ImplicitQuantileHead, QNetwork
 
 __all__ = [
     "MLP",
+    "ActionValueHead",
     "ActorCritic",
     "CategoricalHead",
+    "ContinuousCritic",
     "Conv",
+    "DeterministicPolicy",
     "DiagonalGaussian",
+    "Ensemble",
     "GaussianHead",
+    "ImplicitQuantileHead",
+    "NoisyDense",
     "Outputs",
+    "QNetwork",
     "SquashedGaussian",
+    "SquashedGaussianPolicy",
     "ValueHead",
+    "critic_ensemble",
     "default_torso",
     "environment_action",
     "orthogonal",

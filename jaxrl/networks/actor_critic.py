@@ -59,36 +59,22 @@ class ActorCritic(nn.Module):
         self.policy_head = self.policy.clone(name=None)
         self.extra_heads = {name: head.clone(name=None) for name, head in self.heads.items()}
 
-    def _inputs(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
-        features, mask = types.features(observation), types.action_mask(observation)
-        goal = observation.goal if isinstance(observation, types.Observation) else None
-        x = inputs.network_input(features, goal, self.event_rank)
-        return x, None if mask is None else mask.reshape(x.shape[0], -1)
-
-    def _features(self, torso: nn.Module, x: jax.Array) -> jax.Array:
-        features = torso(x)
-        if features.ndim != 2 or features.shape[0] != x.shape[0]:
-            raise ValueError(
-                f"torso: must give features [N, D], N = {x.shape[0]}; {type(torso).__name__} gave {features.shape}"
-            )
-        return features
-
     def act(self, observation: Any) -> Any:
         """The policy's distribution, batch ``[N]``; the critic is not evaluated."""
-        x, mask = self._inputs(observation)
-        return self.policy_head(self._features(self.actor_torso, x), mask)
+        x, mask = inputs.observation_input(observation, self.event_rank)
+        return self.policy_head(inputs.torso_features(self.actor_torso, x), mask)
 
     def evaluate(self, observation: Any) -> jax.Array:
         """Values ``[N]``; the actor is not evaluated."""
-        x, _ = self._inputs(observation)
-        return self.value_head(self._features(self.critic_torso, x))
+        x, _ = inputs.observation_input(observation, self.event_rank)
+        return self.value_head(inputs.torso_features(self.critic_torso, x))
 
     def __call__(self, observation: Any) -> Outputs:
-        x, mask = self._inputs(observation)
-        features = self._features(self.actor_torso, x)
+        x, mask = inputs.observation_input(observation, self.event_rank)
+        features = inputs.torso_features(self.actor_torso, x)
         extra = {name: head(features) for name, head in self.extra_heads.items()}
         if self.critic:
-            value = self.value_head(features if self.share_torso else self._features(self.critic_torso, x))
+            value = self.value_head(features if self.share_torso else inputs.torso_features(self.critic_torso, x))
         else:
             value = jnp.zeros(features.shape[0])
         return Outputs(self.policy_head(features, mask), value, features, extra)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -41,6 +42,35 @@ def network_input(features: jax.Array, goal: jax.Array | None, event_rank: int) 
     if event_rank > 1:
         raise ValueError(f"observation.goal: goals go beside vector features only, the features have {event_rank} axes")
     return jnp.concatenate([inputs, as_float(goal).reshape(num, -1)], axis=-1)
+
+
+def observation_input(observation: Any, event_rank: int) -> tuple[jax.Array, jax.Array | None]:
+    """What a network reads of an observation: ``network_input`` of its features and goal, and its action mask.
+
+    Args:
+      observation: an array or an ``Observation``, with any batch axes.
+      event_rank: the number of axes of one observation's features.
+
+    Returns:
+      ``(x [N, *event], mask [N, A])``; the mask is None where every action is legal.
+    """
+    goal = observation.goal if isinstance(observation, types.Observation) else None
+    x, mask = network_input(types.features(observation), goal, event_rank), types.action_mask(observation)
+    return x, None if mask is None else mask.reshape(x.shape[0], -1)
+
+
+def torso_features(torso: nn.Module, x: jax.Array) -> jax.Array:
+    """The features ``[N, D]`` of a torso, checked.
+
+    Raises:
+      ValueError: a torso that gives something else.
+    """
+    features = torso(x)
+    if features.ndim != 2 or features.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"torso: must give features [N, D], N = {x.shape[0]}; {type(torso).__name__} gave {features.shape}"
+        )
+    return features
 
 
 def event_rank(observation_spec: Any) -> int:

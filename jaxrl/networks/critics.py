@@ -1,0 +1,148 @@
+"""Policies and critics of the off-policy actor-critic recipes (DDPG, TD3, SAC)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.networks import inputs
+from jaxrl.networks.heads import GaussianHead, NarrowDense, SquashedGaussian, ValueHead
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.mlp import activation_fn
+from jaxrl.networks.q_values import ActionValueHead, QNetwork
+
+
+class DeterministicPolicy(nn.Module):
+    """Actions ``tanh(W f(s) + b)``, ``[N, D]`` in units of the bounds. Lillicrap et al. 2016, "Continuous control".
+
+    Attributes:
+      torso: any Flax module from ``[N, *event]`` to features.
+      size: D, the number of action dimensions.
+      event_rank: the number of axes of one observation's features.
+      scale: gain of the initial weights of the outputs; small ones start near the middle of the bounds.
+    """
+
+    torso: nn.Module
+    size: int
+    event_rank: int
+    scale: float = 0.01
+
+    def setup(self) -> None:
+        self.actor_torso = self.torso.clone(name=None)
+        self.action_head = NarrowDense(self.size, self.scale)
+
+    def __call__(self, observation: Any) -> jax.Array:
+        x, _ = inputs.observation_input(observation, self.event_rank)
+        return jnp.tanh(self.action_head(inputs.torso_features(self.actor_torso, x)))
+
+
+class SquashedGaussianPolicy(nn.Module):
+    """The policy of SAC: ``tanh`` of a Gaussian whose mean and deviation the network gives.
+
+    Haarnoja et al. 2018, "Soft actor-critic". The distribution lives in the raw space, see ``networks.heads``.
+
+    Attributes:
+      torso: any Flax module from ``[N, *event]`` to features.
+      size: D, the number of action dimensions.
+      event_rank: the number of axes of one observation's features.
+      log_std_range: the log standard deviation is clipped to it, [-20, 2] at the widest; may be tracers.
+      scale: gain of the initial weights of both outputs; small ones start at mean 0, deviation 1.
+    """
+
+    torso: nn.Module
+    size: int
+    event_rank: int
+    log_std_range: tuple[Any, Any] = (-5.0, 2.0)
+    scale: float = 0.01
+
+    def setup(self) -> None:
+        self.actor_torso = self.torso.clone(name=None)
+        self.policy_head = GaussianHead(self.size, squash=True, state_dependent_std=True, scale=self.scale)
+
+    def __call__(self, observation: Any) -> SquashedGaussian:
+        x, _ = inputs.observation_input(observation, self.event_rank)
+        policy = self.policy_head(inputs.torso_features(self.actor_torso, x))
+        low, high = (jnp.exp(bound) for bound in self.log_std_range)
+        return SquashedGaussian(policy.loc, jnp.clip(policy.scale_diag, low, high))
+
+
+class ContinuousCritic(nn.Module):
+    """``Q(s, a)``, ``[N]``, of continuous actions.
+
+    Beside observations that are vectors the action goes in front of the torso. Images (and other observations of
+    more than one axis) go through the torso alone, and the action joins their features before one more layer.
+
+    Attributes:
+      torso: any Flax module from ``[N, *event]`` to features.
+      event_rank: the number of axes of one observation's features.
+      hidden: (event_rank above 1) the width of the layer after the action has joined.
+      activation: (event_rank above 1) its activation.
+    """
+
+    torso: nn.Module
+    event_rank: int
+    hidden: int = 256
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, observation: Any, action: jax.Array) -> jax.Array:
+        """From an observation and actions in units of the bounds, ``[N, ...]``."""
+        torso = self.torso.clone(name="critic_torso", parent=self)
+        x, _ = inputs.observation_input(observation, self.event_rank)
+        action = inputs.as_float(action).reshape(x.shape[0], -1)
+        if self.event_rank <= 1:
+            features = inputs.torso_features(torso, jnp.concatenate([x, action], axis=-1))
+        else:
+            dense = nn.Dense(self.hidden, kernel_init=orthogonal(), name="joined")
+            joined = jnp.concatenate([inputs.torso_features(torso, x), action], axis=-1)
+            features = activation_fn(self.activation)(dense(joined))
+        return ValueHead(name="value_head")(features)
+
+
+class Ensemble(nn.Module):
+    """E members of one shape with weights of their own, as one vmapped module: outputs ``[E, ...]``.
+
+    Parameters have a leading axis E. The twin critics of Fujimoto et al. 2018, "Addressing function approximation
+    error in actor-critic methods", are two.
+
+    Attributes:
+      member: the module; each copy draws its own initial weights and its own noise.
+      size: E.
+    """
+
+    member: nn.Module
+    size: int = 2
+
+    @nn.compact
+    def __call__(self, *args: Any) -> jax.Array:
+        # Inputs are laid out once for each member: batched products of matrices, on CPU within 5% of separate critics
+        # (faster for one seed, slower for eight). A shared input becomes a wide product between transpositions.
+        repeated = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (self.size, *x.shape)), args)
+        vmapped = nn.vmap(
+            lambda member, args: member(*args),
+            variable_axes={True: 0},
+            split_rngs={True: True},
+            axis_size=self.size,
+        )
+        return vmapped(self.member.clone(name="members", parent=self), repeated)
+
+
+def critic_ensemble(action: types.Discrete | types.Box, torso: nn.Module, event_rank: int, size: int = 2) -> Ensemble:
+    """The critics that fit an action space: of all actions ``[E, N, A]``, or of given ones ``[E, N]``.
+
+    Args:
+      action: the action space.
+      torso: any Flax module from ``[N, *event]`` to features.
+      event_rank: the number of axes of one observation's features.
+      size: E.
+
+    Returns:
+      An ``Ensemble``: called on an observation where actions are discrete, else on an observation and actions.
+    """
+    if isinstance(action, types.Discrete):
+        return Ensemble(QNetwork(torso, ActionValueHead(action.num_actions), event_rank), size)
+    return Ensemble(ContinuousCritic(torso, event_rank), size)
