@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -52,7 +53,7 @@ class Criterion(NamedTuple):
 
 
 class ActionValues(NamedTuple):
-    """The family's parts under one roof; ``outputs`` and ``loss`` are functions of it.
+    """The family's parts under one roof; ``values`` and ``loss`` are functions of it.
 
     Attributes:
       network: a ``QNetwork``.
@@ -73,13 +74,15 @@ def outputs(parts: ActionValues, params: PyTree, observation: Any, head_inputs: 
     return parts.network.apply(params, observation, *head_inputs, rngs=rngs)
 
 
-def best_next(parts: ActionValues, params: PyTree, target_outputs: Array, sample: Sample, key: Array) -> Array:
-    """The next actions ``[N]`` that targets are made of, legal ones."""
-    following = sample.transition.next_observation
-    chooser = target_outputs
-    if parts.double:
-        chooser = outputs(parts, params, following, parts.criterion.policy_inputs(), key)
-    return td.masked_argmax(parts.criterion.mean(chooser), types.action_mask(following))
+def best_next(
+    parts: ActionValues, params: PyTree, target_params: PyTree, target_outputs: Array, observation: Any, key: Array
+) -> Array:
+    """The actions ``[N]`` at next observations that targets are made of, legal ones."""
+    if parts.double or parts.criterion.policy_inputs():
+        chooser = values(parts, params if parts.double else target_params, observation, key)
+    else:
+        chooser = parts.criterion.mean(target_outputs)
+    return td.masked_argmax(chooser, types.action_mask(observation))
 
 
 def loss(
@@ -95,8 +98,10 @@ def loss(
     num = transition.reward.shape[0]
     head_inputs = criterion.online_inputs(online_key, num)
     target_inputs = criterion.target_inputs(target_key, num)
-    following = outputs(parts, target_params, transition.next_observation, target_inputs, noise_keys[0])
-    action = best_next(parts, jax.lax.stop_gradient(params), following, sample, noise_keys[1])
+    next_observation = transition.next_observation
+    following = outputs(parts, target_params, next_observation, target_inputs, noise_keys[0])
+    held = jax.lax.stop_gradient(params)
+    action = best_next(parts, held, target_params, following, next_observation, noise_keys[1])
     online = outputs(parts, params, transition.observation, head_inputs, noise_keys[2])
     chosen = td.take_action(online, transition.action)
     next_chosen = jax.lax.stop_gradient(td.take_action(following, action))
@@ -106,22 +111,24 @@ def loss(
     return total, (jax.lax.stop_gradient(priorities), {"loss": total, "value": value})
 
 
-def make_policy(parts: ActionValues, epsilon: Callable[[Array], Array]) -> PolicyFn:
-    """Epsilon-greedy, or greedy by noisy values; see ``off_policy.PolicyFn``."""
+def values(parts: ActionValues, params: PyTree, observation: Any, noise_key: Any = None) -> Array:
+    """``[B, A]`` that actions are chosen by; noisy layers draw from ``noise_key``, or use their means."""
+    return parts.criterion.mean(outputs(parts, params, observation, parts.criterion.policy_inputs(), noise_key))
 
-    def values(params: PyTree, observation: Any, noise_key: Any) -> Array:
-        return parts.criterion.mean(outputs(parts, params, observation, parts.criterion.policy_inputs(), noise_key))
 
-    def explore(key: Array, params: PyTree, observation: Any, steps: Array) -> Array:
-        mask = types.action_mask(observation)
-        if parts.noisy:
-            return td.masked_argmax(values(params, observation, key), mask)
-        return exploration.epsilon_greedy(key, values(params, observation, None), epsilon(steps), mask)
+def explore(
+    parts: ActionValues, epsilon: Callable[[Array], Array], key: Array, params: PyTree, observation: Any, steps: Array
+) -> Array:
+    """Epsilon-greedy actions ``[B]``, or the best by noisy values."""
+    mask = types.action_mask(observation)
+    if parts.noisy:
+        return td.masked_argmax(values(parts, params, observation, key), mask)
+    return exploration.epsilon_greedy(key, values(parts, params, observation), epsilon(steps), mask)
 
-    def exploit(params: PyTree, observation: Any) -> Array:
-        return td.masked_argmax(values(params, observation, None), types.action_mask(observation))
 
-    return PolicyFn(explore, exploit)
+def exploit(parts: ActionValues, params: PyTree, observation: Any) -> Array:
+    """The best actions ``[B]``."""
+    return td.masked_argmax(values(parts, params, observation), types.action_mask(observation))
 
 
 def make_method(
@@ -133,9 +140,9 @@ def make_method(
 ) -> Method:
     """The ``off_policy.Method`` of the family."""
 
-    def init(key: Array) -> PyTree:
+    def init(key: Array) -> Learner:
         head_inputs = parts.criterion.online_inputs(key, 1)
-        return parts.network.init(key, spec.zeros(1), *head_inputs)
+        return off_policy.first_learner(parts.network.init(key, spec.zeros(1), *head_inputs), optimizer)
 
     def learn(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:
         def of_params(params: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
@@ -144,7 +151,19 @@ def make_method(
         grads, (priorities, metrics) = jax.grad(of_params, has_aux=True)(learner.params)
         return off_policy.step(optimizer, learner, grads, target), priorities, metrics
 
-    return Method(init, optimizer, make_policy(parts, epsilon), learn)
+    return Method(init, PolicyFn(partial(explore, parts, epsilon), partial(exploit, parts)), learn)
+
+
+def parts_of(agent: Agent) -> ActionValues:
+    """The parts of an agent of this family: ``values(parts_of(agent), state.params, observation)``.
+
+    Raises:
+      TypeError: an agent of another family.
+    """
+    parts = getattr(off_policy.config_of(agent).method.policy.exploit, "args", (None,))[0]
+    if not isinstance(parts, ActionValues):
+        raise TypeError(f"agent: got {agent!r}, must be one of the recipes of action values")
+    return parts
 
 
 def action_values(
@@ -210,7 +229,9 @@ def action_values(
     """
     check_arguments(locals())
     if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
+        raise TypeError(
+            f"spec: {name} chooses among discrete actions, the environment has {spec.action}; see ddpg, td3 and sac"
+        )
     torso = default_torso(name, spec.observation) if torso is None else torso
     head = networks.ActionValueHead(
         spec.action.num_actions, criterion.num_outputs, dueling=dueling, noisy=noisy, sigma=noisy_sigma

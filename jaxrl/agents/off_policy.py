@@ -76,14 +76,12 @@ class Method(NamedTuple):
     """What the families differ in.
 
     Attributes:
-      init: ``key -> params``.
-      optimizer: of all of ``params``.
+      init: ``key -> learner``, the first one.
       policy: see ``PolicyFn``.
       learn: ``(key, learner, sample) -> (learner, priorities [N], metrics)``: one gradient step.
     """
 
-    init: Callable[[Array], PyTree]
-    optimizer: optax.GradientTransformation
+    init: Callable[[Array], Learner]
     policy: PolicyFn
     learn: Callable[[Array, Learner, Sample], tuple[Learner, Array, Metrics]]
 
@@ -126,15 +124,8 @@ def _size(spec: Spec) -> int:
 
 def init(config: OffPolicy, key: Array, num_envs: int = 1) -> OffPolicyState:
     """A fresh state, its replay empty; see ``types.InitFn``."""
-    params = config.method.init(key)
-    return OffPolicyState(
-        params=params,
-        target_params=jax.tree.map(jnp.copy, params),
-        optimizer_state=config.method.optimizer.init(params),
-        gradient_steps=jnp.zeros((), jnp.int32),
-        steps=jnp.zeros((), jnp.int32),
-        per_env=config.replay.init(example(config.spec), num_envs),
-    )
+    replay = config.replay.init(example(config.spec), num_envs)
+    return OffPolicyState(*config.method.init(key), jnp.zeros((), jnp.int32), replay)
 
 
 def uniform_action(key: Array, spec: Spec, observation: Any) -> Array:
@@ -208,6 +199,11 @@ def update(config: OffPolicy, key: Array, state: OffPolicyState, trajectory: Tra
     return OffPolicyState(*learner, steps, replay), metrics
 
 
+def first_learner(params: PyTree, optimizer: optax.GradientTransformation) -> Learner:
+    """No step done, the target a copy of the parameters."""
+    return Learner(params, jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
 def step(
     optimizer: optax.GradientTransformation,
     learner: Learner,
@@ -240,3 +236,15 @@ def moving_target(tau: Any, interval: int) -> Callable[[PyTree, PyTree, Array], 
 def bind(config: OffPolicy) -> Agent:
     """The agent whose three functions are those of this module under ``config``."""
     return Agent(init=partial(init, config), act=partial(act, config), update=partial(update, config))
+
+
+def config_of(agent: Agent) -> OffPolicy:
+    """The ``OffPolicy`` that an agent of this family is bound to, for loops made of this module's parts.
+
+    Raises:
+      TypeError: an agent of another family.
+    """
+    config = getattr(agent.update, "args", (None,))[0]
+    if not isinstance(config, OffPolicy):
+        raise TypeError(f"agent: got {agent!r}, must be one of the off-policy recipes")
+    return config
