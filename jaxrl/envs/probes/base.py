@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ class Solution(NamedTuple):
     actions: Array | None
 
 
-class Probe(environment.Environment[Any, Any]):
+class Probe(environment.Environment[Any, Any], abc.ABC):
     """Base of the probes: ``length`` steps, then the end; a cue drawn at the start.
 
     Attributes:
@@ -45,13 +46,17 @@ class Probe(environment.Environment[Any, Any]):
     length: int = 1
     num_cues: int = 1
 
-    def solution(self, gamma: float) -> Solution:
-        """The known answer at discount ``gamma``."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Any:
+        """The observation of a state."""
 
+    @abc.abstractmethod
     def get_reward(self, state: ProbeState, action: Array) -> Array:
         """Reward of an action."""
-        raise NotImplementedError
+
+    @abc.abstractmethod
+    def solution(self, gamma: float) -> Solution:
+        """The known answer at discount ``gamma``."""
 
     def get_info(self, state: ProbeState, action: Array) -> dict[str, Array]:
         """What this probe adds to ``info``."""
