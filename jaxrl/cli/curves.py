@@ -1,4 +1,8 @@
-"""Learning curves: the mean, the interquartile mean with its bootstrap interval, every seed faint behind them."""
+"""Learning curves: the mean, the interquartile mean with its bootstrap interval, every seed faint behind them.
+
+With fewer than four seeds the interquartile mean is the mean, and an interval by resampling is no more than their
+range; so there the seeds stand for themselves.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,15 @@ from jaxrl.runs.metrics import Floats, read_curves
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+INTERVAL = f"its {CONFIDENCE:.0%} bootstrap interval"
 FAINT = 32
 """Seeds that are drawn one by one, at most."""
+
+QUARTERS = 4
+"""Seeds from which on there is a middle half to speak of."""
+
+FEW = 12
+"""Points up to which each is marked."""
 
 
 class Curve(NamedTuple):
@@ -25,7 +36,7 @@ class Curve(NamedTuple):
 
     Attributes:
       label: for the legend.
-      env_steps: ``[points]``.
+      env_steps: ``[points]``, none where not every seed has a number yet.
       seeds: ``[seeds, points]``, without NaN.
     """
 
@@ -67,30 +78,29 @@ def bootstrap_interval(seeds: Floats) -> tuple[Floats, Floats] | None:
     return interval.low, interval.high
 
 
-def read_run(folder: RunFolder, metric: str, with_name: bool) -> list[Curve]:
+def read_run(folder: RunFolder, metric: str, name: str = "") -> list[Curve]:
     """The curves of a run: one, or one for each value of its sweep.
 
     Args:
       folder: the run.
       metric: a column of metrics.csv.
-      with_name: put the run's name into the labels.
+      name: what to call the run, before the value of its sweep.
 
     Raises:
       ValueError: no such metric, or nothing to draw yet.
     """
     config = folder.read_config()
-    read = read_curves(folder.metrics_file, metric, len(config.members()))
-    sweep_names = [] if config.sweep is None else [f"{config.sweep.name}={value:g}" for value in config.sweep.values]
+    read = read_curves(folder.metrics_file, metric, config.num_members)
+    labels = [name]
+    if config.sweep is not None:
+        labels = [f"{name} {config.sweep.name}={value:g}".strip() for value in config.sweep.values]
     curves = []
-    for index, values in enumerate(read.values.reshape(max(1, len(sweep_names)), config.seeds, -1)):
+    for label, values in zip(labels, read.values.reshape(len(labels), config.seeds, -1), strict=True):
         seeds = carried_forward(values)
         begun = ~np.isnan(seeds).any(axis=0)
-        title = folder.path.resolve().name if with_name else f"{config.recipe} on {config.environment}"
-        label = " ".join([title, *sweep_names[index : index + 1]])
-        if begun.any():
-            curves.append(Curve(label, read.env_steps[begun], seeds[:, begun]))
-    if not curves:
-        raise ValueError(f"{folder.metrics_file}: no number in column '{metric}' yet")
+        curves.append(Curve(label, read.env_steps[begun], seeds[:, begun]))
+    if not any(curve.env_steps.size for curve in curves):
+        raise ValueError(f"{folder.metrics_file}: column '{metric}' has no number of every seed yet")
     return curves
 
 
@@ -104,43 +114,97 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    curves = [curve for folder in folders for curve in read_run(folder, metric, with_name=len(folders) > 1)]
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    names = _names(folders) if len(folders) > 1 else [""]
+    curves = [curve for folder, name in zip(folders, names, strict=True) for curve in read_run(folder, metric, name)]
+    longest = max(len(curve.label) for curve in curves)
+    size = (8, 5) if len(curves) == 1 else (8.6 + 0.085 * max(longest, 24), 5)
+    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     for index, curve in enumerate(curves):
-        _draw_curve(axes, curve, f"C{index % 10}", alone=len(curves) == 1)
+        _draw_curve(axes, curve, _color(index, len(curves)), alone=len(curves) == 1)
+    last = max(curve.env_steps[-1] for curve in curves if curve.env_steps.size)
+    axes.set_xlim(0, 1.03 * last)
     axes.set_xlabel("environment steps of each seed")
     axes.set_ylabel(metric.replace("_", " "))
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.01)
+    axes.set_title(_title(folders))
     if len(curves) == 1:
-        axes.set_title(curves[0].label)
+        axes.legend(edgecolor="none", framealpha=0.7)
     else:
-        axes.set_title("solid: mean, dashed: interquartile mean with its 95% interval", fontsize="medium")
-    axes.legend(edgecolor="none", framealpha=0.7)
+        handles = [*axes.get_legend_handles_labels()[0], *_key(curves)]
+        figure.legend(handles=handles, loc="outside right upper", edgecolor="none")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
-def _draw_curve(axes: Any, curve: Curve, color: str, alone: bool) -> None:
-    """One curve; ``alone`` in its figure, it has its parts named in the legend."""
-    num_seeds = len(curve.seeds)
-    faint = f"single seeds ({num_seeds})" if num_seeds <= FAINT else f"{FAINT} of {num_seeds} seeds"
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """The names of the folders; their paths, where two have the same name."""
+    names = [folder.path.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder.path) for folder in folders]
+
+
+def _title(folders: Sequence[RunFolder]) -> str:
+    """What all runs have in common: the recipe and the environment, or one of them."""
+    configs = [folder.read_config() for folder in folders]
+    recipes, environments = ({getattr(config, name) for config in configs} for name in ("recipe", "environment"))
+    return " on ".join(names.pop() for names in (recipes, environments) if len(names) == 1)
+
+
+def _color(index: int, count: int) -> Any:
+    return f"C{index}" if count <= 10 else matplotlib.colormaps["turbo"](index / (count - 1))
+
+
+def _draw_curve(axes: Any, curve: Curve, color: Any, alone: bool) -> None:
+    """One curve; ``alone`` in its figure, it has its parts named in the legend, and else its label."""
+    steps, num_seeds = curve.env_steps, len(curve.seeds)
+    if not steps.size:
+        axes.plot([], [], color=color, label=f"{curve.label} (nothing to show yet)")
+        return
+    marker = "o" if steps.size <= FEW else None
     for index, seed in enumerate(curve.seeds[:FAINT] if num_seeds > 1 else ()):
-        label = faint if alone and index == 0 else None
-        axes.plot(curve.env_steps, seed, color=color, alpha=0.4 if alone else 0.2, linewidth=0.8, label=label)
-    axes.plot(curve.env_steps, curve.seeds.mean(0), color=color, linewidth=1.8, label="mean" if alone else curve.label)
-    interval = bootstrap_interval(curve.seeds)
-    if interval is not None:
-        axes.plot(
-            curve.env_steps,
-            interquartile_mean(curve.seeds),
-            color="black" if alone else color,
-            linewidth=1.2,
-            linestyle="--",
-            label="interquartile mean" if alone else None,
-        )
-        label = f"its {CONFIDENCE:.0%} bootstrap interval" if alone else None
+        label = _seeds_label([curve]) if alone and index == 0 else None
+        faint = {"alpha": 0.45 if alone else 0.25, "linewidth": 0.8, "marker": marker, "markersize": 3}
+        axes.plot(steps, seed, color=color, label=label, **faint)
+    label = curve.label
+    if alone:
+        label = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one seed"
+    axes.plot(steps, curve.seeds.mean(0), color=color, linewidth=1.8, marker=marker, markersize=5, label=label)
+    if num_seeds >= QUARTERS:
+        _draw_interval(axes, curve, color, marker, alone)
+
+
+def _draw_interval(axes: Any, curve: Curve, color: Any, marker: str | None, alone: bool) -> None:
+    interval, middle = bootstrap_interval(curve.seeds), interquartile_mean(curve.seeds)
+    assert interval is not None
+    own = "black" if alone else color
+    label = "interquartile mean" if alone else None
+    axes.plot(curve.env_steps, middle, "--", color=own, linewidth=1.2, marker=marker, markersize=3, label=label)
+    label = INTERVAL if alone else None
+    if curve.env_steps.size > 1:
         axes.fill_between(curve.env_steps, *interval, color=color, alpha=0.2, linewidth=0, label=label)
+    else:  # a band of no width is not seen
+        low, high = interval
+        axes.errorbar(curve.env_steps, middle, [middle - low, high - middle], color=own, capsize=6, label=label)
+
+
+def _seeds_label(curves: Sequence[Curve]) -> str:
+    most = max(len(curve.seeds) for curve in curves)
+    return "single seeds" if most <= FAINT else f"single seeds ({FAINT} of {most})"
+
+
+def _key(curves: Sequence[Curve]) -> list[Any]:
+    """What the lines mean, for a figure where their colours mean something else."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    most = max(len(curve.seeds) for curve in curves)
+    if most == 1:
+        return []
+    key: list[Any] = [Line2D([], [], linestyle="", label=" "), Line2D([], [], color="grey", label="mean")]
+    if most >= QUARTERS:
+        key.append(Line2D([], [], color="grey", linewidth=1.2, linestyle="--", label="interquartile mean"))
+        key.append(Patch(color="grey", alpha=0.2, linewidth=0, label=INTERVAL))
+    key.append(Line2D([], [], color="grey", alpha=0.4, linewidth=0.8, label=_seeds_label(curves)))
+    return key

@@ -12,13 +12,17 @@ import tyro
 from rich.console import Console
 
 from jaxrl.cli.errors import UsageError
-from jaxrl.cli.evaluation import evaluate_members, evaluation_keys, max_steps, print_table
-from jaxrl.runs.loading import check_member, restore
+from jaxrl.cli.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
+from jaxrl.cli.parsing import parse
+from jaxrl.runs.building import Built
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.loading import check_seed, first_member, restore
+from jaxrl.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateFlags:
-    """Play whole episodes with every seed of a run and print their returns."""
+    """Play whole episodes with every seed of a run and print their returns; of a sweep, a row for each value."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
@@ -31,45 +35,55 @@ class EvaluateFlags:
     update: int | None = None
     """Evaluate the checkpoint of this update; by default the last."""
     gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Draw episodes of one seed into this file too."""
+    """Draw episodes of one seed into this file too; of a sweep, --value says which."""
     gif_episodes: int = 1
     """How many episodes are drawn."""
-    member: int = 0
-    """Which member of the run is drawn, counted as in metrics.csv: the seed, where nothing is swept."""
+    gif_seed: int = 0
+    """Which seed is drawn."""
+    value: float | None = None
+    """In a sweep: play with the seeds of this value alone, each with a row of its own."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
-    flags = tyro.cli(EvaluateFlags, prog="jaxrl evaluate", args=arguments)
+    flags = parse(EvaluateFlags, arguments, prog="jaxrl evaluate")
     for name in ("episodes", "gif_episodes"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')}: got {getattr(flags, name)}, must be at least 1")
     if flags.gif is not None and flags.gif.suffix.lower() != ".gif":
         raise UsageError(f"--gif: got {flags.gif}, must end in .gif")
     console = Console()
+    config = RunFolder(flags.run).read_config()
+    check_seed(config, flags.run, flags.gif_seed)
+    if flags.value is not None or (flags.gif is not None and config.sweep is not None):
+        first_member(config, flags.run, flags.value)
     config, built, state = restore(flags.run, flags.update)
-    check_member(config, flags.run, flags.member)
+    agents = state.agent
+    if flags.value is not None:
+        config, built, agents = one_value(config, built, agents, first_member(config, flags.run, flags.value))
     with console.status("evaluating"):
-        episodes = evaluate_members(
-            built, state.agent, num_episodes=flags.episodes, explore=flags.explore, seed=flags.seed
-        )
+        episodes = evaluate_members(built, agents, num_episodes=flags.episodes, explore=flags.explore, seed=flags.seed)
     print_table(config, episodes, console, explore=flags.explore)
     if flags.gif is not None:
-        from jaxrl.cli.render import draw_episodes, record_episodes
-
-        agent_state = jax.tree.map(lambda leaf: leaf[flags.member], state.agent)
-        with console.status("drawing"):
-            recorded = record_episodes(
-                evaluation_keys(built, flags.seed)[flags.member],
-                built.agent(flags.member),
-                agent_state,
-                built.env,
-                built.params,
-                num_episodes=flags.gif_episodes,
-                max_steps=max_steps(built),
-                explore=flags.explore,
-            )
-            draw_episodes(flags.gif, built.env, built.params, recorded)
-        returns = ", ".join(f"{episode.returns[-1]:.1f}" for episode in recorded)
-        console.print(f"drawn: {flags.gif} (returns {returns})", soft_wrap=True, highlight=False)
+        _draw(flags, built, agents, console)
     return 0
+
+
+def _draw(flags: EvaluateFlags, built: Built, agents: PyTree, console: Console) -> None:
+    from jaxrl.cli.render import draw_episodes, record_episodes
+
+    assert flags.gif is not None
+    with console.status("drawing"):
+        recorded = record_episodes(
+            evaluation_keys(built, flags.seed)[flags.gif_seed],
+            built.agent(flags.gif_seed),
+            jax.tree.map(lambda leaf: leaf[flags.gif_seed], agents),
+            built.env,
+            built.params,
+            num_episodes=flags.gif_episodes,
+            max_steps=max_steps(built),
+            explore=flags.explore,
+        )
+        draw_episodes(flags.gif, built.env, built.params, recorded)
+    returns = ", ".join(f"{episode.returns[-1]:.1f}" for episode in recorded)
+    console.print(f"drawn: {flags.gif} (returns {returns})", soft_wrap=True, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.runs.building import EVALUATION, Built
-from jaxrl.runs.config import RunConfig
+from jaxrl.runs.config import RunConfig, Sweep
 from jaxrl.training.evaluate import Episodes, episode_limit, evaluate
 from jaxrl.types import PyTree
 
@@ -71,6 +72,19 @@ def evaluate_members(
     return jax.device_get(jax.jit(run)(members))
 
 
+def one_value(config: RunConfig, built: Built, states: PyTree, first: int) -> tuple[RunConfig, Built, PyTree]:
+    """The part of a sweep that has one value: the members from ``first`` on, one for each seed."""
+    assert config.sweep is not None
+    taken = slice(first, first + config.seeds)
+    hyper = {name: values[taken] for name, values in built.hyper.items()}
+    sweep = Sweep(config.sweep.name, (config.sweep.values[first // config.seeds],))
+    return (
+        dataclasses.replace(config, sweep=sweep),
+        built._replace(keys=built.keys[taken], hyper=hyper),
+        jax.tree.map(lambda leaf: leaf[taken], states),
+    )
+
+
 def standard_error(values: np.ndarray) -> float:
     """Of the mean of ``[n]`` values; NaN for one."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
@@ -80,36 +94,41 @@ def _cells(*numbers: float) -> list[str]:
     return ["-" if np.isnan(number) else f"{number:.2f}" for number in numbers]
 
 
-def _of(value: float | None) -> list[str]:
-    return [] if value is None else [f"{value:g}"]
-
-
 def print_table(config: RunConfig, episodes: Episodes, console: Console, *, explore: bool) -> None:
-    """Prints a row for each seed, then the whole population: for a sweep, that of each value."""
-    returns = np.asarray(episodes.returns)
-    num_seeds, num_episodes = len(config.members()), returns.shape[1]
+    """Prints a row for each seed and one for all of them; of a sweep of several values, a row for each value."""
+    returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
+    sweep, means = config.sweep, returns.mean(-1)
     how = "sampled actions" if explore else "greedy actions"
-    table = Table(
-        title=f"{config.recipe} on {config.environment}: {num_episodes} episodes a seed, {how}",
-        caption="worst: of one seed its worst episode, of all the seed with the least mean",
-    )
-    swept = [] if config.sweep is None else [config.sweep.name]
-    for column in [*swept, "seed"]:
-        table.add_column(column, no_wrap=True)
-    for column in ("mean return", "std error", "worst", "length"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for member in config.members() if num_seeds <= ROWS else ():
-        row = returns[member.number]
-        length = float(np.mean(episodes.lengths[member.number]))
-        cells = _cells(row.mean(), standard_error(row), row.min(), length)
-        table.add_row(*_of(member.value), str(member.seed), *cells)
-    table.add_section()
-    values = (None,) if config.sweep is None else config.sweep.values
-    for value, means in zip(values, returns.mean(-1).reshape(len(values), config.seeds), strict=True):
-        worst = f"{means.min():.2f} (seed {means.argmin()})"
-        cells = [*_cells(means.mean(), standard_error(means)), worst]
-        table.add_row(*_of(value), f"all {config.seeds}", *cells, style="bold")
-    console.print(table)
+    which = f", {sweep.name}={sweep.values[0]:g}" if sweep is not None and len(sweep.values) == 1 else ""
+    title = f"{config.recipe} on {config.environment}{which}: {returns.shape[1]} episodes a seed, {how}"
+    if sweep is not None and len(sweep.values) > 1:
+        table = _table(title, sweep.name, "worst seed")
+        by_value = zip(
+            sweep.values, means.reshape(-1, config.seeds), lengths.reshape(len(sweep.values), -1), strict=True
+        )
+        for value, seeds, steps in by_value:
+            mean, error, worst, length = _cells(seeds.mean(), standard_error(seeds), seeds.min(), steps.mean())
+            table.add_row(f"{value:g}", mean, error, f"{worst} (seed {seeds.argmin()})", length)
+        console.print(table)
+    else:
+        table = _table(title, "seed", "worst episode")
+        for seed, (row, steps) in enumerate(zip(returns, lengths, strict=True) if config.seeds <= ROWS else ()):
+            table.add_row(str(seed), *_cells(row.mean(), standard_error(row), row.min(), steps.mean()))
+        table.add_section()
+        if config.seeds > 1:
+            cells = _cells(means.mean(), standard_error(means), returns.min(), lengths.mean())
+            table.add_row(f"all {config.seeds}", *cells, style="bold")
+        console.print(table)
+        if config.seeds > 1:
+            console.print(f"worst seed: {means.argmin()}, mean return {means.min():.2f}", highlight=False)
     unfinished = int((~np.asarray(episodes.finished)).sum())
     if unfinished:
-        console.print(f"{unfinished} episodes were cut after {STEP_LIMIT} steps")
+        console.print(f"{unfinished} episodes were cut after {STEP_LIMIT} steps", highlight=False)
+
+
+def _table(title: str, first: str, worst: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first, no_wrap=True)
+    for column in ("mean return", "std error", worst, "length"):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

@@ -1,4 +1,4 @@
-"""The flags of ``jaxrl train``: those of every run, and those that tyro makes of the recipe and the torso."""
+"""The flags of ``jaxrl train``: those of every run, and those that tyro makes of the recipe and its parts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import tyro
 
-from jaxrl import envs, networks
+from jaxrl import envs
 from jaxrl.agents.presets import LOOP, preset
+from jaxrl.cli import parsing
 from jaxrl.cli.errors import UsageError
-from jaxrl.runs.config import RunConfig, Sweep, Torso
-from jaxrl.runs.recipes import (
-    RECIPES,
-    TORSOS,
-    Parameter,
-    hyperparameters,
-    lookup,
-    summary,
-    torso_name,
-    torso_parameters,
-)
+from jaxrl.cli.parsing import as_flag
+from jaxrl.runs.config import Chosen, RunConfig, Sweep
+from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of
+from jaxrl.runs.recipes import RECIPES, Parameter, hyperparameters, lookup, summary
+from jaxrl.types import Discrete, Spec
+
+_ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
+"""Stands for the environment that jaxrl train RECIPE --help does not name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +37,6 @@ class TrainFlags:
     """Environments of each seed that act together."""
     rollout_length: int
     """Steps of each environment before an update."""
-    torso: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(TORSOS) + "}")]
-    """The network under the heads; by default conv for images, mlp for the rest. Its sizes are the flags --torso.*."""
     seeds: int = 1
     """How many seeds are trained side by side, in one program."""
     seed: int = 0
@@ -62,81 +59,141 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     """Reads ``RECIPE ENV [flags]``; defaults are those of the preset.
 
     Raises:
-      UsageError: no recipe or environment in its place, or a sweep that can't be read.
-      UnknownName, UnknownEnvironment: with the nearest right name.
-      SystemExit: for ``--help``, and for unknown flags or values of the wrong type, by tyro.
+      UsageError: no recipe or environment in its place, an unknown environment or flag, a sweep that can't be read.
+      UnknownName: with the nearest right name.
+      SystemExit: for ``--help``, and for values of the wrong type, by tyro.
     """
-    if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"the recipe comes first: jaxrl train RECIPE ENV [flags] (recipes: {', '.join(RECIPES)})")
-    recipe, rest = arguments[0], list(arguments[1:])
-    lookup("recipe", recipe, RECIPES)
-    environment = rest[0] if rest and not rest[0].startswith("-") else None
-    if environment is None and not {"-h", "--help"} & set(rest):
-        raise UsageError(f"the environment comes after the recipe: jaxrl train {recipe} ENV [flags]")
+    recipe, environment = _recipe_and_environment(arguments)
+    rest = list(arguments[1:])
     defaults = preset(recipe, environment or "")
-    torso = _torso_defaults(rest, environment, defaults.pop("torso", None))
-    kind = _flags_of(recipe, torso, defaults)
-    start = kind(environment=tyro.MISSING, torso=torso.name, **{name: defaults[name] for name in LOOP})
-    where = f" (defaults are those for {environment})" if environment else ""
-    flags = tyro.cli(
-        kind, prog=f"jaxrl train {recipe}", description=f"{recipe}: {summary(recipe)}{where}", default=start, args=rest
-    )
-    return _config(recipe, flags), flags
-
-
-def _torso_defaults(arguments: Sequence[str], environment: str | None, chosen: Mapping[str, Any] | None) -> Torso:
-    """The torso whose sizes are to become flags: that of ``--torso``, of the preset, or the observation's default."""
-    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    scan.add_argument("--torso", nargs="?")
-    named = scan.parse_known_args(arguments)[0].torso
-    if chosen is not None:
-        preferred = dict(chosen)
-        default = TORSOS[preferred.pop("name")](**preferred)
-    elif environment is not None:
-        default = networks.default_torso(envs.spec(*envs.make(environment)).observation)
-    else:
-        default = networks.MLP()
-    if named is not None and named != torso_name(default):
-        default = lookup("torso", named, TORSOS)()
-    name = torso_name(default)
-    return Torso(name, {size: getattr(default, size) for size in torso_parameters(name)})
-
-
-def _flags_of(recipe: str, torso: Torso, defaults: Mapping[str, Any]) -> type[TrainFlags]:
-    """``TrainFlags`` with two groups more, made from the signatures of the recipe and of the torso."""
+    presets = {part: defaults.pop(part) for part in PARTS if part in defaults}
+    parts = _chosen_parts(recipe, environment, rest, presets)
     hyper = {
         name: parameter._replace(default=defaults.get(name, parameter.default))
         for name, parameter in hyperparameters(recipe).items()
     }
-    sizes = {
-        name: parameter._replace(default=torso.arguments[name])
-        for name, parameter in torso_parameters(torso.name).items()
-    }
-    # Tyro titles a group by its field's name.
-    groups = {
-        recipe: _group("Hyperparameters", hyper, prefix=""),
-        torso.name: _group("TorsoSizes", sizes, prefix="torso."),
-    }
-    fields = [
-        (name, Annotated[group, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=group))
-        for name, group in groups.items()
-    ]
+    kind = _flags_of(recipe, hyper, parts)
+    start: Any = kind(environment=tyro.MISSING, **{name: defaults[name] for name in LOOP})
+    where = f" (defaults are those for {environment})" if environment else ""
+    flags = parsing.parse(
+        kind,
+        rest,
+        prog=f"jaxrl train {recipe}",
+        flags=_names(recipe, parts),
+        elsewhere=lambda: _elsewhere(recipe, parts),
+        description=f"{recipe}: {summary(recipe)}{where}",
+        default=start,
+    )
+    return _config(recipe, parts, flags, rest), flags
+
+
+def _recipe_and_environment(arguments: Sequence[str]) -> tuple[str, str | None]:
+    """The two words that come first; the environment is None where only help is wanted."""
+    recipes = f"(recipes: {', '.join(RECIPES)})"
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(f"the recipe comes first: jaxrl train RECIPE ENV [flags] {recipes}")
+    recipe, *rest = arguments
+    environment = rest[0] if rest and not rest[0].startswith("-") else None
+    if environment in RECIPES and recipe not in RECIPES:
+        raise UsageError(f"the recipe comes first: jaxrl train {environment} {recipe}")
+    lookup("recipe", recipe, RECIPES)
+    if environment is None and not {"-h", "--help"} & set(rest):
+        raise UsageError(f"the environment comes after the recipe: jaxrl train {recipe} ENV [flags]")
+    return recipe, environment
+
+
+def _chosen_parts(
+    recipe: str, environment: str | None, arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Chosen]:
+    """The parts whose settings are to become flags: that of its flag, of the preset, or the recipe's default."""
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for part in parts_of(recipe):
+        scan.add_argument(as_flag(part), dest=part, nargs="?")
+    named = vars(scan.parse_known_args(arguments)[0])
+    try:
+        spec = _ANY if environment is None else envs.spec(*envs.make(environment))
+    except envs.UnknownEnvironment as error:
+        problem, _, _ = str(error).partition("; jaxrl.envs")
+        raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
+    chosen = {}
+    for part in parts_of(recipe):
+        default = default_part(recipe, part, spec)
+        if part in presets:
+            settings = dict(presets[part])
+            default = settings.pop("name"), settings
+        if named[part] is not None and (default is None or named[part] != default[0]):
+            default = named[part], {}
+        if default is not None:
+            name, settings = default
+            chosen[part] = Chosen(
+                name, {key: known.default for key, known in settings_of(part, name).items()} | settings
+            )
+    return chosen
+
+
+def _flags_of(recipe: str, hyper: Mapping[str, Parameter], parts: Mapping[str, Chosen]) -> type[TrainFlags]:
+    """``TrainFlags`` with a flag for each part, and a group of flags for each signature."""
+    annotated: Any = Annotated  # whose brackets a type checker would read as a type of its own
+    fields: list[Any] = []
+    groups = {recipe: _group("Hyperparameters", hyper.values(), prefix="")}
+    for part in parts_of(recipe):
+        about = f"{PARTS[part].help} Its settings are the flags --{part}.*."
+        flag = tyro.conf.arg(metavar="{" + ",".join(PARTS[part].choices) + "}", help=about)
+        chosen = parts.get(part)
+        fields.append((part, annotated[str | None, flag], chosen.name if chosen else None))
+        if chosen and chosen.settings:
+            known = settings_of(part, chosen.name)
+            settings = [known[name]._replace(default=value) for name, value in chosen.settings.items()]
+            groups[_group_name(part, chosen)] = _group(part.title(), settings, prefix=f"{part}.")
+    for name, group in groups.items():
+        fields.append((name, annotated[group, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass("Flags", fields, bases=(TrainFlags,), frozen=True)
 
 
-def _group(name: str, parameters: Mapping[str, Parameter], prefix: str) -> type:
+def _group_name(part: str, chosen: Chosen) -> str:
+    """Tyro titles a group by its field's name."""
+    return f"{part}_{chosen.name}"
+
+
+def _group(name: str, parameters: Any, prefix: str) -> type:
     """A dataclass with a field for each parameter, its help the docstring's."""
-    annotated: Any = Annotated  # whose brackets a type checker would read as a type of its own
+    annotated: Any = Annotated
     fields = []
-    for parameter in parameters.values():
+    for parameter in parameters:
         flag = prefix + parameter.name.replace("_", "-")
         annotation = annotated[parameter.type, tyro.conf.arg(name=flag, help=parameter.help)]
         fields.append((parameter.name, annotation, dataclasses.field(default=parameter.default)))
     return dataclasses.make_dataclass(name, fields, frozen=True)
 
 
-def _config(recipe: str, flags: Any) -> RunConfig:
-    sizes = dataclasses.asdict(getattr(flags, flags.torso))
+def _names(recipe: str, parts: Mapping[str, Chosen]) -> list[str]:
+    """All flags there are."""
+    own = [as_flag(field.name) for field in dataclasses.fields(TrainFlags) if field.name != "environment"]
+    settings = [as_flag(f"{part}.{name}") for part, chosen in parts.items() for name in chosen.settings]
+    return [*own, "--steps", *map(as_flag, [*parts_of(recipe), *hyperparameters(recipe)]), *settings]
+
+
+def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
+    """Flags that another choice of a part would have, or another recipe; with what they are."""
+    found: dict[str, str] = {}
+    for other in RECIPES:
+        for name in [*hyperparameters(other), *parts_of(other)]:
+            found.setdefault(as_flag(name), f"a flag of {other}, not of {recipe}")
+    for part in parts_of(recipe):
+        taken = f" (this run's is {parts[part].name})" if part in parts else ""
+        for choice in PARTS[part].choices:
+            for name in settings_of(part, choice):
+                found.setdefault(as_flag(f"{part}.{name}"), f"a setting of --{part} {choice}{taken}")
+    return {flag: text for flag, text in found.items() if flag not in _names(recipe, parts)}
+
+
+def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Sequence[str]) -> RunConfig:
+    given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+    sweep = None if flags.sweep is None else parse_sweep(flags.sweep)
+    if given.count("--sweep") > 1:
+        raise UsageError(f"--sweep: given {given.count('--sweep')} times, only one can be swept at a time")
+    if sweep is not None and as_flag(sweep.name) in given:
+        raise UsageError(f"{as_flag(sweep.name)}: --sweep {flags.sweep} sets it already; leave one of them out")
     return RunConfig(
         recipe=recipe,
         environment=flags.environment,
@@ -145,16 +202,22 @@ def _config(recipe: str, flags: Any) -> RunConfig:
         num_steps=flags.num_steps,
         num_envs=flags.num_envs,
         rollout_length=flags.rollout_length,
-        # Lists, as JSON will give them back, would make a Flax module that can't be hashed.
-        torso=Torso(flags.torso, {name: _as_tuple(value) for name, value in sizes.items()}),
-        hyperparameters=dataclasses.asdict(getattr(flags, recipe)),
-        sweep=None if flags.sweep is None else parse_sweep(flags.sweep),
+        parts={
+            part: Chosen(chosen.name, _settings(getattr(flags, _group_name(part, chosen), None)))
+            for part, chosen in parts.items()
+        },
+        hyperparameters=_settings(getattr(flags, recipe)),
+        sweep=sweep,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _settings(group: Any) -> dict[str, Any]:
+    """Of a group, none where there is nothing to set. Lists would make a Flax module that can't be hashed."""
+    if group is None:
+        return {}
+    fields = {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def parse_sweep(text: str) -> Sweep:
@@ -169,4 +232,4 @@ def parse_sweep(text: str) -> Sweep:
             raise ValueError
         return Sweep(name.strip().replace("-", "_"), tuple(float(value) for value in values.split(",")))
     except ValueError:
-        raise UsageError(f"--sweep: got '{text}', expected NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None
+        raise UsageError(f"--sweep: got '{text}', must be NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None

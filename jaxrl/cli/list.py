@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.columns import Columns
@@ -12,37 +12,42 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.agents.presets import LOOP, PRESETS, preset
-from jaxrl.runs.recipes import RECIPES, TORSOS, summary
-
-What = Literal["recipes", "environments", "presets", "all"]
+from jaxrl.cli.errors import UsageError
+from jaxrl.cli.parsing import parse
+from jaxrl.runs.parts import PARTS
+from jaxrl.runs.recipes import RECIPES, nearest, summary
 
 
 @dataclasses.dataclass(frozen=True)
 class ListFlags:
     """Print what there is: recipes, environments, and the presets, which are the defaults of jaxrl train."""
 
-    what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="[{recipes,environments,presets}]")] = "all"
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[{recipes,presets,environments}]")] = "all"
     """Print this only."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
-    what = tyro.cli(ListFlags, prog="jaxrl list", args=arguments).what
+    what = parse(ListFlags, arguments, prog="jaxrl list").what
     console = Console()
-    parts = {"recipes": print_recipes, "presets": print_presets, "environments": print_environments}
-    for name, show in parts.items():
+    shown = {"recipes": print_recipes, "presets": print_presets, "environments": print_environments}
+    if what not in (*shown, "all"):
+        raise UsageError(f"unknown list '{what}'{nearest(what, shown)} (lists: {', '.join(shown)})")
+    for name, show in shown.items():
         if what in (name, "all"):
             show(console)
     return 0
 
 
 def print_recipes(console: Console) -> None:
-    """One line a recipe, and the torsos."""
+    """One line a recipe, and what their parts can be."""
     table = Table(title="recipes", title_justify="left", show_header=False, box=None)
     for recipe in RECIPES:
         table.add_row(recipe, summary(recipe))
     console.print(table)
-    console.print(f"torsos: {', '.join(TORSOS)}\n", highlight=False)
+    for name, part in PARTS.items():
+        console.print(f"--{name}: {', '.join(part.choices)}", highlight=False)
+    console.print()
 
 
 def print_environments(console: Console) -> None:

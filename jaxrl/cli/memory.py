@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import jax
@@ -10,14 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.cli.errors import CommandError
+from jaxrl.cli.parsing import as_flag
 from jaxrl.cli.progress import human
 from jaxrl.cli.session import updates_per_chunk
-from jaxrl.runs.building import Built
+from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import RunConfig
+from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
 
 PROBE_SECONDS = 2.0
 """How long a dry run trains to measure its speed."""
+
+CROWD = 64
+"""Members beyond which the memory is reckoned from one of them first."""
 
 
 class DoesNotFit(CommandError):
@@ -41,26 +47,68 @@ def megabytes(count: float) -> str:
     raise AssertionError
 
 
-def refuse_what_cannot_fit(what: str, needed: int | None) -> None:
-    """Refuses a need beyond the free memory.
+def refuse_what_cannot_fit(config: RunConfig, needed: int | None, what: str = "") -> None:
+    """Refuses a need beyond the free memory; None where it is not known.
 
     Raises:
-      DoesNotFit: with both figures.
+      DoesNotFit: with both figures, and with what could be made smaller.
     """
     available = available_bytes()
-    if needed is not None and needed > available:
-        raise DoesNotFit(
-            f"{what} needs {megabytes(needed)} of memory and {megabytes(available)} are free; take fewer seeds, fewer "
-            "environments or shorter rollouts"
-        )
+    if needed is None or needed <= available:
+        return
+    smaller = [as_flag(name) for name in ("seeds", "num_envs", "rollout_length")]
+    smaller += [as_flag(name) for name in config.hyperparameters if name.endswith("capacity")]
+    raise DoesNotFit(
+        f"{what or 'the state'} of {members(config)} needs {megabytes(needed)} of memory and {megabytes(available)} "
+        f"are free; lower one of {', '.join(smaller)}"
+    )
 
 
-def dry_run(config: RunConfig, built: Built, program: Program, compile_seconds: float, console: Console) -> None:
-    """Measures a compiled run without starting it, and prints memory, compile time and steps a second."""
-    members, chunk = len(config.members()), updates_per_chunk(config, built.num_updates)
-    state_bytes = program.state_bytes()
+def refuse_a_crowd(config: RunConfig) -> None:
+    """Refuses members that cannot fit by the state of one of them, before there is so much as a key for each.
+
+    Raises:
+      DoesNotFit: see ``refuse_what_cannot_fit``.
+      ConfigError: a configuration that can't be built.
+    """
+    if config.num_members > CROWD:
+        one = dataclasses.replace(config, seeds=1, sweep=None)
+        refuse_what_cannot_fit(config, config.num_members * make_program(one, build(one)).state_bytes())
+
+
+def describe_state(config: RunConfig, program: Program) -> str:
+    """The bytes of the population's state, and of the replay in it where the recipe has one."""
+    total = program.state_bytes()
+    text = megabytes(total)
+    if config.num_members > 1:
+        text += f" ({megabytes(total / config.num_members)} each)"
+    if "replay" in config.parts:
+        leaves = jax.tree.leaves(program.abstract_state().agent.per_env)
+        text += f", {megabytes(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))} of it replay"
+    return text
+
+
+def members(config: RunConfig) -> str:
+    """As it is said: 8 seeds x 3 values of gamma."""
+    seeds = f"{config.seeds} seed{'s' if config.seeds != 1 else ''}"
+    return seeds if config.sweep is None else f"{seeds} x {len(config.sweep.values)} values of {config.sweep.name}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "under a second", "42 s", "7 min", "3.5 h"."""
+    if seconds < 1:
+        return "under a second"
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
+
+
+def dry_run(
+    config: RunConfig, built: Built, program: Program, state: TrainState, compile_seconds: float, console: Console
+) -> None:
+    """Measures a compiled run from its first state, and prints memory, compile time and steps a second."""
+    chunk = updates_per_chunk(config, built.num_updates)
     peak = program.memory_bytes(chunk)
-    state = program.start()
     updates, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < PROBE_SECONDS:
         count = 1 if not updates else min(chunk, 2 * updates)
@@ -68,19 +116,19 @@ def dry_run(config: RunConfig, built: Built, program: Program, compile_seconds: 
         jax.block_until_ready((state, metrics))
         updates += count
     seconds = time.perf_counter() - begin
-    speed = updates * config.num_envs * config.rollout_length * members / seconds
-    total = built.num_updates * config.num_envs * config.rollout_length * members
-    table = Table(show_header=False, box=None)
-    values = f" x {len(config.sweep.values)} values of {config.sweep.name}" if config.sweep else ""
+    per_update = config.num_envs * config.rollout_length * config.num_members
+    speed, total = updates * per_update / seconds, built.num_updates * per_update
+    together = ", all members together" if config.num_members > 1 else ""
     rows = {
-        "members": f"{members} ({config.seeds} seeds{values})",
-        "state": f"{megabytes(state_bytes)} ({megabytes(state_bytes / members)} a seed)",
+        "members": members(config) + (f" = {config.num_members}" if config.sweep else ""),
+        "state": describe_state(config, program),
         "peak while training": "not known on this device" if peak is None else megabytes(peak),
         "free memory": megabytes(available_bytes()),
         "compile time": f"{compile_seconds:.1f} s",
-        "speed": f"{human(speed)} steps/s (probe of {updates} updates)",
-        "whole run": f"{human(total)} steps in {built.num_updates} updates, about {total / speed:.0f} s",
+        "speed": f"{human(speed)} steps/s{together} (probe of {updates} updates)",
+        "whole run": f"{human(total)} steps in {built.num_updates} updates, {duration(total / speed)}",
     }
+    table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(name, value)
-    console.print(table)
+    console.print(table, highlight=False)

@@ -11,7 +11,10 @@ import tyro
 
 from jaxrl.cli.curves import draw
 from jaxrl.cli.errors import UsageError
+from jaxrl.cli.parsing import parse
 from jaxrl.runs.folder import RunFolder
+
+FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +31,18 @@ class PlotFlags:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
-    flags = tyro.cli(PlotFlags, prog="jaxrl plot", args=arguments)
+    flags = parse(PlotFlags, arguments, prog="jaxrl plot")
     if not flags.runs:
         raise UsageError("no run to plot: jaxrl plot RUN...")
     folders = [RunFolder(run) for run in flags.runs]
     for folder in folders:
         folder.read_config()
     path = flags.out or (folders[0].curve_file if len(folders) == 1 else Path("curves.png"))
+    if path.is_dir() or path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out: got {path}, must be a file that ends in one of {', '.join(FORMATS)}")
     try:
         draw(folders, path, flags.metric)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     print(path)
     return 0

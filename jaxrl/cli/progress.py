@@ -61,8 +61,8 @@ class RunProgress:
         """``done`` of ``num_updates`` updates lie behind."""
         self.config, self.console = config, console
         self.num_updates, self.done = num_updates, done
-        self.steps_per_update = config.num_envs * config.rollout_length * len(config.members())
-        self.returns = np.full(len(config.members()), np.nan)
+        self.steps_per_update = config.num_envs * config.rollout_length * config.num_members
+        self.returns = np.full(config.num_members, np.nan)
         self.speed = 0.0
         self._last_line = (done / num_updates, time.monotonic())
         self._seconds, self._trained = 0.0, 0

@@ -15,11 +15,13 @@ from jaxrl.cli.errors import UsageError
 from jaxrl.cli.finish import finish
 from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import refuse_what_cannot_fit
+from jaxrl.cli.parsing import parse
 from jaxrl.cli.session import Session
 from jaxrl.cli.train import compile_program, first_state
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.loading import check_update
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
@@ -43,7 +45,7 @@ class ResumeFlags:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
-    flags = tyro.cli(ResumeFlags, prog="jaxrl resume", args=arguments)
+    flags = parse(ResumeFlags, arguments, prog="jaxrl resume")
     if flags.eval_episodes < 0:
         raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
     if flags.wandb:
@@ -54,12 +56,11 @@ def main(arguments: Sequence[str]) -> int:
         config = dataclasses.replace(config, num_steps=flags.num_steps)
     built = build(config)
     program = make_program(config, built)
-    refuse_what_cannot_fit(f"the state of {len(config.members())} seeds", program.state_bytes())
-    steps = folder.checkpoints(config).steps()
-    done = max(steps, default=0) if flags.update is None else flags.update
-    if done >= built.num_updates:
-        taken = done * config.num_envs * config.rollout_length
-        raise UsageError(f"{folder.path} has done its {taken} steps; --num-steps beyond that goes on with it")
+    refuse_what_cannot_fit(config, program.state_bytes())
+    if flags.update is not None:
+        check_update(folder, config, flags.update)
+    done = max(folder.checkpoints(config).steps(), default=0) if flags.update is None else flags.update
+    _refuse_finished(folder, config, flags, done, built.num_updates)
     compile_program(config, built, program, console)
     state = _state(folder, config, program, flags.update)
     done = int(np.max(state.updates))
@@ -70,6 +71,18 @@ def main(arguments: Sequence[str]) -> int:
     session = Session(folder, config, built, program, console, wandb=flags.wandb)
     finish(folder, config, built, session.train(state), flags.eval_episodes, console)
     return 0
+
+
+def _refuse_finished(folder: RunFolder, config: RunConfig, flags: ResumeFlags, done: int, num_updates: int) -> None:
+    if done < num_updates:
+        return
+    taken = done * config.num_envs * config.rollout_length
+    if flags.num_steps is not None:
+        raise UsageError(f"--steps: got {flags.num_steps}, must be beyond the {taken} that {folder.path} has done")
+    raise UsageError(
+        f"{folder.path} is finished, with {taken} steps of each seed; "
+        f"a larger budget goes on with it: jaxrl resume {folder.path} --steps {2 * taken}"
+    )
 
 
 def _state(folder: RunFolder, config: RunConfig, program: Program, update: int | None) -> TrainState:

@@ -30,6 +30,9 @@ CHUNKS = 64
 MIN_STEPS = 20_000
 """Environment steps of a chunk, all members together, at least: some 0.2 s on a laptop, so that logging is for free."""
 
+POINTS = 16
+"""Chunks of a run that is shorter than as many of those: a learning curve wants points, whatever it costs."""
+
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints."""
 
@@ -40,9 +43,9 @@ class Diverged(CommandError):
 
 def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
     """Updates between two pauses. It follows from the configuration, so a resumed run pauses where it would have."""
-    steps_per_update = config.num_envs * config.rollout_length * len(config.members())
-    wanted = max(-(-num_updates // CHUNKS), -(-MIN_STEPS // steps_per_update))
-    return min(wanted, num_updates)
+    steps_per_update = config.num_envs * config.rollout_length * config.num_members
+    long_enough = min(-(-MIN_STEPS // steps_per_update), -(-num_updates // POINTS))
+    return max(-(-num_updates // CHUNKS), long_enough)
 
 
 @jax.jit

@@ -12,7 +12,7 @@ from jaxrl.cli import flags as train_flags
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.finish import finish
 from jaxrl.cli.loggers import import_wandb
-from jaxrl.cli.memory import dry_run, refuse_what_cannot_fit
+from jaxrl.cli.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
 from jaxrl.cli.session import Session, updates_per_chunk
 from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
@@ -43,17 +43,20 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
     if flags.wandb:
         import_wandb()
+    refuse_a_crowd(config)
     built = build(config)
     folder = RunFolder(flags.out or default_folder(config))
     if not flags.dry_run:
         folder.refuse_existing()
     program = make_program(config, built)
-    refuse_what_cannot_fit(f"the state of {len(config.members())} seeds", program.state_bytes())
-    if flags.dry_run:
-        dry_run(config, built, program, compile_program(config, built, program, console), console)
-        return 0
+    refuse_what_cannot_fit(config, program.state_bytes())
+    if "replay" in config.parts:
+        console.print(f"state: {describe_state(config, program)}", highlight=False)
     state = first_state(config, program)
-    compile_program(config, built, program, console)
+    seconds = compile_program(config, built, program, console)
+    if flags.dry_run:
+        dry_run(config, built, program, state, seconds, console)
+        return 0
     folder.create(config)
     session = Session(folder, config, built, program, console, wandb=flags.wandb)
     finish(folder, config, built, session.train(state), flags.eval_episodes, console)
@@ -90,6 +93,6 @@ def compile_program(config: RunConfig, built: Built, program: Program, console: 
             raise ConfigError(str(error)) from error
     if interrupted():
         raise KeyboardInterrupt
-    refuse_what_cannot_fit("training", program.memory_bytes(chunk))
+    refuse_what_cannot_fit(config, program.memory_bytes(chunk), "training")
     console.print(f"compiled in {seconds:.1f} s", highlight=False)
     return seconds

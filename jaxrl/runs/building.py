@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from jaxrl import envs
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
-from jaxrl.runs.recipes import FILLED_IN, RECIPES, TORSOS, Parameter, hyperparameters, lookup, nearest
+from jaxrl.runs.parts import make_part
+from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Program
 from jaxrl.types import Agent, Array, PyTree, Spec
@@ -64,17 +65,19 @@ def _build(config: RunConfig) -> Built:
     for name in ("seeds", "num_envs", "rollout_length", "num_steps"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name}: got {getattr(config, name)}, must be at least 1")
+    if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
+        raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
     recipe = lookup("recipe", config.recipe, RECIPES)
     if config.sweep is not None:
         check_sweep(config.recipe, config.sweep)
     env, params = envs.make(config.environment)
     spec = envs.spec(env, params)
-    torso = lookup("torso", config.torso.name, TORSOS)(**config.torso.arguments)
+    parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
     num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
     filled_in = {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
 
     def make_agent(**swept: Any) -> Agent:
-        return recipe(spec, torso=torso, **{**config.hyperparameters, **filled_in, **swept})
+        return recipe(spec, **parts, **{**config.hyperparameters, **filled_in, **swept})
 
     values = (None,) if config.sweep is None else config.sweep.values
     for value in values:
@@ -106,19 +109,21 @@ def check_sweep(recipe: str, sweep: Sweep) -> None:
     Raises:
       ConfigError: naming it, and what may be swept.
     """
-    parameters = hyperparameters(recipe)
-    floats = [name for name, parameter in parameters.items() if is_sweepable(parameter)]
-    if sweep.name not in parameters:
-        raise ConfigError(f"sweep: {recipe} has no hyper-parameter '{sweep.name}'{nearest(sweep.name, floats)}")
+    known = hyperparameters(recipe)
+    floats = [name for name, parameter in known.items() if is_sweepable(parameter)]
     if sweep.name not in floats:
-        raise ConfigError(
-            f"sweep: '{sweep.name}' is not a float, and only those can differ within one program; {recipe} has "
-            f"{', '.join(floats)}"
-        )
+        problem = f"is no hyper-parameter of {recipe}{nearest(sweep.name, floats)}"
+        if sweep.name in known:
+            problem = "is not a float, and only those can differ within one program"
+        raise ConfigError(f"sweep: '{sweep.name}' {problem} (sweepable: {', '.join(floats)})")
     if not sweep.values or not all(math.isfinite(value) for value in sweep.values):
-        raise ConfigError(f"sweep: {sweep.name} needs finite values, got {sweep.values}")
+        raise ConfigError(f"sweep: {sweep.name} got {_listed(sweep)}, must be finite")
     if len(set(sweep.values)) < len(sweep.values):
-        raise ConfigError(f"sweep: {sweep.name} has the same value twice, {sweep.values}")
+        raise ConfigError(f"sweep: {sweep.name} got {_listed(sweep)}, the same value twice")
+
+
+def _listed(sweep: Sweep) -> str:
+    return ", ".join(f"{value:g}" for value in sweep.values) or "no value"
 
 
 def make_program(config: RunConfig, built: Built) -> Program:

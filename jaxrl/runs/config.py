@@ -6,9 +6,10 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
-from jaxrl.runs.recipes import hyperparameters, nearest, torso_parameters
+from jaxrl.runs.parts import parts_of, settings_of
+from jaxrl.runs.recipes import hyperparameters, nearest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ConfigError(ValueError):
@@ -16,11 +17,11 @@ class ConfigError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Torso:
-    """A torso by name, with all its sizes."""
+class Chosen:
+    """A part by name, with all its settings; see ``parts``."""
 
     name: str
-    arguments: dict[str, Any]
+    settings: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,8 @@ class RunConfig:
       num_steps: environment steps of each seed, all its environments together.
       num_envs: B, environments of each seed.
       rollout_length: T.
-      torso: the network.
+      parts: the objects that the recipe takes, by the names of its arguments: the torso. What is absent is left to
+        the recipe.
       hyperparameters: all that the recipe has.
       sweep: None without one.
       init_from: the run whose parameters this one started from, or None.
@@ -75,11 +77,16 @@ class RunConfig:
     num_steps: int
     num_envs: int
     rollout_length: int
-    torso: Torso
+    parts: dict[str, Chosen]
     hyperparameters: dict[str, Any]
     sweep: Sweep | None = None
     init_from: str | None = None
     format_version: int = FORMAT_VERSION
+
+    @property
+    def num_members(self) -> int:
+        """S: the seeds, times the values of the sweep."""
+        return self.seeds * (1 if self.sweep is None else len(self.sweep.values))
 
     def members(self) -> list[Member]:
         """All members in the order of the leading axis ``[S]``: for each value of the sweep all the seeds."""
@@ -115,11 +122,10 @@ class RunConfig:
         if version != FORMAT_VERSION:
             raise ConfigError(f"{source}: format_version is {version}, this jaxrl reads version {FORMAT_VERSION}")
         config = _read(cls, data, source)
-        for kind, given, known in (
-            ("hyper-parameter", config.hyperparameters, hyperparameters(config.recipe)),
-            ("torso size", config.torso.arguments, torso_parameters(config.torso.name)),
-        ):
-            _check_names(f"{source}: {kind}", given, known)
+        _check_names(f"{source}: hyper-parameter", config.hyperparameters, hyperparameters(config.recipe))
+        _check_known(f"{source}: part", config.parts, parts_of(config.recipe))
+        for part, chosen in config.parts.items():
+            _check_names(f"{source}: setting of {part}", chosen.settings, settings_of(part, chosen.name))
         return config
 
 
@@ -130,17 +136,28 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
-def _check_names(what: str, given: Any, known: Any) -> None:
+def _check_known(what: str, given: Any, known: Any) -> None:
     for name in given:
         if name not in known:
             raise ConfigError(f"{what} '{name}' is unknown to this version of jaxrl{nearest(name, known)}")
+
+
+def _check_names(what: str, given: Any, known: Any) -> None:
+    _check_known(what, given, known)
     missing = [name for name in known if name not in given]
     if missing:
         raise ConfigError(f"{what} missing: {', '.join(missing)}")
 
 
-_PLAIN = {"str": str, "int": int, "str | None": (str, type(None)), "dict[str, Any]": dict, "tuple[float, ...]": list}
-_NESTED: dict[str, type] = {"Torso": Torso, "Sweep | None": Sweep}
+_PLAIN = {
+    "str": str,
+    "int": int,
+    "str | None": (str, type(None)),
+    "dict[str, Any]": dict,
+    "dict[str, Chosen]": dict,
+    "tuple[float, ...]": list,
+}
+_NESTED: dict[str, type] = {"Sweep | None": Sweep}
 
 
 def _read(cls: type, data: Any, source: str) -> Any:
@@ -155,6 +172,8 @@ def _read(cls: type, data: Any, source: str) -> Any:
         if kind in _NESTED:
             optional = kind.endswith("None") and value is None
             values[name] = None if optional else _read(_NESTED[kind], value, f"{source}, {name}")
+        elif kind == "dict[str, Chosen]" and isinstance(value, dict):
+            values[name] = {key: _read(Chosen, part, f"{source}, {name}, {key}") for key, part in value.items()}
         elif not isinstance(value, _PLAIN[kind]) or isinstance(value, bool):  # type: ignore[arg-type]
             raise ConfigError(f"{source}: field '{name}' must be {kind}, got {value!r}")
         else:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -43,25 +44,33 @@ class RunFolder:
         self.curve_file = self.path / "curve.png"
 
     def refuse_existing(self) -> None:
-        """Refuses a path where something is already.
+        """Refuses a path where something is already, or where nothing can be made.
 
         Raises:
-          RunError: the path is a file or a folder with something in it.
+          RunError: the path is a file or a folder with something in it, or it lies where nothing can be written.
         """
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            return
-        if self.path.exists():
-            what = "is a run already" if self.config_file.exists() else "exists and is not empty"
-            raise RunError(f"{self.path} {what}; choose another --out, or go on with it: jaxrl resume {self.path}")
+        if self.config_file.exists():
+            raise RunError(
+                f"{self.path} is a run already; choose another --out, or go on with it: jaxrl resume {self.path}"
+            )
+        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+            what = "is not empty" if self.path.is_dir() else "is a file"
+            raise RunError(f"{self.path} {what}; choose another --out")
+        there = next(parent for parent in (self.path, *self.path.absolute().parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise RunError(f"{self.path} can't be made, since {there} can't be written to; choose another --out")
 
     def create(self, config: RunConfig) -> None:
         """Makes the folder, with its configuration and the versions.
 
         Raises:
-          RunError: there is something at this path.
+          RunError: there is something at this path, or nothing can be made there.
         """
         self.refuse_existing()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path} can't be made ({error.strerror}); choose another --out") from error
         self.write_config(config)
         self.versions_file.write_text(json.dumps(versions(), indent=2) + "\n")
 
@@ -79,7 +88,9 @@ class RunFolder:
           ConfigError: its configuration can't be read.
         """
         if not self.config_file.is_file():
-            reason = "it has no config.json" if self.path.is_dir() else "there is no such folder"
+            reason = "there is no such folder"
+            if self.path.exists():
+                reason = "it has no config.json" if self.path.is_dir() else "it is a file"
             raise RunError(f"{self.path} is not a run: {reason}")
         return RunConfig.from_json(self.config_file.read_text(), str(self.config_file))
 

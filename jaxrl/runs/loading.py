@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,24 @@ import jax
 import numpy as np
 
 from jaxrl.runs.building import Built, build, make_program
-from jaxrl.runs.config import RunConfig
+from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunError, RunFolder
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, PyTree
 
 
-def restore(run: str | Path, step: int | None = None) -> tuple[RunConfig, Built, TrainState]:
+def restore(run: str | Path, update: int | None = None) -> tuple[RunConfig, Built, TrainState]:
     """Reads a checkpoint of a run.
 
     Args:
       run: its folder.
-      step: the update to restore; None takes the last checkpoint.
+      update: whose checkpoint; None takes the last one.
 
     Returns:
-      ``(config, built, state)``, the state ``[S, ...]`` of all members.
+      ``(config, built, state)``, the state ``[S, ...]`` of all members, in the order of ``config.members()``.
 
     Raises:
-      RunError: no run, or no checkpoint in it.
+      RunError: no run, no checkpoint in it, or none of this update.
       ConfigError: its configuration can't be read or built by this version.
       CheckpointError: a checkpoint that is torn or does not fit.
     """
@@ -36,41 +37,79 @@ def restore(run: str | Path, step: int | None = None) -> tuple[RunConfig, Built,
     checkpoints = folder.checkpoints(config)
     if not checkpoints.steps():
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
-    return config, built, checkpoints.restore(make_program(config, built).abstract_state(), step)
+    check_update(folder, config, update)
+    return config, built, checkpoints.restore(make_program(config, built).abstract_state(), update)
 
 
-def load(run: str | Path, *, member: int | None = 0, step: int | None = None) -> tuple[Agent, PyTree]:
+def check_update(folder: RunFolder, config: RunConfig, update: int | None) -> None:
+    """Refuses an update that a run has no checkpoint of; None is the last one.
+
+    Raises:
+      RunError: naming it and those there are.
+    """
+    updates = folder.checkpoints(config).steps()
+    if update is not None and update not in updates:
+        there = ", ".join(map(str, updates)) or "none yet"
+        raise RunError(f"update: got {update}, {folder.path} has checkpoints of the updates {there}")
+
+
+def load(
+    run: str | Path, *, seed: int | None = 0, value: float | None = None, update: int | None = None
+) -> tuple[Agent, PyTree]:
     """The agent of a run and its trained state: ``agent, state = jaxrl.load("runs/ppo-CartPole-v1")``.
 
-    ``agent.act(key, state, observation, explore=False)`` then plays. ``state`` is one member's, without a population
-    axis; ``member=None`` gives that of all members, ``[S, ...]``, for ``jax.vmap``.
+    ``agent.act(key, state, observation, explore=False)`` then plays. A run has one state for each seed, and a sweep
+    those for each of its values, who are different agents: a sweep has to be told which one,
+    ``jaxrl.load(run, value=3e-4, seed=2)``. ``RunFolder(run).read_config().members()`` lists them all.
 
     Args:
       run: the folder.
-      member: which one, counted as in metrics.csv; in a run without a sweep that is the seed.
-      step: the update to load; None takes the last checkpoint.
+      seed: whose state, counted from 0; None gives all of them, leaves ``[seeds, ...]``, for ``jax.vmap``.
+      value: of the swept hyper-parameter; None where nothing is swept.
+      update: whose checkpoint; None takes the last one.
 
     Raises:
-      RunError: no run, no checkpoint in it, no such member, or all members of a sweep, who are different agents.
+      RunError: no run, no checkpoint, no such seed, value or update, or a sweep without a value; it says what there is.
       ConfigError, CheckpointError: it can't be rebuilt by this version; the message says why.
     """
-    config, built, state = restore(run, step)
-    if member is None:
-        if config.sweep is not None:
-            raise RunError(f"{run} sweeps {config.sweep.name}: each value is another agent, choose a member")
-        return built.make_agent(), state.agent
-    check_member(config, run, member)
-    return built.agent(member), jax.tree.map(lambda leaf: leaf[member], state.agent)
+    config = RunFolder(run).read_config()
+    first = first_member(config, run, value)
+    if seed is not None:
+        check_seed(config, run, seed)
+    config, built, state = restore(run, update)
+    numbers = slice(first, first + config.seeds) if seed is None else first + seed
+    return built.agent(first), jax.tree.map(lambda leaf: leaf[numbers], state.agent)
 
 
-def check_member(config: RunConfig, run: str | Path, member: int) -> None:
-    """Refuses a member that a run doesn't have.
+def first_member(config: RunConfig, run: str | Path, value: float | None) -> int:
+    """The number of the first member with a value of what is swept; its other seeds follow.
+
+    Raises:
+      RunError: no such value, a sweep without one, or a value where nothing is swept.
+    """
+    sweep = config.sweep
+    if sweep is None:
+        if value is None:
+            return 0
+        raise RunError(f"value: got {value:g}, {run} sweeps nothing")
+    values = ", ".join(f"{swept:g}" for swept in sweep.values)
+    if value is None:
+        raise RunError(f"value: {run} sweeps {sweep.name}, choose one of {values}")
+    for index, swept in enumerate(sweep.values):
+        if math.isclose(swept, value, rel_tol=1e-6):
+            return index * config.seeds
+    raise RunError(f"value: got {value:g}, {run} has {sweep.name} = {values}")
+
+
+def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:
+    """Refuses a seed that a run doesn't have.
 
     Raises:
       RunError: naming it and the range.
     """
-    if not 0 <= member < len(config.members()):
-        raise RunError(f"member: got {member}, {run} has 0 to {len(config.members()) - 1}")
+    if not 0 <= seed < config.seeds:
+        there = "seed 0 alone" if config.seeds == 1 else f"the seeds 0 to {config.seeds - 1}"
+        raise RunError(f"seed: got {seed}, {run} has {there}")
 
 
 def transfer(run: str | Path, state: TrainState) -> TrainState:
@@ -86,7 +125,10 @@ def transfer(run: str | Path, state: TrainState) -> TrainState:
     Raises:
       RunError: the agents keep no parameters, or theirs differ in structure or shape; the message names the leaf.
     """
-    source = restore(run)[2].agent
+    try:
+        source = restore(run)[2].agent
+    except (RunError, ConfigError) as error:
+        raise RunError(f"init_from: {error}") from error
     for agent_state in (source, state.agent):
         if not hasattr(agent_state, "params"):
             raise RunError(f"init_from {run}: a {type(agent_state).__name__} has no parameters to start from")

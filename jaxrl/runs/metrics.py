@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.recipes import nearest
 
 Floats = NDArray[np.float64]
 Summary = dict[str, Floats]
 
+_POSITION = ("update", "env_steps", "member", "seed")
 _OF_EPISODES = ("episode_return", "episode_length")
 
 
@@ -59,7 +61,7 @@ class MetricsWriter:
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             if is_new:
-                writer.writerow(["update", "env_steps", "member", "seed", *swept, *summary])
+                writer.writerow([*_POSITION, *swept, *summary])
             for member in self.members:
                 value = [] if member.value is None else [f"{member.value:.9g}"]
                 numbers = (float(values[member.number]) for values in summary.values())
@@ -98,14 +100,16 @@ def read_curves(path: Path, metric: str, num_members: int) -> Curves:
     """Reads one metric of all members.
 
     Raises:
-      ValueError: the file has no such column, or no rows.
-      OSError: there is no such file.
+      ValueError: there is no such file, or it has no such column, or no rows.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file, since nothing was trained yet")
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
-        if metric not in columns:
-            raise ValueError(f"{path}: no column '{metric}', it has {', '.join(columns)}")
+        metrics = [name for name in columns if name not in _POSITION]
+        if metric not in metrics:
+            raise ValueError(f"{path}: no column '{metric}'{nearest(metric, metrics)} (columns: {', '.join(metrics)})")
         points = _points(reader, metric)
     whole = {step: row for step, row in points.items() if len(row) == num_members}
     if not whole:

@@ -1,32 +1,33 @@
-"""Recipes and torsos by name, and what can be set of them, read from their signatures and docstrings."""
+"""Recipes by name, and what can be set of them and of their parts, read from signatures and docstrings."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import docstring_parser
-import flax.linen as nn
 
-from jaxrl import agents, networks
+from jaxrl import agents
 from jaxrl.types import Agent
 
 RECIPES: dict[str, Callable[..., Agent]] = {name: getattr(agents, name) for name in sorted(agents.__all__)}
-TORSOS: dict[str, type[nn.Module]] = {"mlp": networks.MLP, "conv": networks.Conv}
 
 FILLED_IN = frozenset({"num_updates"})
 """Arguments that follow from the budget, and so are nobody's to set."""
+
+_OF_MODULES = frozenset({"parent", "name"})
+"""Fields that Flax gives to every module."""
 
 _SCALARS = (bool, int, float, str, type(None))
 
 
 class UnknownName(ValueError):
-    """No recipe, torso or hyper-parameter has this name."""
+    """No recipe, part or hyper-parameter has this name."""
 
 
 class Parameter(NamedTuple):
@@ -45,10 +46,19 @@ class Parameter(NamedTuple):
     help: str
 
 
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in re.split(r"[-_.]+", name) if word)
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
-    """The options closest to ``word`` as the middle of a sentence: ``", did you mean 'ppo'?"``, or nothing."""
-    by_lower = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=3)
+    """The options closest to ``word`` as the middle of a sentence: ``", did you mean 'ppo'?"``, or nothing.
+
+    Initials count as close: "lr" is near to "learning_rate".
+    """
+    word, by_lower = word.lower().strip("-"), {option.lower().strip("-"): option for option in options}
+    close = difflib.get_close_matches(word, by_lower, n=3)
+    close = difflib.get_close_matches(word, close, n=3, cutoff=0.85) or close
+    close = close or [option for option in by_lower if _initials(option) == word][:3]
     return f", did you mean {' or '.join(repr(by_lower[option]) for option in close)}?" if close else ""
 
 
@@ -68,6 +78,8 @@ def _is_plain(annotation: Any) -> bool:
     if annotation in _SCALARS:
         return True
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return all(type(argument) in _SCALARS for argument in arguments)
     if origin in (typing.Union, types.UnionType):
         return all(argument in _SCALARS for argument in arguments)
     return origin in (Sequence, tuple) and all(argument in (*_SCALARS, ...) for argument in arguments)
@@ -79,39 +91,28 @@ def _documented(docstring: str | None) -> dict[str, str]:
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
+def parameters(target: Callable[..., Any]) -> dict[str, Parameter]:
+    """What can be set of a function or a Flax module: its arguments of a plain type that have a default.
+
+    An argument that may be a tracer and so is annotated with Any has the type of its default.
+    """
+    annotations, documented = typing.get_type_hints(target), _documented(target.__doc__)
+    found = {}
+    for name, argument in inspect.signature(target).parameters.items():
+        annotation = annotations.get(name)
+        kind = type(argument.default) if annotation is Any and argument.default is not None else annotation
+        if name not in FILLED_IN | _OF_MODULES and argument.default is not argument.empty and _is_plain(kind):
+            found[name] = Parameter(name, kind, argument.default, documented.get(name, ""))
+    return found
+
+
 def hyperparameters(recipe: str) -> dict[str, Parameter]:
-    """The hyper-parameters of a recipe: the arguments of a plain type, without those of ``FILLED_IN``.
+    """The hyper-parameters of a recipe, see ``parameters``.
 
     Raises:
       UnknownName: no such recipe.
     """
-    maker = lookup("recipe", recipe, RECIPES)
-    annotations, documented = typing.get_type_hints(maker), _documented(maker.__doc__)
-    return {
-        name: Parameter(name, annotations[name], argument.default, documented.get(name, ""))
-        for name, argument in inspect.signature(maker).parameters.items()
-        if name not in FILLED_IN and _is_plain(annotations.get(name))
-    }
-
-
-def torso_parameters(torso: str) -> dict[str, Parameter]:
-    """The sizes of a torso: the fields of its Flax module.
-
-    Raises:
-      UnknownName: no such torso.
-    """
-    module = lookup("torso", torso, TORSOS)
-    annotations, documented = typing.get_type_hints(module), _documented(module.__doc__)
-    return {
-        field.name: Parameter(field.name, annotations[field.name], field.default, documented.get(field.name, ""))
-        for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name") and _is_plain(annotations[field.name])
-    }
-
-
-def torso_name(module: nn.Module) -> str:
-    """The name of a torso's class in ``TORSOS``."""
-    return next(name for name, cls in TORSOS.items() if type(module) is cls)
+    return parameters(lookup("recipe", recipe, RECIPES))
 
 
 def summary(recipe: str) -> str:

@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
-from jaxrl import envs
+from jaxrl import envs, replay
 from jaxrl.agents.presets import LOOP, PRESETS, preset
 from jaxrl.cli import flags
 from jaxrl.cli import main as cli_main
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.parts import PARTS, Part, maker
 from jaxrl.runs.recipes import RECIPES, hyperparameters
 
-from .conftest import TINY
+PPO = ("train", "ppo", "CartPole-v1")
 
 
 def test_help_names_all_commands_and_imports_no_jax():
@@ -35,9 +37,11 @@ def test_every_command_has_help(jaxrl, command):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_help_of_a_recipe_needs_no_environment_and_shows_every_hyperparameter(jaxrl, recipe):
+def test_help_of_a_recipe_needs_no_environment_and_shows_every_hyperparameter(jaxrl, recipe, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")  # one column, whose frame goes through sentences
     outcome = jaxrl("train", recipe, "--help")
     assert outcome.code == 0
+    outcome.out = " ".join(outcome.out.replace("│", "").split())
     for name, parameter in hyperparameters(recipe).items():
         assert f"--{name.replace('_', '-')}" in outcome.out
         assert parameter.help.split(";")[0] in outcome.out
@@ -53,7 +57,7 @@ def test_defaults_are_those_of_the_environment(recipe, environment):
     defaults = {name: parameter.default for name, parameter in hyperparameters(recipe).items()}
     torso = values.pop("torso", {"name": "conv" if "MinAtar" in environment else "mlp"})
     assert config.hyperparameters == {**defaults, **values}
-    assert config.torso.name == torso["name"]
+    assert config.parts["torso"].name == torso["name"]
 
 
 def test_the_sizes_are_those_of_the_chosen_torso(jaxrl):
@@ -62,8 +66,55 @@ def test_the_sizes_are_those_of_the_chosen_torso(jaxrl):
     config, _ = flags.parse(
         ["ppo", "Breakout-MinAtar", "--torso=mlp", "--torso.hidden", "3", "4", "--max-grad-norm", "None", "--squash"]
     )
-    assert (config.torso.name, config.torso.arguments["hidden"]) == ("mlp", (3, 4))
+    assert config.parts["torso"].name == "mlp" and config.parts["torso"].settings["hidden"] == (3, 4)
     assert config.hyperparameters["max_grad_norm"] is None and config.hyperparameters["squash"] is True
+
+
+def test_numbers_are_read_as_people_write_them():
+    arguments = [
+        "--steps",
+        "1e5",
+        "--seeds",
+        "1_0",
+        "--torso.hidden",
+        "32,16",
+        "--max-grad-norm",
+        "none",
+        "--gamma",
+        "1",
+    ]
+    config, _ = flags.parse(["ppo", "CartPole-v1", *arguments])
+    assert (config.num_steps, config.seeds, config.parts["torso"].settings["hidden"]) == (100_000, 10, (32, 16))
+    assert config.hyperparameters["max_grad_norm"] is None
+    assert config.hyperparameters["gamma"] == 1 and type(config.hyperparameters["gamma"]) is float
+    assert all(type(value) is int for value in (config.num_steps, *config.parts["torso"].settings["hidden"]))
+
+
+def test_the_parts_of_an_off_policy_recipe_are_flags(monkeypatch, jaxrl):
+    kinds = {"uniform": maker(replay.uniform), "prioritized": maker(replay.prioritized)}
+    monkeypatch.setitem(PARTS, "replay", Part("Where transitions are kept.", kinds))
+    config, _ = flags.parse(["dqn", "CartPole-v1", "--num-gradient-steps", "2", "--replay-capacity", "1e4"])
+    assert set(config.parts) == {"torso"}, "what the recipe decides by itself is left to it"
+    assert config.parts["torso"].settings["activation"] == "relu", "the torso is the recipe's own"
+    assert (config.hyperparameters["num_gradient_steps"], config.hyperparameters["replay_capacity"]) == (2, 10_000)
+    config, _ = flags.parse(["dqn", "CartPole-v1", "--replay", "prioritized", "--replay.alpha", "0.5"])
+    chosen = config.parts["replay"]
+    assert (chosen.name, chosen.settings["alpha"], chosen.settings["beta"]) == ("prioritized", 0.5, 0.4)
+    assert RunConfig.from_json(config.to_json()) == config
+    plain, _ = flags.parse(["dqn", "CartPole-v1", "--replay", "uniform"])
+    assert plain.parts["replay"].settings == {}
+    assert "--replay {uniform,prioritized}" in jaxrl("train", "dqn", "--help").out
+    for arguments, message in (
+        (["--replay", "uniforn"], "unknown replay 'uniforn', did you mean 'uniform'? (replays: uniform, prioritized)"),
+        (["--replay.alpha", "1"], "--replay.alpha is a setting of --replay prioritized"),
+        (["--replay", "uniform", "--replay.alpha", "1"], "a setting of --replay prioritized (this run's is uniform)"),
+        (["--replay", "prioritized", "--replay.alpha", "2"], "alpha: got 2.0"),
+        (["--replay", "prioritized", "--replay.alpha", "a"], "got 'a', must be a number"),
+    ):
+        outcome = jaxrl("train", "dqn", "CartPole-v1", *arguments)
+        assert outcome.code == 2 and message in outcome.error
+    outcome = jaxrl("train", "ppo", "CartPole-v1", "--replay", "uniform")
+    assert outcome.code == 2 and "--replay is a flag of dqn, not of ppo" in outcome.error
 
 
 def test_list_prints_recipes_environments_and_every_preset(jaxrl):
@@ -85,36 +136,83 @@ def test_list_prints_recipes_environments_and_every_preset(jaxrl):
     [
         (["train", "pppo", "CartPole-v1"], "unknown recipe 'pppo', did you mean 'ppo'?"),
         (["train", "ppo", "CartPole"], "did you mean 'CartPole-v1'?"),
-        (["train", "ppo", "CartPole-v1", "--gama", "1"], "--gamma"),
-        (["train", "ppo", "CartPole-v1", "--torso", "mpl"], "unknown torso 'mpl', did you mean 'mlp'?"),
-        (["train", "ppo", "CartPole-v1", "--torso", "conv"], "Conv needs images"),
-        (["train", "ppo", "CartPole-v1", "--torso.hiden", "8"], "--torso.hidden"),
-        (["train", "ppo", "CartPole-v1", "--seeds", "two"], "invalid"),
-        (["train", "ppo", "CartPole-v1", "--seeds", "0"], "seeds: got 0, must be at least 1"),
-        (["train", "ppo", "CartPole-v1", "--steps", "10"], "num_steps: got 10, one update takes"),
-        (["train", "ppo", "CartPole-v1", "--gamma", "1.5"], "gamma: got 1.5, must lie in [0, 1]"),
-        (["train", "ppo", "CartPole-v1", "--num-minibatches", "7"], "num_minibatches: got 7, which does not divide"),
-        (["train", "ppo", "CartPole-v1", "--eval-episodes", "-1"], "--eval-episodes: got -1"),
-        (["train", "ppo", "CartPole-v1", "--sweep", "gamma:1"], "--sweep: got 'gamma:1', expected NAME=VALUE"),
-        (["train", "ppo", "CartPole-v1", "--sweep", "gama=0.9"], "no hyper-parameter 'gama', did you mean 'gamma'?"),
-        (["train", "ppo", "CartPole-v1", "--sweep", "num_epochs=1,2"], "'num_epochs' is not a float"),
-        (["train", "ppo", "CartPole-v1", "--sweep", "loss=1,2"], "has no hyper-parameter 'loss'"),
-        (["train", "ppo", "CartPole-v1", "--init-from", "nowhere"], "no such folder"),
+        ([*PPO, "--gama", "1"], "--gamma"),
+        ([*PPO, "--torso", "mpl"], "unknown torso 'mpl', did you mean 'mlp'?"),
+        ([*PPO, "--torso", "conv"], "Conv needs images"),
+        ([*PPO, "--torso.hiden", "8"], "--torso.hidden"),
+        ([*PPO, "--seeds", "two"], "got 'two', must be a whole number"),
+        ([*PPO, "--num-epochs", "1.5"], "got '1.5', must be a whole number"),
+        ([*PPO, "--gamma", "high"], "got 'high', must be a number"),
+        ([*PPO, "--max-grad-norm", "off"], "got 'off', must be a number or None"),
+        ([*PPO, "--lr", "1"], "unknown flag '--lr', did you mean '--learning-rate'?"),
+        ([*PPO, "--bogus", "1"], "unknown flag '--bogus' (jaxrl train ppo --help shows all)"),
+        ([*PPO, "--hidden", "8"], "unknown flag '--hidden', did you mean '--torso.hidden'?"),
+        (
+            [*PPO, "--torso.channels", "8"],
+            "is a setting of --torso conv (this run's is mlp)",
+        ),
+        (["train", "a2c", "CartPole-v1", "--clip-epsilon", "1"], "--clip-epsilon is a flag of ppo, not of a2c"),
+        (
+            [*PPO, "--squash", "yes"],
+            "--squash takes no value, got 'yes'; it is --squash or --no",
+        ),
+        ([*PPO, "--squash=True"], "--squash takes no value, got 'True'"),
+        ([*PPO, "more"], "unexpected 'more' after 'CartPole-v1'"),
+        ([*PPO, "--torso.hidden", "8,x"], "got 'x', must be a whole number"),
+        ([*PPO, "--torso.hidden", "0"], "torso.hidden: got 0, sizes must be at least 1"),
+        (["train", "ppo", "Breakout-MinAtar", "--torso.channels", "-1"], "torso.channels: got -1, sizes must be"),
+        ([*PPO, "--seed", "-1"], "seed: got -1, must lie in 0 to 4294967295"),
+        (["train", "CartPole-v1", "ppo"], "the recipe comes first: jaxrl train ppo CartPole-v1"),
+        ([*PPO, "--out", __file__], "is a file; choose another --out"),
+        ([*PPO, "--out", f"{__file__}/run"], "can't be made, since"),
+        ([*PPO, "--seeds", "0"], "seeds: got 0, must be at least 1"),
+        ([*PPO, "--steps", "10"], "num_steps: got 10, one update takes"),
+        ([*PPO, "--gamma", "1.5"], "gamma: got 1.5, must lie in [0, 1]"),
+        ([*PPO, "--num-minibatches", "7"], "num_minibatches: got 7, which does not divide"),
+        ([*PPO, "--eval-episodes", "-1"], "--eval-episodes: got -1"),
+        ([*PPO, "--sweep", "gamma:1"], "--sweep: got 'gamma:1', must be NAME=VALUE"),
+        (
+            [*PPO, "--sweep", "gama=0.9"],
+            "'gama' is no hyper-parameter of ppo, did you mean 'gamma'",
+        ),
+        (
+            [*PPO, "--sweep", "lr=1,2"],
+            "did you mean 'learning_rate'? (sweepable: learning_rate,",
+        ),
+        (
+            [*PPO, "--sweep", "gamma=0.9", "0.8"],
+            "after 'gamma=0.9'; several values are joined by",
+        ),
+        (
+            [*PPO, "--sweep", "gamma=0.8,0.9", "--gamma", "1"],
+            "--gamma: --sweep gamma=0.8,0.9 sets",
+        ),
+        ([*PPO, "--sweep", "gamma=1", "--sweep", "target_kl=1"], "--sweep: given 2 times"),
+        (
+            [*PPO, "--sweep", "num_epochs=1,2"],
+            "'num_epochs' is not a float, and only those can differ",
+        ),
+        ([*PPO, "--sweep", "loss=1,2"], "'loss' is no hyper-parameter of ppo"),
+        ([*PPO, "--init-from", "nowhere"], "nowhere is not a run: there is no such folder"),
         (["train", "ppo"], "the environment comes after the recipe"),
         (["train", "--seeds", "8"], "the recipe comes first"),
         (["evaluate", "nowhere"], "nowhere is not a run: there is no such folder"),
+        (["evaluate", __file__], "is not a run: it is a file"),
+        (["evaluate", "nowhere", "--seeds", "3"], "unknown flag '--seeds', did you mean '--seed'"),
+        (["evaluate", "nowhere", "elsewhere"], "unexpected 'elsewhere' after 'nowhere'"),
         (["evaluate", "nowhere", "--episodes", "0"], "--episodes: got 0"),
         (["evaluate", "nowhere", "--gif", "a.png"], "--gif: got a.png, must end in .gif"),
         (["plot", "nowhere"], "is not a run"),
         (["resume", "nowhere"], "is not a run"),
-        (["list", "recipe"], "recipes"),
+        (["resume", "nowhere", "--update", "last"], "got 'last', must be a whole number or None"),
+        (["list", "recipe"], "unknown list 'recipe', did you mean 'recipes'?"),
+        (["list", "recipes", "presets"], "unexpected 'presets' after 'recipes'"),
         (["evalute", "x"], "unknown command 'evalute', did you mean 'evaluate'?"),
     ],
 )
 def test_a_wrong_word_is_named_in_one_message(jaxrl, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    tiny = TINY if arguments[0] == "train" and "ppo" in arguments and "--num-minibatches" not in arguments else ()
-    outcome = jaxrl(*arguments, *tiny)
+    outcome = jaxrl(*arguments)
     assert outcome.code == 2
     assert message in outcome.error + outcome.out
     assert "Traceback" not in outcome.error

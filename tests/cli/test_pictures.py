@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxrl.cli.curves import bootstrap_interval, carried_forward, interquartile_mean
+from jaxrl.cli import flags
+from jaxrl.cli.curves import bootstrap_interval, carried_forward, draw, interquartile_mean
 from jaxrl.cli.progress import describe_returns, human
-from jaxrl.runs.config import RunConfig, Sweep, Torso
+from jaxrl.runs.config import RunConfig, Sweep
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.runs.recipes import hyperparameters
 
 
 def numbers(text):
@@ -26,8 +30,8 @@ def test_evaluate_prints_the_table_that_training_ended_with(jaxrl, trained):
         np.testing.assert_allclose(row[:3], expected, atol=0.006)
     means = returns.mean(1)
     summary = numbers(outcome.out.split("all 2")[1])
-    np.testing.assert_allclose(summary[:3], [means.mean(), abs(means[0] - means[1]) / 2, means.min()], atol=0.006)
-    assert f"(seed {means.argmin()})" in outcome.out
+    np.testing.assert_allclose(summary[:3], [means.mean(), abs(means[0] - means[1]) / 2, returns.min()], atol=0.006)
+    assert f"worst seed: {means.argmin()}, mean return {means.min():.2f}" in outcome.out
 
 
 def test_other_seeds_and_exploration_give_other_episodes(jaxrl, trained):
@@ -37,7 +41,7 @@ def test_other_seeds_and_exploration_give_other_episodes(jaxrl, trained):
 
 
 def test_a_gif_shows_every_step_of_an_episode(jaxrl, trained, tmp_path):
-    outcome = jaxrl("evaluate", trained, "--episodes", 2, "--gif", tmp_path / "pictures" / "a.gif", "--member", 1)
+    outcome = jaxrl("evaluate", trained, "--episodes", 2, "--gif", tmp_path / "pictures" / "a.gif", "--gif-seed", 1)
     assert outcome.code == 0, outcome.error
     (total,) = numbers(outcome.out.split("returns")[-1])
     with Image.open(tmp_path / "pictures" / "a.gif") as gif:
@@ -47,7 +51,8 @@ def test_a_gif_shows_every_step_of_an_episode(jaxrl, trained, tmp_path):
         last = np.asarray(gif.convert("L"), float)
     assert (first < 60).any(), "there is a black cart"
     assert (first[80:] != last[80:]).any(), "it moves"
-    assert "has 0 to 1" in jaxrl("evaluate", trained, "--gif", tmp_path / "b.gif", "--member", 2).error
+    outcome = jaxrl("evaluate", trained, "--gif", tmp_path / "b.gif", "--gif-seed", 2)
+    assert outcome.code == 2 and "seed: got 2," in outcome.error and "has the seeds 0 to 1" in outcome.error
 
 
 def test_minatar_has_pictures_and_bandits_have_none(tmp_path):
@@ -84,9 +89,104 @@ def test_plot_of_one_and_of_many(jaxrl, trained, tmp_path, monkeypatch):
     assert (tmp_path / "sub" / "entropy.pdf").read_bytes().startswith(b"%PDF")
     pictures = [np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("one.png", "curves.png")]
     assert all((picture != 255).any() for picture in pictures)
-    assert (pictures[0] != pictures[1]).any()
+    assert pictures[0].shape[1] < pictures[1].shape[1], "the legend of many lies beside the curves"
     outcome = jaxrl("plot", trained, "--metric", "los")
-    assert outcome.code == 2 and "no column 'los'" in outcome.error
+    assert outcome.code == 2 and "no column 'los', did you mean 'loss'?" in outcome.error
+    for name in ("picture.xyz", "sub"):
+        outcome = jaxrl("plot", trained, "--out", name)
+        assert outcome.code == 2 and f"--out: got {name}, must be a file that ends in one of .png" in outcome.error
+
+
+def run_with_curves(path, *, seeds, points, sweep=None, missing=()):
+    """A run folder with returns of 10 x member + point, and none for the members in ``missing``."""
+    parts = flags.parse(["ppo", "CartPole-v1"])[0].parts
+    hyper = {name: parameter.default for name, parameter in hyperparameters("ppo").items()}
+    config = RunConfig("ppo", "CartPole-v1", 0, seeds, 10**6, 8, 32, parts, hyper, sweep)
+    folder = RunFolder(path)
+    folder.create(config)
+    for point in range(1, points + 1):
+        returns = np.arange(config.num_members) * 10.0 + point
+        returns[list(missing)] = np.nan
+        MetricsWriter(folder.metrics_file, config).append(point, {"episode_return": returns})
+    return folder
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    from matplotlib import pyplot
+
+    kept = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    yield kept
+    monkeypatch.undo()
+    for figure in kept:
+        pyplot.close(figure)
+
+
+def labels(figure):
+    legend = figure.axes[0].get_legend() or figure.legends[0]
+    return [text.get_text() for text in legend.get_texts()]
+
+
+SINGLE, MIDDLE, INTERVAL = "single seeds", "interquartile mean", "its 95% bootstrap interval"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        (1, ["one seed"]),
+        (2, [SINGLE, "mean of 2 seeds"]),
+        (3, [SINGLE, "mean of 3 seeds"]),
+        (4, [SINGLE, "mean of 4 seeds", MIDDLE, INTERVAL]),
+    ],
+)
+@pytest.mark.parametrize("points", [1, 3])
+def test_few_points_of_few_seeds_are_seen(tmp_path, figures, seeds, expected, points):
+    draw([run_with_curves(tmp_path / "run", seeds=seeds, points=points)], tmp_path / "curve.png")
+    (axes,) = figures[0].axes
+    assert axes.get_xlim()[0] == 0 and axes.get_xlim()[1] > points * 256
+    assert sorted(labels(figures[0])) == sorted(expected)
+    lines = {line.get_label(): line for line in axes.lines}
+    mean = lines[next(label for label in expected if label.startswith(("one", "mean")))]
+    np.testing.assert_array_equal(mean.get_xdata(), 256.0 * np.arange(1, points + 1))
+    np.testing.assert_allclose(mean.get_ydata(), 10 * np.arange(seeds).mean() + np.arange(1, points + 1))
+    assert mean.get_marker() == "o", "a single point of a line without markers is nothing"
+    if seeds == 4:  # a band of one point is nothing either
+        assert (len(axes.containers), len(axes.collections)) == ((1, 1) if points == 1 else (0, 1))
+
+
+def test_a_sweep_has_a_curve_a_value_and_a_key_of_the_lines(tmp_path, figures):
+    sweep = Sweep("learning_rate", (1e-4, 3e-4))
+    folder = run_with_curves(tmp_path / "run", seeds=4, points=30, sweep=sweep)
+    draw([folder], tmp_path / "curve.png")
+    assert labels(figures[0]) == ["learning_rate=0.0001", "learning_rate=0.0003", " ", "mean", MIDDLE, INTERVAL, SINGLE]
+    assert figures[0].axes[0].get_title() == "ppo on CartPole-v1"
+    lines = {line.get_label(): line for line in figures[0].axes[0].lines}
+    assert lines["learning_rate=0.0003"].get_ydata()[0] == pytest.approx(10 * np.mean([4, 5, 6, 7]) + 1)
+    assert lines["learning_rate=0.0003"].get_marker() == "None", "many points are a line"
+    folder = run_with_curves(tmp_path / "half", seeds=2, points=3, sweep=sweep, missing=[3])
+    draw([folder], tmp_path / "curve.png")
+    assert "learning_rate=0.0003 (nothing to show yet)" in labels(figures[1])
+
+
+def test_runs_are_told_apart_by_their_names_or_their_paths(tmp_path, figures):
+    runs = [run_with_curves(tmp_path / name, seeds=1, points=2) for name in ("a/x", "a/y", "b/x")]
+    draw(runs[:2], tmp_path / "curve.png")
+    assert labels(figures[0]) == ["x", "y"]
+    draw(runs, tmp_path / "curve.png")
+    assert labels(figures[1]) == [str(run.path) for run in runs]
+    draw(runs * 4, tmp_path / "curve.png")
+    colors = {str(line.get_color()) for line in figures[2].axes[0].lines}
+    assert len(colors) == 12
+
+
+def test_a_run_with_nothing_to_draw_says_so(jaxrl, tmp_path):
+    folder = run_with_curves(tmp_path / "run", seeds=2, points=2, missing=[1])
+    outcome = jaxrl("plot", folder.path)
+    assert outcome.code == 2 and "column 'episode_return' has no number of every seed yet" in outcome.error
+    folder.metrics_file.unlink()
+    outcome = jaxrl("plot", folder.path)
+    assert outcome.code == 2 and "nothing was trained yet" in outcome.error
 
 
 def test_gaps_are_filled_with_what_was_known():
@@ -121,7 +221,7 @@ def test_counts_are_read_at_a_glance():
 
 
 def test_the_bar_shows_the_best_value_of_a_sweep():
-    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, Torso("mlp", {}), {}, Sweep("gamma", (0.9, 0.99)))
+    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {}, Sweep("gamma", (0.9, 0.99)))
     returns = np.array([1.0, 3.0, 10.0, np.nan])
     assert describe_returns(config, returns) == "return 10.0 ± 0.0 (gamma=0.99)"
     assert describe_returns(config, np.full(4, np.nan)) == "no episode ended yet"

@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
+from jaxrl import replay
 from jaxrl.cli import memory, session
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
+from jaxrl.runs.parts import PARTS, Part, maker
 
 from .conftest import TINY
 
@@ -64,7 +66,7 @@ def test_a_run_folder_is_complete(trained):
     }
     config = RunFolder(trained).read_config()
     assert (config.seeds, config.num_envs, config.hyperparameters["num_epochs"]) == (2, 4, 1)
-    assert config.torso.arguments["hidden"] == (8,)
+    assert config.parts["torso"].settings["hidden"] == (8,)
     returns = np.array(json.loads((trained / "evaluation.json").read_text())["returns"])
     assert returns.shape == (2, 4)
     with Image.open(trained / "curve.png") as picture:
@@ -169,7 +171,16 @@ def test_resume_goes_back_to_a_checkpoint_and_beyond_the_budget(jaxrl, tmp_path,
     arguments = ["train", "ppo", "CartPole-v1", "--steps", 512, "--eval-episodes", 0, *TINY]
     assert jaxrl(*arguments, "--no-anneal-learning-rate", "--out", folder).code == 0
     whole = (folder / "metrics.csv").read_text()
-    assert "has done its 512 steps" in jaxrl("resume", folder).error
+    outcome = jaxrl("resume", folder)
+    assert outcome.code == 2
+    assert (
+        f"is finished, with 512 steps of each seed; a larger budget goes on with it: jaxrl resume {folder} --steps"
+        in (outcome.error)
+    )
+    outcome = jaxrl("resume", folder, "--steps", 256)
+    assert outcome.code == 2 and "--steps: got 256, must be beyond the 512 that" in outcome.error
+    outcome = jaxrl("resume", folder, "--update", 99)
+    assert outcome.code == 2 and "update: got 99," in outcome.error and "of the updates 6, 7, 8" in outcome.error
     (folder / "metrics.csv").open("a").write("9,576,0,0,1")
     outcome = jaxrl("resume", folder, "--update", 7, "--eval-episodes", 0)
     assert outcome.code == 0, outcome.error
@@ -178,7 +189,7 @@ def test_resume_goes_back_to_a_checkpoint_and_beyond_the_budget(jaxrl, tmp_path,
     assert RunFolder(folder).read_config().num_steps == 640
     assert (folder / "metrics.csv").read_text().startswith(whole)
     assert int(np.max(restore(folder)[2].updates)) == 10
-    assert jaxrl("resume", folder, "--update", 3, "--steps", 1280).code == 1
+    assert jaxrl("resume", folder, "--update", 3, "--steps", 1280).code == 2
 
 
 def test_a_sweep_is_one_program_with_a_curve_a_value(jaxrl, tmp_path, short_chunks):
@@ -198,9 +209,20 @@ def test_a_sweep_is_one_program_with_a_curve_a_value(jaxrl, tmp_path, short_chun
         "learning_rate=0.0001",
         "learning_rate=0.01",
     }
-    for start in ("│ 0.0001 │ 1 │", "│ 0.01 │ all 2 │"):
-        assert start in outcome.out
-    assert load(tmp_path / "sweep", member=3)[1].updates == 16
+    assert load(tmp_path / "sweep", value=1e-2, seed=1)[1].updates == 16
+    # A row for each value, and on request one for each seed of a value.
+    table = jaxrl("evaluate", tmp_path / "sweep", "--episodes", 2).out
+    assert "learning_rate ┃ mean return" in table and "│ 0.0001 │" in table and "│ 0.01 │" in table
+    assert table in outcome.out and "all 2" not in table
+    means = np.array(json.loads((tmp_path / "sweep" / "evaluation.json").read_text())["returns"]).mean(1)
+    assert f"{means[2:].min():.2f} (seed {means[2:].argmin()})" in table.split("│ 0.01 │")[1]
+    picture = ("--gif", tmp_path / "a.gif", "--gif-seed", 1)
+    one = jaxrl("evaluate", tmp_path / "sweep", "--episodes", 2, "--value", "0.01", *picture)
+    assert one.code == 0 and (tmp_path / "a.gif").exists()
+    assert "learning_rate=0.01" in one.out and f"│ 1 │ {means[3]:.2f} │" in one.out and "all 2" in one.out
+    for arguments, message in ((picture, "choose one of 0.0001, 0.01"), (("--value", 1), "value: got 1,")):
+        outcome = jaxrl("evaluate", tmp_path / "sweep", *arguments)
+        assert outcome.code == 2 and message in outcome.error
 
 
 def test_numbers_that_are_not_finite_stop_the_run(jaxrl, tmp_path, short_chunks):
@@ -245,8 +267,8 @@ def test_dry_run_measures_and_leaves_nothing(jaxrl, tmp_path, monkeypatch):
     outcome = jaxrl(*arguments)
     assert outcome.code == 0
     for part in (
-        "members 2 (2 seeds)",
-        "a seed)",
+        "members 2 seeds",
+        "each)",
         "peak while training",
         "compile time",
         "steps/s",
@@ -257,7 +279,29 @@ def test_dry_run_measures_and_leaves_nothing(jaxrl, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     refused = jaxrl(*arguments)
     assert refused.code == 1
-    assert "the state of 2 seeds needs" in refused.error and "1 kB are free" in refused.error
+    assert "the state of 2 seeds needs" in refused.error and "1 kB are free; lower one of --seeds" in refused.error
+    crowd = jaxrl("train", "ppo", "CartPole-v1", "--seeds", 10**9, "--dry-run", *TINY)
+    assert crowd.code == 1 and "the state of 1000000000 seeds needs 1" in crowd.error
+    monkeypatch.undo()
+    started = jaxrl(*arguments, "--init-from", tmp_path / "nowhere")
+    assert started.code == 2 and "init_from: " in started.error
+
+
+def test_a_run_with_a_replay_says_how_much_it_takes(jaxrl, tmp_path, monkeypatch):
+    kinds = {"uniform": maker(replay.uniform), "prioritized": maker(replay.prioritized)}
+    monkeypatch.setitem(PARTS, "replay", Part("Where transitions are kept.", kinds))
+    monkeypatch.setattr(memory, "PROBE_SECONDS", 0.0)
+    arguments = ["train", "dqn", "CartPole-v1", "--steps", 64, "--replay", "prioritized", "--torso.hidden", 8]
+    arguments += ["--eval-episodes", 0, "--out", tmp_path / "run"]
+    refused = jaxrl(*arguments, "--replay-capacity", 10**9)
+    assert refused.code == 1 and "GB of memory" in refused.error
+    assert "lower one of --seeds, --num-envs, --rollout-length, --replay-capacity" in refused.error
+    outcome = jaxrl(*arguments, "--seeds", 2, "--replay-capacity", 1000)
+    assert outcome.code == 0, outcome.error
+    state = restore(tmp_path / "run")[2]
+    weight = sum(leaf.nbytes for leaf in leaves(state.agent.per_env))
+    assert weight > 2 * 1000 * 9 * 4, "a transition is two observations, an action, a reward and the rest"
+    assert f"{memory.megabytes(weight)} of it replay" in outcome.out
 
 
 def test_wandb_gets_the_same_curves(jaxrl, tmp_path, monkeypatch):

@@ -5,9 +5,13 @@ import dataclasses
 import pytest
 
 from jaxrl.runs.building import build, make_program
-from jaxrl.runs.config import RunConfig, Torso
+from jaxrl.runs.config import Chosen, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.recipes import hyperparameters
+
+
+def mlp(*hidden):
+    return Chosen("mlp", {"hidden": hidden or (8,), "activation": "tanh", "layer_norm": False})
 
 
 def make_config(**changes):
@@ -21,7 +25,7 @@ def make_config(**changes):
         num_steps=640,
         num_envs=2,
         rollout_length=8,
-        torso=Torso("mlp", {"hidden": (8,), "activation": "tanh", "layer_norm": False}),
+        parts={"torso": mlp()},
         hyperparameters={**defaults, **changes.pop("hyperparameters", {})},
     )
     return dataclasses.replace(config, **changes)

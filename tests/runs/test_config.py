@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxrl.runs.building import build
-from jaxrl.runs.config import ConfigError, RunConfig, Sweep, Torso
+from jaxrl.runs.config import Chosen, ConfigError, RunConfig, Sweep
+
+from .conftest import mlp
 
 
 def edited(config, **changes):
@@ -31,18 +33,27 @@ def test_identity_is_all_but_the_length_and_the_origin(config):
     longer = dataclasses.replace(config, num_steps=10**6, init_from="/some/run")
     assert longer.identity() == config.identity()
     assert dataclasses.replace(config, seeds=5).identity() != config.identity()
-    assert dataclasses.replace(config, torso=Torso("mlp", {"hidden": (9,)})).identity() != config.identity()
+    assert dataclasses.replace(config, parts={"torso": mlp(9)}).identity() != config.identity()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"recipy": 1}, "field 'recipy' is unknown to this version of jaxrl, did you mean 'recipe'"),
-        ({"format_version": 99}, "format_version is 99, this jaxrl reads version 1"),
+        ({"format_version": 99}, "format_version is 99, this jaxrl reads version 2"),
         ({"seeds": "two"}, "field 'seeds' must be int, got 'two'"),
         ({"seeds": True}, "field 'seeds' must be int, got True"),
-        ({"torso": 3}, "torso: expected an object"),
-        ({"torso": {"name": "mlp", "arguments": {"hidden": [8]}}}, "torso size missing: activation, layer_norm"),
+        ({"parts": 3}, "field 'parts' must be"),
+        ({"parts": {"torso": 3}}, "parts, torso: expected an object"),
+        (
+            {"parts": {"torsi": {"name": "mlp", "settings": {}}}},
+            "part 'torsi' is unknown to .*, did you mean 'torso'",
+        ),
+        (
+            {"parts": {"torso": {"name": "mlp", "settings": {"hidden": [8]}}}},
+            "setting of torso missing: activation",
+        ),
+        ({"parts": {"torso": {"name": "mpl", "settings": {}}}}, "unknown torso 'mpl', did you mean 'mlp'"),
         ({"recipe": "pppo"}, "unknown recipe 'pppo', did you mean 'ppo'"),
         ({"sweep": {"name": "gamma"}}, "sweep: field missing: values"),
     ],
@@ -73,14 +84,16 @@ def test_missing_fields_and_hyperparameters_are_named(config):
         ({"num_envs": 0}, "num_envs: got 0"),
         ({"num_steps": 15}, "num_steps: got 15, one update takes"),
         ({"environment": "CartPole"}, "unknown environment"),
-        ({"torso": Torso("mpl", {})}, "unknown torso 'mpl', did you mean 'mlp'"),
-        ({"torso": Torso("conv", {})}, "Conv needs images"),
-        ({"torso": Torso("mlp", {"activation": "rely"})}, "activation: got 'rely'"),
-        ({"sweep": Sweep("gama", (0.9,))}, "a2c has no hyper-parameter 'gama', did you mean 'gamma'"),
+        ({"seed": 2**32}, "seed: got 4294967296, must lie in 0 to 4294967295"),
+        ({"parts": {"torso": Chosen("mpl", {})}}, "unknown torso 'mpl', did you mean 'mlp'"),
+        ({"parts": {"torso": Chosen("conv", {})}}, "Conv needs images"),
+        ({"parts": {"torso": Chosen("mlp", {"activation": "rely"})}}, "activation: got 'rely'"),
+        ({"parts": {"torso": Chosen("mlp", {"hidden": (4, 0)})}}, "torso.hidden: got 4 0, sizes must be at least 1"),
+        ({"sweep": Sweep("gama", (0.9,))}, "'gama' is no hyper-parameter of a2c, did you mean 'gamma'"),
         ({"sweep": Sweep("share_torso", (0.0,))}, "'share_torso' is not a float"),
         ({"sweep": Sweep("gamma", (0.9, 2.0))}, "gamma: got 2.0, must lie in"),
-        ({"sweep": Sweep("gamma", (0.9, 0.9))}, "same value twice"),
-        ({"sweep": Sweep("gamma", (float("nan"),))}, "finite values"),
+        ({"sweep": Sweep("gamma", (0.9, 0.9))}, "gamma got 0.9, 0.9, the same value twice"),
+        ({"sweep": Sweep("gamma", (float("nan"),))}, "gamma got nan, must be finite"),
     ],
 )
 def test_values_are_checked_before_anything_is_compiled(config, changes, message):

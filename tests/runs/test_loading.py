@@ -10,12 +10,12 @@ import pytest
 
 import jaxrl
 from jaxrl.runs.building import build, make_program
-from jaxrl.runs.config import Sweep, Torso
+from jaxrl.runs.config import Sweep
 from jaxrl.runs.folder import RunError, RunFolder
 from jaxrl.runs.loading import load, restore, transfer
 from jaxrl.training.checkpoint import CheckpointError
 
-from .conftest import make_config, save_start
+from .conftest import make_config, mlp, save_start
 
 
 def same(left, right):
@@ -29,11 +29,11 @@ def test_restore_gives_back_the_whole_state(saved):
     assert same(loaded, state)
 
 
-def test_load_gives_one_member_that_acts(saved):
+def test_load_gives_one_seed_that_acts(saved):
     folder, _, state = saved
-    for member in (0, 1):
-        agent, loaded = jaxrl.load(folder.path, member=member)
-        assert same(loaded, jax.tree.map(lambda leaf, member=member: leaf[member], state.agent))
+    for seed in (0, 1):
+        agent, loaded = jaxrl.load(folder.path, seed=seed)
+        assert same(loaded, jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.agent))
         action, _ = agent.act(jax.random.key(0), loaded, np.zeros((5, 4), np.float32), explore=False)
         assert action.shape == (5,)
     assert not same(load(folder.path)[1], loaded)
@@ -41,29 +41,44 @@ def test_load_gives_one_member_that_acts(saved):
 
 def test_load_gives_the_population_on_request(saved):
     folder, _, state = saved
-    agent, population = load(folder.path, member=None)
+    agent, population = load(folder.path, seed=None)
     assert same(population, state.agent)
     acts = jax.vmap(lambda state: agent.act(jax.random.key(0), state, np.zeros((5, 4), np.float32))[0])
     assert acts(population).shape == (2, 5)
 
 
-def test_members_that_are_not_there_are_refused(saved):
-    with pytest.raises(RunError, match="member: got 2, .* has 0 to 1"):
-        load(saved[0].path, member=2)
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"seed": 2}, "seed: got 2, .* has the seeds 0 to 1"),
+        ({"seed": -1}, "seed: got -1, .* has the seeds 0 to 1"),
+        ({"value": 0.5}, "value: got 0.5, .* sweeps nothing"),
+        ({"update": 7}, "update: got 7, .* has checkpoints of the updates 2"),
+    ],
+)
+def test_what_is_not_in_a_run_is_refused(saved, chosen, message):
+    with pytest.raises(RunError, match=message):
+        load(saved[0].path, **chosen)
 
 
-def test_a_swept_member_is_its_own_agent(tmp_path):
+def test_of_a_sweep_one_chooses_the_value_and_the_seed(tmp_path):
     # The start of the log deviation is a hyper-parameter that acting reads.
-    config = make_config(environment="Pendulum-v1", seeds=1, sweep=Sweep("initial_log_std", (-3.0, 1.0)))
-    folder, _ = save_start(tmp_path / "sweep", config)
+    config = make_config(environment="Pendulum-v1", seeds=2, sweep=Sweep("initial_log_std", (-3.0, 1.0)))
+    folder, state = save_start(tmp_path / "sweep", config)
     spread = []
-    for member in (0, 1):
-        agent, state = load(folder.path, member=member)
-        _, extras = agent.act(jax.random.key(0), state, np.zeros((500, 3), np.float32))
+    for number, (value, seed) in enumerate([(-3.0, 0), (-3.0, 1), (1.0, 0), (1.0, 1)]):
+        assert config.members()[number][1:] == (seed, value)
+        agent, loaded = load(folder.path, value=value, seed=seed)
+        assert same(loaded, jax.tree.map(lambda leaf, number=number: leaf[number], state.agent))
+        _, extras = agent.act(jax.random.key(0), loaded, np.zeros((500, 3), np.float32))
         spread.append(np.std(extras.raw_action))
-    assert spread[0] < 0.2 and spread[1] > 1.5
-    with pytest.raises(RunError, match="each value is another agent"):
-        load(folder.path, member=None)
+    assert max(spread[:2]) < 0.2 and min(spread[2:]) > 1.5
+    _, both = load(folder.path, value=1.0, seed=None)
+    assert same(both, jax.tree.map(lambda leaf: leaf[2:], state.agent))
+    with pytest.raises(RunError, match="value: .*sweep sweeps initial_log_std, choose one of -3, 1"):
+        load(folder.path)
+    with pytest.raises(RunError, match="value: got 2, .*sweep has initial_log_std = -3, 1"):
+        load(folder.path, value=2.0)
 
 
 def test_what_is_no_run_is_refused(tmp_path, config):
@@ -81,9 +96,9 @@ def test_what_is_no_run_is_refused(tmp_path, config):
 def test_a_checkpoint_of_another_agent_is_refused(tmp_path, saved):
     folder, config, _ = saved
     other = RunFolder(tmp_path / "other")
-    other.create(dataclasses.replace(config, torso=Torso("mlp", {**config.torso.arguments, "hidden": (9,)})))
+    other.create(dataclasses.replace(config, parts={"torso": mlp(9)}))
     shutil.copytree(folder.checkpoint_folder, other.checkpoint_folder)
-    with pytest.raises(CheckpointError, match="is of another run: torso is"):
+    with pytest.raises(CheckpointError, match="is of another run: parts is"):
         load(other.path)
 
 
@@ -121,10 +136,10 @@ def test_transfer_takes_the_statistics_of_observations_along(tmp_path):
     ("changes", "message"),
     [
         (
-            {"torso": Torso("mlp", {"hidden": (9,)})},
+            {"parts": {"torso": mlp(9)}},
             r"params.*bias.* is of shape \[8\] there, and of shape \[9\] here",
         ),
-        ({"torso": Torso("mlp", {"hidden": (8, 8)})}, r"params.*Dense_1.* is absent there, and of shape"),
+        ({"parts": {"torso": mlp(8, 8)}}, r"params.*Dense_1.* is absent there, and of shape"),
         ({"environment": "Acrobot-v1"}, r"params.* is of shape \[4, 8\] there, and of shape \[6, 8\] here"),
     ],
 )

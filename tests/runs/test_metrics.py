@@ -74,5 +74,9 @@ def test_cut_drops_what_a_checkpoint_does_not_know(tmp_path, config):
 def test_a_missing_column_is_named(tmp_path, config):
     path = tmp_path / "metrics.csv"
     MetricsWriter(path, config).append(1, summary_of(1.0))
-    with pytest.raises(ValueError, match="no column 'los', it has update"):
+    with pytest.raises(ValueError, match=r"no column 'los', did you mean 'loss'\? \(columns: episodes, "):
         read_curves(path, "los", 2)
+    with pytest.raises(ValueError, match="no column 'seed'"):
+        read_curves(path, "seed", 2)
+    with pytest.raises(ValueError, match="nothing was trained yet"):
+        read_curves(tmp_path / "none.csv", "loss", 2)

@@ -7,7 +7,8 @@ import pytest
 from jaxrl import agents, envs
 from jaxrl.agents.presets import FALLBACK, LOOP, PRESETS, preset
 from jaxrl.runs.building import is_sweepable
-from jaxrl.runs.recipes import RECIPES, TORSOS, UnknownName, hyperparameters, lookup, summary, torso_parameters
+from jaxrl.runs.parts import PARTS, settings_of
+from jaxrl.runs.recipes import RECIPES, UnknownName, hyperparameters, lookup, nearest, summary
 
 ROWS = [(recipe, environment) for recipe, rows in PRESETS.items() for environment in rows]
 
@@ -19,7 +20,7 @@ def test_every_recipe_of_the_library_is_there():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_flags_are_the_plain_arguments_with_their_help(recipe):
     parameters = hyperparameters(recipe)
-    objects = {"spec", "torso", "heads", "loss", "optimizer", "num_updates"}
+    objects = {"spec", "heads", "loss", "optimizer", "replay", "num_updates", *PARTS}
     assert set(parameters) == set(inspect.signature(RECIPES[recipe]).parameters) - objects
     assert all(parameter.help for parameter in parameters.values())
     assert summary(recipe).endswith(".")
@@ -31,26 +32,23 @@ def test_floats_may_be_swept_and_nothing_else():
     assert not swept & {"num_epochs", "num_minibatches", "squash", "normalize_reward"}
 
 
-@pytest.mark.parametrize("torso", TORSOS)
-def test_torso_sizes_are_the_fields_of_the_module(torso):
-    parameters = torso_parameters(torso)
-    assert {"hidden", "activation"} <= set(parameters)
-    assert not {"parent", "name"} & set(parameters)
-    assert all(parameter.help for parameter in parameters.values())
-
-
 def test_unknown_names_come_with_the_nearest():
-    with pytest.raises(UnknownName, match=r"unknown recipe 'PP0', did you mean 'ppo'\? \(recipes: a2c, ppo"):
+    with pytest.raises(UnknownName, match=r"unknown recipe 'PP0', did you mean 'ppo'\? \(recipes: a2c, "):
         lookup("recipe", "PP0", RECIPES)
+    options = ("learning_rate", "gamma", "gae_lambda", "num_epochs")
+    assert nearest("gama", options) == ", did you mean 'gamma'?", "one that is this near stands alone"
+    assert nearest("--LR", options) == ", did you mean 'learning_rate'?", "initials are near"
+    assert nearest("seeds", options) == ""
 
 
 @pytest.mark.parametrize(("recipe", "environment"), ROWS)
 def test_presets_name_arguments_and_environments_that_exist(recipe, environment):
     values = preset(recipe, environment)
-    torso = dict(values.pop("torso", {"name": "mlp"}))
+    parts = {part: dict(values.pop(part)) for part in PARTS if part in values}
     assert environment in envs.available()
     assert set(values) <= {*LOOP, *hyperparameters(recipe)}
-    assert set(torso) - {"name"} <= set(torso_parameters(torso["name"]))
+    for part, chosen in parts.items():
+        assert set(chosen) - {"name"} <= set(settings_of(part, chosen["name"]))
     samples = values["num_envs"] * values["rollout_length"]
     assert samples % values.get("num_minibatches", 1) == 0
     assert values["num_steps"] >= samples

@@ -1,0 +1,173 @@
+"""How all commands read their arguments: tyro's parser, with numbers and messages of our own."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from jaxrl.cli.errors import UsageError
+from jaxrl.runs.recipes import nearest
+
+T = TypeVar("T")
+
+
+def whole_number(text: str) -> int:
+    """An integer, also written as 1e6 or 1_000_000.
+
+    Raises:
+      ValueError: anything else.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        if float(text).is_integer():
+            return int(float(text))
+    except ValueError:
+        pass
+    raise ValueError(f"got '{text}', must be a whole number")
+
+
+def number(text: str) -> float:
+    """A number.
+
+    Raises:
+      ValueError: anything else.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"got '{text}', must be a number") from None
+
+
+class _Kind(NamedTuple):
+    name: str
+    read: Callable[[str], Any]
+
+
+_KINDS: dict[type, _Kind] = {int: _Kind("INT", whole_number), float: _Kind("FLOAT", number)}
+
+NUMBERS = ConstructorRegistry()
+"""How flags hold numbers: ``INT``, ``FLOAT``, either of them ``|None``, and several of them, by spaces or commas."""
+
+
+@NUMBERS.primitive_rule
+def _one(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    kind = _KINDS.get(info.type)
+    if kind is None:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.name,
+        instance_from_str=lambda words: kind.read(words[0]),
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@NUMBERS.primitive_rule
+def _one_or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    kinds = [_KINDS[kind] for kind in typing.get_args(info.type) if kind in _KINDS]
+    is_optional = info.type_origin in (typing.Union, types.UnionType) and type(None) in typing.get_args(info.type)
+    if not is_optional or len(kinds) != 1 or len(typing.get_args(info.type)) != 2:
+        return None
+
+    def read(words: list[str]) -> Any:
+        try:
+            return None if words[0].lower() == "none" else kinds[0].read(words[0])
+        except ValueError as error:
+            raise ValueError(f"{error} or None") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{kinds[0].name}|None",
+        instance_from_str=read,
+        is_instance=lambda value: value is None or isinstance(value, int | float),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@NUMBERS.primitive_rule
+def _several(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    kind = _KINDS.get(next(iter(typing.get_args(info.type)), type(None)))
+    several = info.type_origin is collections.abc.Sequence or typing.get_args(info.type)[1:] == (...,)
+    if kind is None or not several:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"{kind.name} ...",
+        instance_from_str=lambda words: tuple(kind.read(part) for word in words for part in word.split(",") if part),
+        is_instance=lambda value: isinstance(value, tuple | list),
+        str_from_instance=lambda value: [str(item) for item in value],
+    )
+
+
+def parse(
+    kind: type[T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    flags: Iterable[str] | None = None,
+    elsewhere: Callable[[], Mapping[str, str]] = dict,
+    **described: Any,
+) -> T:
+    """Reads arguments into a dataclass.
+
+    Args:
+      kind: the dataclass.
+      arguments: after the command.
+      prog: the command.
+      flags: all there are; None takes the fields of ``kind``.
+      elsewhere: flags of something else, with what that is, for the message.
+      **described: ``description`` and ``default`` of ``tyro.cli``.
+
+    Raises:
+      UsageError: a flag that there is not, or a word that belongs to none.
+      SystemExit: for ``--help``, and for values of the wrong type, by tyro.
+    """
+    parsed, unknown = tyro.cli(
+        kind, prog=prog, args=list(arguments), registry=NUMBERS, return_unknown_args=True, **described
+    )
+    if unknown:
+        known = flags if flags is not None else [as_flag(field.name) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        raise UsageError(f"{_stranger(unknown[0], arguments, list(known), elsewhere)} ({prog} --help shows all)")
+    return parsed
+
+
+def as_flag(name: str) -> str:
+    """``num_envs`` -> ``--num-envs``."""
+    return "--" + name.replace("_", "-")
+
+
+def _stranger(word: str, arguments: Sequence[str], known: list[str], elsewhere: Callable[[], Mapping[str, str]]) -> str:
+    if not word.startswith("--"):
+        return _extra(word, arguments, known)
+    flag = word.partition("=")[0].replace("_", "-")
+    others = elsewhere()
+    if flag in others:
+        return f"{flag} is {others[flag]}"
+    # "--hidden" is meant for "--torso.hidden", and spelling would find "--help" as near.
+    last = [name for name in known if name.rpartition(".")[2] == flag.lstrip("-")]
+    hint = f", did you mean {' or '.join(map(repr, last))}?" if last else nearest(flag, known)
+    return f"unknown flag '{flag}'{hint}"
+
+
+def _extra(word: str, arguments: Sequence[str], known: list[str]) -> str:
+    """What is said of a word that no flag takes."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name = before if argument == word else argument.partition("=")[0]
+        flag = name.replace("_", "-").replace("--no-", "--")
+        if argument in (word, f"{name}={word}") and flag in known:
+            return f"{flag} takes no value, got '{word}'; it is {flag} or --no-{flag[2:]}"
+        if argument == word and before:
+            joined = "; several values are joined by commas" if "=" in before else ""
+            return f"unexpected '{word}' after '{before}'{joined}"
+    return f"unexpected '{word}'"
