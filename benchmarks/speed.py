@@ -1,24 +1,25 @@
 """Speed: environment steps a second of the whole of ``train``, and its compile time.
 
-    python benchmarks/speed.py                                    # jaxrl alone
-    python benchmarks/speed.py --peer "python peer.py {envs} {length} {seeds} {steps}"
+    python benchmarks/speed.py                  # jaxrl alone
+    python benchmarks/speed.py --row dqn --peer "peer/bin/python benchmarks/rejax_peer.py dqn {envs} {batch} {steps}"
 
-The settings are CleanRL's for CartPole, which PureJaxRL publishes its figures for: two 64 x 64 tanh networks, 4 epochs
-of 4 minibatches, annealed learning rate, clipped value loss. ``--peer`` names a command that trains at the same
-settings and prints lines ``steps/s N``; jaxrl and the peer are then measured in turn, A B A B, and the ratio of the
-medians is printed. The peer runs in a process, and so in an environment, of its own.
+PPO runs at CleanRL's settings for CartPole, which PureJaxRL publishes its figures for: two 64 x 64 tanh networks, 4
+epochs of 4 minibatches, annealed learning rate, clipped value loss. DQN and TD3 have two layers of 64, as rejax has
+them. ``--peer`` names a command that trains at the settings of a row: it prints ``ready`` once it has compiled, then
+``steps/s N`` of one run for each line on its standard input. jaxrl and the peer then take turns, call by call, A B A B,
+and the ratio of the medians is printed. The peer runs in a process, and so in an environment, of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import statistics
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,24 +29,44 @@ from jaxrl.training import Program, fit
 
 
 class Work(NamedTuple):
-    """One row: environments, rollout length, vmapped seeds, steps of each seed."""
+    """One row: what is trained, at which sizes, with how many steps of each seed."""
 
+    recipe: str
+    environment: str
     num_envs: int
     rollout_length: int
     num_seeds: int
     num_steps: int
+    batch_size: int = 0
+
+    def __str__(self) -> str:
+        sizes = f"batch {self.batch_size}" if self.batch_size else f"{self.rollout_length} steps"
+        return f"{self.recipe}, {self.environment}, {self.num_envs} envs, {sizes}, {self.num_seeds} seed(s)"
 
 
-ROWS = (Work(4, 128, 1, 500_000), Work(4, 128, 8, 250_000), Work(256, 32, 1, 1_000_000))
+ROWS = {
+    "ppo": Work("ppo", "CartPole-v1", 4, 128, 1, 500_000),
+    "ppo_seeds": Work("ppo", "CartPole-v1", 4, 128, 8, 250_000),
+    "ppo_wide": Work("ppo", "CartPole-v1", 256, 32, 1, 1_000_000),
+    "dqn": Work("dqn", "CartPole-v1", 10, 1, 1, 200_000, batch_size=128),
+    "td3": Work("td3", "Pendulum-v1", 1, 1, 1, 10_000, batch_size=256),
+}
 
 
-def measure(work: Work, repeats: int) -> tuple[float, list[float]]:
-    """Compile time in seconds, and steps a second of each repeat."""
-    env, params = jaxrl.make("CartPole-v1")
-    num_updates = work.num_steps // (work.num_envs * work.rollout_length)
-    agent = jaxrl.ppo(
-        jaxrl.spec(env, params), clip_value_epsilon=0.2, anneal_learning_rate=True, num_updates=num_updates
-    )
+def make_agent(work: Work, spec: Any) -> jaxrl.Agent:
+    """The agent of a row."""
+    recipe = getattr(jaxrl.agents, work.recipe)
+    if work.recipe == "ppo":
+        num_updates = work.num_steps // (work.num_envs * work.rollout_length)
+        return recipe(spec, clip_value_epsilon=0.2, anneal_learning_rate=True, num_updates=num_updates)
+    torso = jaxrl.networks.MLP(hidden=(64, 64), activation="relu")
+    return recipe(spec, torso=torso, batch_size=work.batch_size, replay_capacity=100_000, learning_starts=1_000)
+
+
+def compile_run(work: Work) -> tuple[Callable[[], Any], float]:
+    """The whole training as one compiled call, and the seconds it took to compile."""
+    env, params = jaxrl.make(work.environment)
+    agent = make_agent(work, jaxrl.spec(env, params))
 
     def run(key: jax.Array) -> tuple:
         return jaxrl.train(
@@ -63,69 +84,100 @@ def measure(work: Work, repeats: int) -> tuple[float, list[float]]:
     # One seed is not vmapped, as nobody would.
     function, argument = (run, keys[0]) if work.num_seeds == 1 else (jax.vmap(run), keys)
     compiled = jax.jit(function).lower(argument).compile()
-    compile_seconds = time.perf_counter() - begin
-    speeds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(compiled(argument))
-        steps = num_updates * work.num_envs * work.rollout_length * work.num_seeds
-        speeds.append(steps / (time.perf_counter() - begin))
-    return compile_seconds, speeds
+    return lambda: compiled(argument), time.perf_counter() - begin
 
 
-def measure_chunked(work: Work, chunk: int, repeats: int) -> list[float]:
-    """Steps a second of the same run on the host, ``chunk`` updates at a time, metrics fetched after each."""
-    env, params = jaxrl.make("CartPole-v1")
+def steps_a_second(work: Work, call: Callable[[], Any]) -> float:
+    """Of one call that trains all seeds of a row."""
+    begin = time.perf_counter()
+    jax.block_until_ready(call())
+    return work.num_steps * work.num_seeds / (time.perf_counter() - begin)
+
+
+class Peer:
+    """A peer in a process of its own, compiled and waiting."""
+
+    def __init__(self, command: str, work: Work) -> None:
+        filled = command.format(
+            envs=work.num_envs,
+            length=work.rollout_length,
+            seeds=work.num_seeds,
+            steps=work.num_steps,
+            batch=work.batch_size,
+        )
+        self.process = subprocess.Popen(
+            shlex.split(filled), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self._read("ready")
+
+    def _read(self, start: str) -> str:
+        for line in self.process.stdout or ():
+            if line.startswith(start):
+                return line
+        raise RuntimeError(f"--peer: the command ended before it printed a line that starts with {start!r}")
+
+    def measure(self) -> float:
+        """Steps a second of one run, as the peer prints them."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        return float(self._read("steps/s").split()[1])
+
+    def close(self) -> None:
+        """Lets the peer end."""
+        self.process.communicate()
+
+
+def measure_row(work: Work, peer_command: str | None, repeats: int) -> str:
+    """A row of the table."""
+    call, compile_seconds = compile_run(work)
+    peer = Peer(peer_command, work) if peer_command else None
+    ours, theirs = [], []
+    for turn in range(repeats):
+        print(f"{work}: turn {turn + 1} of {repeats}", file=sys.stderr)
+        ours.append(steps_a_second(work, call))
+        theirs += [peer.measure()] if peer else []
+    if peer:
+        peer.close()
+    mine = statistics.median(ours)
+    compared = f"{statistics.median(theirs):,.0f} | {mine / statistics.median(theirs):.2f}x" if theirs else "- | -"
+    return f"| {work} | {mine:,.0f} | {compile_seconds:.1f} s | {compared} |"
+
+
+def compare_chunks(work: Work, chunk: int, repeats: int) -> float:
+    """Speed on the host, ``chunk`` updates at a time, over the speed of the single scan; they take turns."""
+    env, params = jaxrl.make(work.environment)
+    agent = make_agent(work, jaxrl.spec(env, params))
     num_updates = work.num_steps // (work.num_envs * work.rollout_length)
-    agent = jaxrl.ppo(
-        jaxrl.spec(env, params), clip_value_epsilon=0.2, anneal_learning_rate=True, num_updates=num_updates
-    )
     keys = jax.random.split(jax.random.key(0), work.num_seeds)
     program = Program(lambda: agent, env, params, keys, num_envs=work.num_envs, rollout_length=work.rollout_length)
     program.compile(chunk)
-    speeds = []
-    for _ in range(repeats):
-        state = program.start()
-        begin = time.perf_counter()
-        fit(program, num_updates=num_updates, updates_per_chunk=chunk, state=state)
-        steps = num_updates * work.num_envs * work.rollout_length * work.num_seeds
-        speeds.append(steps / (time.perf_counter() - begin))
-    return speeds
 
+    def chunked() -> Any:
+        return fit(program, num_updates=num_updates, updates_per_chunk=chunk, state=program.start())
 
-def measure_peer(command: str, work: Work) -> list[float]:
-    """Steps a second, as the peer prints them."""
-    filled = command.format(envs=work.num_envs, length=work.rollout_length, seeds=work.num_seeds, steps=work.num_steps)
-    output = subprocess.run(shlex.split(filled), capture_output=True, text=True, check=True).stdout
-    return [float(number) for number in re.findall(r"steps/s (\d+)", output)]
+    whole, _ = compile_run(work)
+    jax.block_until_ready(chunked())  # makes the program of the first state
+    pairs = [(steps_a_second(work, chunked), steps_a_second(work, whole)) for _ in range(repeats)]
+    chunks, scans = zip(*pairs, strict=True)
+    return statistics.median(chunks) / statistics.median(scans)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", help="a command with {envs}, {length}, {seeds}, {steps}")
-    parser.add_argument("--rounds", type=int, default=2, help="how often jaxrl and the peer take turns")
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls a turn")
+    parser.add_argument("--row", action="append", choices=[*ROWS, "chunks"], help="may be repeated; default: all")
+    parser.add_argument("--peer", help="a command with {envs}, {length}, {seeds}, {steps}, {batch}")
+    parser.add_argument("--repeats", type=int, default=6, help="timed calls of each side")
     arguments = parser.parse_args()
+    rows = arguments.row or [*ROWS, "chunks"]
     print(f"Measured on {describe_machine()}\n")
-    print("| ppo, CartPole-v1: envs x length, seeds | jaxrl steps/s | compile | peer steps/s | ratio |")
+    print("| work | jaxrl steps/s | compile | peer steps/s | ratio |")
     print("|---|---|---|---|---|")
-    for work in ROWS:
-        ours, theirs, compile_seconds = [], [], []
-        for turn in range(arguments.rounds):
-            print(f"{work}, turn {turn + 1} of {arguments.rounds}", file=sys.stderr)
-            seconds, speeds = measure(work, arguments.repeats)
-            compile_seconds.append(seconds)
-            ours += speeds
-            theirs += measure_peer(arguments.peer, work) if arguments.peer else []
-        mine = statistics.median(ours)
-        peer = f"{statistics.median(theirs):,.0f} | {mine / statistics.median(theirs):.2f}x" if theirs else "- | -"
-        name = f"{work.num_envs} x {work.rollout_length}, {work.num_seeds}"
-        print(f"| {name} | {mine:,.0f} | {min(compile_seconds):.1f} s | {peer} |", flush=True)
-    work, chunk = ROWS[0], 128
-    scan = [speed for _ in range(arguments.rounds) for speed in measure(work, arguments.repeats)[1]]
-    chunked = measure_chunked(work, chunk, arguments.rounds * arguments.repeats)
-    ratio = statistics.median(chunked) / statistics.median(scan)
-    print(f"\nThe first row on the host in chunks of {chunk} updates: {ratio:.3f} of the speed of the single scan.")
+    for name in rows:
+        if name in ROWS:
+            print(measure_row(ROWS[name], arguments.peer, arguments.repeats), flush=True)
+    if "chunks" in rows:
+        ratio = compare_chunks(ROWS["ppo"], 128, arguments.repeats)
+        print(f"\nThe ppo row on the host in chunks of 128 updates: {ratio:.3f} of the speed of the single scan.")
 
 
 if __name__ == "__main__":
