@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, training, types
     from jaxrl.agents.a2c import a2c
+    from jaxrl.agents.c51 import c51
     from jaxrl.agents.dqn import dqn
+    from jaxrl.agents.iqn import iqn
     from jaxrl.agents.ppo import ppo
+    from jaxrl.agents.qr_dqn import qr_dqn
+    from jaxrl.agents.rainbow import rainbow
     from jaxrl.agents.reinforce import reinforce
     from jaxrl.envs import make, spec
     from jaxrl.runs import load
@@ -29,11 +33,15 @@ _HOME = {
     "Spec": "types",
     "Transition": "types",
     "a2c": "agents",
+    "c51": "agents",
     "dqn": "agents",
     "evaluate": "training",
+    "iqn": "agents",
     "load": "runs",
     "make": "envs",
     "ppo": "agents",
+    "qr_dqn": "agents",
+    "rainbow": "agents",
     "reinforce": "agents",
     "spec": "envs",
     "start": "training",
@@ -48,9 +56,11 @@ __all__ = [
     "Transition",
     "a2c",
     "agents",
+    "c51",
     "dqn",
     "envs",
     "evaluate",
+    "iqn",
     "load",
     "losses",
     "make",
@@ -58,6 +68,8 @@ __all__ = [
     "ops",
     "optim",
     "ppo",
+    "qr_dqn",
+    "rainbow",
     "reinforce",
     "replay",
     "rollout",

@@ -11,9 +11,11 @@ from typing import Any
 LOOP = ("num_steps", "num_envs", "rollout_length")
 """The names that are settings of the loop; ``num_steps`` counts the steps of all environments together."""
 
+_VALUES: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 1}
+
 FALLBACK: dict[str, dict[str, Any]] = {
     "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
-    "dqn": {"num_steps": 500_000, "num_envs": 8, "rollout_length": 1},
+    **{name: dict(_VALUES) for name in ("c51", "dqn", "iqn", "qr_dqn", "rainbow")},
     "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
     "reinforce": {"num_steps": 1_000_000, "num_envs": 8, "rollout_length": 256},
 }

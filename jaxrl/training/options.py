@@ -6,7 +6,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jax.interpreters import partial_eval
 
+from jaxrl import replay
 from jaxrl.networks import MLP
 from jaxrl.training.subject import ConformanceError, Subject, require
 from jaxrl.types import Agent, Box, Spec
@@ -46,6 +47,9 @@ CONTEXTS: dict[str, Context] = {
     "squash": _CONTINUOUS,
     "state_dependent_std": _CONTINUOUS,
     "initial_log_std": _CONTINUOUS,
+    "replay": Context({"prioritized": False}),
+    "noisy_sigma": Context({"noisy": True}),
+    **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end", "epsilon_steps")},
 }
 """Options that do nothing by themselves, and what makes them matter."""
 
@@ -63,6 +67,7 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "heads": lambda default: {"extra": nn.Dense(2)},
     "loss": _twice,
     "optimizer": lambda default: optax.sgd,
+    "replay": lambda default: partial(replay.prioritized, alpha=0.5),
 }
 """Other values of options that are no numbers, from the default."""
 

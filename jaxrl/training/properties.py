@@ -178,7 +178,7 @@ def _culprit(subject: Subject, floats: dict[str, float], error: Exception) -> Co
 
 
 def keeps_environments_apart(subject: Subject) -> None:
-    """Leaves with an environment axis lie under the state's field ``per_env``, and only those."""
+    """Leaves with an environment axis lie under the state's field ``per_env``, beside scalars alone, such as counts."""
     promise = "keeps_environments_apart"
     two, three = (leaves(jax.eval_shape(lambda key: subject.agent.init(key, n), subject.key)) for n in (2, 3))  # noqa: B023
     require(len(two) == len(three), promise, "the number of leaves depends on num_envs")
@@ -187,8 +187,10 @@ def keeps_environments_apart(subject: Subject) -> None:
         if not inside:
             require(x.shape == y.shape, promise, f"leaf {name} depends on num_envs but lies outside of per_env")
             continue
+        if x.shape == y.shape == ():
+            continue
         axes = [pair for pair in zip(x.shape, y.shape, strict=False) if pair[0] != pair[1]]
-        require(axes == [(2, 3)], promise, f"leaf {name} has no environment axis: {x.shape} for 2, {y.shape} for 3")
+        require((2, 3) in axes, promise, f"leaf {name} has no environment axis: {x.shape} for 2, {y.shape} for 3")
 
 
 def acts_greedily(subject: Subject) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jaxrl.agents import a2c, ppo, reinforce
+from jaxrl.agents import a2c, c51, dqn, iqn, ppo, qr_dqn, rainbow, reinforce
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
 from jaxrl.training.check import PROPERTIES, Subject
@@ -16,15 +16,22 @@ class Recipe(NamedTuple):
 
     Attributes:
       make: the recipe, its structural options bound.
-      full: options that are off by default, switched on in the continuous case; its floats are vmapped over too.
+      full: options that are off by default, switched on in the last of its environments; its floats are vmapped over
+        too.
       exempt: properties that it does not promise.
+      environments: those of ``ENVIRONMENTS`` that it takes.
     """
 
     make: Any
     full: dict[str, Any]
     exempt: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ("discrete", "image", "continuous")
 
 
+# Small, and so early to learn that the first update does.
+REPLAYED = {"replay_capacity": 48, "batch_size": 4, "learning_starts": 8}
+TARGETED = {**REPLAYED, "target_interval": 2, "epsilon_steps": 100}
+DISCRETE = ("discrete", "image")
 NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
 RECIPES = {
@@ -32,6 +39,15 @@ RECIPES = {
     "reinforce_plain": Recipe(partial(reinforce, baseline=False), {**NORMALIZED, "entropy_coef": 0.01}),
     "a2c": Recipe(a2c, {**NORMALIZED, "huber_delta": 1.0, "squash": True, "share_torso": True}),
     "ppo": Recipe(ppo, {**NORMALIZED, "clip_value_epsilon": 0.2, "target_kl": 0.02, "anneal_clip": True}),
+    "dqn": Recipe(
+        partial(dqn, **TARGETED),
+        {"double": True, "dueling": True, "prioritized": True, "n_step": 3, "num_gradient_steps": 2},
+        environments=DISCRETE,
+    ),
+    "c51": Recipe(partial(c51, **TARGETED, num_atoms=5), {"double": True}, environments=("discrete",)),
+    "qr_dqn": Recipe(partial(qr_dqn, **TARGETED, num_quantiles=4), {"n_step": 2}, environments=("discrete",)),
+    "iqn": Recipe(partial(iqn, **TARGETED, num_cosines=8), {"dueling": True}, environments=("discrete",)),
+    "rainbow": Recipe(partial(rainbow, **TARGETED, num_atoms=5), {"num_gradient_steps": 2}, environments=DISCRETE),
 }
 
 ENVIRONMENTS = {
@@ -43,17 +59,18 @@ ENVIRONMENTS = {
 CASES = [
     (recipe, environment, property_)
     for recipe in RECIPES
-    for environment in ENVIRONMENTS
+    for environment in RECIPES[recipe].environments
     for property_ in PROPERTIES
     # Options that matter for continuous actions alone are tried with those in every environment.
-    if (environment == "discrete" or property_ != "options_matter") and property_ not in RECIPES[recipe].exempt
+    if (environment == RECIPES[recipe].environments[0] or property_ != "options_matter")
+    and property_ not in RECIPES[recipe].exempt
 ]
 
 
 @lru_cache(maxsize=1)  # tests of one case follow each other and share its programs
 def subject(recipe, environment):
     env, torso = ENVIRONMENTS[environment]
-    options = dict(RECIPES[recipe].full) if environment == "continuous" else {}
+    options = dict(RECIPES[recipe].full) if environment == RECIPES[recipe].environments[-1] else {}
     if options.get("anneal_clip"):
         options["num_updates"] = 10
     make = partial(RECIPES[recipe].make, torso=torso, **options)
@@ -63,3 +80,10 @@ def subject(recipe, environment):
 @pytest.mark.parametrize(("recipe", "environment", "property_"), CASES)
 def test_conformance(recipe, environment, property_):
     PROPERTIES[property_](subject(recipe, environment))
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if "continuous" not in RECIPES[name].environments])
+def test_continuous_actions_are_refused_by_name(recipe):
+    env = probes.DiscountProbe(continuous=True)
+    with pytest.raises(TypeError, match=r"spec: \w+ chooses among discrete actions, the environment has Box"):
+        RECIPES[recipe].make(spec(env, env.default_params))

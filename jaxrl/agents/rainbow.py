@@ -1,0 +1,44 @@
+"""Rainbow: C51 with everything switched on. Hessel et al. 2018, arXiv:1710.02298."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxrl.agents.c51 import c51
+from jaxrl.agents.signature import extends
+from jaxrl.types import Agent, Spec
+
+
+@extends(c51)
+def rainbow(
+    spec: Spec,
+    *,
+    double: bool = True,
+    dueling: bool = True,
+    noisy: bool = True,
+    prioritized: bool = True,
+    n_step: int = 3,
+    **options: Any,
+) -> Agent:
+    """Rainbow: ``c51`` with double, dueling, noisy, prioritized and 3 steps by default; each can be switched off.
+
+    Hessel et al. 2018, "Rainbow: combining improvements in deep reinforcement learning". Priorities are ``KL(q || p)``,
+    corrected by ``beta = 0.4`` throughout where the paper lets it grow to 1: for that give
+    ``replay=partial(replay.prioritized, beta_steps=...)`` with ``prioritized=False``. Every float may be a tracer.
+
+    Args:
+      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
+      double: the online network chooses the next action, the target network values it (van Hasselt et al. 2016).
+      dueling: a value stream and an advantage stream (Wang et al. 2016).
+      noisy: noisy layers in the head explore, instead of epsilon (Fortunato et al. 2018).
+      prioritized: sample by priority (Schaul et al. 2016).
+      n_step: rewards summed before the bootstrap (Watkins 1989).
+
+    Returns:
+      An ``Agent``.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+    """
+    switches = {"double": double, "dueling": dueling, "noisy": noisy, "prioritized": prioritized}
+    return c51(spec, n_step=n_step, **switches, **options)
