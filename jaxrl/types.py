@@ -105,10 +105,12 @@ class Spec(NamedTuple):
     Attributes:
       observation: one observation (no batch axis) with a ``jax.ShapeDtypeStruct`` for each leaf.
       action: ``Discrete`` or ``Box``.
+      num_observations: how many there are, for observations that are single integers counted from 0; else None.
     """
 
     observation: Any
     action: Discrete | Box
+    num_observations: int | None = None
 
     def zeros(self, *batch: int) -> Any:
         """An observation of zeros with the leading axes ``batch``, to initialise networks with."""

@@ -17,6 +17,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl import losses, networks, types
+from jaxrl.agents.minibatches import check_minibatches, shuffled_minibatches
 from jaxrl.networks import inputs
 from jaxrl.ops import normalize, returns
 from jaxrl.ops.policy_gradient import approximate_kl, normalize_advantage
@@ -207,30 +208,6 @@ def apply_gradients(config: OnPolicy, params: PyTree, optimizer_state: PyTree, g
     return optax.apply_updates(params, updates), optimizer_state
 
 
-def random_order(key: Array, size: int) -> Array:
-    """A random permutation of ``0 .. size - 1``, int32.
-
-    Up to 2^14 samples by sorting single numbers, random high bits over the index in the low bits, which on CPU takes a
-    quarter of the time of ``jax.random.permutation``. What it gives away: where all high bits of two samples tie (one
-    pair in 2^18 or rarer), the earlier comes first.
-    """
-    index_bits = (size - 1).bit_length()
-    if index_bits > 14:
-        return jax.random.permutation(key, size).astype(jnp.int32)
-    high = jax.random.bits(key, (size,)) >> index_bits << index_bits
-    ordered = jnp.sort(high | jnp.arange(size, dtype=jnp.uint32))
-    return (ordered & ((1 << index_bits) - 1)).astype(jnp.int32)
-
-
-def shuffled_minibatches(key: Array, batch: losses.Batch, num_minibatches: int) -> losses.Batch:
-    """The batch in random order, cut into ``[num_minibatches, N / num_minibatches, ...]``."""
-    num_samples = batch.advantage.shape[0]
-    if num_minibatches == 1:
-        return jax.tree.map(lambda x: x[None], batch)
-    order = random_order(key, num_samples)
-    return jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), batch)
-
-
 def policy_shift(config: OnPolicy, params: PyTree, batch: losses.Batch) -> Array:
     """``KL(pi_old || pi)`` estimated on the whole batch: how far the policy has moved, in nats."""
     policy: Any = config.network.apply(params, batch.transition.observation, method="act")
@@ -269,12 +246,7 @@ def _optimize(
 
 def update(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Transition) -> tuple[OnPolicyState, Metrics]:
     """Learns from one rollout; see ``types.UpdateFn``."""
-    num_samples = trajectory.reward.size
-    if num_samples % config.num_minibatches:
-        raise ValueError(
-            f"num_minibatches: got {config.num_minibatches}, which does not divide rollout_length x num_envs = "
-            f"{trajectory.reward.shape[0]} x {trajectory.reward.shape[1]} = {num_samples}"
-        )
+    check_minibatches(config.num_minibatches, trajectory.reward.shape)
     reward, reward_statistics, per_env = scale_rewards(config, state, trajectory)
     seen = as_seen(config, state, trajectory)._replace(reward=reward)
     estimated = estimate(config, state.params, seen)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs.protocol import Environment
-from jaxrl.types import Box, Discrete, Observation, PyTree, Spec
+from jaxrl.types import Box, Discrete, Observation, PyTree, Spec, features
 
 
 class SpecError(ValueError):
@@ -20,7 +20,8 @@ def spec(env: Environment, params: PyTree = None) -> Spec:
     """Describes the observations and actions of an environment.
 
     The observation is that of an abstract ``env.reset`` (nothing is computed): declared observation spaces have the
-    wrong shape or dtype in places.
+    wrong shape or dtype in places. Only how many observations there are is taken from the declaration, where it is
+    ``Discrete`` and a reset gives a single integer.
 
     Args:
       env: an environment.
@@ -35,9 +36,32 @@ def spec(env: Environment, params: PyTree = None) -> Spec:
         observation = jax.eval_shape(lambda: env.reset(jax.random.key(0), params)[0])
         # Spaces are often built by jnp calls, which would make tracers of their bounds inside a caller's jit.
         with jax.ensure_compile_time_eval():
-            space = env.action_space(params)
-    action = action_spec(space)
-    return Spec(observation=observation_spec(observation, action), action=action)
+            action = action_spec(env.action_space(params))
+            seen = observation_spec(observation, action)
+            number = num_observations(env, params, seen)
+    return Spec(observation=seen, action=action, num_observations=number)
+
+
+def num_observations(env: Environment, params: PyTree, observation: Any) -> int | None:
+    """How many observations an environment declares.
+
+    Args:
+      env: an environment, whose ``observation_space(params)`` is looked at where it has one.
+      params: its parameters.
+      observation: from ``observation_spec``.
+
+    Returns:
+      The ``n`` of a ``Discrete`` space counted from 0, also of one that is the features of a ``Dict``. None for
+      observations that are no single integer, and where nothing of the kind is declared.
+    """
+    seen = features(observation)
+    if seen.shape != () or not jnp.issubdtype(seen.dtype, jnp.integer) or not hasattr(env, "observation_space"):
+        return None
+    space: Any = env.observation_space(params)
+    if isinstance(observation, Observation):
+        space = getattr(space, "spaces", {}).get("features")
+    kinds = {cls.__name__ for cls in type(space).__mro__}
+    return int(space.n) if "Discrete" in kinds and int(getattr(space, "start", 0)) == 0 else None
 
 
 def observation_spec(observation: Any, action: Discrete | Box) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from jaxrl import losses
 from jaxrl.agents import a2c, on_policy, ppo, reinforce
+from jaxrl.agents.minibatches import random_order, shuffled_minibatches
 from jaxrl.agents.on_policy import Extras
 from jaxrl.envs import probes, spec
 from jaxrl.networks import Conv
@@ -132,7 +133,7 @@ class TestUserLoss:
         )
         estimated = on_policy.Estimate(advantage=2.0 * index, target=3.0 * index, value=4.0 * index)
         batch = on_policy.make_batch(marked, estimated)
-        minibatches = on_policy.shuffled_minibatches(jax.random.key(0), batch, 4)
+        minibatches = shuffled_minibatches(jax.random.key(0), batch, 4)
         shuffled = minibatches.advantage.reshape(-1) / 2.0
         assert sorted(shuffled.tolist()) == list(range(T * B)) != shuffled.tolist()
         flat = jax.tree.map(lambda x: x.reshape(T * B, *x.shape[2:]), minibatches)
@@ -146,7 +147,7 @@ class TestUserLoss:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
 def test_random_order_is_a_permutation(size):
-    orders = jax.vmap(lambda key: on_policy.random_order(key, size))(jax.random.split(jax.random.key(0), 400))
+    orders = jax.vmap(lambda key: random_order(key, size))(jax.random.split(jax.random.key(0), 400))
     assert orders.dtype == jnp.int32
     np.testing.assert_array_equal(np.sort(orders, axis=-1), np.broadcast_to(np.arange(size), (400, size)))
     if size > 2:
@@ -156,7 +157,7 @@ def test_random_order_is_a_permutation(size):
 
 
 def test_random_order_of_many():
-    order = on_policy.random_order(jax.random.key(0), 2**14 + 1)
+    order = random_order(jax.random.key(0), 2**14 + 1)
     assert sorted(order.tolist()) == list(range(2**14 + 1))
 
 

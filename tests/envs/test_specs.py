@@ -154,6 +154,44 @@ def test_bounds_are_concrete_inside_jit_and_may_follow_traced_params():
     np.testing.assert_array_equal(bounds, [[0.5, 0.5], [1.0, 1.0]])
 
 
+class Numbered(Fixed):
+    """Declares its observations."""
+
+    def __init__(self, observation, declared):
+        super().__init__(observation)
+        self.declared = declared
+
+    def observation_space(self, params=None):
+        return self.declared
+
+
+INDEX = np.zeros((), np.int32)
+MASKED = Observation(features=INDEX, action_mask=np.ones(2, bool))
+
+
+@pytest.mark.parametrize(
+    ("observation", "declared", "expected"),
+    [
+        (INDEX, spaces.Discrete(7), 7),
+        (INDEX, gymnasium.spaces.Discrete(7), 7),
+        (INDEX, gymnasium.spaces.Discrete(7, start=1), None),
+        (INDEX, spaces.Box(0, 7, ()), None),
+        (np.zeros(1, np.int32), spaces.Discrete(7), None),
+        (np.zeros((), np.float32), spaces.Discrete(7), None),
+        (MASKED, spaces.Dict({"features": spaces.Discrete(7), "action_mask": spaces.Box(0, 1, (2,))}), 7),
+        (MASKED, spaces.Discrete(7), None),
+    ],
+)
+def test_observations_are_counted_where_they_are_single_integers(observation, declared, expected):
+    assert envs.spec(Numbered(observation, declared)).num_observations == expected
+
+
+def test_the_count_of_observations_is_that_of_the_environment():
+    assert envs.spec(*envs.make("FrozenLake-misc")).num_observations == 16
+    assert envs.spec(*envs.make("CartPole-v1")).num_observations is None
+    assert envs.spec(Fixed(INDEX)).num_observations is None, "nothing is declared"
+
+
 def test_no_reset_is_computed():
     class Costly(Fixed):
         def reset(self, key, params=None):
