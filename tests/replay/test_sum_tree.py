@@ -67,6 +67,19 @@ def test_values_sums_and_what_is_found(geometry, history):
     np.testing.assert_array_equal(value[:count], model[slot.row[:count], slot.env[:count]])
 
 
+@pytest.mark.parametrize(("rows", "lengths"), [(9, [2, 8, 9]), (20, [6, 11]), (601, [1, 3, 66, 600])])
+def test_rows_are_summed_wherever_they_begin(rows, lengths):
+    first = np.arange(rows, dtype=np.int32)
+    for length in lengths:
+        written = (first[:, None] + np.arange(length, dtype=np.int32)) % rows
+        trees = jax.jit(jax.vmap(sum_tree.set_rows, (None, 0, None)))(sum_tree.init(rows, 2), written, 1.0)
+        blocks = (written[..., None] // 8 == np.arange(trees.levels[0].shape[1])).sum(1)
+        np.testing.assert_array_equal(trees.levels[0][:, :, 1].sum(-1), blocks)
+        for below, level in zip(trees.levels, trees.levels[1:], strict=False):
+            nodes = np.asarray(level).transpose(0, 1, 3, 2).reshape(rows, -1, 2)
+            np.testing.assert_array_equal(nodes[:, : below.shape[1]], np.asarray(below).sum(-1))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_rounding_never_finds_what_has_no_value(seed):
     """Masses at the very edges, values over many orders of magnitude: three slots of four are empty."""
