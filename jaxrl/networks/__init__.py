@@ -3,6 +3,7 @@
 from jaxrl.networks.actor_critic import ActorCritic, Outputs, default_torso
 from jaxrl.networks.conv import Conv
 from jaxrl.networks.critics import (
+    CategoricalPolicy,
     ContinuousCritic,
     DeterministicPolicy,
     Ensemble,
@@ -28,6 +29,7 @@ __all__ = [
     "ActionValueHead",
     "ActorCritic",
     "CategoricalHead",
+    "CategoricalPolicy",
     "ContinuousCritic",
     "Conv",
     "DeterministicPolicy",

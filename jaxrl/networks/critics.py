@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.networks import inputs
-from jaxrl.networks.heads import GaussianHead, NarrowDense, SquashedGaussian, ValueHead
+from jaxrl.networks.heads import Categorical, CategoricalHead, GaussianHead, NarrowDense, SquashedGaussian, ValueHead
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mlp import activation_fn
 from jaxrl.networks.q_values import ActionValueHead, QNetwork
@@ -68,6 +68,28 @@ class SquashedGaussianPolicy(nn.Module):
         policy = self.policy_head(inputs.torso_features(self.actor_torso, x))
         low, high = (jnp.exp(bound) for bound in self.log_std_range)
         return SquashedGaussian(policy.loc, jnp.clip(policy.scale_diag, low, high))
+
+
+class CategoricalPolicy(nn.Module):
+    """The policy of SAC where actions are discrete; illegal ones are pushed out. Christodoulou 2019.
+
+    Attributes:
+      torso: any Flax module from ``[N, *event]`` to features.
+      num_actions: A.
+      event_rank: the number of axes of one observation's features.
+    """
+
+    torso: nn.Module
+    num_actions: int
+    event_rank: int
+
+    def setup(self) -> None:
+        self.actor_torso = self.torso.clone(name=None)
+        self.policy_head = CategoricalHead(self.num_actions)
+
+    def __call__(self, observation: Any) -> Categorical:
+        x, mask = inputs.observation_input(observation, self.event_rank)
+        return self.policy_head(inputs.torso_features(self.actor_torso, x), mask)
 
 
 class ContinuousCritic(nn.Module):
