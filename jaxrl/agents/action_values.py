@@ -70,7 +70,8 @@ class ActionValues(NamedTuple):
 def outputs(parts: ActionValues, params: PyTree, observation: Any, head_inputs: Inputs, noise_key: Any) -> Array:
     """``[N, A, ...]``; noisy layers draw from ``noise_key``, or use their means where it is None."""
     rngs = {"noise": noise_key} if parts.noisy and noise_key is not None else {}
-    return parts.network.apply(params, observation, *head_inputs, rngs=rngs)
+    given: Any = parts.network.apply(params, observation, *head_inputs, rngs=rngs)
+    return given
 
 
 def best_next(
@@ -249,11 +250,13 @@ def action_values(
 
 
 def make_replay(given: MakeReplay | None, prioritized: bool) -> MakeReplay:
-    """The replay that the two arguments ask for.
+    """The replay that the two arguments ask for; ``uniform`` is what nobody needs to ask for.
 
     Raises:
       ValueError: they ask for different ones.
     """
+    if given is replays.uniform:
+        given = None
     if given is not None and prioritized:
         raise ValueError("prioritized: got True together with replay=, which says already what is sampled; give one")
     if given is not None:

@@ -2,10 +2,7 @@
 
 A flag and a JSON file can't hold a network. They hold a name of the table ``PARTS`` and the settings that go with it:
 ``--torso conv --torso.channels 32``. An argument of a recipe that has a row here can be chosen so, in every recipe that
-takes an argument of this name; a new argument is a new row, and a new choice is an entry of it:
-
-    "replay": Part("Where transitions are kept.", {"uniform": maker(replay.uniform), "hindsight": Choice(
-        replay.hindsight, lambda env, params, **settings: replay.hindsight(env.reward_fn, **settings))})
+takes an argument of this name; a new argument is a new row, and a new choice is an entry of it.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxrl import networks
+from jaxrl import networks, replay
 from jaxrl.agents.torsos import default_torso
 from jaxrl.runs.recipes import RECIPES, Parameter, lookup, parameters
 from jaxrl.types import Spec
@@ -71,6 +68,16 @@ def maker(function: Callable[..., Any]) -> Choice:
     return Choice(function, make)
 
 
+def _hindsight(env: Any, params: Any, **settings: Any) -> Any:
+    """Hindsight with the reward and the end of the environment itself."""
+    if not hasattr(env, "reward_fn"):
+        raise ValueError(
+            f"hindsight: {type(env).__name__} has no reward_fn(achieved_goal, goal), as environments with goals have "
+            "(BitFlipping-40, PointReach)"
+        )
+    return replay.hindsight(env.reward_fn, getattr(env, "terminated_fn", None), **settings)
+
+
 def _written(value: Any) -> str:
     """As it is written behind a flag."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -81,6 +88,15 @@ PARTS: dict[str, Part] = {
         "The network under the heads; by default conv for images, mlp for the rest.",
         {"mlp": module(networks.MLP), "conv": module(networks.Conv)},
         lambda recipe, spec: default_torso(recipe, spec.observation),
+    ),
+    "replay": Part(
+        "Where transitions are kept and how they are sampled; hindsight needs an environment with goals.",
+        {
+            "uniform": maker(replay.uniform),
+            "prioritized": maker(replay.prioritized),
+            "hindsight": Choice(replay.hindsight, _hindsight),
+        },
+        lambda recipe, spec: replay.uniform,
     ),
 }
 """Argument of a recipe -> what it can be."""
