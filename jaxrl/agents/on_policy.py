@@ -186,15 +186,25 @@ def make_batch(trajectory: Transition, estimated: Estimate) -> losses.Batch:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
+DROPOUT = 0xD80
+"""Folded into the key of an epoch, for torsos that draw random numbers."""
+
+
 def gradients(
-    config: OnPolicy, params: PyTree, batch: losses.Batch, settings: losses.Settings
+    config: OnPolicy, params: PyTree, batch: losses.Batch, settings: losses.Settings, key: Array | None = None
 ) -> tuple[PyTree, Metrics]:
-    """The gradient of the loss on one minibatch, and the metrics of the loss."""
+    """The gradient of the loss on one minibatch, and the metrics of the loss.
+
+    ``key`` is the rng "dropout" of the network. Nothing else gives it one, so a torso that drops out here, by
+    ``nn.Dropout(rate, deterministic=not self.has_rng("dropout"))``, acts and values without.
+    """
+    rngs = {} if key is None else {"dropout": key}
     if config.normalize_advantage:
         batch = batch._replace(advantage=normalize_advantage(batch.advantage, batch.weight))
 
     def loss_fn(params: PyTree) -> tuple[Array, Metrics]:
-        return config.loss(config.network.apply(params, batch.transition.observation), batch, settings)
+        outputs: Any = config.network.apply(params, batch.transition.observation, rngs=rngs)
+        return config.loss(outputs, batch, settings)
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     # Of one flat vector, as the clip takes it: the compiler then computes it once.
@@ -220,9 +230,9 @@ def _optimize(
     """Epochs over shuffled minibatches; with ``target_kl``, none follows the one that moved the policy beyond it."""
     settings = config.settings(state.updates)
 
-    def step(carry: Any, minibatch: losses.Batch) -> tuple[Any, Metrics]:
+    def step(carry: Any, given: tuple[losses.Batch, Array]) -> tuple[Any, Metrics]:
         params, optimizer_state, stopped = carry
-        grads, metrics = gradients(config, params, minibatch, settings)
+        grads, metrics = gradients(config, params, given[0], settings, given[1])
         stepped = apply_gradients(config, params, optimizer_state, grads)
         if config.target_kl is not None:
             stepped = jax.tree.map(lambda new, old: jnp.where(stopped, old, new), stepped, (params, optimizer_state))
@@ -231,7 +241,8 @@ def _optimize(
     def epoch(carry: Any, epoch_key: Array) -> tuple[Any, tuple[Metrics, Array]]:
         ran = ~carry[2]
         minibatches = shuffled_minibatches(epoch_key, batch, config.num_minibatches)
-        (params, optimizer_state, stopped), metrics = jax.lax.scan(step, carry, minibatches)
+        keys = jax.random.split(jax.random.fold_in(epoch_key, DROPOUT), config.num_minibatches)
+        (params, optimizer_state, stopped), metrics = jax.lax.scan(step, carry, (minibatches, keys))
         if config.target_kl is not None:
             stopped = stopped | (policy_shift(config, params, batch) > config.target_kl)
         return (params, optimizer_state, stopped), (metrics, ran)

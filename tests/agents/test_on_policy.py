@@ -203,3 +203,34 @@ def test_rank_promotion_raises_inside(kit, make):
         return agent.update(key, state, trajectory)
 
     jax.eval_shape(run, jax.random.key(0))
+
+
+class DropoutTorso(nn.Module):
+    """Drops out where it is given random numbers to."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.tanh(nn.Dense(32)(x.reshape(x.shape[0], -1)))
+        return nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(x)
+
+
+def test_a_stochastic_torso_draws_in_gradients_alone():
+    env = probes.ObservationProbe()
+    agent = ppo(spec(env, env.default_params), torso=DropoutTorso(), num_epochs=1, num_minibatches=1)
+    config = on_policy.config_of(agent)
+    state = agent.init(jax.random.key(0), 8)
+    observation, env_state = reset(jax.random.key(1), env, env.default_params, 8)
+    _, _, trajectory = rollout(jax.random.key(2), agent, state, env, env.default_params, env_state, observation, 4)
+    estimated = on_policy.estimate(config, state.params, trajectory)
+    np.testing.assert_array_equal(estimated.value, on_policy.estimate(config, state.params, trajectory).value)
+    batch = on_policy.make_batch(trajectory, estimated)
+
+    def norm(key):
+        return float(on_policy.gradients(config, state.params, batch, config.settings(0), key)[1]["gradient_norm"])
+
+    assert norm(jax.random.key(3)) != norm(jax.random.key(4)), "dropout draws no numbers"
+    assert norm(None) == norm(None)
+    updated = [agent.update(jax.random.key(seed), state, trajectory)[0].params for seed in (5, 6)]
+    assert any(bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, updated), strict=True)), (
+        "one minibatch in one epoch: only dropout tells two keys apart"
+    )
