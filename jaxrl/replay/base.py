@@ -84,8 +84,9 @@ class UpdatePrioritiesFn(Protocol):
 class Replay(NamedTuple):
     """The four functions. Not a pytree of arrays: close over it.
 
-    In a state every leaf has an environment axis, ``[B]`` or ``[..., B, ...]`` at axis 1, but for scalar counters, which
-    all environments share; ``add`` and ``sample`` read B and rows from the shapes, so a part of the environments works.
+    In a state every leaf has an environment axis, ``[B]`` or ``[..., B, ...]`` at axis 1, but for scalar counters,
+    which all environments share; ``add`` and ``sample`` read B and rows from the shapes, so a part of the
+    environments works.
     """
 
     init: InitFn
