@@ -13,12 +13,19 @@ if TYPE_CHECKING:
     from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, training, types
     from jaxrl.agents.a2c import a2c
     from jaxrl.agents.c51 import c51
+    from jaxrl.agents.ddpg import ddpg
     from jaxrl.agents.dqn import dqn
+    from jaxrl.agents.expected_sarsa import expected_sarsa
     from jaxrl.agents.iqn import iqn
     from jaxrl.agents.ppo import ppo
+    from jaxrl.agents.pqn import pqn
+    from jaxrl.agents.q_learning import q_learning
     from jaxrl.agents.qr_dqn import qr_dqn
     from jaxrl.agents.rainbow import rainbow
     from jaxrl.agents.reinforce import reinforce
+    from jaxrl.agents.sac import sac
+    from jaxrl.agents.sarsa import sarsa
+    from jaxrl.agents.td3 import td3
     from jaxrl.envs import make, spec
     from jaxrl.runs import load
     from jaxrl.training import start, train
@@ -34,17 +41,24 @@ _HOME = {
     "Transition": "types",
     "a2c": "agents",
     "c51": "agents",
+    "ddpg": "agents",
     "dqn": "agents",
     "evaluate": "training",
+    "expected_sarsa": "agents",
     "iqn": "agents",
     "load": "runs",
     "make": "envs",
     "ppo": "agents",
+    "pqn": "agents",
+    "q_learning": "agents",
     "qr_dqn": "agents",
     "rainbow": "agents",
     "reinforce": "agents",
+    "sac": "agents",
+    "sarsa": "agents",
     "spec": "envs",
     "start": "training",
+    "td3": "agents",
     "train": "training",
 }
 _ROOMS = ("agents", "envs", "losses", "networks", "ops", "optim", "replay", "rollout", "runs", "training", "types")
@@ -57,9 +71,11 @@ __all__ = [
     "a2c",
     "agents",
     "c51",
+    "ddpg",
     "dqn",
     "envs",
     "evaluate",
+    "expected_sarsa",
     "iqn",
     "load",
     "losses",
@@ -68,14 +84,19 @@ __all__ = [
     "ops",
     "optim",
     "ppo",
+    "pqn",
+    "q_learning",
     "qr_dqn",
     "rainbow",
     "reinforce",
     "replay",
     "rollout",
     "runs",
+    "sac",
+    "sarsa",
     "spec",
     "start",
+    "td3",
     "train",
     "training",
     "types",

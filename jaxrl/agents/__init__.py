@@ -2,11 +2,34 @@
 
 from jaxrl.agents.a2c import a2c
 from jaxrl.agents.c51 import c51
+from jaxrl.agents.ddpg import ddpg
 from jaxrl.agents.dqn import dqn
+from jaxrl.agents.expected_sarsa import expected_sarsa
 from jaxrl.agents.iqn import iqn
 from jaxrl.agents.ppo import ppo
+from jaxrl.agents.pqn import pqn
+from jaxrl.agents.q_learning import q_learning
 from jaxrl.agents.qr_dqn import qr_dqn
 from jaxrl.agents.rainbow import rainbow
 from jaxrl.agents.reinforce import reinforce
+from jaxrl.agents.sac import sac
+from jaxrl.agents.sarsa import sarsa
+from jaxrl.agents.td3 import td3
 
-__all__ = ["a2c", "c51", "dqn", "iqn", "ppo", "qr_dqn", "rainbow", "reinforce"]
+__all__ = [
+    "a2c",
+    "c51",
+    "ddpg",
+    "dqn",
+    "expected_sarsa",
+    "iqn",
+    "ppo",
+    "pqn",
+    "q_learning",
+    "qr_dqn",
+    "rainbow",
+    "reinforce",
+    "sac",
+    "sarsa",
+    "td3",
+]

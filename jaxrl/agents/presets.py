@@ -12,10 +12,16 @@ LOOP = ("num_steps", "num_envs", "rollout_length")
 """The names that are settings of the loop; ``num_steps`` counts the steps of all environments together."""
 
 _VALUES: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 1}
+_CLIMBS: dict[str, Any] = {"num_steps": 500_000, "num_envs": 1, "rollout_length": 1}
+
+_TABLE: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 8}
 
 FALLBACK: dict[str, dict[str, Any]] = {
     "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
     **{name: dict(_VALUES) for name in ("c51", "dqn", "iqn", "qr_dqn", "rainbow")},
+    **{name: dict(_CLIMBS) for name in ("ddpg", "sac", "td3")},
+    **{name: dict(_TABLE) for name in ("expected_sarsa", "q_learning", "sarsa")},
+    "pqn": {"num_steps": 500_000, "num_envs": 16, "rollout_length": 32, "anneal_learning_rate": True},
     "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
     "reinforce": {"num_steps": 1_000_000, "num_envs": 8, "rollout_length": 256},
 }

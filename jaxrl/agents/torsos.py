@@ -11,12 +11,15 @@ from jaxrl import networks
 _VALUES: dict[str, Any] = {"hidden": (64, 64), "activation": "relu"}
 _WIDE: dict[str, Any] = {"hidden": (256, 256), "activation": "relu"}
 _MLP: dict[str, dict[str, Any]] = {
-    **{name: _VALUES for name in ("dqn", "c51", "qr_dqn", "iqn", "rainbow", "pqn")},
+    **{name: _VALUES for name in ("dqn", "c51", "qr_dqn", "iqn", "rainbow")},
+    "pqn": {**_VALUES, "layer_norm": True},
     **{name: _WIDE for name in ("ddpg", "td3", "sac")},
 }
+_CONV: dict[str, dict[str, Any]] = {"pqn": {"layer_norm": True}}
 
 
 def default_torso(recipe: str, observation_spec: Any) -> nn.Module:
     """``Conv`` for images, else an ``MLP`` of the recipe's usual widths."""
     torso = networks.default_torso(observation_spec)
-    return networks.MLP(**_MLP.get(recipe, {})) if isinstance(torso, networks.MLP) else torso
+    options = (_MLP if isinstance(torso, networks.MLP) else _CONV).get(recipe, {})
+    return type(torso)(**options)

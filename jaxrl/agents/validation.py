@@ -34,6 +34,7 @@ ANY = Range("(-inf, inf)")
 
 _FLOATS = {
     "learning_rate": NON_NEGATIVE,
+    "actor_learning_rate": NON_NEGATIVE,
     "gamma": UNIT,
     "gae_lambda": UNIT,
     "clip_epsilon": NON_NEGATIVE,
@@ -45,11 +46,14 @@ _FLOATS = {
     "target_kl": POSITIVE,
     "initial_log_std": ANY,
     "tau": UNIT,
+    "td_lambda": UNIT,
+    "omega": UNIT,
+    "initial_value": ANY,
     "epsilon_start": UNIT,
     "epsilon_end": UNIT,
     "noisy_sigma": NON_NEGATIVE,
 }
-_OPTIONAL = {"clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
+_OPTIONAL = {"actor_learning_rate", "clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
 _SWITCHES = (
     "share_torso",
     "baseline",
@@ -123,7 +127,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
-    spec, torso = arguments["spec"], arguments["torso"]
+    spec, torso = arguments["spec"], arguments.get("torso")
     if not isinstance(spec, Spec) or not isinstance(spec.action, (Discrete, Box)):
         raise TypeError(f"spec: got {spec!r}, must be a Spec, from jaxrl.spec(env, params)")
     if torso is not None and not isinstance(torso, nn.Module):

@@ -33,12 +33,15 @@ class Conv(nn.Module):
       hidden: the widths of the dense layers after them.
       kernel_size: the side of the window.
       activation: one of tanh, relu, gelu, silu, elu.
+      layer_norm: normalise each layer before its activation, a convolution over its channels at each place (Ba et al.
+        2016; so in Gallici et al. 2024).
     """
 
     channels: Sequence[int] = (16,)
     hidden: Sequence[int] = (128,)
     kernel_size: int = 3
     activation: str = "relu"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -46,8 +49,12 @@ class Conv(nn.Module):
             raise ValueError(f"torso: Conv needs images [N, H, W, C], got shape {x.shape}; use MLP for vectors")
         activate = activation_fn(self.activation)
         for width in self.channels:
-            x = activate(nn.Dense(width, kernel_init=orthogonal())(patches(x, self.kernel_size)))
+            x = nn.Dense(width, kernel_init=orthogonal())(patches(x, self.kernel_size))
+            x = nn.LayerNorm()(x) if self.layer_norm else x
+            x = activate(x)
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
-            x = activate(nn.Dense(width, kernel_init=orthogonal())(x))
+            x = nn.Dense(width, kernel_init=orthogonal())(x)
+            x = nn.LayerNorm()(x) if self.layer_norm else x
+            x = activate(x)
         return x

@@ -52,6 +52,17 @@ def test_conv_against_flax(size, shape):
     np.testing.assert_allclose(ours.reshape(kernel.shape), theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_layer_norm_of_images_is_over_channels():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 5, 3))
+    plain, normal = (Conv(channels=(4,), hidden=(), activation="tanh", layer_norm=norm) for norm in (False, True))
+    params = normal.init(jax.random.key(1), x)
+    assert params["params"]["LayerNorm_0"]["scale"].shape == (4,)
+    y = np.arctanh(np.asarray(plain.apply({"params": {"Dense_0": params["params"]["Dense_0"]}}, 0.1 * x), np.float64))
+    y = y.reshape(2, 3, 3, 4)
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(np.var(y, -1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(normal.apply(params, 0.1 * x), np.tanh(y).reshape(2, -1), rtol=1e-2, atol=1e-3)
+
+
 def test_conv_then_dense():
     x = jnp.ones((2, 6, 6, 1))
     torso = Conv(channels=(2, 3), hidden=(5, 4))

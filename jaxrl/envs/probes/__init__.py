@@ -14,6 +14,7 @@ from jaxrl.envs.probes.actions import (
     ObservationActionProbe,
 )
 from jaxrl.envs.probes.base import Probe, ProbeState, Solution, ValueOnlyProbe
+from jaxrl.envs.probes.indexed import Indexed
 from jaxrl.envs.probes.values import DiscountProbe, ObservationProbe, TruncationProbe, ValueProbe
 
 PROBES: tuple[type[Probe], ...] = (
@@ -36,6 +37,7 @@ __all__ = [
     "ContinuousObservationActionProbe",
     "DiscountProbe",
     "ImageProbe",
+    "Indexed",
     "MaskedProbe",
     "ObservationActionProbe",
     "ObservationProbe",
