@@ -109,9 +109,10 @@ class OffPolicy:
 
 def example(spec: Spec) -> Transition:
     """One transition without a batch axis as it is stored, shapes and dtypes alone."""
-    scalar, flag = jax.ShapeDtypeStruct((), np.float32), jax.ShapeDtypeStruct((), np.bool_)
+    scalar: Any = jax.ShapeDtypeStruct((), np.float32)
+    flag: Any = jax.ShapeDtypeStruct((), np.bool_)
     discrete = isinstance(spec.action, Discrete)
-    action = jax.ShapeDtypeStruct((), np.int32) if discrete else jax.ShapeDtypeStruct((_size(spec),), np.float32)
+    action: Any = jax.ShapeDtypeStruct((), np.int32) if discrete else jax.ShapeDtypeStruct((_size(spec),), np.float32)
     seen = spec.observation
     if isinstance(seen, types.Observation):
         seen = seen._replace(env_state=None)

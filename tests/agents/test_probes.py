@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrl.agents import a2c, on_policy, ppo, reinforce
+from jaxrl.agents import a2c, action_values, c51, dqn, iqn, on_policy, ppo, qr_dqn, rainbow, reinforce
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
 from jaxrl.rollout import rollout
@@ -24,24 +24,57 @@ NUM_ENVS, LENGTH = 16, 16
 NUM_UPDATES = 200
 
 
+def state_values(agent, params, observation):
+    """Of the on-policy family."""
+    return on_policy.config_of(agent).network.apply(params, observation, method="evaluate")
+
+
+def best_values(agent, params, observation):
+    """Of the value family."""
+    return action_values.values(action_values.parts_of(agent), params, observation).max(axis=-1)
+
+
 class Recipe(NamedTuple):
     """A recipe and the step size it learns probes with.
 
     Attributes:
       make: the recipe with its options.
-      critic: whether it has values.
+      values: ``(agent, params, observation [N]) -> [N]``; None where it has none.
+      kinds: of actions that it takes.
     """
 
     make: Any
-    critic: bool = True
+    values: Any = state_values
+    kinds: tuple[str, ...] = ("discrete", "continuous")
 
 
 ADAM = {"gamma": GAMMA, "optimizer": optax.adam, "learning_rate": 1e-2, "max_grad_norm": None, "entropy_coef": 0.0}
+VALUES = {
+    "gamma": GAMMA,
+    "learning_rate": 5e-3,
+    "num_gradient_steps": 8,
+    "batch_size": 64,
+    "learning_starts": 500,
+    "target_interval": 16,
+    "epsilon_end": 0.5,
+}
+ATOMS = {"v_min": -2.0, "v_max": 12.0, "num_atoms": 29}
 RECIPES = {
     "reinforce": Recipe(partial(reinforce, **ADAM)),
-    "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), critic=False),
+    "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), values=None),
     "a2c": Recipe(partial(a2c, **ADAM)),
     "ppo": Recipe(partial(ppo, **{**ADAM, "learning_rate": 2e-3}, num_minibatches=2)),
+    **{
+        name: Recipe(partial(make, **VALUES), values=best_values, kinds=("discrete",))
+        for name, make in {
+            "dqn": dqn,
+            "dqn_full": partial(dqn, double=True, dueling=True, prioritized=True, n_step=3),
+            "c51": partial(c51, **ATOMS),
+            "qr_dqn": partial(qr_dqn, num_quantiles=8),
+            "iqn": partial(iqn, num_cosines=16),
+            "rainbow": partial(rainbow, **ATOMS),
+        }.items()
+    },
 }
 
 
@@ -103,7 +136,7 @@ def trained(recipe, kind):
     described = spec(suite)
     torso = MLP(hidden=(16,))
     agent = RECIPES[recipe].make(described, torso=torso, **({"initial_log_std": -0.5} if kind == "continuous" else {}))
-    network = on_policy.config_of(agent).network
+    values_of = RECIPES[recipe].values
     solutions = [member.solution(GAMMA) for member in suite.members]
     # Two rows for each probe; those with one observation show it twice.
     seen = jnp.stack([jnp.resize(pad(solution.observations), (2, 2)) for solution in solutions])
@@ -121,17 +154,16 @@ def trained(recipe, kind):
             rollout_length=LENGTH,
         )
         action, _ = agent.act(jax.random.key(1), state.agent, observation, explore=False)
-        values = network.apply(state.agent.params, observation, method="evaluate") if network.critic else None
-        return action, values
+        return action, None if values_of is None else values_of(agent, state.agent.params, observation)
 
     return run(jnp.arange(len(suite.members)), seen)
 
 
 def cases(kind):
-    for recipe, (_, critic) in RECIPES.items():
+    for recipe in (name for name in RECIPES if kind in RECIPES[name].kinds):
         for i, member in enumerate(SUITES[kind].members):
             solution = member.solution(GAMMA)
-            if critic or solution.actions is not None:
+            if RECIPES[recipe].values is not None or solution.actions is not None:
                 yield pytest.param(recipe, kind, i, id=f"{recipe}-{kind}-{type(member).__name__}")
 
 
