@@ -175,10 +175,11 @@ def _names(recipe: str, parts: Mapping[str, Chosen]) -> list[str]:
 
 def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
     """Flags that another choice of a part would have, or another recipe; with what they are."""
-    found: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}
     for other in RECIPES:
         for name in [*hyperparameters(other), *parts_of(other)]:
-            found.setdefault(as_flag(name), f"a flag of {other}, not of {recipe}")
+            owners.setdefault(as_flag(name), []).append(other)
+    found = {flag: f"a flag of {', '.join(recipes)}, not of {recipe}" for flag, recipes in owners.items()}
     for part in parts_of(recipe):
         taken = f" (this run's is {parts[part].name})" if part in parts else ""
         for choice in PARTS[part].choices:

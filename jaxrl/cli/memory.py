@@ -16,6 +16,7 @@ from jaxrl.cli.progress import human
 from jaxrl.cli.session import updates_per_chunk
 from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.parts import parts_of
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
 
@@ -82,7 +83,7 @@ def describe_state(config: RunConfig, program: Program) -> str:
     text = megabytes(total)
     if config.num_members > 1:
         text += f" ({megabytes(total / config.num_members)} each)"
-    if "replay" in config.parts:
+    if "replay" in parts_of(config.recipe):
         leaves = jax.tree.leaves(program.abstract_state().agent.per_env)
         text += f", {megabytes(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))} of it replay"
     return text

@@ -18,6 +18,7 @@ from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
+from jaxrl.runs.parts import parts_of
 from jaxrl.training.interrupt import interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         folder.refuse_existing()
     program = make_program(config, built)
     refuse_what_cannot_fit(config, program.state_bytes())
-    if "replay" in config.parts:
+    if "replay" in parts_of(config.recipe):
         console.print(f"state: {describe_state(config, program)}", highlight=False)
     state = first_state(config, program)
     seconds = compile_program(config, built, program, console)

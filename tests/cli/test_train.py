@@ -13,11 +13,9 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from jaxrl import replay
 from jaxrl.cli import memory, session
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
-from jaxrl.runs.parts import PARTS, Part, maker
 
 from .conftest import TINY
 
@@ -287,10 +285,7 @@ def test_dry_run_measures_and_leaves_nothing(jaxrl, tmp_path, monkeypatch):
     assert started.code == 2 and "init_from: " in started.error
 
 
-def test_a_run_with_a_replay_says_how_much_it_takes(jaxrl, tmp_path, monkeypatch):
-    kinds = {"uniform": maker(replay.uniform), "prioritized": maker(replay.prioritized)}
-    monkeypatch.setitem(PARTS, "replay", Part("Where transitions are kept.", kinds))
-    monkeypatch.setattr(memory, "PROBE_SECONDS", 0.0)
+def test_a_run_with_a_replay_says_how_much_it_takes(jaxrl, tmp_path):
     arguments = ["train", "dqn", "CartPole-v1", "--steps", 64, "--replay", "prioritized", "--torso.hidden", 8]
     arguments += ["--eval-episodes", 0, "--out", tmp_path / "run"]
     refused = jaxrl(*arguments, "--replay-capacity", 10**9)
