@@ -16,7 +16,8 @@ import datetime
 import os
 import platform
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jaxlib
@@ -26,18 +27,32 @@ from rich.progress import track
 
 from jaxrl.cli.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
-from jaxrl.runs.building import build, make_program
+from jaxrl.runs.building import Built, build, make_program
 from jaxrl.training import fit
 
 
+def mean_return(row: Row, built: Built, state: Any) -> np.ndarray:
+    """Of whole episodes, ``[S]``; Pendulum's start from the same 256 states for every seed."""
+    if "Pendulum-v1" in row.command:
+        built = built._replace(keys=jax.numpy.broadcast_to(jax.random.key(0), built.keys.shape))
+    return evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore).returns.mean(axis=1)
+
+
+def success(row: Row, built: Built, state: Any) -> np.ndarray:
+    """Percent of episodes that reach their goal, ``[S]``, where each step short of it pays -1 and the last one 0."""
+    ended = evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore)
+    return 100.0 * (ended.returns + ended.lengths > 0).mean(axis=1)
+
+
 class Row(NamedTuple):
-    """A command line, what it should reach, and how it is scored."""
+    """A command line, what it should reach, and how it is scored: a function of the row, the run and its last state."""
 
     command: str
     reach: float | None
     explore: bool = False
     episodes: int = 128
     gpu: bool = False
+    score: Callable[..., np.ndarray] = mean_return
 
 
 LAPTOP_MINATAR = "--seeds 2 --num-steps 1000000"
@@ -52,6 +67,7 @@ ROWS = (
     Row("ppo MountainCar-v0 --seeds 8", -115),
     Row(f"ppo SpaceInvaders-MinAtar {LAPTOP_MINATAR}", None, explore=True),
     Row(f"ppo Breakout-MinAtar {LAPTOP_MINATAR}", None, explore=True),
+    Row("dqn BitFlipping-40 --seeds 8", 99, score=success),
     Row("ppo SpaceInvaders-MinAtar --seeds 4", 140, explore=True, gpu=True),
     Row("ppo Breakout-MinAtar --seeds 4", 45, explore=True, gpu=True),
     Row("ppo Asterix-MinAtar --seeds 4", 25, explore=True, gpu=True),
@@ -79,13 +95,12 @@ def measure(row: Row, console: Console) -> str:
         done = min(done + chunk, built.num_updates)
         state, _ = fit(program, num_updates=done, updates_per_chunk=chunk, state=state)
     seconds = time.perf_counter() - start
-    if config.environment == "Pendulum-v1":  # the same 256 start states for every seed
-        built = built._replace(keys=jax.numpy.broadcast_to(jax.random.key(0), built.keys.shape))
-    returns = evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore).returns.mean(axis=1)
+    returns = row.score(row, built, state)
     error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
     reach = "reported" if row.reach is None else f">= {row.reach:g}"
     verdict = "" if row.reach is None else ("yes" if returns.mean() >= row.reach else "NO")
     policy = "sampled" if row.explore else "greedy"
+    policy += "" if row.score is mean_return else f", {row.score.__name__} %"
     return (
         f"| `jaxrl train {row.command} --seed 1` | {policy} | {returns.mean():.1f} ± {error:.1f} | {returns.min():.1f} "
         f"| {reach} | {verdict} | {seconds:.0f} s |"

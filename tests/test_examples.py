@@ -43,6 +43,13 @@ def test_custom_environment_is_solved():
     assert load("custom_environment").main() > 0.79
 
 
+def test_hindsight_reaches_goals_that_dqn_alone_does_not(tmp_path):
+    picture = tmp_path / "curves.png"
+    last = load("hindsight").main(num_bits=14, num_steps=50_000, num_seeds=1, out=str(picture))
+    assert last["with hindsight"] > 0.6 and last["without"] < 0.05
+    assert picture.stat().st_size > 10_000
+
+
 def test_every_example_is_tested():
     source = Path(__file__).read_text()
     missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]

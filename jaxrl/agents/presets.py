@@ -62,6 +62,21 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
     },
     "dqn": {
+        "BitFlipping": {
+            "num_steps": 600_000,
+            "num_envs": 16,
+            "rollout_length": 4,
+            "torso": {"name": "mlp", "hidden": (256,)},
+            "replay": {"name": "hindsight"},
+            "replay_capacity": 600_000,
+            "num_gradient_steps": 4,
+            "learning_rate": 1e-3,
+            "gamma": 0.98,
+            "tau": 0.05,
+            "target_interval": 1,
+            "epsilon_end": 0.1,
+            "epsilon_steps": 20_000,
+        },
         "CartPole-v1": {"num_steps": 100_000},
     },
     "ppo": {
@@ -122,10 +137,14 @@ def preset(recipe: str, environment: str) -> dict[str, Any]:
 
     Args:
       recipe: its name; one without a row anywhere gets the loop settings of 16 environments x 128 steps.
-      environment: its name; without a row of its own, the recipe's fallback.
+      environment: its name; without a row of its own that of its family ("BitFlipping-40": "BitFlipping"), without
+        that the recipe's fallback.
 
     Returns:
       A new dict: the names in ``LOOP``, always, then names of the recipe's arguments.
     """
     general = {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128}
-    return {**general, **FALLBACK.get(recipe, {}), **PRESETS.get(recipe, {}).get(environment, {})}
+    rows = PRESETS.get(recipe, {})
+    family, _, size = environment.rpartition("-")
+    row = rows.get(environment, rows.get(family, {}) if size.isdigit() else {})
+    return {**general, **FALLBACK.get(recipe, {}), **row}
