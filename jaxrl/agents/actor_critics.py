@@ -50,12 +50,14 @@ class Networks(NamedTuple):
 
     def values(self, params: Roles, observation: Any, *action: Array) -> Array:
         """``[E, N]`` by all critics of given actions ``[N, D]``; where actions are discrete ``[E, N, A]`` of all."""
-        return self.critic_ensemble.apply(params.critics, observation, *action)
+        values: Any = self.critic_ensemble.apply(params.critics, observation, *action)
+        return values
 
     def first_values(self, params: Roles, observation: Any, *action: Array) -> Array:
         """The same by the first critic alone, ``[N]`` or ``[N, A]``."""
         first = jax.tree.map(lambda x: x[:1], params.critics)
-        return self.critic_ensemble.clone(size=1).apply(first, observation, *action)[0]
+        values: Any = self.critic_ensemble.clone(size=1).apply(first, observation, *action)
+        return values[0]
 
 
 class Temperature(NamedTuple):

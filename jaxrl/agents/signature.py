@@ -29,7 +29,12 @@ def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable
             if name not in own and name not in without and parameter.kind is parameter.KEYWORD_ONLY
         }
         named = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        signature = inspect.Signature([*named, *inherited.values()])
+        hints = {**typing.get_type_hints(base), **typing.get_type_hints(recipe)}
+        evaluated = [
+            option.replace(annotation=hints.get(option.name, option.annotation))
+            for option in (*named, *inherited.values())
+        ]
+        signature = inspect.Signature(evaluated)
 
         def checked(*args: Any, **options: Any) -> Any:
             unknown = [name for name in options if name not in signature.parameters]
@@ -39,7 +44,6 @@ def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable
                 )
             return recipe(*args, **options)
 
-        hints = {**typing.get_type_hints(base), **typing.get_type_hints(recipe)}
         checked.__name__, checked.__qualname__, checked.__module__ = recipe.__name__, recipe.__name__, recipe.__module__
         checked.__doc__ = _joined(recipe.__doc__ or "", base.__doc__ or "", inherited)
         checked.__annotations__ = {name: hints[name] for name in (*signature.parameters, "return") if name in hints}

@@ -5,7 +5,23 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jaxrl.agents import a2c, c51, dqn, iqn, ppo, qr_dqn, rainbow, reinforce
+from jaxrl.agents import (
+    a2c,
+    c51,
+    ddpg,
+    dqn,
+    expected_sarsa,
+    iqn,
+    ppo,
+    pqn,
+    q_learning,
+    qr_dqn,
+    rainbow,
+    reinforce,
+    sac,
+    sarsa,
+    td3,
+)
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
 from jaxrl.training.check import PROPERTIES, Subject
@@ -47,13 +63,28 @@ RECIPES = {
     "c51": Recipe(partial(c51, **TARGETED, num_atoms=5), {"double": True}, environments=("discrete",)),
     "qr_dqn": Recipe(partial(qr_dqn, **TARGETED, num_quantiles=4), {"n_step": 2}, environments=("discrete",)),
     "iqn": Recipe(partial(iqn, **TARGETED, num_cosines=8), {"dueling": True}, environments=("discrete",)),
+    "ddpg": Recipe(partial(ddpg, **REPLAYED), {"prioritized": True, "n_step": 3}, environments=("continuous",)),
+    "td3": Recipe(partial(td3, **REPLAYED), {"num_gradient_steps": 3}, environments=("continuous",)),
+    "sac": Recipe(partial(sac, **REPLAYED), {"n_step": 3, "num_gradient_steps": 2, "max_grad_norm": 1.0}),
     "rainbow": Recipe(partial(rainbow, **TARGETED, num_atoms=5), {"num_gradient_steps": 2}, environments=DISCRETE),
+    "pqn": Recipe(
+        partial(pqn, epsilon_steps=100),
+        {"dueling": True, "anneal_learning_rate": True, "num_updates": 10},
+        environments=DISCRETE,
+    ),
+    **{
+        make.__name__: Recipe(
+            partial(make, epsilon_steps=100), {"omega": 0.7, "initial_value": 0.5}, environments=("indexed",)
+        )
+        for make in (q_learning, sarsa, expected_sarsa)
+    },
 }
 
 ENVIRONMENTS = {
     "discrete": (probes.DiscountProbe(), MLP(hidden=(8,))),
     "continuous": (probes.DiscountProbe(continuous=True), MLP(hidden=(8,))),
     "image": (probes.ImageProbe(), Conv(channels=(2,), hidden=(8,))),
+    "indexed": (probes.Indexed(probes.DiscountProbe()), None),
 }
 
 CASES = [
@@ -73,7 +104,9 @@ def subject(recipe, environment):
     options = dict(RECIPES[recipe].full) if environment == RECIPES[recipe].environments[-1] else {}
     if options.get("anneal_clip"):
         options["num_updates"] = 10
-    make = partial(RECIPES[recipe].make, torso=torso, **options)
+    if torso is not None:
+        options["torso"] = torso
+    make = partial(RECIPES[recipe].make, **options)
     return Subject(make, env, env.default_params, spec=spec(env, env.default_params))
 
 
@@ -86,4 +119,11 @@ def test_conformance(recipe, environment, property_):
 def test_continuous_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe(continuous=True)
     with pytest.raises(TypeError, match=r"spec: \w+ chooses among discrete actions, the environment has Box"):
+        RECIPES[recipe].make(spec(env, env.default_params))
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if RECIPES[name].environments == ("continuous",)])
+def test_discrete_actions_are_refused_by_name(recipe):
+    env = probes.DiscountProbe()
+    with pytest.raises(TypeError, match=r"spec: \w+ gives continuous actions, the environment takes Discrete.*see sac"):
         RECIPES[recipe].make(spec(env, env.default_params))
