@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         folder.refuse_existing()
     program = make_program(config, built)
     refuse_what_cannot_fit(config, program.state_bytes())
-    if "replay" in parts_of(config.recipe):
+    if "replay" in parts_of(config.recipe) and not flags.dry_run:
         console.print(f"state: {describe_state(config, program)}", highlight=False)
     state = first_state(config, program)
     seconds = compile_program(config, built, program, console)
