@@ -184,6 +184,8 @@ def action_values(
     learning_starts: int = 1_000,
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
     learning_rate: float = 5e-4,
+    anneal_learning_rate: bool = False,
+    num_updates: int | None = None,
     max_grad_norm: float | None = 10.0,
     gamma: float = 0.99,
     tau: float = 1.0,
@@ -212,6 +214,8 @@ def action_values(
       learning_starts: environment steps, taken at random, before the first gradient step.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
+      anneal_learning_rate: linearly to 0 over num_updates.
+      num_updates: the horizon of annealing, in calls of update.
       max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
       gamma: discount of the future, a step.
       tau: how far the target network moves towards the online one when it moves.
@@ -232,6 +236,9 @@ def action_values(
         raise TypeError(
             f"spec: {name} chooses among discrete actions, the environment has {spec.action}; see ddpg, td3 and sac"
         )
+    rate: Any = learning_rate
+    if anneal_learning_rate:
+        rate = optim.annealed(learning_rate, num_updates * num_gradient_steps)  # type: ignore[operator]
     torso = default_torso(name, spec.observation) if torso is None else torso
     head = networks.ActionValueHead(
         spec.action.num_actions, criterion.num_outputs, dueling=dueling, noisy=noisy, sigma=noisy_sigma
@@ -242,7 +249,7 @@ def action_values(
         spec,
         parts,
         lambda steps: exploration.linear_schedule(steps, epsilon_start, epsilon_end, epsilon_steps),
-        optim.clipped(optimizer, learning_rate, max_grad_norm),
+        optim.clipped(optimizer, rate, max_grad_norm),
         off_policy.moving_target(tau, target_interval),
     )
     made = make_replay(replay, prioritized)(replay_capacity, n_step=n_step, gamma=gamma)
@@ -250,13 +257,11 @@ def action_values(
 
 
 def make_replay(given: MakeReplay | None, prioritized: bool) -> MakeReplay:
-    """The replay that the two arguments ask for; ``uniform`` is what nobody needs to ask for.
+    """The replay that the two arguments ask for.
 
     Raises:
       ValueError: they ask for different ones.
     """
-    if given is replays.uniform:
-        given = None
     if given is not None and prioritized:
         raise ValueError("prioritized: got True together with replay=, which says already what is sampled; give one")
     if given is not None:

@@ -96,7 +96,6 @@ PARTS: dict[str, Part] = {
             "prioritized": maker(replay.prioritized),
             "hindsight": Choice(replay.hindsight, _hindsight),
         },
-        lambda recipe, spec: replay.uniform,
     ),
 }
 """Argument of a recipe -> what it can be."""
