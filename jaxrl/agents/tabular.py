@@ -45,13 +45,13 @@ class TabularState(NamedTuple):
     """The state of a tabular agent.
 
     Attributes:
-      q: ``[S, A]`` action values.
+      params: ``[S, A]`` action values, the table.
       visits: ``[S, A]`` float32, how often each was learned from.
       steps: int32, environment steps seen, all environments together.
       per_env: the ``Step`` of each environment that waits for its next action; () where nothing waits.
     """
 
-    q: Array
+    params: Array
     visits: Array
     steps: Array
     per_env: Any
@@ -95,23 +95,23 @@ def init(config: Tabular, key: Array, num_envs: int = 1) -> TabularState:
     mask = None if mask is None else jnp.ones((num_envs, shape[1]), bool)
     never = Step(integer, integer, number, number, jnp.zeros(num_envs, bool), integer, mask, integer, number)
     return TabularState(
-        q=jnp.full(shape, config.initial_value, jnp.float32),
+        params=jnp.full(shape, config.initial_value, jnp.float32),
         visits=jnp.zeros(shape),
         steps=jnp.zeros((), jnp.int32),
         per_env=never if config.needs_next_action else (),
     )
 
 
-def values(state: TabularState, observation: Any) -> Array:
-    """The rows ``[..., A]`` of observations ``[...]``."""
-    return state.q[types.features(observation)]
+def values(params: Array, observation: Any) -> Array:
+    """The rows ``[..., A]`` of a table for observations ``[...]``."""
+    return params[types.features(observation)]
 
 
 def act(
     config: Tabular, key: Array, state: TabularState, observation: Any, *, explore: bool = True
 ) -> tuple[Array, tuple[()]]:
     """Epsilon-greedy, or the best known action; see ``types.ActFn``."""
-    rows, mask = values(state, observation), types.action_mask(observation)
+    rows, mask = values(state.params, observation), types.action_mask(observation)
     if explore:
         return exploration.epsilon_greedy(key, rows, config.epsilon(state.steps), mask), ()
     return td.masked_argmax(rows, mask), ()
@@ -178,7 +178,7 @@ def update(config: Tabular, key: Array, state: TabularState, trajectory: Transit
         q, visits, error = learn(config, *carry, step, epsilon)
         return (q, visits), error
 
-    (q, visits), error = jax.lax.scan(body, (state.q, state.visits), steps)
+    (q, visits), error = jax.lax.scan(body, (state.params, state.visits), steps)
     metrics = {"td_error": jnp.abs(error).mean(), "value": td.take_action(q[steps.state], steps.action).mean()}
     return TabularState(q, visits, state.steps + trajectory.reward.size, waiting), metrics
 

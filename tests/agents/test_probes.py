@@ -12,7 +12,27 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrl.agents import a2c, action_values, c51, dqn, iqn, on_policy, ppo, qr_dqn, rainbow, reinforce
+from jaxrl.agents import (
+    a2c,
+    action_values,
+    actor_critics,
+    c51,
+    ddpg,
+    dqn,
+    expected_sarsa,
+    iqn,
+    on_policy,
+    ppo,
+    pqn,
+    q_learning,
+    qr_dqn,
+    rainbow,
+    reinforce,
+    sac,
+    sarsa,
+    tabular,
+    td3,
+)
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
 from jaxrl.rollout import rollout
@@ -32,6 +52,22 @@ def state_values(agent, params, observation):
 def best_values(agent, params, observation):
     """Of the value family."""
     return action_values.values(action_values.parts_of(agent), params, observation).max(axis=-1)
+
+
+def pqn_values(agent, params, observation):
+    """Of pqn, whose network is one of the value family."""
+    return action_values.values(agent.update.args[0].parts, params, observation).max(axis=-1)
+
+
+def table_values(agent, params, observation):
+    """Of a table."""
+    return tabular.values(params, observation).max(axis=-1)
+
+
+def climbed_values(agent, params, observation):
+    """Of the actor-critic family."""
+    parts = actor_critics.parts_of(agent)
+    return parts.rule.policy_value(jax.random.key(2), parts.networks, params, observation)[0]
 
 
 class Recipe(NamedTuple):
@@ -58,6 +94,9 @@ VALUES = {
     "target_interval": 16,
     "epsilon_end": 0.5,
 }
+CLIMBS = {**VALUES, "tau": 0.1, "learning_rate": 1e-2, "num_gradient_steps": 16, "batch_size": 32}
+for name in ("target_interval", "epsilon_end"):
+    del CLIMBS[name]
 ATOMS = {"v_min": -2.0, "v_max": 12.0, "num_atoms": 29}
 RECIPES = {
     "reinforce": Recipe(partial(reinforce, **ADAM)),
@@ -75,6 +114,22 @@ RECIPES = {
             "rainbow": partial(rainbow, **ATOMS),
         }.items()
     },
+    "ddpg": Recipe(partial(ddpg, **CLIMBS, exploration_noise=0.3), values=climbed_values, kinds=("continuous",)),
+    "td3": Recipe(partial(td3, **CLIMBS, exploration_noise=0.3), values=climbed_values, kinds=("continuous",)),
+    # So little entropy that it does not show in the values.
+    "sac": Recipe(partial(sac, **CLIMBS, temperature=0.01), values=climbed_values),
+    "pqn": Recipe(
+        partial(pqn, gamma=GAMMA, learning_rate=5e-3, epsilon_end=0.5), values=pqn_values, kinds=("discrete",)
+    ),
+    **{
+        make.__name__: Recipe(
+            # Without epsilon in the end, so that the policy that acts is the best one.
+            partial(make, gamma=GAMMA, learning_rate=0.5, epsilon_end=0.0, epsilon_steps=5_000),
+            values=table_values,
+            kinds=("indexed",),
+        )
+        for make in (q_learning, sarsa, expected_sarsa)
+    },
 }
 
 
@@ -90,6 +145,9 @@ class Suite:
 
     def action_space(self, params=None):
         return self.space
+
+    def observation_space(self, params=None):
+        return self.members[0].observation_space() if shows_index(self.members[0]) else None
 
     def _choose(self, params, branches):
         def padded(branch):
@@ -111,7 +169,18 @@ class Suite:
         return self._choose(params, [partial(member.step, key, state, action, limit) for member in self.members])
 
 
+def shows_index(probe):
+    return isinstance(probe, probes.Indexed)
+
+
+def fitting(recipe, probe, torso):
+    """A probe as the recipe can see it, and the options that it needs there."""
+    return (probes.Indexed(probe), {}) if "indexed" in RECIPES[recipe].kinds else (probe, {"torso": torso})
+
+
 def pad(observation):
+    if observation.dtype == jnp.int32:
+        return observation
     width = 2 - observation.shape[-1]
     return jnp.concatenate([observation, jnp.zeros((*observation.shape[:-1], width))], axis=-1)
 
@@ -126,6 +195,8 @@ CONTINUOUS = (
 SUITES = {
     "discrete": Suite(DISCRETE, DISCRETE[0].action_space()),
     "continuous": Suite(CONTINUOUS, probes.ContinuousActionProbe().action_space()),
+    # Those of two observations in front, for the first one says how many there are.
+    "indexed": Suite([probes.Indexed(probe) for probe in DISCRETE[1:] + DISCRETE[:1]], DISCRETE[0].action_space()),
 }
 
 
@@ -134,12 +205,16 @@ def trained(recipe, kind):
     """Values ``[probe][N]`` and greedy actions ``[probe][N]`` of a recipe on the observations of each solution."""
     suite = SUITES[kind]
     described = spec(suite)
-    torso = MLP(hidden=(16,))
-    agent = RECIPES[recipe].make(described, torso=torso, **({"initial_log_std": -0.5} if kind == "continuous" else {}))
+    options = {} if kind == "indexed" else {"torso": MLP(hidden=(16,))}
+    if kind == "continuous" and RECIPES[recipe].values is not climbed_values:
+        options["initial_log_std"] = -0.5
+    agent = RECIPES[recipe].make(described, **options)
     values_of = RECIPES[recipe].values
     solutions = [member.solution(GAMMA) for member in suite.members]
     # Two rows for each probe; those with one observation show it twice.
-    seen = jnp.stack([jnp.resize(pad(solution.observations), (2, 2)) for solution in solutions])
+    seen = jnp.stack(
+        [jnp.resize(pad(solution.observations), (2, *described.observation.shape)) for solution in solutions]
+    )
 
     @jax.jit
     @jax.vmap
@@ -167,7 +242,7 @@ def cases(kind):
                 yield pytest.param(recipe, kind, i, id=f"{recipe}-{kind}-{type(member).__name__}")
 
 
-@pytest.mark.parametrize(("recipe", "kind", "number"), [*cases("discrete"), *cases("continuous")])
+@pytest.mark.parametrize(("recipe", "kind", "number"), [case for kind in SUITES for case in cases(kind)])
 def test_solved(recipe, kind, number):
     actions, values = (None if x is None else x[number] for x in trained(recipe, kind))
     solution = SUITES[kind].members[number].solution(GAMMA)
@@ -181,10 +256,10 @@ def test_solved(recipe, kind, number):
         np.testing.assert_allclose(actions[:size], solution.actions, atol=0.2 if kind == "continuous" else 0)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if RECIPES[name].kinds != ("continuous",)])
 def test_images(recipe):
-    env = probes.ImageProbe()
-    agent = RECIPES[recipe].make(spec(env), torso=Conv(channels=(4,), hidden=(8,)))
+    env, options = fitting(recipe, probes.ImageProbe(), Conv(channels=(4,), hidden=(8,)))
+    agent = RECIPES[recipe].make(spec(env), **options)
     solution = env.solution(GAMMA)
 
     @jax.jit
@@ -195,11 +270,11 @@ def test_images(recipe):
     assert run(jax.random.key(0)).tolist() == solution.actions.tolist()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if RECIPES[name].kinds != ("continuous",)])
 def test_masks(recipe):
     """The best legal action in both cases, and no illegal one ever, from the first rollout to the last."""
-    env = probes.MaskedProbe()
-    agent = RECIPES[recipe].make(spec(env), torso=MLP(hidden=(8,)))
+    env, options = fitting(recipe, probes.MaskedProbe(), MLP(hidden=(8,)))
+    agent = RECIPES[recipe].make(spec(env), **options)
     solution = env.solution(GAMMA)
 
     @jax.jit

@@ -14,43 +14,39 @@ from jaxrl.types import Array, Observation, PyTree, action_mask, features
 
 
 class Indexed(Wrapper):
-    """A probe that shows the index of an observation in its solution, an int32, instead of the observation.
+    """A probe that shows the index of its features in its solution, an int32, instead of the features.
 
-    A mask stays beside it. What no action is ever chosen at (the last observation of some probes) is shown as 0.
+    Equal features have one index, the lowest, and a mask stays beside it: what only the mask tells apart is one state.
+    What no action is ever chosen at (the last observation of some probes) is shown as 0.
     """
 
     def __init__(self, probe: Probe) -> None:
         super().__init__(probe)
-        self.known = probe.solution(0.9).observations
+        self.known = features(probe.solution(0.9).observations)
 
-    def _index(self, observation: Any) -> Any:
-        equal = [
-            jnp.all(jnp.reshape(known == seen[None], (known.shape[0], -1)), axis=1)
-            for known, seen in zip(jax.tree.leaves(self.known), jax.tree.leaves(observation), strict=True)
-        ]
-        index = jnp.argmax(jnp.all(jnp.stack(equal), axis=0)).astype(jnp.int32)
+    def _indexed(self, observation: Any) -> Any:
+        equal = (self.known == features(observation)[None]).reshape(self.known.shape[0], -1)
+        index = jnp.argmax(jnp.all(equal, axis=1)).astype(jnp.int32)
         mask = action_mask(observation)
         return index if mask is None else Observation(features=index, action_mask=mask)
 
     def observation_space(self, params: PyTree = None) -> spaces.Space:
         """As many as the solution has observations."""
-        states = spaces.Discrete(features(self.known).shape[0])
-        mask = action_mask(self.known)
-        if mask is None:
+        states, declared = spaces.Discrete(self.known.shape[0]), self.env.observation_space(self._given(params))
+        if not isinstance(declared, spaces.Dict):
             return states
-        return spaces.Dict({"features": states, "action_mask": spaces.Box(0, 1, mask.shape[1:], jnp.bool_)})
+        return spaces.Dict({**declared.spaces, "features": states})
 
     def reset(self, key: Array, params: PyTree = None) -> tuple[Any, PyTree]:
         observation, state = self.env.reset(key, self._given(params))
-        return self._index(observation), state
+        return self._indexed(observation), state
 
     def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
-        observation, *rest, info = self.env.step(key, state, action, self._given(params))
-        return self._index(observation), *rest, {**info, "final_observation": self._index(info["final_observation"])}
+        observation, state, reward, terminated, truncated, info = self.env.step(key, state, action, self._given(params))
+        info = {**info, "final_observation": self._indexed(info["final_observation"])}
+        return self._indexed(observation), state, reward, terminated, truncated, info
 
     def solution(self, gamma: float) -> Solution:
         """That of the probe, by index."""
         solved = self.env.solution(gamma)
-        index = jnp.arange(features(self.known).shape[0], dtype=jnp.int32)
-        mask = action_mask(self.known)
-        return solved._replace(observations=index if mask is None else Observation(features=index, action_mask=mask))
+        return solved._replace(observations=jax.vmap(self._indexed)(solved.observations))
