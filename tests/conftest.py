@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 # All of this is read when jax is imported, and by the subprocesses of tests too.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 if "XLA_FLAGS" not in os.environ:
@@ -17,6 +19,7 @@ if "XLA_FLAGS" not in os.environ:
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxrl-test-programs-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share one GPU
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
@@ -24,3 +27,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "learning: trains an agent to a score, for seconds to minutes")
     if not any("jaxrl" in line for line in config.getini("filterwarnings")):
         config.addinivalue_line("filterwarnings", "error:::jaxrl")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that share compiled programs share a process: those of a file, or of a row of the conformance table."""
+    for item in items:
+        group = item.nodeid.partition("::")[0]
+        if "conformance" in item.path.parts and hasattr(item, "callspec"):
+            group += item.callspec.id.rpartition("-")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
