@@ -324,3 +324,14 @@ def test_what_is_wrong_is_named(make, error, message):
 def test_other_agents_have_no_action_values():
     with pytest.raises(TypeError, match="off-policy recipes"):
         family.parts_of(ppo(Spec(VECTOR, Box((2,), -1.0, 1.0))))
+
+
+def test_learning_rate_goes_to_0_over_the_updates():
+    """Of 2 updates of 2 gradient steps: a third update moves nothing."""
+    options = {"learning_starts": 0, "num_gradient_steps": 2, "anneal_learning_rate": True, "num_updates": 2}
+    agent = dqn(PLAIN, **SMALL, **options)
+    states, update = [agent.init(jax.random.key(0), 2)], jax.jit(agent.update)
+    for i in range(3):
+        states.append(update(jax.random.key(i), states[-1], trajectory(4, 2, seed=i))[0])
+    assert not same(states[0].params, states[1].params) and not same(states[1].params, states[2].params)
+    assert same(states[2].params, states[3].params)
