@@ -13,6 +13,14 @@ LOOP = ("num_steps", "num_envs", "rollout_length")
 
 _VALUES: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 1}
 _CLIMBS: dict[str, Any] = {"num_steps": 500_000, "num_envs": 1, "rollout_length": 1}
+_SMALL_CLIMB: dict[str, Any] = {
+    "num_steps": 20_000,
+    "num_envs": 4,
+    "num_gradient_steps": 4,
+    "learning_starts": 500,
+    "gamma": 0.98,
+    "torso": {"name": "mlp", "hidden": (64, 64), "activation": "relu"},
+}
 
 _TABLE: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 8}
 
@@ -61,6 +69,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "MountainCar-v0": {"normalize_observation": True, "normalize_reward": True},
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
     },
+    "ddpg": {"Pendulum-v1": _SMALL_CLIMB},
     "dqn": {
         "BitFlipping": {
             "num_steps": 600_000,
@@ -128,6 +137,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "MountainCar-v0": {"entropy_coef": 0.01, "normalize_observation": True, "normalize_reward": True},
         **{game: _REINFORCE_MINATAR for game in _MINATAR_GAMES},
     },
+    "sac": {"Pendulum-v1": _SMALL_CLIMB},
+    "td3": {"Pendulum-v1": _SMALL_CLIMB},
 }
 """``PRESETS[recipe][environment]``."""
 
