@@ -205,7 +205,7 @@ def action_values(
       double: the online network chooses the next action, the target network values it (van Hasselt et al. 2016).
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       noisy: noisy layers in the head explore, instead of epsilon (Fortunato et al. 2018).
-      prioritized: sample by priority (Schaul et al. 2016).
+      prioritized: sample by priority, short for replay=replay.prioritized (Schaul et al. 2016).
       replay: makes the replay, see ``jaxrl.replay``; None for the uniform one, or the prioritised one.
       replay_capacity: transitions kept, of all environments together.
       n_step: rewards summed before the bootstrap (Watkins 1989).

@@ -271,7 +271,8 @@ def actor_critics(
       name: of the recipe, for its default torso.
       torso: Flax module from ``[N, ...]`` to features ``[N, D]``, for the actor and each critic; None chooses MLP or
         Conv by the observation.
-      prioritized: sample by priority, the mean error of the critics (Schaul et al. 2016).
+      prioritized: sample by priority, the mean error of the critics; short for replay=replay.prioritized (Schaul et
+        al. 2016).
       replay: makes the replay, see ``jaxrl.replay``; None for the uniform one, or the prioritised one.
       replay_capacity: transitions kept, of all environments together.
       n_step: rewards summed before the bootstrap (Watkins 1989).

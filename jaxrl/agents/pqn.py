@@ -79,9 +79,7 @@ def init(config: PQN, key: Array, num_envs: int = 1) -> PQNState:
     return PQNState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-def act(
-    config: PQN, key: Array, state: PQNState, observation: Any, *, explore: bool = True
-) -> tuple[Array, tuple[()]]:
+def act(config: PQN, key: Array, state: PQNState, observation: Any, *, explore: bool = True) -> tuple[Array, tuple[()]]:
     """Epsilon-greedy, or the best known action; see ``types.ActFn``."""
     if explore:
         return action_values.explore(config.parts, config.epsilon, key, state.params, observation, state.steps), ()

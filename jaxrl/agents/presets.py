@@ -44,6 +44,31 @@ _PPO_MINATAR = {
     "learning_rate": 3e-3,
     "num_minibatches": 8,
 }
+# Long windows and a short memory: returns near the policy's own, and no chase after the target network's errors.
+_VALUES_CARTPOLE: dict[str, Any] = {
+    "num_steps": 100_000,
+    "rollout_length": 4,
+    "num_gradient_steps": 16,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "anneal_learning_rate": True,
+    "max_grad_norm": None,
+    "gamma": 0.995,
+    "n_step": 10,
+    "target_interval": 250,
+    "replay_capacity": 20_000,
+}
+_GREEDY_CARTPOLE: dict[str, Any] = {**_VALUES_CARTPOLE, "double": True, "epsilon_end": 0.04, "epsilon_steps": 16_000}
+_VALUES_MINATAR: dict[str, Any] = {
+    "num_steps": 5_000_000,
+    "num_envs": 16,
+    "rollout_length": 4,
+    "num_gradient_steps": 8,
+    "learning_rate": 2.5e-4,
+    "target_interval": 500,
+    "learning_starts": 5_000,
+}
+_GREEDY_MINATAR: dict[str, Any] = {**_VALUES_MINATAR, "epsilon_steps": 250_000}
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
 _MINATAR_GAMES = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
 
@@ -69,6 +94,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "MountainCar-v0": {"normalize_observation": True, "normalize_reward": True},
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
     },
+    "c51": {
+        "CartPole-v1": {**_GREEDY_CARTPOLE, "v_min": 0.0, "v_max": 200.0},
+        **{game: {**_GREEDY_MINATAR, "v_min": 0.0, "v_max": 50.0} for game in _MINATAR_GAMES},
+    },
     "ddpg": {"Pendulum-v1": _SMALL_CLIMB},
     "dqn": {
         "BitFlipping": {
@@ -86,7 +115,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epsilon_end": 0.1,
             "epsilon_steps": 20_000,
         },
-        "CartPole-v1": {"num_steps": 100_000},
+        "CartPole-v1": {**_GREEDY_CARTPOLE, "huber_delta": None},
+        **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
+    },
+    "iqn": {
+        "CartPole-v1": _GREEDY_CARTPOLE,
+        **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
     },
     "ppo": {
         "CartPole-v1": {
@@ -129,6 +163,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "normalize_reward": True,
         },
         **{game: _PPO_MINATAR for game in _MINATAR_GAMES},
+    },
+    "qr_dqn": {
+        "CartPole-v1": {**_GREEDY_CARTPOLE, "num_quantiles": 25},
+        **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
+    },
+    "rainbow": {
+        "CartPole-v1": {**_VALUES_CARTPOLE, "v_min": 0.0, "v_max": 200.0},
+        **{game: {**_VALUES_MINATAR, "v_min": 0.0, "v_max": 50.0} for game in _MINATAR_GAMES},
     },
     "reinforce": {
         "CartPole-v1": {"num_steps": 500_000, "num_envs": 4, "max_grad_norm": 0.5, "anneal_learning_rate": True},

@@ -51,7 +51,7 @@ class _Speed(ProgressColumn):
 
 class _Steps(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{human(task.completed)}/{human(task.total or 0)} steps")
+        return Text(f"{human(task.completed)}/{human(task.total or 0)} steps in all")
 
 
 class RunProgress:
@@ -128,6 +128,6 @@ class RunProgress:
         steps, total = self.done * self.steps_per_update, self.num_updates * self.steps_per_update
         left = (total - steps) / max(self.speed, 1e-9)
         self.say(
-            f"{fraction:4.0%}  {human(steps)}/{human(total)} steps  {human(self.speed)}/s  {left:.0f} s left  "
+            f"{fraction:4.0%}  {human(steps)}/{human(total)} steps in all  {human(self.speed)}/s  {left:.0f} s left  "
             f"{describe_returns(self.config, self.returns)}"
         )

@@ -60,6 +60,8 @@ def num_observations(env: Environment, params: PyTree, observation: Any) -> int 
     space: Any = env.observation_space(params)
     if isinstance(observation, Observation):
         space = getattr(space, "spaces", {}).get("features")
+    if isinstance(space, Discrete):
+        return space.num_actions
     kinds = {cls.__name__ for cls in type(space).__mro__}
     return int(space.n) if "Discrete" in kinds and int(getattr(space, "start", 0)) == 0 else None
 

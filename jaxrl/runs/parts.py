@@ -90,7 +90,7 @@ PARTS: dict[str, Part] = {
         lambda recipe, spec: default_torso(recipe, spec.observation),
     ),
     "replay": Part(
-        "Where transitions are kept and how they are sampled; hindsight needs an environment with goals.",
+        "Where transitions are kept and how they are sampled; by default uniform. Hindsight wants goals.",
         {
             "uniform": maker(replay.uniform),
             "prioritized": maker(replay.prioritized),

@@ -26,10 +26,11 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[Callable[[], bool]]:
-    """Inside, the first SIGINT or SIGTERM is only noted and the second raises ``KeyboardInterrupt``.
+    """Inside, the first SIGINT or SIGTERM is only noted, and a SIGINT after it raises ``KeyboardInterrupt``.
 
     Only the main thread may handle signals; elsewhere, and for a signal that is ignored (SIGINT in a background job),
-    nothing changes. SIGTERM is what schedulers send before they kill.
+    nothing changes. SIGTERM is what schedulers send before they kill. It may come twice at once (``timeout`` sends it
+    to a process and to its group), so it never cuts the saving short.
 
     Yields:
       ``interrupted()``, True once one of them came.
@@ -42,7 +43,7 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
         return
 
     def note(signum: int, frame: Any) -> None:
-        if noted.is_set():
+        if noted.is_set() and signum == signal.SIGINT:
             raise KeyboardInterrupt
         noted.set()
 

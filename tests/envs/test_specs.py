@@ -174,6 +174,7 @@ MASKED = Observation(features=INDEX, action_mask=np.ones(2, bool))
     [
         (INDEX, spaces.Discrete(7), 7),
         (INDEX, gymnasium.spaces.Discrete(7), 7),
+        (INDEX, Discrete(7), 7),
         (INDEX, gymnasium.spaces.Discrete(7, start=1), None),
         (INDEX, spaces.Box(0, 7, ()), None),
         (np.zeros(1, np.int32), spaces.Discrete(7), None),

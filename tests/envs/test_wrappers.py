@@ -173,7 +173,9 @@ def test_mask_goes_into_an_observation_with_other_parts():
 
 
 @pytest.mark.parametrize(
-    "legal", [lambda *_: jnp.ones(3, bool), lambda *_: jnp.ones(2), lambda *_: jnp.bool_(True)], ids=["shape", "dtype", "scalar"]
+    "legal",
+    [lambda *_: jnp.ones(3, bool), lambda *_: jnp.ones(2), lambda *_: jnp.bool_(True)],
+    ids=["shape", "dtype", "scalar"],
 )
 def test_a_mask_of_another_shape_or_dtype_is_refused(legal):
     with pytest.raises(ValueError, match=r"legal_fn has to return bool\[2\]"):

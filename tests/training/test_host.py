@@ -137,6 +137,13 @@ def test_a_member_starts_as_train_would_start_it(walkers, toys):
 
 
 class TestInterrupts:
+    @pytest.fixture(autouse=True)
+    def _ctrl_c_means_something(self):
+        """A session in the background inherits that SIGINT is ignored, as ``interrupts_wait`` then leaves it."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_first_one_stops_after_the_chunk_with_the_live_state(self, walkers, toys):
         handler = signal.getsignal(signal.SIGINT)
         seen = []
@@ -165,6 +172,14 @@ class TestInterrupts:
         with pytest.raises(KeyboardInterrupt):
             run(walkers, 2, on_chunk=on_chunk)
         assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_a_second_sigterm_changes_nothing(self, walkers):
+        def on_chunk(chunk):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+        with pytest.raises(Interrupted, match="interrupted after 2 updates"):
+            run(walkers, 2, on_chunk=on_chunk)
 
     def test_a_run_that_is_done_returns(self, walkers, toys):
         def on_chunk(chunk):
