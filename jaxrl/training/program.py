@@ -110,8 +110,8 @@ class Program:
         self, keys: Array, hyper: dict[str, Array], state: TrainState, num_updates: Array, length: int
     ) -> tuple[TrainState, Metrics]:
         if keys.shape[0] == 1:  # a batch axis of one would cost a sixth of the speed
-            member = jax.tree.map(lambda x: x[0], (keys, hyper, state))
-            return jax.tree.map(lambda x: x[None], self._advance_one(*member, num_updates, length))
+            key, values, alone = jax.tree.map(lambda x: x[0], (keys, hyper, state))
+            return jax.tree.map(lambda x: x[None], self._advance_one(key, values, alone, num_updates, length))
         return jax.vmap(partial(self._advance_one, length=length), (0, 0, 0, None))(keys, hyper, state, num_updates)
 
     def start(self) -> TrainState:
