@@ -1,14 +1,9 @@
-"""Tables: against a loop, an exact solution of a small random task, and FrozenLake's own probabilities."""
-
-import importlib.util
-from functools import partial
-from pathlib import Path
+"""Tables: against a loop, an exact solution of a small random task."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.environments.misc.frozen_lake import EnvState, FrozenLake
 
 from jaxrl.agents import expected_sarsa, q_learning, sarsa
 from jaxrl.envs import make, probes, spec
@@ -20,18 +15,6 @@ recipes = pytest.mark.parametrize("recipe", RECIPES)
 S, A, T, B = 4, 3, 6, 5
 INDEX = jax.ShapeDtypeStruct((), jnp.int32)
 MASKED = Observation(INDEX, jax.ShapeDtypeStruct((A,), jnp.bool_))
-
-
-def load_solver():
-    """benchmarks/frozen_lake.py, which is no part of the package."""
-    path = Path(__file__).parents[2] / "benchmarks" / "frozen_lake.py"
-    described = importlib.util.spec_from_file_location("frozen_lake", path)
-    module = importlib.util.module_from_spec(described)
-    described.loader.exec_module(module)
-    return module
-
-
-solver = load_solver()
 
 
 def random_rollouts(count, masked, seed=0):
@@ -193,49 +176,6 @@ def test_converges_to_the_exact_values(recipe):
     other = task.solve(gamma, epsilon if recipe == "q_learning" else 0.0)
     assert np.abs(exact - other).min() > 0.5, "the two answers must differ for the test to tell"
     np.testing.assert_allclose(run(jax.random.split(jax.random.key(1), 2)), np.stack([exact, exact]), atol=0.12)
-
-
-class TestFrozenLake:
-    def test_the_model_is_what_the_environment_does(self):
-        env, params = make("FrozenLake-misc")
-        model = solver.model_of(env)
-        np.testing.assert_allclose(model.probability.sum(-1), 1.0)
-        keys = jax.random.split(jax.random.key(0), 3000)
-        for state, action in [(0, 1), (14, 2), (6, 0), (13, 3)]:
-            step = partial(env.step_env, state=EnvState(jnp.int32(state), 0), action=action, params=params)
-            _, following, reward, terminated, _ = jax.vmap(lambda key, step=step: step(key))(keys)
-            shares = np.bincount(following.position, minlength=16) / len(keys)
-            np.testing.assert_allclose(shares, model.probability[state, action], atol=0.04)
-            np.testing.assert_allclose(reward.mean(), model.reward[state, action], atol=0.04)
-            ends = model.future[state, action, following.position] == 0.0
-            np.testing.assert_array_equal(ends, terminated)
-
-    def test_the_best_value_is_the_known_one(self):
-        """0.5420 at gamma 0.99 in the slippery 4 x 4 lake, and gamma^5 in six sure steps where nothing slips."""
-        model = solver.model_of(FrozenLake())
-        best = solver.value_iteration(model, 0.99)
-        np.testing.assert_allclose(best[0], 0.5420, atol=1e-4)
-        policy = solver.action_values(model, best, 0.99).argmax(1)
-        np.testing.assert_allclose(solver.policy_values(model, policy, 0.99), best, atol=1e-10)
-        assert solver.share_of_best(model, np.zeros(16, int)) < 0.1
-        sure = solver.model_of(FrozenLake(is_slippery=False))
-        np.testing.assert_allclose(solver.value_iteration(sure, 0.99)[0], 0.99**5)
-
-    @recipes
-    def test_is_solved(self, recipe):
-        """All seeds within 2% of the best at a fifth of the budget; the full one is a row of benchmarks/learning.py."""
-        env, params = make("FrozenLake-misc")
-        agent = RECIPES[recipe](spec(env, params), epsilon_end=0.0, epsilon_steps=80_000, omega=0.5, learning_rate=0.5)
-
-        @jax.jit
-        @jax.vmap
-        def policies(key):
-            state, _ = train(key, agent, env, params, num_steps=100_000, num_envs=8, rollout_length=8)
-            return agent.act(key, state.agent, jnp.arange(16), explore=False)[0]
-
-        model = solver.model_of(env)
-        shares = [solver.share_of_best(model, policy) for policy in policies(jax.random.split(jax.random.key(1), 4))]
-        assert min(shares) >= 0.98
 
 
 @recipes
