@@ -25,6 +25,11 @@ def capacity(num_updates: int) -> int:
     return max(64, 1 << (num_updates - 1).bit_length())
 
 
+@partial(jax.jit, static_argnums=1)
+def _first(metrics: Metrics, num_updates: int) -> Metrics:
+    return {name: rows[:, :num_updates] for name, rows in metrics.items()}
+
+
 class Program:
     """The compiled pieces of a population's run. Nothing is computed or compiled by its construction."""
 
@@ -162,5 +167,5 @@ class Program:
         length = min(length for length in self._compiled if length >= num_updates)
         state, metrics = self._compiled[length](self._keys, self._hyper, state, np.int32(num_updates))
         if num_updates < length:
-            metrics = {name: rows[:, :num_updates] for name, rows in metrics.items()}
+            metrics = _first(metrics, num_updates)
         return state, metrics
