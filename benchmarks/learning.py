@@ -25,6 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks import frozen_lake
 from jaxrl.cli.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
 from jaxrl.runs.building import Built, build, make_program
@@ -42,6 +43,14 @@ def success(row: Row, built: Built, state: Any) -> np.ndarray:
     """Percent of episodes that reach their goal, ``[S]``, where each step short of it pays -1 and the last one 0."""
     ended = evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore)
     return 100.0 * (ended.returns + ended.lengths > 0).mean(axis=1)
+
+
+def exact_value(row: Row, built: Built, state: Any) -> np.ndarray:
+    """Percent of the best policy's value at FrozenLake's start that greedy ones have, both solved for, ``[S]``."""
+    model = frozen_lake.model_of(built.env)
+    return np.array(
+        [100.0 * frozen_lake.share_of_best(model, table.argmax(-1)) for table in np.asarray(state.agent.params)]
+    )
 
 
 class Row(NamedTuple):
@@ -67,6 +76,10 @@ ROWS = (
     Row("ppo MountainCar-v0 --seeds 8", -115),
     Row(f"ppo SpaceInvaders-MinAtar {LAPTOP_MINATAR}", None, explore=True),
     Row(f"ppo Breakout-MinAtar {LAPTOP_MINATAR}", None, explore=True),
+    *(
+        Row(f"{name} FrozenLake-misc --seeds 8", 98, score=exact_value)
+        for name in ("q_learning", "sarsa", "expected_sarsa")
+    ),
     Row("pqn CartPole-v1 --seeds 8", 490),
     Row("dqn BitFlipping-40 --seeds 8", 99, score=success),
     Row("ppo SpaceInvaders-MinAtar --seeds 4", 140, explore=True, gpu=True),

@@ -23,6 +23,14 @@ _SMALL_CLIMB: dict[str, Any] = {
 }
 
 _TABLE: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 8}
+# Steps short enough to average the slips out, and exploration that fades to the end.
+_TABLE_FROZEN_LAKE: dict[str, Any] = {
+    **_TABLE,
+    "learning_rate": 0.5,
+    "omega": 0.5,
+    "epsilon_end": 0.1,
+    "epsilon_steps": 500_000,
+}
 
 FALLBACK: dict[str, dict[str, Any]] = {
     "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
@@ -70,7 +78,13 @@ _VALUES_MINATAR: dict[str, Any] = {
 }
 _GREEDY_MINATAR: dict[str, Any] = {**_VALUES_MINATAR, "epsilon_steps": 250_000}
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
-_MINATAR_GAMES = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
+_MINATAR_GAMES = (
+    "Asterix-MinAtar",
+    "Breakout-MinAtar",
+    "Freeway-MinAtar",
+    "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+)
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "a2c": {
@@ -100,7 +114,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "ddpg": {"Pendulum-v1": _SMALL_CLIMB},
     "dqn": {
-        "BitFlipping": {
+        "BitFlipping-N": {
             "num_steps": 600_000,
             "num_envs": 16,
             "rollout_length": 4,
@@ -118,6 +132,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "CartPole-v1": {**_GREEDY_CARTPOLE, "huber_delta": None},
         **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
     },
+    "expected_sarsa": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
     "iqn": {
         "CartPole-v1": _GREEDY_CARTPOLE,
         **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
@@ -164,6 +179,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         **{game: _PPO_MINATAR for game in _MINATAR_GAMES},
     },
+    "q_learning": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
     "qr_dqn": {
         "CartPole-v1": {**_GREEDY_CARTPOLE, "num_quantiles": 25},
         **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
@@ -180,9 +196,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **{game: _REINFORCE_MINATAR for game in _MINATAR_GAMES},
     },
     "sac": {"Pendulum-v1": _SMALL_CLIMB},
+    "sarsa": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
     "td3": {"Pendulum-v1": _SMALL_CLIMB},
 }
-"""``PRESETS[recipe][environment]``."""
+"""``PRESETS[recipe][environment]``; "-N" stands for any size, and for none."""
 
 
 def preset(recipe: str, environment: str) -> dict[str, Any]:
@@ -190,8 +207,8 @@ def preset(recipe: str, environment: str) -> dict[str, Any]:
 
     Args:
       recipe: its name; one without a row anywhere gets the loop settings of 16 environments x 128 steps.
-      environment: its name; without a row of its own that of its family ("BitFlipping-40": "BitFlipping"), without
-        that the recipe's fallback.
+      environment: its name; without a row of its own that of its family ("BitFlipping-40": "BitFlipping-N"),
+        without that the recipe's fallback.
 
     Returns:
       A new dict: the names in ``LOOP``, always, then names of the recipe's arguments.
@@ -199,5 +216,5 @@ def preset(recipe: str, environment: str) -> dict[str, Any]:
     general = {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128}
     rows = PRESETS.get(recipe, {})
     family, _, size = environment.rpartition("-")
-    row = rows.get(environment, rows.get(family, {}) if size.isdigit() else {})
+    row = rows.get(environment, rows.get(f"{family if size.isdigit() else environment}-N", {}))
     return {**general, **FALLBACK.get(recipe, {}), **row}
