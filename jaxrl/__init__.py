@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, training, types
+    from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, search, training, types
     from jaxrl.agents.a2c import a2c
     from jaxrl.agents.c51 import c51
     from jaxrl.agents.ddpg import ddpg
@@ -61,7 +61,20 @@ _HOME = {
     "td3": "agents",
     "train": "training",
 }
-_ROOMS = ("agents", "envs", "losses", "networks", "ops", "optim", "replay", "rollout", "runs", "training", "types")
+_ROOMS = (
+    "agents",
+    "envs",
+    "losses",
+    "networks",
+    "ops",
+    "optim",
+    "replay",
+    "rollout",
+    "runs",
+    "search",
+    "training",
+    "types",
+)
 
 __all__ = [
     "Agent",
@@ -94,6 +107,7 @@ __all__ = [
     "runs",
     "sac",
     "sarsa",
+    "search",
     "spec",
     "start",
     "td3",

@@ -1,0 +1,47 @@
+"""Search: batched Monte-Carlo tree search in a model, see ``base`` and ``tree``, and docs/search.md.
+
+``puct``, ``gumbel`` and ``uct`` are ready; ``search`` is what they are made of, with a rule of yours.
+"""
+
+from jaxrl.search import qtransforms, selection
+from jaxrl.search.backup import mean_backup
+from jaxrl.search.base import (
+    Backup,
+    NodeStats,
+    PolicyOutput,
+    QTransform,
+    RecurrentFn,
+    RecurrentFnOutput,
+    RootFnOutput,
+    Selection,
+)
+from jaxrl.search.loop import search
+from jaxrl.search.policies import gumbel, puct, uct
+from jaxrl.search.reuse import subtree
+from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Summary, Tree, size_bytes
+
+__all__ = [
+    "Backup",
+    "NO_ACTION",
+    "NO_PARENT",
+    "NodeStats",
+    "PolicyOutput",
+    "QTransform",
+    "ROOT",
+    "RecurrentFn",
+    "RecurrentFnOutput",
+    "RootFnOutput",
+    "Selection",
+    "Summary",
+    "Tree",
+    "UNVISITED",
+    "gumbel",
+    "mean_backup",
+    "puct",
+    "qtransforms",
+    "search",
+    "selection",
+    "size_bytes",
+    "subtree",
+    "uct",
+]

@@ -1,0 +1,137 @@
+"""Which action would be followed from a node: the selection rule, asked where statistics have changed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.search import indexing
+from jaxrl.search.base import NodeStats, Selection
+from jaxrl.search.tree import ROOT, Tree
+from jaxrl.types import Array
+
+
+class Searching(NamedTuple):
+    """What travels from simulation to simulation.
+
+    What a node would follow depends on its own statistics alone, and these change only when a simulation goes through
+    it. So the choice is made then, for the whole of a path at once, and a descent reads one number a level.
+
+    Attributes:
+      tree: as far as it has grown.
+      best_action: ``[B, N]`` int32, what would be followed from a node.
+      best_child: ``[B, N]`` int32, where it leads, ``UNVISITED`` where nowhere yet.
+    """
+
+    tree: Tree
+    best_action: Array
+    best_child: Array
+
+
+class Rules(NamedTuple):
+    """How choices are made.
+
+    Attributes:
+      selection: of every node.
+      root_selection: of the root, or None.
+      noise: ``[B, A]`` to break ties with.
+      masked: whether there may be illegal actions.
+    """
+
+    selection: Selection
+    root_selection: Selection | None
+    noise: Array
+    masked: bool
+
+
+def best_legal(rules: Rules, selection: Selection, node: NodeStats) -> Array:
+    """The action ``[...]`` with the highest score, 0 where none is legal."""
+    score = selection(node)
+    if rules.masked:
+        score = jnp.where(node.prior_logits > jnp.finfo(node.prior_logits.dtype).min, score, -jnp.inf)
+    return jnp.argmax(score, axis=-1).astype(jnp.int32)
+
+
+def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
+    """Logits without the illegal ones, which get the lowest finite number: a softmax of nothing else has no NaN."""
+    if invalid_actions is None:
+        return logits
+    logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.where(invalid_actions != 0, jnp.finfo(logits.dtype).min, logits)
+
+
+def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: Array) -> Array:
+    """What is followed first ``[B]`` from nodes that have just been evaluated."""
+    node = NodeStats(
+        visits=jnp.ones(value.shape, jnp.int32),
+        value=value,
+        raw_value=value,
+        children_visits=jnp.zeros(prior_logits.shape, jnp.int32),
+        children_qvalues=jnp.zeros_like(prior_logits),
+        prior_logits=prior_logits,
+        prior_probs=prior_probs,
+        noise=rules.noise,
+    )
+    return best_legal(rules, rules.selection, node)
+
+
+def at_nodes(rules: Rules, state: Searching, nodes: Array) -> Searching:
+    """Chooses anew at nodes ``[B, C]``, not at those of index N."""
+    tree = state.tree
+    node = NodeStats(
+        visits=indexing.take(tree.node_visits, nodes),
+        value=indexing.take(tree.node_values, nodes),
+        raw_value=indexing.take(tree.raw_values, nodes),
+        children_visits=indexing.take(tree.children_visits, nodes),
+        children_qvalues=indexing.take(tree.children_qvalues, nodes),
+        prior_logits=indexing.take(tree.children_prior_logits, nodes),
+        prior_probs=indexing.take(tree.children_prior_probs, nodes),
+        noise=rules.noise[:, None],
+    )
+    action = best_legal(rules, rules.selection, node)
+    child = indexing.take_entry(tree.children_index, nodes, action)
+    return Searching(tree, indexing.put(state.best_action, nodes, action), indexing.put(state.best_child, nodes, child))
+
+
+def at_roots(rules: Rules, state: Searching) -> Searching:
+    """Chooses anew at the roots, by the rule that holds there."""
+    if rules.root_selection is None:
+        return state
+    tree = state.tree
+    roots = jax.tree.map(lambda x: x[:, ROOT], _everywhere(rules, tree))
+    action = best_legal(rules, rules.root_selection, roots)
+    child = jnp.take_along_axis(tree.children_index[:, ROOT], action[:, None], axis=1)[:, 0]
+    return Searching(tree, state.best_action.at[:, ROOT].set(action), state.best_child.at[:, ROOT].set(child))
+
+
+def everywhere(rules: Rules, tree: Tree) -> Searching:
+    """Chooses at every node."""
+    action = best_legal(rules, rules.selection, _everywhere(rules, tree))
+    child = jnp.take_along_axis(tree.children_index, action[..., None], axis=2)[..., 0]
+    return at_roots(rules, Searching(tree, action, child))
+
+
+def _everywhere(rules: Rules, tree: Tree) -> NodeStats:
+    return NodeStats(
+        visits=tree.node_visits,
+        value=tree.node_values,
+        raw_value=tree.raw_values,
+        children_visits=tree.children_visits,
+        children_qvalues=tree.children_qvalues,
+        prior_logits=tree.children_prior_logits,
+        prior_probs=tree.children_prior_probs,
+        noise=rules.noise[:, None],
+    )
+
+
+def first(rules: Rules, tree: Tree) -> Searching:
+    """Chooses at the roots of trees that have no other node."""
+    nowhere = jnp.full_like(tree.parents, -1)
+    return at_roots(rules, at_nodes(rules, Searching(tree, jnp.zeros_like(nowhere), nowhere), nowhere[:, :1] + 1))
+
+
+def of_step(step: Any) -> Array | None:
+    """The mask that a model's output offers, or None."""
+    return getattr(step, "invalid_actions", None)

@@ -1,0 +1,105 @@
+"""The expansion: the model is asked once for the batch, and what it says becomes a node of every tree."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.search import choice, indexing
+from jaxrl.search.base import RecurrentFn
+from jaxrl.search.choice import Rules, Searching
+from jaxrl.search.tree import UNVISITED
+from jaxrl.types import Array, PyTree
+
+
+class Leaf(NamedTuple):
+    """What was evaluated, ``[B]`` each.
+
+    Attributes:
+      node: the node it hangs on.
+      action: the action that leads to it.
+      reward: of that step.
+      discount: the weight of its value.
+      value: what the model said.
+      kept: whether the tree had room for it, or None where it has room for all.
+    """
+
+    node: Array
+    action: Array
+    reward: Array
+    discount: Array
+    value: Array
+    kept: Array | None
+
+
+def expand(
+    key: Array,
+    params: PyTree,
+    rules: Rules,
+    state: Searching,
+    recurrent_fn: RecurrentFn,
+    node: Array,
+    slot: Array | None,
+) -> tuple[Searching, Leaf]:
+    """Asks the model for the children that were chosen at nodes ``[B]``, and keeps what it says.
+
+    Args:
+      key: the model's.
+      params: the model's.
+      rules: how the new nodes make their first choice.
+      state: the search.
+      recurrent_fn: the model.
+      node: ``[B]`` where descents ended.
+      slot: scalar, where the new nodes go in every tree; None where that differs from tree to tree, or where a node
+        may be evaluated again because a depth limit ended the descent in front of it.
+
+    Returns:
+      The state and what was evaluated.
+    """
+    tree = state.tree
+    action = indexing.take(state.best_action, node)
+    embedding = jax.tree.map(lambda x: indexing.take(x, node), tree.embeddings)
+    step, embedding = recurrent_fn(params, key, action, embedding)
+    logits = choice.mask_logits(step.prior_logits, choice.of_step(step)).astype(tree.children_prior_logits.dtype)
+    value = step.value.astype(tree.node_values.dtype)
+    probs = jax.nn.softmax(logits, axis=-1)
+    slots, visits, is_new = _slots(state, node, action, slot)
+
+    def write(x: Array, values: Array) -> Array:
+        if slot is None:
+            return indexing.put(x, slots, values)
+        return jax.lax.dynamic_update_index_in_dim(x, values.astype(x.dtype), slot, 1)
+
+    kept = None if slot is not None else slots < tree.capacity
+    tree = tree._replace(
+        node_visits=write(tree.node_visits, visits + 1),
+        node_values=write(tree.node_values, value),
+        raw_values=write(tree.raw_values, value),
+        node_rewards=write(tree.node_rewards, step.reward),
+        node_discounts=write(tree.node_discounts, step.discount),
+        parents=write(tree.parents, node),
+        action_from_parent=write(tree.action_from_parent, action),
+        children_index=indexing.put_entry(
+            tree.children_index, node if kept is None else jnp.where(kept, node, tree.capacity), action, slots
+        ),
+        children_prior_logits=write(tree.children_prior_logits, logits),
+        children_prior_probs=write(tree.children_prior_probs, probs),
+        embeddings=jax.tree.map(write, tree.embeddings, embedding),
+        num_nodes=tree.num_nodes + is_new,
+    )
+    first = choice.at_new_nodes(rules, value, logits, probs)
+    leaf = Leaf(node, action, step.reward, step.discount, value, kept)
+    return Searching(tree, write(state.best_action, first), state.best_child), leaf
+
+
+def _slots(state: Searching, node: Array, action: Array, slot: Array | None) -> tuple[Array, Array, Array]:
+    """Where the evaluated nodes go, N where there is no room; their visits so far; whether they are new."""
+    tree = state.tree
+    if slot is not None:
+        return jnp.broadcast_to(slot, node.shape), jnp.zeros_like(node), jnp.ones_like(node)
+    child = indexing.take_entry(tree.children_index, node, action)
+    slots = jnp.where(child == UNVISITED, tree.num_nodes, child)
+    visits = jnp.where(child == UNVISITED, 0, indexing.take(tree.node_visits, child))
+    return slots, visits, (child == UNVISITED) & (slots < tree.capacity)

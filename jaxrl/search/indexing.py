@@ -1,0 +1,44 @@
+"""Reads and writes of a few nodes of every tree, and a predicate that stays scalar under ``vmap``."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array
+
+
+@jax.custom_batching.custom_vmap
+def anywhere(condition: Array) -> Array:
+    """Whether any is true, over the axes of every enclosing ``vmap`` too.
+
+    A ``while_loop`` whose condition differs along a vmapped axis selects between old and new carry at every step; with
+    this condition it doesn't. What has already finished must then stand still by itself.
+    """
+    return jnp.any(condition)
+
+
+@anywhere.def_vmap
+def _(axis_size: int, in_batched: list[bool], condition: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return anywhere(condition), False
+
+
+def take(x: Array, index: Array) -> Array:
+    """``x[b, index[b, ...]]`` of ``x`` ``[B, N, ...]``; an index outside of N is moved to its edge."""
+    return jax.vmap(lambda row, i: row.at[i].get(mode="clip"))(x, index)
+
+
+def put(x: Array, index: Array, values: Array) -> Array:
+    """``x[b, index[b, ...]] = values[b, ...]``; where the index is N or more nothing is written."""
+    return jax.vmap(lambda row, i, v: row.at[i].set(v.astype(row.dtype), mode="drop"))(x, index, values)
+
+
+def put_entry(x: Array, index: Array, action: Array, values: Array) -> Array:
+    """``x[b, index[b, ...], action[b, ...]] = values[b, ...]`` of ``x`` ``[B, N, A]``, else as ``put``."""
+    return jax.vmap(lambda row, i, a, v: row.at[i, a].set(v.astype(row.dtype), mode="drop"))(x, index, action, values)
+
+
+def take_entry(x: Array, index: Array, action: Array) -> Array:
+    """``x[b, index[b, ...], action[b, ...]]`` of ``x`` ``[B, N, A]``, else as ``take``."""
+    return jax.vmap(lambda row, i, a: row.at[i, a].get(mode="clip"))(x, index, action)

@@ -1,0 +1,89 @@
+"""The search: descend, expand, back up, for B trees side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxrl.search import choice
+from jaxrl.search.backup import back_up, mean_backup
+from jaxrl.search.base import Backup, RecurrentFn, RootFnOutput, Selection
+from jaxrl.search.choice import Rules, Searching
+from jaxrl.search.descent import descend
+from jaxrl.search.expansion import expand
+from jaxrl.search.reuse import replant
+from jaxrl.search.tree import Tree, plant
+from jaxrl.search.validation import check_search
+from jaxrl.types import Array, PyTree
+
+
+def search(
+    key: Array,
+    params: PyTree,
+    root: Any,
+    recurrent_fn: RecurrentFn,
+    num_simulations: int,
+    invalid_actions: Array | None = None,
+    *,
+    selection: Selection,
+    root_selection: Selection | None = None,
+    backup: Backup = mean_backup,
+    max_depth: int | None = None,
+    capacity: int | None = None,
+    tree: Tree | None = None,
+) -> Tree:
+    """Searches a batch of trees by a rule of yours.
+
+    A simulation follows ``selection`` from the root to an action that leads nowhere yet, asks the model what is behind
+    it, and hands the return ``G = r + discount G'`` to all nodes above. Where illegal actions are told, at the root or
+    by the model behind any step, they are never followed.
+
+    Args:
+      key: consumed.
+      params: what the model is given.
+      root: a ``RootFnOutput``.
+      recurrent_fn: the model, see ``RecurrentFn``.
+      num_simulations: how often the model is asked, for every tree.
+      invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
+      selection: the score of actions, a function of ``NodeStats``.
+      root_selection: the same at the root, where it differs.
+      backup: how values are averaged, see ``Backup``.
+      max_depth: the longest path from the root, in steps; what lies there is evaluated again at every visit.
+      capacity: N, the nodes of each tree, by default as many as simulations can make. In a full tree leaves are
+        evaluated as ever and their parents remember them, but no node is made of them.
+      tree: what ``subtree`` kept of an earlier search, whose capacity holds; ``root`` is evaluated anew.
+
+    Returns:
+      The trees.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+    """
+    masks = check_search(key, params, root, recurrent_fn, num_simulations, invalid_actions, max_depth, capacity, tree)
+    noise_key, key = jax.random.split(key)
+    noise = jax.random.uniform(noise_key, root.prior_logits.shape, root.value.dtype)
+    rules = Rules(selection, root_selection, noise, masked=masks)
+    root = RootFnOutput(choice.mask_logits(root.prior_logits, invalid_actions), root.value, root.embedding)
+    if tree is None:
+        state = choice.first(rules, plant(root, capacity or num_simulations + 1, invalid_actions))
+    else:
+        state = choice.everywhere(rules, replant(tree, root, invalid_actions))
+    # New nodes go to the same place in every tree, unless trees hold different numbers or some leaf is not new.
+    aligned = tree is None and max_depth is None and state.tree.capacity > num_simulations
+    deepest = min(max_depth or state.tree.capacity, state.tree.capacity)
+    chunk = levels_at_once(state.tree.num_actions)
+    keys = jax.random.split(key, num_simulations)
+
+    def simulate(simulation: Array, state: Searching) -> Searching:
+        path = descend(state, deepest, chunk)
+        slot = simulation + 1 if aligned else None
+        state, leaf = expand(keys[simulation], params, rules, state, recurrent_fn, path.leaf, slot)
+        return choice.at_roots(rules, back_up(rules, state, path, leaf, backup, chunk))
+
+    return jax.lax.fori_loop(0, num_simulations, simulate, state).tree
+
+
+def levels_at_once(num_actions: int) -> int:
+    """How many levels of a path are taken together: by measurement, see docs/search.md."""
+    return 8 if num_actions <= 32 else 4

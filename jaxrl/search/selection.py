@@ -1,0 +1,101 @@
+"""Selection rules: scores of the actions of a node. Functions of ``NodeStats``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.search import qtransforms
+from jaxrl.search.base import NodeStats, QTransform
+from jaxrl.types import Array
+
+# As large as mctx's, so that it can't outweigh anything but a tie.
+TIE_NOISE = 1e-7
+
+
+def puct_score(
+    node: NodeStats,
+    *,
+    pb_c_init: Any = 1.25,
+    pb_c_base: Any = 19652.0,
+    qtransform: QTransform = qtransforms.by_parent_and_siblings,
+) -> Array:
+    """``q + pi(a) sqrt(n) / (1 + n(a)) (c_init + log((n + c_base + 1) / c_base))``.
+
+    Schrittwieser et al., 2020, appendix B, https://arxiv.org/abs/1911.08265.
+
+    Args:
+      node: nodes ``[...]``.
+      pb_c_init: how much the prior counts.
+      pb_c_base: in visits, how slowly it counts for more.
+      qtransform: brings q-values to [0, 1].
+
+    Returns:
+      ``[..., A]``.
+    """
+    visits = node.visits.astype(node.value.dtype)
+    weight = jnp.sqrt(visits) * (pb_c_init + jnp.log((visits + pb_c_base + 1.0) / pb_c_base))
+    policy_score = weight[..., None] * node.prior_probs / (node.children_visits + 1)
+    return qtransform(node) + policy_score + TIE_NOISE * node.noise
+
+
+def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:
+    """``q + exploration sqrt(log n / n(a))``, unvisited actions first.
+
+    Kocsis and Szepesvari, "Bandit based Monte-Carlo planning", 2006, after Auer et al.'s UCB1; n is the visits of all
+    actions together.
+
+    Args:
+      node: nodes ``[...]``.
+      exploration: sqrt(2) for returns within a range of 1.
+
+    Returns:
+      ``[..., A]``.
+    """
+    visits = node.children_visits.astype(node.value.dtype)
+    total = jnp.maximum(jnp.sum(visits, axis=-1, keepdims=True), 1.0)
+    bonus = exploration * jnp.sqrt(jnp.log(total) / jnp.maximum(visits, 1.0))
+    # Above every score, and low enough for the noise to tell the unvisited apart.
+    first = jnp.asarray(1e9, visits.dtype) * (1.0 + node.noise)
+    return jnp.where(visits > 0, node.children_qvalues + bonus + TIE_NOISE * node.noise, first)
+
+
+def gumbel_score(node: NodeStats, *, qtransform: QTransform = qtransforms.completed_by_mix_value) -> Array:
+    """``pi'(a) - n(a) / (1 + sum_b n(b))`` with the improved policy ``pi' = softmax(logits + q)``.
+
+    Followed again and again it visits actions in proportion to pi'. Danihelka et al., 2022, section 5,
+    https://openreview.net/forum?id=bERaNdoegnO.
+
+    Args:
+      node: nodes ``[...]``.
+      qtransform: completes q-values and scales them beside logits.
+
+    Returns:
+      ``[..., A]``.
+    """
+    visits = node.children_visits.astype(node.value.dtype)
+    improved = jax.nn.softmax(node.prior_logits + qtransform(node), axis=-1)
+    return improved - visits / (1.0 + jnp.sum(visits, axis=-1, keepdims=True))
+
+
+def considered_score(
+    node: NodeStats, visits: Array, gumbel: Array, qtransform: QTransform, considered_visits: Array
+) -> Array:
+    """``gumbel + logits + q`` of the actions that have the considered number of visits, -inf of the others.
+
+    Args:
+      node: nodes ``[...]``.
+      visits: ``[..., A]`` of the actions, those that count here.
+      gumbel: ``[..., A]``.
+      qtransform: completes q-values and scales them beside logits.
+      considered_visits: ``[...]``.
+
+    Returns:
+      ``[..., A]``.
+    """
+    logits = node.prior_logits - jnp.max(node.prior_logits, axis=-1, keepdims=True)
+    # An action that is alone to be considered may be followed whatever its logit is.
+    score = jnp.maximum(-1e9, gumbel + logits + qtransform(node))
+    return jnp.where(visits == considered_visits[..., None], score, -jnp.inf)

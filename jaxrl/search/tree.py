@@ -1,0 +1,201 @@
+"""The tree: a struct of arrays, one row for each of B trees.
+
+Legend of shapes: B trees, N nodes a tree has room for, A actions, D levels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, PyTree
+
+ROOT = 0
+NO_PARENT = -1
+UNVISITED = -1
+NO_ACTION = -1
+
+
+class Summary(NamedTuple):
+    """The statistics of the roots, mctx's by their fields.
+
+    Attributes:
+      visit_counts: ``[B, A]``.
+      visit_probs: ``[B, A]`` visits over their sum; uniform where there are none.
+      value: ``[B]``.
+      qvalues: ``[B, A]``, 0 where unvisited.
+    """
+
+    visit_counts: Array
+    visit_probs: Array
+    value: Array
+    qvalues: Array
+
+
+class Tree(NamedTuple):
+    """B trees side by side. Node 0 is the root, a parent comes before its children, unused nodes have no visits.
+
+    Attributes:
+      node_visits: ``[B, N]`` int32, what was backed up through a node, its own evaluation included.
+      node_values: ``[B, N]`` the mean of it.
+      raw_values: ``[B, N]`` what the model said.
+      node_rewards: ``[B, N]`` of the step into the node.
+      node_discounts: ``[B, N]`` the weight of its value in its parent's.
+      parents: ``[B, N]`` int32, ``NO_PARENT`` at the root.
+      action_from_parent: ``[B, N]`` int32, ``NO_ACTION`` at the root.
+      children_index: ``[B, N, A]`` int32, ``UNVISITED`` where there is no node.
+      children_visits: ``[B, N, A]`` int32.
+      children_qvalues: ``[B, N, A]`` reward + discount * value of the child; 0 where unvisited.
+      children_prior_logits: ``[B, N, A]``, the lowest finite number where illegal.
+      children_prior_probs: ``[B, N, A]`` their softmax.
+      embeddings: leaves ``[B, N, ...]``.
+      root_invalid_actions: ``[B, A]`` bool.
+      num_nodes: ``[B]`` int32, how many nodes are in use.
+    """
+
+    node_visits: Array
+    node_values: Array
+    raw_values: Array
+    node_rewards: Array
+    node_discounts: Array
+    parents: Array
+    action_from_parent: Array
+    children_index: Array
+    children_visits: Array
+    children_qvalues: Array
+    children_prior_logits: Array
+    children_prior_probs: Array
+    embeddings: PyTree
+    root_invalid_actions: Array
+    num_nodes: Array
+
+    @property
+    def capacity(self) -> int:
+        """N."""
+        return self.node_visits.shape[-1]
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return self.children_index.shape[-1]
+
+    @property
+    def children_values(self) -> Array:
+        """``[B, N, A]`` the children's values, 0 where there is no node."""
+        return self._of_children(self.node_values)
+
+    @property
+    def children_rewards(self) -> Array:
+        """``[B, N, A]`` the rewards on the way to the children, 0 where there is no node."""
+        return self._of_children(self.node_rewards)
+
+    @property
+    def children_discounts(self) -> Array:
+        """``[B, N, A]`` the weights of the children's values, 0 where there is no node."""
+        return self._of_children(self.node_discounts)
+
+    def _of_children(self, x: Array) -> Array:
+        children = self.children_index.reshape(x.shape[0], -1)
+        found = jnp.where(children == UNVISITED, 0, jnp.take_along_axis(x, jnp.maximum(children, 0), axis=1))
+        return found.reshape(self.children_index.shape)
+
+    def qvalues(self, nodes: Array) -> Array:
+        """The q-values ``[B, A]`` of one node ``[B]`` of each tree, or of the same node of all."""
+        indices = jnp.broadcast_to(jnp.asarray(nodes), self.node_visits.shape[:1])
+        return jax.vmap(lambda rows, node: rows[node])(self.children_qvalues, indices)
+
+    def summary(self) -> Summary:
+        """The statistics of the roots."""
+        visits = self.children_visits[:, ROOT].astype(self.node_values.dtype)
+        total = jnp.sum(visits, axis=-1, keepdims=True)
+        probs = jnp.where(total > 0, visits / jnp.maximum(total, 1.0), 1.0 / self.num_actions)
+        return Summary(visits, probs, self.node_values[:, ROOT], self.children_qvalues[:, ROOT])
+
+    def depths(self) -> Array:
+        """The depth ``[B, N]`` int32 of every node, 0 at the root; -1 where a node is not in use."""
+
+        def add(node: int | Array, depths: Array) -> Array:
+            above = jnp.take_along_axis(depths, jnp.maximum(self.parents[:, node], 0)[:, None], axis=1)[:, 0]
+            return depths.at[:, node].set(jnp.where(self.node_visits[:, node] > 0, above + 1, -1))
+
+        return jax.lax.fori_loop(1, self.capacity, add, jnp.zeros_like(self.node_visits))
+
+    def principal_variation(self, length: int) -> Array:
+        """The most visited action at every step, ``[B, length]`` int32, ``NO_ACTION`` behind the last node.
+
+        Raises:
+          ValueError: length is less than 1.
+        """
+        if length < 1:
+            raise ValueError(f"length: got {length}, must be at least 1")
+        trees = jnp.arange(self.node_visits.shape[0])
+
+        def follow(node: Array, _: None) -> tuple[Array, Array]:
+            inside = node != UNVISITED
+            visits = self.children_visits[trees, jnp.maximum(node, 0)]
+            inside = inside & (jnp.max(visits, axis=-1) > 0)
+            action = jnp.where(inside, jnp.argmax(visits, axis=-1), NO_ACTION).astype(jnp.int32)
+            child = self.children_index[trees, jnp.maximum(node, 0), jnp.maximum(action, 0)]
+            return jnp.where(inside, child, UNVISITED), action
+
+        root = jnp.full(trees.shape, ROOT, jnp.int32)
+        return jax.lax.scan(follow, root, None, length=length)[1].T
+
+
+def plant(root: Any, capacity: int, invalid_actions: Array | None = None) -> Tree:
+    """Trees of nothing but their roots.
+
+    Args:
+      root: a ``RootFnOutput``, its logits masked.
+      capacity: N.
+      invalid_actions: ``[B, A]``, nonzero where illegal, or None.
+    """
+    batch, num_actions = root.prior_logits.shape
+    dtype = root.value.dtype
+
+    def nodes(at_root: Any, elsewhere: Any, dtype: Any) -> Array:
+        return jnp.full((batch, capacity), elsewhere, dtype).at[:, ROOT].set(at_root)
+
+    def rows(fill: Any, dtype: Any) -> Array:
+        return jnp.full((batch, capacity, num_actions), fill, dtype)
+
+    return Tree(
+        node_visits=nodes(1, 0, jnp.int32),
+        node_values=nodes(root.value, 0, dtype),
+        raw_values=nodes(root.value, 0, dtype),
+        node_rewards=nodes(0, 0, dtype),
+        node_discounts=nodes(0, 0, dtype),
+        parents=nodes(NO_PARENT, NO_PARENT, jnp.int32),
+        action_from_parent=nodes(NO_ACTION, NO_ACTION, jnp.int32),
+        children_index=rows(UNVISITED, jnp.int32),
+        children_visits=rows(0, jnp.int32),
+        children_qvalues=rows(0, dtype),
+        children_prior_logits=rows(0, dtype).at[:, ROOT].set(root.prior_logits),
+        children_prior_probs=rows(0, dtype).at[:, ROOT].set(jax.nn.softmax(root.prior_logits, axis=-1)),
+        embeddings=jax.tree.map(
+            lambda x: jnp.zeros((batch, capacity, *x.shape[1:]), x.dtype).at[:, ROOT].set(x), root.embedding
+        ),
+        root_invalid_actions=jnp.zeros((batch, num_actions), bool) if invalid_actions is None else invalid_actions != 0,
+        num_nodes=jnp.ones((batch,), jnp.int32),
+    )
+
+
+def size_bytes(root: Any, capacity: int) -> int:
+    """The bytes that the trees of a search take, without making them.
+
+    Args:
+      root: a ``RootFnOutput`` of arrays or ``jax.ShapeDtypeStruct``.
+      capacity: nodes of each tree: one more than the simulations, unless the search is told otherwise.
+
+    >>> from jaxrl.search import RootFnOutput
+    >>> struct = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    >>> size_bytes(RootFnOutput(struct(64, 362), struct(64), struct(64, 19, 19)), capacity=257)
+    145195264
+    """
+    # Beside the tree a search keeps two numbers a node: what would be followed, and where it leads.
+    choices = root.value.shape[0] * capacity * 2 * 4
+    tree = jax.eval_shape(lambda root: plant(root, capacity), root)
+    return choices + sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,135 @@
+"""Checks of a search's arguments, before anything of it is traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.search.tree import Tree
+from jaxrl.types import Array, PyTree
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuses what is no whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: got {value!r}, must be a whole number")
+    if value < least:
+        raise ValueError(f"{name}: got {value}, must be at least {least}")
+
+
+def check_callable(name: str, value: Any, takes: str) -> None:
+    """Refuses what can't be called."""
+    if not callable(value):
+        raise TypeError(f"{name}: got {value!r}, must be {takes}")
+
+
+def check_positive(name: str, value: Any, zero_allowed: bool = False) -> None:
+    """Refuses numbers below 0, or 0 unless it is allowed; tracers pass, their values being unknown."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if isinstance(value, bool) or np.ndim(value) != 0 or not np.isreal(value):
+        raise TypeError(f"{name}: got {value!r}, must be a number")
+    if not (float(value) >= 0 if zero_allowed else float(value) > 0):
+        raise ValueError(f"{name}: got {value}, must be {'at least 0' if zero_allowed else 'above 0'}")
+
+
+def check_unit(name: str, value: Any) -> None:
+    """Refuses a number outside of [0, 1]; tracers pass."""
+    check_positive(name, value, zero_allowed=True)
+    if not isinstance(value, jax.core.Tracer) and float(value) > 1:
+        raise ValueError(f"{name}: got {value}, must lie in [0, 1]")
+
+
+def check_root(root: Any, invalid_actions: Array | None) -> tuple[int, int]:
+    """B and A of a root.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+    """
+    for field in ("prior_logits", "value", "embedding"):
+        if not hasattr(root, field):
+            raise TypeError(
+                f"root: got {type(root).__name__} without {field}, must be a RootFnOutput or have its fields"
+            )
+    shape = jnp.shape(root.prior_logits)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"root.prior_logits: got shape {shape}, must be [B, A]")
+    if jnp.shape(root.value) != shape[:1]:
+        raise ValueError(
+            f"root.value: got shape {jnp.shape(root.value)}, must be {shape[:1]}, as root.prior_logits has it"
+        )
+    if not jnp.issubdtype(jnp.result_type(root.value), jnp.floating):
+        raise TypeError(f"root.value: got {jnp.result_type(root.value)}, must be floating-point")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(root.embedding):
+        if jnp.shape(leaf)[:1] != shape[:1]:
+            where = f"root.embedding{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where}: got shape {jnp.shape(leaf)}, must begin with B, {shape[0]}")
+    if invalid_actions is not None and jnp.shape(invalid_actions) != shape:
+        raise ValueError(
+            f"invalid_actions: got shape {jnp.shape(invalid_actions)}, must be {shape}, one for each action"
+        )
+    return shape
+
+
+def check_search(
+    key: Array,
+    params: PyTree,
+    root: Any,
+    recurrent_fn: Any,
+    num_simulations: Any,
+    invalid_actions: Array | None,
+    max_depth: Any,
+    capacity: Any,
+    tree: Any,
+) -> bool:
+    """Whether there may be illegal actions anywhere.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+    """
+    check_count("num_simulations", num_simulations)
+    if max_depth is not None:
+        check_count("max_depth", max_depth)
+    if capacity is not None:
+        check_count("capacity", capacity, least=2)
+    check_callable("recurrent_fn", recurrent_fn, "a model (params, key, action, embedding) -> (output, embedding)")
+    batch, num_actions = check_root(root, invalid_actions)
+    masks = check_model(key, params, root, recurrent_fn, batch, num_actions)
+    if tree is None:
+        return masks or invalid_actions is not None
+    if not isinstance(tree, Tree):
+        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree from jaxrl.search.subtree")
+    if (tree.node_visits.shape[0], tree.num_actions) != (batch, num_actions):
+        given = f"{tree.node_visits.shape[0]} trees of {tree.num_actions} actions"
+        raise ValueError(f"tree: got {given}, must be {batch} of {num_actions}, as root has them")
+    if capacity is not None and capacity != tree.capacity:
+        raise ValueError(f"capacity: got {capacity}, but the tree given has {tree.capacity}; leave it out")
+    return True  # an earlier root may have been masked
+
+
+def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch: int, num_actions: int) -> bool:
+    """Whether the model tells illegal actions; its shapes are checked without running it."""
+    action = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    step, embedding = jax.eval_shape(recurrent_fn, params, key, action, root.embedding)
+    wanted = dict.fromkeys(("reward", "discount", "value"), (batch,)) | {"prior_logits": (batch, num_actions)}
+    for name, shape in wanted.items():
+        given = getattr(step, name, None)
+        if given is None or given.shape != shape:
+            what = "nothing" if given is None else f"shape {given.shape}"
+            raise ValueError(f"recurrent_fn: got {what} for {name} of its output, must be {shape}")
+    mask = getattr(step, "invalid_actions", None)
+    if mask is not None and mask.shape != (batch, num_actions):
+        raise ValueError(f"recurrent_fn: got shape {mask.shape} for invalid_actions, must be {(batch, num_actions)}")
+    expected, given = jax.eval_shape(lambda x: x, root.embedding), embedding
+    wanted_structure, structure = str(jax.tree.structure(expected)), str(jax.tree.structure(given))
+    if wanted_structure != structure:
+        raise ValueError(f"recurrent_fn: got an embedding of {structure}, must be {wanted_structure} as at the root")
+    for before, after in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True):
+        if before.shape != after.shape:
+            raise ValueError(
+                f"recurrent_fn: got an embedding of shape {after.shape}, must be {before.shape} as at the root"
+            )
+    return mask is not None
