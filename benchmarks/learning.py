@@ -96,19 +96,24 @@ def describe_machine() -> str:
     return f"{device.device_kind} ({device.platform}), {os.cpu_count()} cores, {versions}, {datetime.date.today()}"
 
 
-def measure(row: Row, console: Console) -> str:
-    """Runs a row: one line of a Markdown table."""
-    config, _ = parse([*row.command.split(), "--seed", "1"])
+def trained(command: str, console: Console) -> tuple[Built, Any, float]:
+    """Runs a command line to its end: the run, its last state, and the seconds that took, compilation included."""
+    config, _ = parse(command.split())
     built = build(config)
     program = make_program(config, built)
     chunk = max(1, built.num_updates // 20)
     start = time.perf_counter()
     state = program.start()
     done = 0
-    for _ in track(range(0, built.num_updates, chunk), description=row.command, console=console, transient=True):
+    for _ in track(range(0, built.num_updates, chunk), description=command, console=console, transient=True):
         done = min(done + chunk, built.num_updates)
         state, _ = fit(program, num_updates=done, updates_per_chunk=chunk, state=state)
-    seconds = time.perf_counter() - start
+    return built, state, time.perf_counter() - start
+
+
+def measure(row: Row, console: Console) -> str:
+    """Runs a row: one line of a Markdown table."""
+    built, state, seconds = trained(f"{row.command} --seed 1", console)
     returns = row.score(row, built, state)
     error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
     reach = "reported" if row.reach is None else f">= {row.reach:g}"

@@ -118,7 +118,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 600_000,
             "num_envs": 16,
             "rollout_length": 4,
-            "torso": {"name": "mlp", "hidden": (256,)},
+            # ReLU and the plain square: which bits differ is |s - g|, and steep early errors must not be clipped.
+            "torso": {"name": "mlp", "hidden": (256,), "activation": "relu"},
+            "huber_delta": None,
+            "max_grad_norm": None,
             "replay": {"name": "hindsight"},
             "replay_capacity": 600_000,
             "num_gradient_steps": 4,
