@@ -67,6 +67,27 @@ _VALUES_CARTPOLE: dict[str, Any] = {
     "replay_capacity": 20_000,
 }
 _GREEDY_CARTPOLE: dict[str, Any] = {**_VALUES_CARTPOLE, "double": True, "epsilon_end": 0.04, "epsilon_steps": 16_000}
+_VALUES_ACROBOT: dict[str, Any] = {
+    "num_steps": 100_000,
+    "rollout_length": 4,
+    "num_gradient_steps": 32,
+    "batch_size": 64,
+    "learning_rate": 5e-4,
+    "anneal_learning_rate": True,
+    "n_step": 3,
+    "target_interval": 250,
+    "double": True,
+    "epsilon_steps": 12_000,
+}
+# Where every step costs 1 and values start at 0, what is untried looks best: chance is switched off early.
+_VALUES_MOUNTAINCAR: dict[str, Any] = {
+    **_VALUES_ACROBOT,
+    "num_steps": 120_000,
+    "num_gradient_steps": 16,
+    "learning_rate": 1e-3,
+    "n_step": 5,
+    "epsilon_steps": 2_000,
+}
 _VALUES_MINATAR: dict[str, Any] = {
     "num_steps": 5_000_000,
     "num_envs": 16,
@@ -133,13 +154,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epsilon_steps": 20_000,
         },
         "CartPole-v1": {**_GREEDY_CARTPOLE, "huber_delta": None},
+        "Acrobot-v1": _VALUES_ACROBOT,
+        "MountainCar-v0": _VALUES_MOUNTAINCAR,
         **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
     },
     "expected_sarsa": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
     "iqn": {
         "CartPole-v1": _GREEDY_CARTPOLE,
+        "Acrobot-v1": _VALUES_ACROBOT,
+        "MountainCar-v0": _VALUES_MOUNTAINCAR,
         **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
     },
+    "pqn": {"CartPole-v1": {"learning_rate": 1e-3, "td_lambda": 0.9, "num_epochs": 4}},
     "ppo": {
         "CartPole-v1": {
             "num_steps": 200_000,
@@ -185,6 +211,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "q_learning": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
     "qr_dqn": {
         "CartPole-v1": {**_GREEDY_CARTPOLE, "num_quantiles": 25},
+        "Acrobot-v1": {**_VALUES_ACROBOT, "num_quantiles": 25},
+        "MountainCar-v0": {**_VALUES_MOUNTAINCAR, "num_quantiles": 25},
         **{game: _GREEDY_MINATAR for game in _MINATAR_GAMES},
     },
     "rainbow": {
