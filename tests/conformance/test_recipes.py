@@ -23,7 +23,9 @@ from jaxrl.agents import (
     td3,
 )
 from jaxrl.envs import probes, spec
+from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.networks import MLP, Conv
+from jaxrl.replay import hindsight
 from jaxrl.training.check import PROPERTIES, Subject
 
 
@@ -49,6 +51,8 @@ REPLAYED = {"replay_capacity": 48, "batch_size": 4, "learning_starts": 8}
 TARGETED = {**REPLAYED, "target_interval": 2, "epsilon_steps": 100}
 DISCRETE = ("discrete", "image")
 NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
+
+BITS, POINT = BitFlipping(4), PointReach()
 
 RECIPES = {
     "reinforce": Recipe(reinforce, {**NORMALIZED, "max_grad_norm": 0.5, "state_dependent_std": True}),
@@ -78,6 +82,19 @@ RECIPES = {
         )
         for make in (q_learning, sarsa, expected_sarsa)
     },
+    # Their options are those of dqn and td3, where it is tried that they matter.
+    "dqn_hindsight": Recipe(
+        partial(dqn, **TARGETED, replay=hindsight(BITS.reward_fn, BITS.terminated_fn)),
+        {"n_step": 3, "num_gradient_steps": 2},
+        exempt=("options_matter",),
+        environments=("bits",),
+    ),
+    "td3_hindsight": Recipe(
+        partial(td3, **REPLAYED, replay=hindsight(POINT.reward_fn)),
+        {"num_gradient_steps": 2},
+        exempt=("options_matter",),
+        environments=("point",),
+    ),
 }
 
 ENVIRONMENTS = {
@@ -85,6 +102,8 @@ ENVIRONMENTS = {
     "continuous": (probes.DiscountProbe(continuous=True), MLP(hidden=(8,))),
     "image": (probes.ImageProbe(), Conv(channels=(2,), hidden=(8,))),
     "indexed": (probes.Indexed(probes.DiscountProbe()), None),
+    "bits": (BITS, MLP(hidden=(8,))),
+    "point": (POINT, MLP(hidden=(8,))),
 }
 
 CASES = [
@@ -115,7 +134,9 @@ def test_conformance(recipe, environment, property_):
     PROPERTIES[property_](subject(recipe, environment))
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if "continuous" not in RECIPES[name].environments])
+@pytest.mark.parametrize(
+    "recipe", [name for name in RECIPES if not {"continuous", "point"} & {*RECIPES[name].environments}]
+)
 def test_continuous_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe(continuous=True)
     with pytest.raises(TypeError, match=r"spec: \w+ chooses among discrete actions, the environment has Box"):
