@@ -33,9 +33,11 @@ class ResumeFlags:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
-    num_steps: Annotated[int | None, tyro.conf.arg(aliases=("--steps",))] = None
+    num_steps: Annotated[
+        int | None, tyro.conf.arg(aliases=("--steps",), help_behavior_hint="(default: that of the run)")
+    ] = None
     """A new budget, in environment steps of each seed from the start of the run; schedules follow it from here on."""
-    update: int | None = None
+    update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
     """Go on from the checkpoint of this update; what came later is dropped."""
     eval_episodes: int = 128
     """Episodes of each seed in the evaluation at the end; 0 for none."""
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     refuse_what_cannot_fit(config, program.state_bytes())
     if flags.update is not None:
         check_update(folder, config, flags.update)
-    done = max(folder.checkpoints(config).steps(), default=0) if flags.update is None else flags.update
+    done = max(folder.checkpoints(config).updates(), default=0) if flags.update is None else flags.update
     _refuse_finished(folder, config, flags, done, built.num_updates)
     compile_program(config, built, program, console)
     state = _state(folder, config, program, flags.update)
@@ -88,6 +90,6 @@ def _refuse_finished(folder: RunFolder, config: RunConfig, flags: ResumeFlags, d
 def _state(folder: RunFolder, config: RunConfig, program: Program, update: int | None) -> TrainState:
     """The state of a checkpoint; the first one where the run was stopped before it saved any."""
     checkpoints = folder.checkpoints(config)
-    if checkpoints.steps() or update is not None:
+    if checkpoints.updates() or update is not None:
         return checkpoints.restore(program.abstract_state(), update)
     return first_state(config, program)

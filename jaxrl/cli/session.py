@@ -95,7 +95,7 @@ class Session:
                 self._loggers.append(WeightsAndBiases(self.folder, self.config))
             for logger in self._loggers:
                 stack.callback(logger.close)
-            if not self.checkpoints.steps():
+            if not self.checkpoints.updates():
                 # So that a run that breaks before the first minute is over has something to go back to.
                 self._save(done, state)
             progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done))
@@ -146,7 +146,7 @@ class Session:
             label = self._label(int(np.argmin(finite)))
             self._failure = f"the state of {label} is not finite after update {update}"
             return False
-        if update not in self.checkpoints.steps():
+        if update not in self.checkpoints.updates():
             self.checkpoints.save(update, state)
         self._last_save = time.monotonic()
         return True
@@ -155,6 +155,6 @@ class Session:
         return self.config.members()[member].label(self.config.sweep)
 
     def _stop(self) -> None:
-        steps = self.checkpoints.steps()
+        steps = self.checkpoints.updates()
         kept = f"the last good checkpoint is update {max(steps)}" if steps else "there was no checkpoint yet"
         raise Diverged(f"stopped: {self._failure}; {kept} ({self.folder.path})")

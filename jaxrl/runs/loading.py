@@ -35,7 +35,7 @@ def restore(run: str | Path, update: int | None = None) -> tuple[RunConfig, Buil
     config = folder.read_config()
     built = build(config)
     checkpoints = folder.checkpoints(config)
-    if not checkpoints.steps():
+    if not checkpoints.updates():
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
     check_update(folder, config, update)
     return config, built, checkpoints.restore(make_program(config, built).abstract_state(), update)
@@ -47,7 +47,7 @@ def check_update(folder: RunFolder, config: RunConfig, update: int | None) -> No
     Raises:
       RunError: naming it and those there are.
     """
-    updates = folder.checkpoints(config).steps()
+    updates = folder.checkpoints(config).updates()
     if update is not None and update not in updates:
         there = ", ".join(map(str, updates)) or "none yet"
         raise RunError(f"update: got {update}, {folder.path} has checkpoints of the updates {there}")

@@ -1,6 +1,6 @@
 """Checkpoints: the whole training state on disk, written by Orbax, given back bit for bit.
 
-A checkpoint is a directory named by its step. Orbax stores the arrays as a flat table, leaf name -> array; beside it
+A checkpoint is a directory named by its update. Orbax stores the arrays as a flat table, leaf name -> array; beside it
 lies a record of what was saved: the format's version, the identity of the run, and each leaf's shape, dtype and
 checksum. The table is flat because Orbax's own trees hold neither zero-size arrays nor a way to name the leaf that
 differs; the checksums are there because a damaged file can still be read, as other numbers.
@@ -109,28 +109,28 @@ class Checkpoints:
         self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity or {})))
         self._manager: Any = None
 
-    def steps(self) -> list[int]:
-        """The steps that were saved and are still here, in order."""
+    def updates(self) -> list[int]:
+        """The updates that were saved after and are still here, in order."""
         if not self.directory.is_dir():
             return []
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
-    def save(self, step: int, state: PyTree) -> None:
+    def save(self, update: int, state: PyTree) -> None:
         """Writes a checkpoint, and returns when it is on disk; deletes what is older than the last ``keep``.
 
         Args:
-          step: names it; above all that are here, for a run goes forwards (see ``rewind``).
+          update: names it; above all that are here, for a run goes forwards (see ``rewind``).
           state: any pytree of arrays, typed PRNG keys and numbers.
 
         Raises:
-          ValueError: a step that is not above the last.
+          ValueError: an update that is not above the last.
           CheckpointError: a leaf that is no array.
         """
         from orbax.checkpoint import args
 
-        if step < 0 or step <= max(self.steps(), default=-1):
+        if update < 0 or update <= max(self.updates(), default=-1):
             raise ValueError(
-                f"step: got {step}, must be above those in {self.directory}, {self.steps()}; "
+                f"update: got {update}, must be above those in {self.directory}, {self.updates()}; "
                 "Checkpoints.rewind deletes later ones"
             )
         leaves = _named_leaves(state)
@@ -143,7 +143,7 @@ class Checkpoints:
         for name, array in arrays.items():
             record[name] |= {"stored": _describe(array), "checksum": _checksum(array)}
         self._writer().save(
-            step,
+            update,
             args=args.Composite(
                 state=args.PyTreeSave({name: array for name, array in arrays.items() if array.size}),
                 record=args.JsonSave({"format": FORMAT_VERSION, "identity": self.identity, "leaves": record}),
@@ -151,18 +151,18 @@ class Checkpoints:
             force=True,
         )
 
-    def rewind(self, step: int) -> None:
-        """Deletes the checkpoints after ``step``, so that a run can go on from it."""
-        for later in [found for found in self.steps() if found > step]:
+    def rewind(self, update: int) -> None:
+        """Deletes the checkpoints after ``update``, so that a run can go on from it."""
+        for later in [found for found in self.updates() if found > update]:
             self._writer().delete(later)
 
-    def restore(self, template: PyTree, step: int | None = None, *, under: str = "") -> PyTree:
+    def restore(self, template: PyTree, update: int | None = None, *, under: str = "") -> PyTree:
         """Reads a state, or a part of one.
 
         Args:
           template: what is asked for: arrays, or ``jax.ShapeDtypeStruct``s as from ``jax.eval_shape``. Arrays come back
             on their devices, or on the default one; NumPy where the template has NumPy.
-          step: which checkpoint; None takes the last. Nothing falls back on an earlier one: ask for it.
+          update: which checkpoint; None takes the last. Nothing falls back on an earlier one: ask for it.
           under: the template is this part of what was saved, "agent.params" for one; "" is the whole.
 
         Returns:
@@ -172,7 +172,7 @@ class Checkpoints:
           CheckpointError: no checkpoint; a torn one; another format version; another identity; another structure,
             shape or dtype, with the name of the leaf.
         """
-        path = self._find(step)
+        path = self._find(update)
         where = f"checkpoint {path.name} in {self.directory}"
         record = self._record(path, where)
         asked = _named_leaves(template, under)
@@ -187,7 +187,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), values)
 
     def _writer(self) -> Any:
-        """Orbax's manager, which writes to one side, renames, and deletes old steps; made late, for it is a writer."""
+        """Orbax's manager, which writes to one side, renames, and deletes old ones; made late, for it is a writer."""
         from orbax import checkpoint
 
         if self._manager is None:
@@ -198,18 +198,18 @@ class Checkpoints:
             self._manager = checkpoint.CheckpointManager(self.directory, options=options)
         return self._manager
 
-    def _find(self, step: int | None) -> Path:
-        steps = self.steps()
-        if not steps:
+    def _find(self, update: int | None) -> Path:
+        updates = self.updates()
+        if not updates:
             unfinished = len(list(self.directory.iterdir())) if self.directory.is_dir() else 0
             ignored = f" ({unfinished} entries there are no finished checkpoints)" if unfinished else ""
             raise CheckpointError(f"no checkpoint in {self.directory}{ignored}")
-        if step is not None and step not in steps:
-            raise CheckpointError(f"no checkpoint {step} in {self.directory}, which has {steps}")
-        return self.directory / str(steps[-1] if step is None else step)
+        if update is not None and update not in updates:
+            raise CheckpointError(f"no checkpoint {update} in {self.directory}, which has {updates}")
+        return self.directory / str(updates[-1] if update is None else update)
 
     def _torn(self, where: str, reason: str) -> CheckpointError:
-        return CheckpointError(f"{where} is torn or not by jaxrl: {reason}; there are {self.steps()}, choose by step")
+        return CheckpointError(f"{where} is torn or not by jaxrl: {reason}; choose one of the updates {self.updates()}")
 
     def _record(self, path: Path, where: str) -> dict[str, Any]:
         """The record of a checkpoint, of this format and identity."""

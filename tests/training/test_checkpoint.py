@@ -76,26 +76,26 @@ def test_a_part_is_read_by_its_name(saved, state, toys):
         saved.restore(state, under="agent.par")
 
 
-def test_the_last_ones_are_kept_and_steps_are_chosen(tmp_path, toys):
+def test_the_last_ones_are_kept_and_updates_are_chosen(tmp_path, toys):
     checkpoints = Checkpoints(tmp_path / "not" / "yet", keep=2)
-    assert checkpoints.steps() == [] and not (tmp_path / "not").exists()
+    assert checkpoints.updates() == [] and not (tmp_path / "not").exists()
     for step in (1, 5, 9, 10):
         checkpoints.save(step, {"x": jnp.full(2, step)})
-    assert checkpoints.steps() == Checkpoints(tmp_path / "not" / "yet").steps() == [9, 10]
+    assert checkpoints.updates() == Checkpoints(tmp_path / "not" / "yet").updates() == [9, 10]
     assert checkpoints.restore({"x": jnp.zeros(2, jnp.int32)})["x"][0] == 10
     assert checkpoints.restore({"x": jnp.zeros(2, jnp.int32)}, 9)["x"][0] == 9
     Checkpoints(tmp_path / "not" / "yet", keep=2).save(11, {"x": jnp.full(2, 11)})
-    assert checkpoints.steps() == [10, 11]
+    assert checkpoints.updates() == [10, 11]
 
 
 def test_a_run_goes_forwards_unless_rewound(saved, state):
     for step in (7, 5, -1):
-        with pytest.raises(ValueError, match=rf"step: got {step}, must be above those in .*\[3, 7\]"):
+        with pytest.raises(ValueError, match=rf"update: got {step}, must be above those in .*\[3, 7\]"):
             saved.save(step, state)
     saved.rewind(3)
-    assert saved.steps() == [3]
+    assert saved.updates() == [3]
     saved.save(5, state)
-    assert saved.steps() == [3, 5]
+    assert saved.updates() == [3, 5]
 
 
 def test_a_save_is_quick(saved, state):
@@ -125,8 +125,8 @@ def test_a_population_with_keys_and_nothing_in_its_state_resumes(walkers, tmp_pa
         updates_per_chunk=2,
         on_chunk=lambda chunk: checkpoints.save(chunk.updates, chunk.state),
     )
-    assert checkpoints.steps() == [2, 4, 6]
-    for step in checkpoints.steps():
+    assert checkpoints.updates() == [2, 4, 6]
+    for step in checkpoints.updates():
         restored = checkpoints.restore(walkers.program.abstract_state(), step)
         toys.assert_same(fit(walkers.program, num_updates=9, updates_per_chunk=4, state=restored)[0], walkers.state)
 
@@ -142,11 +142,11 @@ class TestFaults:
         leftover = saved.directory / "9.orbax-checkpoint-tmp"
         shutil.copytree(saved.directory / "7", leftover)
         again = Checkpoints(saved.directory)
-        assert again.steps() == [3, 7]
+        assert again.updates() == [3, 7]
         toys.assert_same(again.restore(state), state)
         assert leftover.exists(), "a reader must leave alone what another process may be writing"
         again.save(9, state)
-        assert again.steps() == [3, 7, 9] and not leftover.exists()
+        assert again.updates() == [3, 7, 9] and not leftover.exists()
         for step in ("3", "7", "9"):
             shutil.rmtree(saved.directory / step)
         leftover.mkdir()
@@ -163,7 +163,7 @@ class TestFaults:
             patch.setattr(handlers.JsonCheckpointHandler, "async_save", break_off)
             with pytest.raises(KeyboardInterrupt):
                 saved.save(9, state)
-        assert saved.steps() == [3, 7]
+        assert saved.updates() == [3, 7]
         toys.assert_same(saved.restore(state), state)
         saved.save(9, state)
         toys.assert_same(saved.restore(state, 9), state)
@@ -182,9 +182,9 @@ for step in range(9, 1000):
 """
         done = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
         assert done.returncode == 9
-        assert saved.steps()[:3] == [3, 7, 8]
+        assert saved.updates()[:3] == [3, 7, 8]
         template = {str(i): np.zeros((500, 500)) for i in range(20)}
-        for step in saved.steps()[2:]:
+        for step in saved.updates()[2:]:
             restored = Checkpoints(saved.directory).restore(template, step)
             assert np.array_equal(restored["3"], np.random.default_rng(3).random((500, 500)))
 
