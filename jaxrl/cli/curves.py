@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+from jaxrl.cli.labels import labels
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import Floats, read_curves
 
@@ -78,13 +79,14 @@ def bootstrap_interval(seeds: Floats) -> tuple[Floats, Floats] | None:
     return interval.low, interval.high
 
 
-def read_run(folder: RunFolder, metric: str, name: str = "") -> list[Curve]:
+def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool = True) -> list[Curve]:
     """The curves of a run: one, or one for each value of its sweep.
 
     Args:
       folder: the run.
       metric: a column of metrics.csv.
       name: what to call the run, before the value of its sweep.
+      name_sweep: call a value ``gamma=0.9``; else ``0.9``, where its name stands elsewhere.
 
     Raises:
       ValueError: no such metric, or nothing to draw yet.
@@ -93,7 +95,8 @@ def read_run(folder: RunFolder, metric: str, name: str = "") -> list[Curve]:
     read = read_curves(folder.metrics_file, metric, config.num_members)
     labels = [name]
     if config.sweep is not None:
-        labels = [f"{name} {config.sweep.name}={value:g}".strip() for value in config.sweep.values]
+        before = f"{config.sweep.name}=" if name_sweep else ""
+        labels = [f"{name} {before}{value:g}".strip() for value in config.sweep.values]
     curves = []
     for label, values in zip(labels, read.values.reshape(len(labels), config.seeds, -1), strict=True):
         seeds = carried_forward(values)
@@ -114,8 +117,14 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = _names(folders) if len(folders) > 1 else [""]
-    curves = [curve for folder, name in zip(folders, names, strict=True) for curve in read_run(folder, metric, name)]
+    names = labels(folders)
+    swept = {config.sweep.name if config.sweep else None for config in (folder.read_config() for folder in folders)}
+    in_common = swept.pop() if len(swept) == 1 else None
+    curves = [
+        curve
+        for folder, name in zip(folders, names, strict=True)
+        for curve in read_run(folder, metric, name, name_sweep=in_common is None)
+    ]
     longest = max(len(curve.label) for curve in curves)
     size = (8, 5) if len(curves) == 1 else (8.6 + 0.085 * max(longest, 24), 5)
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
@@ -133,16 +142,10 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
         axes.legend(edgecolor="none", framealpha=0.7)
     else:
         handles = [*axes.get_legend_handles_labels()[0], *_key(curves)]
-        figure.legend(handles=handles, loc="outside right upper", edgecolor="none")
+        figure.legend(handles=handles, title=in_common, alignment="left", loc="outside right upper", edgecolor="none")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
-
-
-def _names(folders: Sequence[RunFolder]) -> list[str]:
-    """The names of the folders; their paths, where two have the same name."""
-    names = [folder.path.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder.path) for folder in folders]
 
 
 def _title(folders: Sequence[RunFolder]) -> str:

@@ -21,10 +21,15 @@ FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 class PlotFlags:
     """Draw learning curves: mean, interquartile mean with its bootstrap interval, single seeds faint."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")
+    ]
     """Run folders; each gets a curve, each value of a sweep its own."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The picture, in the format that its ending names; by default curve.png of a single run, curves.png of many."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/curve.png of one run, curves.png of many)"),
+    ] = None
+    """The picture, in the format that its ending names."""
     metric: str = "episode_return"
     """The column of metrics.csv to draw."""
 
@@ -44,5 +49,5 @@ def main(arguments: Sequence[str]) -> int:
         draw(folders, path, flags.metric)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    print(path)
+    print(f"drawn: {path}")
     return 0

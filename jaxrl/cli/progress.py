@@ -31,7 +31,7 @@ def human(number: float) -> str:
 
 
 def describe_returns(config: RunConfig, returns: Floats) -> str:
-    """Mean and standard deviation over seeds of the last returns ``[S]``; of the best value where there is a sweep."""
+    """Mean and standard deviation over seeds of the last returns ``[S]``; of a sweep, which value leads, and its."""
     if np.isnan(returns).all():
         return "no episode ended yet"
     rows = returns.reshape(-1, config.seeds)
@@ -40,8 +40,8 @@ def describe_returns(config: RunConfig, returns: Floats) -> str:
     best = int(np.argmax(means))
     seeds = rows[best][known[best]]
     spread = f" ± {seeds.std():.1f}" if config.seeds > 1 else ""
-    where = "" if config.sweep is None else f" ({config.sweep.name}={config.sweep.values[best]:g})"
-    return f"return {seeds.mean():.1f}{spread}{where}"
+    leader = "" if config.sweep is None else f"best: {config.sweep.values[best]:g}, "
+    return f"{leader}return {seeds.mean():.1f}{spread}"
 
 
 class _Speed(ProgressColumn):

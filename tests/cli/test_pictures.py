@@ -1,5 +1,6 @@
 """Evaluation tables, curves and GIFs of a finished run."""
 
+import dataclasses
 import json
 import re
 
@@ -83,8 +84,8 @@ def test_minatar_has_pictures_and_bandits_have_none(tmp_path):
 
 def test_plot_of_one_and_of_many(jaxrl, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert jaxrl("plot", trained, "--out", "one.png").out == "one.png"
-    assert jaxrl("plot", trained, trained).out == "curves.png"
+    assert jaxrl("plot", trained, "--out", "one.png").out == "drawn: one.png"
+    assert jaxrl("plot", trained, trained).out == "drawn: curves.png"
     assert jaxrl("plot", trained, "--metric", "entropy", "--out", "sub/entropy.pdf").code == 0
     assert (tmp_path / "sub" / "entropy.pdf").read_bytes().startswith(b"%PDF")
     pictures = [np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("one.png", "curves.png")]
@@ -159,14 +160,18 @@ def test_a_sweep_has_a_curve_a_value_and_a_key_of_the_lines(tmp_path, figures):
     sweep = Sweep("learning_rate", (1e-4, 3e-4))
     folder = run_with_curves(tmp_path / "run", seeds=4, points=30, sweep=sweep)
     draw([folder], tmp_path / "curve.png")
-    assert labels(figures[0]) == ["learning_rate=0.0001", "learning_rate=0.0003", " ", "mean", MIDDLE, INTERVAL, SINGLE]
+    assert labels(figures[0]) == ["0.0001", "0.0003", " ", "mean", MIDDLE, INTERVAL, SINGLE]
+    assert figures[0].legends[0].get_title().get_text() == "learning_rate"
     assert figures[0].axes[0].get_title() == "ppo on CartPole-v1"
     lines = {line.get_label(): line for line in figures[0].axes[0].lines}
-    assert lines["learning_rate=0.0003"].get_ydata()[0] == pytest.approx(10 * np.mean([4, 5, 6, 7]) + 1)
-    assert lines["learning_rate=0.0003"].get_marker() == "None", "many points are a line"
+    assert lines["0.0003"].get_ydata()[0] == pytest.approx(10 * np.mean([4, 5, 6, 7]) + 1)
+    assert lines["0.0003"].get_marker() == "None", "many points are a line"
     folder = run_with_curves(tmp_path / "half", seeds=2, points=3, sweep=sweep, missing=[3])
     draw([folder], tmp_path / "curve.png")
-    assert "learning_rate=0.0003 (nothing to show yet)" in labels(figures[1])
+    assert "0.0003 (nothing to show yet)" in labels(figures[1])
+    plain = run_with_curves(tmp_path / "plain", seeds=2, points=3)
+    draw([plain, folder], tmp_path / "curve.png")
+    assert labels(figures[2])[:2] == ["plain", "half learning_rate=0.0001"], "what is not in common is said"
 
 
 def test_runs_are_told_apart_by_their_names_or_their_paths(tmp_path, figures):
@@ -174,10 +179,33 @@ def test_runs_are_told_apart_by_their_names_or_their_paths(tmp_path, figures):
     draw(runs[:2], tmp_path / "curve.png")
     assert labels(figures[0]) == ["x", "y"]
     draw(runs, tmp_path / "curve.png")
-    assert labels(figures[1]) == [str(run.path) for run in runs]
+    assert labels(figures[1]) == ["a/x", "a/y", "b/x"], "as much of a path as differs"
     draw(runs * 4, tmp_path / "curve.png")
     colors = {str(line.get_color()) for line in figures[2].axes[0].lines}
     assert len(colors) == 12
+
+
+def test_runs_that_the_command_named_are_called_by_what_differs(tmp_path, figures):
+    def run(time, recipe="ppo", **hyper):
+        folder = run_with_curves(tmp_path / f"{recipe}-CartPole-v1-20260101-{time:06}", seeds=1, points=2)
+        values = {**folder.read_config().hyperparameters, **hyper}
+        config = flags.parse([recipe, "CartPole-v1"])[0]
+        if recipe == "ppo":
+            config = dataclasses.replace(folder.read_config(), hyperparameters=values)
+        folder.write_config(dataclasses.replace(config, seeds=1))
+        return folder
+
+    first, other, both, dqn = run(1), run(2, gamma=0.5), run(3, gamma=0.5, gae_lambda=0.1), run(4, "dqn")
+    gamma, gae_lambda = (hyperparameters("ppo")[name].default for name in ("gamma", "gae_lambda"))
+    for runs, expected in (
+        ([first, other], [f"gamma={gamma}", "gamma=0.5"]),
+        ([first, both], [f"gamma={gamma} gae_lambda={gae_lambda}", "gamma=0.5 gae_lambda=0.1"]),
+        ([first, dqn], ["ppo", "dqn"]),
+        ([run_with_curves(tmp_path / "mine", seeds=1, points=2), dqn], ["mine", "dqn"]),
+        ([first, other, dqn], [run.path.name for run in (first, other, dqn)]),
+    ):
+        draw(runs, tmp_path / "curve.png")
+        assert labels(figures[-1]) == expected
 
 
 def test_a_run_with_nothing_to_draw_says_so(jaxrl, tmp_path):
@@ -223,5 +251,6 @@ def test_counts_are_read_at_a_glance():
 def test_the_bar_shows_the_best_value_of_a_sweep():
     config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {}, Sweep("gamma", (0.9, 0.99)))
     returns = np.array([1.0, 3.0, 10.0, np.nan])
-    assert describe_returns(config, returns) == "return 10.0 ± 0.0 (gamma=0.99)"
+    assert describe_returns(config, returns) == "best: 0.99, return 10.0 ± 0.0"
+    assert describe_returns(config, np.array([11.0, 12.0, 10.0, 9.0])) == "best: 0.9, return 11.5 ± 0.5"
     assert describe_returns(config, np.full(4, np.nan)) == "no episode ended yet"
