@@ -32,15 +32,15 @@ class EvaluateFlags:
     """Sample the policy; else take its most likely action."""
     seed: int = 0
     """Another one gives other episodes."""
-    update: int | None = None
-    """Evaluate the checkpoint of this update; by default the last."""
-    gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
+    """Evaluate the checkpoint of this update."""
+    gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: no picture)")] = None
     """Draw episodes of one seed into this file too; of a sweep, --value says which."""
     gif_episodes: int = 1
     """How many episodes are drawn."""
     gif_seed: int = 0
     """Which seed is drawn."""
-    value: float | None = None
+    value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: all values)")] = None
     """In a sweep: play with the seeds of this value alone, each with a row of its own."""
 
 

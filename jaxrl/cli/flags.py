@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -16,50 +15,23 @@ from jaxrl.agents.presets import LOOP, preset
 from jaxrl.cli import parsing
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.parsing import as_flag
+from jaxrl.cli.run_flags import TrainFlags, names, part_fields
+from jaxrl.runs.building import fit_replay
 from jaxrl.runs.config import Chosen, RunConfig, Sweep
-from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of
-from jaxrl.runs.recipes import RECIPES, Parameter, hyperparameters, lookup, summary
+from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of, shorthands_of
+from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, hyperparameters, lookup, summary
 from jaxrl.types import Discrete, Spec
 
 _ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
 """Stands for the environment that jaxrl train RECIPE --help does not name."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainFlags:
-    """What can be said of any run."""
-
-    environment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
-    """Name of the environment; jaxrl list environments prints all."""
-    num_steps: Annotated[int, tyro.conf.arg(aliases=("--steps",))]
-    """Environment steps of each seed, all its environments together; rounded down to whole updates."""
-    num_envs: int
-    """Environments of each seed that act together."""
-    rollout_length: int
-    """Steps of each environment before an update."""
-    seeds: int = 1
-    """How many seeds are trained side by side, in one program."""
-    seed: int = 0
-    """Of the key that is split into one for each seed."""
-    sweep: Annotated[str | None, tyro.conf.arg(metavar="NAME=VALUE,...")] = None
-    """Train several values of one float hyper-parameter in one program, all seeds for each: learning_rate=1e-4,1e-3."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run folder; by default runs/RECIPE-ENV-TIME. One that holds something is refused."""
-    eval_episodes: int = 128
-    """Episodes of each seed in the evaluation at the end; 0 for none."""
-    init_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Start from the parameters of another run, all else fresh; seed i takes those of its seed i, counted round."""
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print memory, compile time and the speed of a short probe, then stop."""
-    wandb: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Log to Weights & Biases too; needs jaxrl[wandb]."""
-
-
 def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     """Reads ``RECIPE ENV [flags]``; defaults are those of the preset.
 
     Raises:
-      UsageError: no recipe or environment in its place, an unknown environment or flag, a sweep that can't be read.
+      UsageError: no recipe or environment in its place, an unknown environment or flag, a sweep that can't be read,
+        two flags that contradict each other.
       UnknownName: with the nearest right name.
       SystemExit: for ``--help``, and for values of the wrong type, by tyro.
     """
@@ -74,14 +46,14 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     }
     kind = _flags_of(recipe, hyper, parts)
     start: Any = kind(environment=tyro.MISSING, **{name: defaults[name] for name in LOOP})
-    where = f" (defaults are those for {environment})" if environment else ""
+    where = environment or "an environment without a preset; name ENV for its own"
     flags = parsing.parse(
         kind,
         rest,
         prog=f"jaxrl train {recipe}",
         flags=_names(recipe, parts),
         elsewhere=lambda: _elsewhere(recipe, parts),
-        description=f"{recipe}: {summary(recipe)}{where}",
+        description=f"{recipe}: {summary(recipe)} Defaults are those for {where}.",
         default=start,
     )
     return _config(recipe, parts, flags, rest), flags
@@ -115,12 +87,14 @@ def _chosen_parts(
     except envs.UnknownEnvironment as error:
         problem, _, _ = str(error).partition("; jaxrl.envs")
         raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
+    defaults = {part: default_part(recipe, part, spec) for part in parts_of(recipe)}
+    for part, preset_part in presets.items():
+        settings = dict(preset_part)
+        defaults[part] = settings.pop("name"), settings
+    for name in shorthands_of(recipe):
+        _read_shorthand(name, named, defaults, arguments)
     chosen = {}
-    for part in parts_of(recipe):
-        default = default_part(recipe, part, spec)
-        if part in presets:
-            settings = dict(presets[part])
-            default = settings.pop("name"), settings
+    for part, default in defaults.items():
         if named[part] is not None and (default is None or named[part] != default[0]):
             default = named[part], {}
         if default is not None:
@@ -131,16 +105,33 @@ def _chosen_parts(
     return chosen
 
 
+def _read_shorthand(
+    name: str, named: dict[str, str | None], defaults: Mapping[str, Any], arguments: Sequence[str]
+) -> None:
+    """Enters the part that a switch stands for into ``named``, if the switch is given and changes the default.
+
+    Raises:
+      UsageError: the part's own flag says something else.
+    """
+    part, off, on = SHORTHANDS[name]
+    meant = {as_flag(name): on, as_flag(f"no_{name}"): off}
+    for word in [argument.replace("_", "-") for argument in arguments]:
+        if word not in meant:
+            continue
+        agrees = named[part] in (None, on) if meant[word] == on else named[part] != on
+        if not agrees:
+            raise UsageError(f"{word} contradicts {as_flag(part)} {named[part]}; leave one of them out")
+        if meant[word] == on or defaults[part][0] == on:
+            named[part] = named[part] or meant[word]
+
+
 def _flags_of(recipe: str, hyper: Mapping[str, Parameter], parts: Mapping[str, Chosen]) -> type[TrainFlags]:
     """``TrainFlags`` with a flag for each part, and a group of flags for each signature."""
     annotated: Any = Annotated  # whose brackets a type checker would read as a type of its own
-    fields: list[Any] = []
+    fields = part_fields(parts_of(recipe), parts, shorthands_of(recipe))
     groups = {recipe: _group("Hyperparameters", hyper.values(), prefix="")}
     for part in parts_of(recipe):
-        about = f"{PARTS[part].help} Its settings are the flags --{part}.*."
-        flag = tyro.conf.arg(metavar="{" + ",".join(PARTS[part].choices) + "}", help=about)
         chosen = parts.get(part)
-        fields.append((part, annotated[str | None, flag], chosen.name if chosen else None))
         if chosen and chosen.settings:
             known = settings_of(part, chosen.name)
             settings = [known[name]._replace(default=value) for name, value in chosen.settings.items()]
@@ -168,16 +159,16 @@ def _group(name: str, parameters: Any, prefix: str) -> type:
 
 def _names(recipe: str, parts: Mapping[str, Chosen]) -> list[str]:
     """All flags there are."""
-    own = [as_flag(field.name) for field in dataclasses.fields(TrainFlags) if field.name != "environment"]
+    own = [as_flag(name) for name in (*parts_of(recipe), *shorthands_of(recipe), *hyperparameters(recipe))]
     settings = [as_flag(f"{part}.{name}") for part, chosen in parts.items() for name in chosen.settings]
-    return [*own, "--steps", *map(as_flag, [*parts_of(recipe), *hyperparameters(recipe)]), *settings]
+    return [*names(), *own, *settings]
 
 
 def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
     """Flags that another choice of a part would have, or another recipe; with what they are."""
     owners: dict[str, list[str]] = {}
     for other in RECIPES:
-        for name in [*hyperparameters(other), *parts_of(other)]:
+        for name in (*hyperparameters(other), *parts_of(other), *shorthands_of(other)):
             owners.setdefault(as_flag(name), []).append(other)
     found = {flag: f"a flag of {', '.join(recipes)}, not of {recipe}" for flag, recipes in owners.items()}
     for part in parts_of(recipe):
@@ -195,7 +186,7 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         raise UsageError(f"--sweep: given {given.count('--sweep')} times, only one can be swept at a time")
     if sweep is not None and as_flag(sweep.name) in given:
         raise UsageError(f"{as_flag(sweep.name)}: --sweep {flags.sweep} sets it already; leave one of them out")
-    return RunConfig(
+    config = RunConfig(
         recipe=recipe,
         environment=flags.environment,
         seed=flags.seed,
@@ -211,6 +202,7 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         sweep=sweep,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
+    return config if "--replay-capacity" in given else fit_replay(config)
 
 
 def _settings(group: Any) -> dict[str, Any]:

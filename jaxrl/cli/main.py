@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments[0], arguments[1:])
     except SystemExit as stop:  # of the parser, which has printed what is wrong
         return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:  # of "| head", which has seen enough; nor is there anybody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         code = _failed("interrupted", 130)
         if argv is None:

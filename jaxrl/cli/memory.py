@@ -89,6 +89,14 @@ def describe_state(config: RunConfig, program: Program) -> str:
     return text
 
 
+def _describe_replay(config: RunConfig, built: Built) -> str:
+    """Its name and its size, which may be all of the run."""
+    capacity = config.hyperparameters["replay_capacity"]
+    steps = built.num_updates * config.num_envs * config.rollout_length
+    which = "all" if capacity >= steps else "the last"
+    return f"{config.parts['replay'].name}, {capacity:,} transitions, {which} of a seed's {human(steps)} steps"
+
+
 def members(config: RunConfig) -> str:
     """As it is said: 8 seeds x 3 values of gamma."""
     seeds = f"{config.seeds} seed{'s' if config.seeds != 1 else ''}"
@@ -123,6 +131,7 @@ def dry_run(
     rows = {
         "members": members(config) + (f" = {config.num_members}" if config.sweep else ""),
         "state": describe_state(config, program),
+        **({"replay": _describe_replay(config, built)} if "replay" in config.parts else {}),
         "peak while training": "not known on this device" if peak is None else megabytes(peak),
         "free memory": megabytes(available_bytes()),
         "compile time": f"{compile_seconds:.1f} s",

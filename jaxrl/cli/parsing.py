@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import shutil
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,13 +135,27 @@ def parse(
       UsageError: a flag that there is not, or a word that belongs to none.
       SystemExit: for ``--help``, and for values of the wrong type, by tyro.
     """
+    about = _wrapped(described.pop("description", kind.__doc__ or ""))
     parsed, unknown = tyro.cli(
-        kind, prog=prog, args=list(arguments), registry=NUMBERS, return_unknown_args=True, **described
+        kind,
+        prog=prog,
+        args=list(arguments),
+        registry=NUMBERS,
+        return_unknown_args=True,
+        description=about,
+        **described,
     )
     if unknown:
         known = flags if flags is not None else [as_flag(field.name) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         raise UsageError(f"{_stranger(unknown[0], arguments, list(known), elsewhere)} ({prog} --help shows all)")
     return parsed
+
+
+def _wrapped(text: str) -> str:
+    """The lines of a text at the terminal's width; tyro would join again those that begin without a space."""
+    width = shutil.get_terminal_size().columns
+    fill = textwrap.TextWrapper(width, subsequent_indent=" ", break_on_hyphens=False).fill
+    return "\n".join(fill(line) if line[:1].strip() else line for line in text.split("\n"))
 
 
 def as_flag(name: str) -> str:

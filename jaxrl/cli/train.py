@@ -13,6 +13,7 @@ from jaxrl.cli.errors import UsageError
 from jaxrl.cli.finish import finish
 from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
+from jaxrl.cli.run_flags import print_help
 from jaxrl.cli.session import Session, updates_per_chunk
 from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
@@ -23,21 +24,18 @@ from jaxrl.training.interrupt import interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
 
-HELP = """usage: jaxrl train RECIPE ENV [flags]
-
-Trains a population of seeds in one program; writes a run folder.
-
+ABOUT = """Trains a population of seeds in one program; writes a run folder.
   jaxrl train ppo CartPole-v1 --seeds 8
   jaxrl train ppo CartPole-v1 --seeds 4 --sweep learning_rate=1e-4,3e-4,1e-3
 
-jaxrl train RECIPE --help shows the flags, jaxrl list the recipes and environments."""
+These are the flags of every recipe. jaxrl train RECIPE --help adds its hyper-parameters, \
+jaxrl train RECIPE ENV --help their defaults there; jaxrl list prints the recipes and environments."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
     if arguments and arguments[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
+        print_help(ABOUT, "jaxrl train")
     config, flags = train_flags.parse(arguments)
     console = Console()
     if flags.eval_episodes < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxrl import envs
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
-from jaxrl.runs.parts import make_part
+from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Program
@@ -74,7 +75,9 @@ def _build(config: RunConfig) -> Built:
     spec = envs.spec(env, params)
     parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
     num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
-    filled_in = {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
+    filled_in: dict[str, Any] = {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
+    # The part is named, so that the switch that says the same in short has nothing to say.
+    filled_in |= {name: False for name, shorthand in shorthands_of(config.recipe).items() if shorthand.part in parts}
 
     def make_agent(**swept: Any) -> Agent:
         return recipe(spec, **parts, **{**config.hyperparameters, **filled_in, **swept})
@@ -90,6 +93,22 @@ def _build(config: RunConfig) -> Built:
         keys = jnp.tile(keys, len(config.sweep.values))
         hyper = {config.sweep.name: jnp.repeat(jnp.array(config.sweep.values, jnp.float32), config.seeds)}
     return Built(env, params, spec, make_agent, keys, hyper, num_updates)
+
+
+def fit_replay(config: RunConfig) -> RunConfig:
+    """The configuration with a replay no larger than what the run puts into it.
+
+    Samples are drawn from what is filled, so that the run stays the same and takes less memory. It still holds the
+    ``n_step`` rows that a window wants.
+    """
+    values = config.hyperparameters
+    steps_per_update = config.num_envs * config.rollout_length
+    if "replay_capacity" not in values or steps_per_update < 1:
+        return config
+    steps = config.num_steps // steps_per_update * steps_per_update
+    most = max(steps, config.num_envs * values.get("n_step", 1), 1)
+    capacity = min(values["replay_capacity"], most)
+    return dataclasses.replace(config, hyperparameters={**values, "replay_capacity": capacity})
 
 
 def takes(recipe: Callable[..., Agent], argument: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jaxrl import networks, replay
 from jaxrl.agents.torsos import default_torso
-from jaxrl.runs.recipes import RECIPES, Parameter, lookup, parameters
+from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, Shorthand, lookup, parameters
 from jaxrl.types import Spec
 
 
@@ -37,8 +37,8 @@ class Part(NamedTuple):
     Attributes:
       help: a sentence about it.
       choices: by name.
-      default: ``(recipe, spec) ->`` what a recipe whose own default is None takes; without one it is left to the
-        recipe.
+      default: ``(recipe, spec) ->`` what a recipe whose own default is None takes; without one it is what the
+        recipe's switch says (see ``SHORTHANDS``), or left to the recipe.
     """
 
     help: str
@@ -90,7 +90,7 @@ PARTS: dict[str, Part] = {
         lambda recipe, spec: default_torso(recipe, spec.observation),
     ),
     "replay": Part(
-        "Where transitions are kept and how they are sampled; by default uniform. Hindsight wants goals.",
+        "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight wants goals.",
         {
             "uniform": maker(replay.uniform),
             "prioritized": maker(replay.prioritized),
@@ -108,6 +108,16 @@ def parts_of(recipe: str) -> list[str]:
       UnknownName: no such recipe.
     """
     return [name for name in inspect.signature(lookup("recipe", recipe, RECIPES)).parameters if name in PARTS]
+
+
+def shorthands_of(recipe: str) -> dict[str, Shorthand]:
+    """The switches of a recipe that choose a part in short, by name.
+
+    Raises:
+      UnknownName: no such recipe.
+    """
+    known = inspect.signature(lookup("recipe", recipe, RECIPES)).parameters
+    return {name: shorthand for name, shorthand in SHORTHANDS.items() if name in known}
 
 
 def settings_of(part: str, choice: str) -> dict[str, Parameter]:
@@ -139,8 +149,11 @@ def default_part(recipe: str, part: str, spec: Spec) -> tuple[str, dict[str, Any
     Raises:
       LookupError: the recipe's default is nothing that has a name.
     """
-    value = inspect.signature(RECIPES[recipe]).parameters[part].default
-    row = PARTS[part]
+    known, row = inspect.signature(RECIPES[recipe]).parameters, PARTS[part]
+    value = known[part].default
+    for name, shorthand in shorthands_of(recipe).items():
+        if value is None and shorthand.part == part:
+            value = row.choices[shorthand.on if known[name].default else shorthand.off].described
     if value is None and row.default is not None:
         value = row.default(recipe, spec)
     if value is None:

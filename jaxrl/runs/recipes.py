@@ -20,6 +20,23 @@ RECIPES: dict[str, Callable[..., Agent]] = {name: getattr(agents, name) for name
 FILLED_IN = frozenset({"num_updates"})
 """Arguments that follow from the budget, and so are nobody's to set."""
 
+
+class Shorthand(NamedTuple):
+    """A switch of recipes that chooses a part in short.
+
+    Attributes:
+      part: the argument that it stands for.
+      off, on: what that is, by name, without the switch and with it.
+    """
+
+    part: str
+    off: str
+    on: str
+
+
+SHORTHANDS = {"prioritized": Shorthand("replay", off="uniform", on="prioritized")}
+"""By argument. No hyper-parameters: what is asked in two ways is written down in one, as the part."""
+
 _OF_MODULES = frozenset({"parent", "name"})
 """Fields that Flax gives to every module."""
 
@@ -101,7 +118,11 @@ def parameters(target: Callable[..., Any]) -> dict[str, Parameter]:
     for name, argument in inspect.signature(target).parameters.items():
         annotation = annotations.get(name)
         kind = type(argument.default) if annotation is Any and argument.default is not None else annotation
-        if name not in FILLED_IN | _OF_MODULES and argument.default is not argument.empty and _is_plain(kind):
+        if (
+            name not in {*FILLED_IN, *SHORTHANDS, *_OF_MODULES}
+            and argument.default is not argument.empty
+            and _is_plain(kind)
+        ):
             found[name] = Parameter(name, kind, argument.default, documented.get(name, ""))
     return found
 
@@ -116,5 +137,7 @@ def hyperparameters(recipe: str) -> dict[str, Parameter]:
 
 
 def summary(recipe: str) -> str:
-    """The first line of a recipe's docstring."""
-    return docstring_parser.parse(lookup("recipe", recipe, RECIPES).__doc__ or "").short_description or ""
+    """The first line of a recipe's docstring, as plain text."""
+    return (docstring_parser.parse(lookup("recipe", recipe, RECIPES).__doc__ or "").short_description or "").replace(
+        "``", ""
+    )

@@ -5,12 +5,15 @@ import sys
 
 import pytest
 
-from jaxrl import envs
+from jaxrl import envs, replay
+from jaxrl.agents import off_policy
 from jaxrl.agents.presets import LOOP, PRESETS, preset
-from jaxrl.cli import flags
+from jaxrl.cli import flags, run_flags
 from jaxrl.cli import main as cli_main
-from jaxrl.runs.config import RunConfig
-from jaxrl.runs.recipes import RECIPES, hyperparameters
+from jaxrl.cli.list import merged
+from jaxrl.runs.building import build
+from jaxrl.runs.config import Chosen, RunConfig
+from jaxrl.runs.recipes import RECIPES, hyperparameters, summary
 
 PPO = ("train", "ppo", "CartPole-v1")
 
@@ -115,6 +118,108 @@ def test_the_parts_of_an_off_policy_recipe_are_flags(jaxrl):
     assert outcome.code == 2 and "replay.hindsight: CartPole has no reward_fn" in outcome.error
 
 
+@pytest.mark.parametrize("command", ["evaluate", "plot", "resume", "list", "train", "train dqn", "train rainbow"])
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_fits_the_terminal_and_says_what_a_default_is(capsys, monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert cli_main.main([*command.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    about = [line for line in text.splitlines() if not line.startswith("usage")]
+    assert max(map(len, about)) <= columns
+    own = text.partition(f"{command.split()[-1]} options")[0]  # None is a value of some hyper-parameters
+    assert "default: None" not in " ".join(own.replace("│", "").split())
+
+
+def test_help_of_train_shows_the_flags_of_every_run(jaxrl):
+    shown = jaxrl("train", "--help").out
+    assert "usage: jaxrl train [-h] [OPTIONS] RECIPE ENV" in shown
+    for flag in (*run_flags.names(), "--torso", "--replay", "--prioritized"):
+        assert f"{flag} " in shown or f"{flag}, " in shown
+    own = jaxrl("train", "rainbow", "--help").out
+    assert all(flag in own for flag in (*run_flags.names(), "--torso", "--replay", "--prioritized"))
+    assert "How many seeds are trained side by side" in shown and "How many seeds are trained side by side" in own
+    assert "--gamma" not in shown and "--gamma" in own
+
+
+def test_prioritized_is_written_down_in_one_way():
+    long, short = (
+        flags.parse(["dqn", "CartPole-v1", *arguments])[0]
+        for arguments in (["--replay", "prioritized"], ["--prioritized"])
+    )
+    assert long == short == flags.parse(["dqn", "CartPole-v1", "--prioritized", "--replay", "prioritized"])[0]
+    assert short.parts["replay"].name == "prioritized" and "prioritized" not in short.hyperparameters
+    rainbow = flags.parse(["rainbow", "CartPole-v1"])[0]
+    assert rainbow.parts["replay"] == short.parts["replay"], "the recipe's own"
+    for arguments in (["--no-prioritized"], ["--replay", "uniform"], ["--replay", "uniform", "--no-prioritized"]):
+        assert flags.parse(["rainbow", "CartPole-v1", *arguments])[0].parts["replay"] == Chosen("uniform", {})
+    hindsight = ["dqn", "BitFlipping-5"]
+    assert flags.parse([*hindsight, "--no-prioritized"])[0].parts["replay"].name == "hindsight"
+    assert flags.parse([*hindsight, "--prioritized"])[0].parts["replay"].name == "prioritized"
+
+
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_the_agent_samples_as_the_configuration_says(prioritized):
+    import jax
+
+    word = "--prioritized" if prioritized else "--no-prioritized"
+    built = build(flags.parse(["rainbow", "CartPole-v1", word, "--steps", "1000"])[0])
+    state = jax.eval_shape(lambda key: built.agent(0).init(key, 8), jax.random.key(0))
+    make = replay.prioritized if prioritized else replay.uniform
+    expected = make(1000, n_step=10, gamma=0.99).init(off_policy.example(built.spec), 8)
+    assert jax.tree.structure(state.per_env) == jax.tree.structure(expected)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--prioritized", "--replay", "uniform"], ["--replay=prioritized", "--no-prioritized"]]
+)
+def test_flags_that_contradict_each_other_are_refused(jaxrl, arguments):
+    outcome = jaxrl("train", "dqn", "CartPole-v1", *arguments)
+    assert outcome.code == 2 and "prioritized contradicts --replay " in outcome.error
+
+
+def test_a_replay_is_no_larger_than_its_run():
+    def capacity(*arguments):
+        return flags.parse(["dqn", "CartPole-v1", *arguments])[0].hyperparameters["replay_capacity"]
+
+    known = preset("dqn", "CartPole-v1")
+    assert capacity() == known["replay_capacity"] < known["num_steps"], "a long run forgets"
+    # Updates are of 8 environments x 4 steps, and 31 of them are the whole ones.
+    assert capacity("--steps", "1000") == 992
+    assert capacity("--steps", "1000", "--replay-capacity", "5000") == 5000, "what is asked for stays"
+    assert capacity("--steps", "1000", "--replay_capacity=5000") == 5000
+    # A window of 50 steps wants 50 rows of 8, however short the run.
+    assert capacity("--steps", "64", "--n-step", "50") == 400
+
+
+def test_list_merges_equal_presets_and_narrows_to_recipes(jaxrl, monkeypatch):
+    outcome = jaxrl("list")
+    titles = [outcome.out.index(title) for title in ("recipes", "environments", "presets:")]
+    assert titles == sorted(titles)
+    games = "Asterix, Breakout, Freeway, Seaquest, SpaceInvaders-MinAtar num_steps"
+    assert games in outcome.out and "BitFlipping-N num_steps" in outcome.out and "BitFlipping " not in outcome.out
+    narrow = jaxrl("list", "a2c", "dqn")
+    assert games in narrow.out and summary("dqn") in narrow.out
+    assert "ppo" not in narrow.out and "environments" not in narrow.out
+    assert all(name in narrow.out for name in ("a2c:", "dqn:", "gae_lambda=0.95", "huber_delta=None"))
+    unknown = jaxrl("list", "dqnn")
+    assert unknown.code == 2 and "no recipe and no list 'dqnn', did you mean 'dqn'" in unknown.error
+    assert merged({"a-x": {"n": 1}, "b-y": {"n": 1}, "c": {"n": 2}}) == [("a-x, b-y", {"n": 1}), ("c", {"n": 2})]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_list_keeps_to_the_terminal(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert cli_main.main(["list", "presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert columns * 3 // 4 < max(len(line.rstrip()) for line in lines) <= columns
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_the_games_of_minatar_have_presets_together(recipe):
+    games = {name for name in envs.available() if name.endswith("-MinAtar")}
+    assert len(games) == 5 and games & set(PRESETS[recipe]) in (set(), games)
+
+
 def test_list_prints_recipes_environments_and_every_preset(jaxrl):
     outcome = jaxrl("list")
     assert outcome.code == 0
@@ -203,8 +308,8 @@ def test_list_prints_recipes_environments_and_every_preset(jaxrl):
         (["plot", "nowhere"], "is not a run"),
         (["resume", "nowhere"], "is not a run"),
         (["resume", "nowhere", "--update", "last"], "got 'last', must be a whole number or None"),
-        (["list", "recipe"], "unknown list 'recipe', did you mean 'recipes'?"),
-        (["list", "recipes", "presets"], "unexpected 'presets' after 'recipes'"),
+        (["list", "recipe"], "no recipe and no list 'recipe', did you mean 'recipes'"),
+        (["list", "recipes", "CartPole-v1"], "no recipe and no list 'CartPole-v1'"),
         (["evalute", "x"], "unknown command 'evalute', did you mean 'evaluate'?"),
     ],
 )

@@ -299,6 +299,25 @@ def test_a_run_with_a_replay_says_how_much_it_takes(jaxrl, tmp_path):
     assert f"{memory.megabytes(weight)} of it replay" in outcome.out
 
 
+def test_a_replay_of_the_run_s_size_changes_nothing_but_memory(jaxrl, tmp_path, monkeypatch):
+    arguments = ["train", "dqn", "CartPole-v1", "--steps", 1024, "--learning-starts", 128, "--torso.hidden", 8]
+    arguments += ["--eval-episodes", 0, "--no-anneal-learning-rate"]
+    fitted, asked = tmp_path / "fitted", tmp_path / "asked"
+    assert jaxrl(*arguments, "--out", fitted).code == 0
+    assert jaxrl(*arguments, "--replay-capacity", 20_000, "--out", asked).code == 0
+    assert (fitted / "metrics.csv").read_text() == (asked / "metrics.csv").read_text()
+    sizes = [restore(folder)[2].agent.per_env.transitions.reward.size for folder in (fitted, asked)]
+    assert sizes == [1024, 20_000]
+    # The configuration holds the size, so that a longer run goes on with it.
+    assert jaxrl("resume", fitted, "--steps", 2048, "--eval-episodes", 0).code == 0
+    assert RunFolder(fitted).read_config().hyperparameters["replay_capacity"] == 1024
+    monkeypatch.setattr(memory, "PROBE_SECONDS", 0.1)
+    dry = jaxrl(*arguments, "--dry-run").out
+    assert "replay uniform, 1,024 transitions, all of a seed's 1.02k steps" in dry
+    dry = jaxrl(*arguments, "--replay-capacity", 256, "--dry-run").out
+    assert "256 transitions, the last of a seed's 1.02k steps" in dry
+
+
 def test_wandb_gets_the_same_curves(jaxrl, tmp_path, monkeypatch):
     logged, finished = [], []
     run = types.SimpleNamespace(

@@ -8,7 +8,7 @@ from jaxrl import agents, envs
 from jaxrl.agents.presets import FALLBACK, LOOP, PRESETS, preset
 from jaxrl.runs.building import is_sweepable
 from jaxrl.runs.parts import PARTS, settings_of
-from jaxrl.runs.recipes import RECIPES, UnknownName, hyperparameters, lookup, nearest, summary
+from jaxrl.runs.recipes import RECIPES, SHORTHANDS, UnknownName, hyperparameters, lookup, nearest, summary
 
 ROWS = [(recipe, environment) for recipe, rows in PRESETS.items() for environment in rows]
 
@@ -20,7 +20,7 @@ def test_every_recipe_of_the_library_is_there():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_flags_are_the_plain_arguments_with_their_help(recipe):
     parameters = hyperparameters(recipe)
-    objects = {"spec", "heads", "loss", "optimizer", "replay", "num_updates", *PARTS}
+    objects = {"spec", "heads", "loss", "optimizer", "num_updates", *PARTS, *SHORTHANDS}
     assert set(parameters) == set(inspect.signature(RECIPES[recipe]).parameters) - objects
     assert all(parameter.help for parameter in parameters.values())
     assert summary(recipe).endswith(".")
@@ -45,7 +45,7 @@ def test_unknown_names_come_with_the_nearest():
 def test_presets_name_arguments_and_environments_that_exist(recipe, environment):
     values = preset(recipe, environment)
     parts = {part: dict(values.pop(part)) for part in PARTS if part in values}
-    assert environment in envs.available()
+    assert environment.removesuffix("-N") in envs.available()
     assert set(values) <= {*LOOP, *hyperparameters(recipe)}
     for part, chosen in parts.items():
         assert set(chosen) - {"name"} <= set(settings_of(part, chosen["name"]))

@@ -15,6 +15,9 @@ from jaxrl.envs.goals.point_reach import PointReach
 ENVIRONMENTS: dict[str, Callable[..., GoalEnvironment]] = {"BitFlipping": BitFlipping, "PointReach": PointReach}
 """Name -> constructor."""
 
+SIZED = {"BitFlipping": "num_bits"}
+"""Names that a size may follow -> the argument that it is: "BitFlipping-40"."""
+
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """A name into that of ``ENVIRONMENTS`` and what it says of the constructor's arguments.
@@ -23,9 +26,9 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     (('BitFlipping', {'num_bits': 40}), ('PointReach', {}))
     """
     stem, _, size = name.rpartition("-")
-    if stem == "BitFlipping" and size.isdecimal():
-        return stem, {"num_bits": int(size)}
+    if stem in SIZED and size.isdecimal():
+        return stem, {SIZED[stem]: int(size)}
     return name, {}
 
 
-__all__ = ["ENVIRONMENTS", "BitFlipping", "GoalEnvironment", "PointReach", "split_name"]
+__all__ = ["ENVIRONMENTS", "SIZED", "BitFlipping", "GoalEnvironment", "PointReach", "split_name"]
