@@ -72,7 +72,6 @@ _VALUES_ACROBOT: dict[str, Any] = {
     "rollout_length": 4,
     "num_gradient_steps": 32,
     "batch_size": 64,
-    "learning_rate": 5e-4,
     "anneal_learning_rate": True,
     "n_step": 3,
     "target_interval": 250,
@@ -86,6 +85,7 @@ _VALUES_MOUNTAINCAR: dict[str, Any] = {
     "num_gradient_steps": 16,
     "learning_rate": 1e-3,
     "n_step": 5,
+    "replay_capacity": 120_000,
     "epsilon_steps": 2_000,
 }
 _VALUES_MINATAR: dict[str, Any] = {
