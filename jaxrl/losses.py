@@ -6,6 +6,7 @@ A loss is a function ``loss(outputs, batch, settings) -> (scalar, metrics)``. An
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -76,6 +77,26 @@ class LossFn(Protocol):
         ...
 
 
+def checked(loss: LossFn, outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``loss(outputs, batch, settings)``, which may be anybody's function.
+
+    Raises:
+      TypeError: it returned no pair ``(scalar, metrics)``.
+      ValueError: the loss or a metric is no scalar.
+    """
+    given: Any = loss(outputs, batch, settings)
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping)):
+        raise TypeError(f"loss: {name} returned {given!r}, must return (scalar, metrics), metrics a dict such as {{}}")
+    value, metrics = given
+    for what, number in (("a loss", value), *((f"metrics[{key!r}]", metric) for key, metric in metrics.items())):
+        if jnp.shape(number) != ():
+            raise ValueError(
+                f"loss: {name} returned {what} of shape {jnp.shape(number)}, must be a scalar such as batch.mean(terms)"
+            )
+    return value, dict(metrics)
+
+
 def policy_gradient(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
     """``-mean(log pi(a|s) A)``. Williams 1992; Sutton et al. 2000."""
     del settings
@@ -129,16 +150,20 @@ def weighted(*terms: tuple[Any, LossFn]) -> LossFn:
 
     Raises:
       ValueError: no terms.
+      TypeError: a term that is no pair of a weight and a function.
     """
     if not terms:
         raise ValueError("weighted: got no terms, give at least one pair (weight, loss)")
+    for term in terms:
+        if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
+            raise TypeError(f"weighted: got {term!r}, terms are pairs: weighted((1.0, losses.ppo), (0.1, mine))")
 
     def loss_fn(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
         total: Any = 0.0
         metrics: Metrics = {}
         for weight, loss in terms:
-            term, term_metrics = loss(outputs, batch, settings)
-            total = total + weight * term
+            value, term_metrics = checked(loss, outputs, batch, settings)
+            total = total + weight * value
             metrics.update(term_metrics)
         return total, metrics
 

@@ -95,7 +95,7 @@ def test_files_stay_short(path):
         ("jaxrl.search.tree", "from ..networks import MLP"),
         ("jaxrl.types", "from jaxrl.ops import returns"),
         ("jaxrl.ops.td", "import optax"),
-        ("jaxrl.training.check", "from jaxrl.agents import ppo"),
+        ("jaxrl.training.checks", "from jaxrl.agents import ppo"),
         ("jaxrl.agents.ppo", "import jaxrl"),
         ("jaxrl.agents.ppo", "from jaxrl import nowhere"),
     ],

@@ -168,6 +168,32 @@ def test_weights_may_be_traced():
     np.testing.assert_allclose(swept[1], 4 * swept[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda value: value.mean(), r"mine returned .*, must return \(scalar, metrics\)"),
+        (lambda value: (value.mean(), value.mean()), r"mine returned .*, must return \(scalar, metrics\)"),
+        (lambda value: (value, {}), r"mine returned a loss of shape \(12,\), must be a scalar such as batch.mean"),
+        (lambda value: (value.mean(), {"v": value}), r"mine returned metrics\['v'\] of shape \(12,\)"),
+    ],
+)
+def test_a_loss_that_is_none_is_named(given, message):
+    def mine(outputs, batch, settings):
+        return given(batch.value)
+
+    _, batch = make_data(False)
+    with pytest.raises((TypeError, ValueError), match=f"^loss: {message}"):
+        losses.checked(mine, None, batch, SETTINGS)
+    with pytest.raises((TypeError, ValueError), match=f"^loss: {message}"):
+        losses.weighted((1.0, mine))(None, batch, SETTINGS)
+
+
+def test_terms_are_pairs():
+    for terms in ([[(1.0, losses.ppo)]], [losses.ppo], [(losses.ppo, 1.0)]):
+        with pytest.raises(TypeError, match="^weighted: got .*, terms are pairs"):
+            losses.weighted(*terms)
+
+
 def test_weighted_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one pair"):
         losses.weighted()

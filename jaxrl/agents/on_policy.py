@@ -204,7 +204,7 @@ def gradients(
 
     def loss_fn(params: PyTree) -> tuple[Array, Metrics]:
         outputs: Any = config.network.apply(params, batch.transition.observation, rngs=rngs)
-        return config.loss(outputs, batch, settings)
+        return losses.checked(config.loss, outputs, batch, settings)
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     # Of one flat vector, as the clip takes it: the compiler then computes it once.

@@ -66,10 +66,10 @@ def torso_features(torso: nn.Module, x: jax.Array) -> jax.Array:
       ValueError: a torso that gives something else.
     """
     features = torso(x)
-    if features.ndim != 2 or features.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"torso: must give features [N, D], N = {x.shape[0]}; {type(torso).__name__} gave {features.shape}"
-        )
+    shape = getattr(features, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != x.shape[0]:
+        gave = f"a {type(features).__name__}" if shape is None else shape
+        raise ValueError(f"torso: must give features [N, D], N = {x.shape[0]}; {type(torso).__name__} gave {gave}")
     return features
 
 

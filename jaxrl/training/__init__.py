@@ -1,10 +1,11 @@
 """Loops: pure ones to ``jit`` and ``vmap``, a chunked one on the host, evaluation, checkpoints.
 
 ``train``, ``start``, ``advance``, ``train_step`` and ``evaluate`` are pure; ``Program`` and ``fit`` run populations
-for long; ``Checkpoints`` saves them.
+for long; ``Checkpoints`` saves them. ``check`` tests any agent, ``checks`` holds its properties one by one.
 """
 
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
+from jaxrl.training.checks import ConformanceError, Report, check
 from jaxrl.training.evaluate import Episodes, evaluate
 from jaxrl.training.host import Chunk, Program, first_bad, fit
 from jaxrl.training.interrupt import Interrupted
@@ -14,11 +15,14 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "Chunk",
+    "ConformanceError",
     "Episodes",
     "Interrupted",
     "Program",
+    "Report",
     "TrainState",
     "advance",
+    "check",
     "evaluate",
     "first_bad",
     "fit",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.rollout import reset, step
+from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, Array, PyTree
 
 
@@ -53,8 +54,11 @@ def evaluate(
       explore: True samples the policy; False takes its mode.
 
     Raises:
+      TypeError: the state of a training, whose field ``agent`` is meant.
       ValueError: counts below 1, or no ``max_steps`` for an environment without a time limit.
     """
+    if isinstance(state, TrainState):
+        raise TypeError("state: got a TrainState, must be the state of the agent in it: state.agent")
     if num_episodes < 1:
         raise ValueError(f"num_episodes: got {num_episodes}, must be at least 1")
     limit = episode_limit(params) if max_steps is None else max_steps

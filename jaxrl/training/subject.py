@@ -67,6 +67,8 @@ class Subject:
         num_envs: int = 2,
         rollout_length: int = 8,
     ) -> None:
+        if isinstance(make_agent, Agent):
+            raise TypeError("make_agent: got an Agent, must be the function that makes one, spec -> Agent")
         self.make_agent, self.env, self.params, self.spec = make_agent, env, params, spec
         self.options, self.contexts = dict(options or {}), dict(contexts or {})
         self.key = jax.random.key(0) if key is None else key

@@ -1,6 +1,7 @@
 """The suite itself: a sound agent passes, and each property catches an agent that breaks it."""
 
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.envs import probes, spec
-from jaxrl.training import check
+from jaxrl.envs import make, probes, spec
+from jaxrl.training import checks
 from jaxrl.types import Agent
 
 ENV = probes.DiscountProbe()
@@ -203,11 +204,11 @@ FAULTS = [
 
 @pytest.fixture(scope="module")
 def report():
-    return check.check(sound, ENV, ENV.default_params, spec=SPEC, exempt=["speaks_contract"])
+    return checks.check(sound, ENV, ENV.default_params, spec=SPEC, exempt=["speaks_contract"])
 
 
 def test_a_sound_agent_passes(report):
-    assert report.properties == tuple(name for name in check.PROPERTIES if name != "speaks_contract")
+    assert report.properties == tuple(name for name in checks.PROPERTIES if name != "speaks_contract")
     assert report.exempt == ("speaks_contract",)
     assert report.floats == ("learning_rate", "temperature")
     assert report.options["temperature"] == "update"
@@ -216,36 +217,50 @@ def test_a_sound_agent_passes(report):
 
 @pytest.mark.parametrize(("property_", "make", "message"), FAULTS, ids=lambda part: getattr(part, "__name__", None))
 def test_a_fault_is_caught(property_, make, message):
-    subject = check.Subject(make, ENV, ENV.default_params, spec=SPEC)
-    with pytest.raises(check.ConformanceError, match=f"^{property_}: (.|\n)*{message}"):
-        check.PROPERTIES[property_](subject)
+    subject = checks.Subject(make, ENV, ENV.default_params, spec=SPEC)
+    with pytest.raises(checks.ConformanceError, match=f"^{property_}: (.|\n)*{message}"):
+        checks.PROPERTIES[property_](subject)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_agent_of_the_docs_passes(number):
+    page = (Path(__file__).parents[2] / "docs" / "add_an_agent.md").read_text()
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(page.split("```python\n")[1].split("```")[0], "docs/add_an_agent.md", "exec"), names)
+    env, params = make("CartPole-v1")
+    # It explores one time in ten, by two actions: few draws are alike for many a key.
+    found = names["check"](names["bandit"], env, params, spec=spec(env, params), key=jax.random.key(number))
+    assert found.floats == ("epsilon",)
+    agent = names["bandit"](spec(env, params))
+    with pytest.raises(TypeError, match="make_agent: got an Agent, must be the function that makes one"):
+        names["check"](agent, env, params, spec=spec(env, params))
 
 
 def test_what_can_not_be_derived_is_asked_for():
     def make(spec, *, mode="slow"):
         return sound(spec, bias=mode == "fast")
 
-    subject = check.Subject(make, ENV, ENV.default_params, spec=SPEC)
-    with pytest.raises(check.ConformanceError, match="option 'mode' can be derived from 'slow', give options="):
-        check.options_matter(subject)
-    given = check.Subject(make, ENV, ENV.default_params, spec=SPEC, options={"mode": "fast"})
-    assert check.options_matter(given) == {"mode": "update"}
+    subject = checks.Subject(make, ENV, ENV.default_params, spec=SPEC)
+    with pytest.raises(checks.ConformanceError, match="option 'mode' can be derived from 'slow', give options="):
+        checks.options_matter(subject)
+    given = checks.Subject(make, ENV, ENV.default_params, spec=SPEC, options={"mode": "fast"})
+    assert checks.options_matter(given) == {"mode": "update"}
 
 
 def test_contexts_and_names():
     def make(spec, *, horizon: int | None = None, anneal: bool = False):
         return sound(spec, decay=1.0 / horizon if anneal else None)
 
-    with pytest.raises(check.ConformanceError, match="option 'horizon' changes nothing"):
-        check.options_matter(check.Subject(make, ENV, ENV.default_params, spec=SPEC))
+    with pytest.raises(checks.ConformanceError, match="option 'horizon' changes nothing"):
+        checks.options_matter(checks.Subject(make, ENV, ENV.default_params, spec=SPEC))
     contexts = {"anneal": {"horizon": 5}, "horizon": {"horizon": 5, "anneal": True}}
-    refused = check.Subject(make, ENV, ENV.default_params, spec=SPEC, contexts={"horizon": contexts["horizon"]})
-    with pytest.raises(check.ConformanceError, match="anneal=True with {} is refused, give another value in options="):
-        check.options_matter(refused)
-    subject = check.Subject(make, ENV, ENV.default_params, spec=SPEC, contexts=contexts)
-    assert set(check.options_matter(subject)) == {"horizon", "anneal"}
-    wrong = check.Subject(make, ENV, ENV.default_params, spec=SPEC, options={"horizn": 3})
-    with pytest.raises(check.ConformanceError, match="no option horizn"):
-        check.options_matter(wrong)
+    refused = checks.Subject(make, ENV, ENV.default_params, spec=SPEC, contexts={"horizon": contexts["horizon"]})
+    with pytest.raises(checks.ConformanceError, match="anneal=True with {} is refused, give another value in options="):
+        checks.options_matter(refused)
+    subject = checks.Subject(make, ENV, ENV.default_params, spec=SPEC, contexts=contexts)
+    assert set(checks.options_matter(subject)) == {"horizon", "anneal"}
+    wrong = checks.Subject(make, ENV, ENV.default_params, spec=SPEC, options={"horizn": 3})
+    with pytest.raises(checks.ConformanceError, match="no option horizn"):
+        checks.options_matter(wrong)
     with pytest.raises(ValueError, match="exempt: got repeat, allowed are"):
-        check.check(sound, ENV, ENV.default_params, spec=SPEC, exempt=["repeat"])
+        checks.check(sound, ENV, ENV.default_params, spec=SPEC, exempt=["repeat"])

@@ -26,7 +26,7 @@ from jaxrl.envs import probes, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.networks import MLP, Conv
 from jaxrl.replay import hindsight
-from jaxrl.training.check import PROPERTIES, Subject
+from jaxrl.training.checks import PROPERTIES, Subject
 
 
 class Recipe(NamedTuple):

@@ -194,6 +194,13 @@ class TestQNetwork:
         with pytest.raises(ValueError, match=r"torso: must give features \[N, D\], N = 5; Bad gave \(5, 1, 6\)"):
             QNetwork(Bad(), ActionValueHead(A), 1).init(jax.random.key(0), X)
 
+        class Pair(MLP):
+            def __call__(self, x):
+                return x, x
+
+        with pytest.raises(ValueError, match=r"torso: must give features \[N, D\], N = 5; Pair gave a tuple"):
+            QNetwork(Pair(), ActionValueHead(A), 1).init(jax.random.key(0), X)
+
     def test_two_networks_of_one_torso_share_nothing(self):
         torso = MLP((8,))
         first, second = (QNetwork(torso, ActionValueHead(A), 1) for _ in range(2))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.training import evaluate
+from jaxrl.training import TrainState, evaluate
 
 
 def play(toys, params, **options):
@@ -73,3 +73,6 @@ def test_arguments_that_cannot_be_are_refused(toys):
         evaluate(*arguments, toys.params, max_steps=-1)
     with pytest.raises(ValueError, match="max_steps: got None, and params declare no max_steps_in_episode"):
         evaluate(*arguments, None)
+    whole = TrainState(*[None] * len(TrainState._fields))
+    with pytest.raises(TypeError, match="state: got a TrainState, must be the state of the agent in it: state.agent"):
+        evaluate(jax.random.key(0), toys.make_agent(), whole, toys.env, toys.params)
