@@ -15,9 +15,11 @@ from jaxrl.search.base import (
     RootFnOutput,
     Selection,
 )
+from jaxrl.search.drawing import draw
 from jaxrl.search.loop import search
 from jaxrl.search.policies import gumbel, puct, uct
 from jaxrl.search.reuse import subtree
+from jaxrl.search.rollouts import rollout_root, with_rollouts
 from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Summary, Tree, size_bytes
 
 __all__ = [
@@ -35,13 +37,16 @@ __all__ = [
     "Summary",
     "Tree",
     "UNVISITED",
+    "draw",
     "gumbel",
     "mean_backup",
     "puct",
     "qtransforms",
+    "rollout_root",
     "search",
     "selection",
     "size_bytes",
     "subtree",
     "uct",
+    "with_rollouts",
 ]

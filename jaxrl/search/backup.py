@@ -63,7 +63,7 @@ def _update(
 ) -> tuple[Array, Array, Searching]:
     """The statistics of nodes ``[B, C]``, top to bottom, ``below`` being the new value of what follows the last."""
     tree = state.tree
-    actions = indexing.take(state.best_action, nodes)
+    actions = indexing.take(state.best, nodes)[..., 1]
     rewards = jnp.where(at_leaf, leaf.reward[:, None], indexing.take(tree.node_rewards, children))
     discounts = jnp.where(at_leaf, leaf.discount[:, None], indexing.take(tree.node_discounts, children))
     targets = []
@@ -86,4 +86,4 @@ def _update(
         children_visits=indexing.put_entry(tree.children_visits, nodes, actions, child_visits + 1),
         children_qvalues=indexing.put_entry(tree.children_qvalues, nodes, actions, qvalues),
     )
-    return target, values, Searching(tree, state.best_action, state.best_child)
+    return target, values, Searching(tree, state.best)

@@ -72,8 +72,8 @@ class NodeStats(NamedTuple):
       children_visits: ``[..., A]`` int32.
       children_qvalues: ``[..., A]`` reward + discount * value; 0 where unvisited.
       prior_logits: ``[..., A]``, the lowest finite number where illegal.
-      prior_probs: ``[..., A]`` their softmax.
-      noise: ``[..., A]`` in [0, 1), drawn once for each tree, to break ties with.
+      prior_probs: ``[..., A]`` their softmax, with a relative noise of 1e-6 against ties.
+      noise: ``[..., A]`` in [0, 1), drawn once for each tree, for rules that have other ties to break.
     """
 
     visits: Array

@@ -8,9 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.search import indexing
+from jaxrl.search.argmax import row_argmax
 from jaxrl.search.base import NodeStats, Selection
-from jaxrl.search.tree import ROOT, Tree
+from jaxrl.search.tree import ROOT, UNVISITED, Tree
 from jaxrl.types import Array
+
+# A few steps of float32, so that it can't outweigh anything but a tie.
+PRIOR_NOISE = 1e-6
 
 
 class Searching(NamedTuple):
@@ -21,13 +25,12 @@ class Searching(NamedTuple):
 
     Attributes:
       tree: as far as it has grown.
-      best_action: ``[B, N]`` int32, what would be followed from a node.
-      best_child: ``[B, N]`` int32, where it leads, ``UNVISITED`` where nowhere yet.
+      best: ``[B, N, 2]`` int32, of every node the child that its choice leads to, N where that leads nowhere yet, and
+        the action.
     """
 
     tree: Tree
-    best_action: Array
-    best_child: Array
+    best: Array
 
 
 class Rules(NamedTuple):
@@ -51,7 +54,7 @@ def best_legal(rules: Rules, selection: Selection, node: NodeStats) -> Array:
     score = selection(node)
     if rules.masked:
         score = jnp.where(node.prior_logits > jnp.finfo(node.prior_logits.dtype).min, score, -jnp.inf)
-    return jnp.argmax(score, axis=-1).astype(jnp.int32)
+    return row_argmax(score)
 
 
 def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
@@ -60,6 +63,14 @@ def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
         return logits
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     return jnp.where(invalid_actions != 0, jnp.finfo(logits.dtype).min, logits)
+
+
+def prior_probs(rules: Rules, logits: Array) -> Array:
+    """The softmax of ``[B, A]``, times ``1 + PRIOR_NOISE noise``: of equal actions another is followed in every tree.
+
+    mctx adds noise to scores, anew at every node of every descent; here it is there when the node is made, for nothing.
+    """
+    return jax.nn.softmax(logits, axis=-1) * (1.0 + PRIOR_NOISE * rules.noise)
 
 
 def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: Array) -> Array:
@@ -92,7 +103,12 @@ def at_nodes(rules: Rules, state: Searching, nodes: Array) -> Searching:
     )
     action = best_legal(rules, rules.selection, node)
     child = indexing.take_entry(tree.children_index, nodes, action)
-    return Searching(tree, indexing.put(state.best_action, nodes, action), indexing.put(state.best_child, nodes, child))
+    return Searching(tree, indexing.put(state.best, nodes, pair(tree, child, action)))
+
+
+def pair(tree: Tree, child: Array, action: Array) -> Array:
+    """What ``Searching.best`` keeps of a choice, ``[..., 2]``."""
+    return jnp.stack([jnp.where(child == UNVISITED, tree.capacity, child), action], axis=-1)
 
 
 def at_roots(rules: Rules, state: Searching) -> Searching:
@@ -103,14 +119,14 @@ def at_roots(rules: Rules, state: Searching) -> Searching:
     roots = jax.tree.map(lambda x: x[:, ROOT], _everywhere(rules, tree))
     action = best_legal(rules, rules.root_selection, roots)
     child = jnp.take_along_axis(tree.children_index[:, ROOT], action[:, None], axis=1)[:, 0]
-    return Searching(tree, state.best_action.at[:, ROOT].set(action), state.best_child.at[:, ROOT].set(child))
+    return Searching(tree, state.best.at[:, ROOT].set(pair(tree, child, action)))
 
 
 def everywhere(rules: Rules, tree: Tree) -> Searching:
     """Chooses at every node."""
     action = best_legal(rules, rules.selection, _everywhere(rules, tree))
     child = jnp.take_along_axis(tree.children_index, action[..., None], axis=2)[..., 0]
-    return at_roots(rules, Searching(tree, action, child))
+    return at_roots(rules, Searching(tree, pair(tree, child, action)))
 
 
 def _everywhere(rules: Rules, tree: Tree) -> NodeStats:
@@ -128,8 +144,8 @@ def _everywhere(rules: Rules, tree: Tree) -> NodeStats:
 
 def first(rules: Rules, tree: Tree) -> Searching:
     """Chooses at the roots of trees that have no other node."""
-    nowhere = jnp.full_like(tree.parents, -1)
-    return at_roots(rules, at_nodes(rules, Searching(tree, jnp.zeros_like(nowhere), nowhere), nowhere[:, :1] + 1))
+    nowhere = jnp.zeros((*tree.parents.shape, 2), jnp.int32)
+    return at_roots(rules, at_nodes(rules, Searching(tree, nowhere), nowhere[:, :1, 0]))
 
 
 def of_step(step: Any) -> Array | None:

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 
 from jaxrl.search import indexing
 from jaxrl.search.choice import Searching
-from jaxrl.search.tree import ROOT, UNVISITED
+from jaxrl.search.tree import ROOT
 from jaxrl.types import Array
+
+# Levels between two questions whether any tree goes further.
+STRIDE = 4
 
 
 class Path(NamedTuple):
@@ -18,7 +21,7 @@ class Path(NamedTuple):
 
     Attributes:
       nodes: ``[chunk + D, B]`` int32: ``chunk`` rows of N, which is no node, then one for each depth, N behind the
-        leaf.
+        leaf. It is handed on from simulation to simulation; rows from ``chunk + levels + 1`` on are of earlier ones.
       leaf: ``[B]`` the last node of each.
       depth: ``[B]`` of the leaf.
       levels: scalar, how many nodes the longest has.
@@ -30,26 +33,34 @@ class Path(NamedTuple):
     levels: Array
 
 
-def descend(state: Searching, max_depth: int, chunk: int) -> Path:
+def empty_paths(batch: int, capacity: int, max_depth: int, chunk: int) -> Array:
+    """Room for ``Path.nodes``."""
+    return jnp.full((chunk + max_depth + STRIDE, batch), capacity, jnp.int32).at[chunk].set(ROOT)
+
+
+def descend(state: Searching, nodes: Array, max_depth: int, chunk: int) -> Path:
     """Follows every node's choice, in all trees at once, to the first that leads nowhere yet or to ``max_depth - 1``.
 
     The tree is read and not carried, so that a vmapped loop has nothing large to select.
     """
-    batch, capacity = state.best_child.shape
-    roots = jnp.full((batch,), ROOT, jnp.int32)
-    nodes = jnp.full((chunk + max_depth + 1, batch), capacity, jnp.int32).at[chunk].set(roots)
+    capacity, batch = state.best.shape[1], nodes.shape[1]
 
     def going_anywhere(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
-        return indexing.anywhere(carry[3])
+        return indexing.anywhere(carry[1] < capacity)
 
     def step(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-        nodes, leaf, depth, going, level = carry
-        child = indexing.take(state.best_child, leaf)
-        going = going & (child != UNVISITED) & (level + 1 < max_depth)
-        row = jnp.where(going, child, capacity)
-        nodes = jax.lax.dynamic_update_index_in_dim(nodes, row, chunk + level + 1, 0)
-        return nodes, jnp.where(going, child, leaf), depth + going, going, level + 1
+        nodes, node, leaf, depth, level = carry
+        rows = []
+        for stride in range(1, STRIDE + 1):
+            further = (node < capacity) & (level + stride < max_depth)
+            node = jnp.where(further, indexing.take(state.best[..., 0], node), capacity)
+            leaf = jnp.where(node < capacity, node, leaf)
+            depth = depth + (node < capacity)
+            rows.append(node)
+        nodes = jax.lax.dynamic_update_slice_in_dim(nodes, jnp.stack(rows), chunk + 1 + level, 0)
+        return nodes, node, leaf, depth, level + STRIDE
 
-    start = (nodes, roots, jnp.zeros_like(roots), roots == ROOT, jnp.zeros((), jnp.int32))
-    nodes, leaf, depth, _, levels = jax.lax.while_loop(going_anywhere, step, start)
-    return Path(nodes, leaf, depth, levels)
+    roots = jnp.full((batch,), ROOT, jnp.int32)
+    start = (nodes, roots, roots, jnp.zeros_like(roots), jnp.zeros((), jnp.int32))
+    nodes, _, leaf, depth, _ = jax.lax.while_loop(going_anywhere, step, start)
+    return Path(nodes, leaf, depth, indexing.highest(depth) + 1)

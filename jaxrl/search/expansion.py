@@ -59,12 +59,12 @@ def expand(
       The state and what was evaluated.
     """
     tree = state.tree
-    action = indexing.take(state.best_action, node)
+    action = indexing.take(state.best, node)[:, 1]
     embedding = jax.tree.map(lambda x: indexing.take(x, node), tree.embeddings)
     step, embedding = recurrent_fn(params, key, action, embedding)
     logits = choice.mask_logits(step.prior_logits, choice.of_step(step)).astype(tree.children_prior_logits.dtype)
     value = step.value.astype(tree.node_values.dtype)
-    probs = jax.nn.softmax(logits, axis=-1)
+    probs = choice.prior_probs(rules, logits)
     slots, visits, is_new = _slots(state, node, action, slot)
 
     def write(x: Array, values: Array) -> Array:
@@ -91,7 +91,8 @@ def expand(
     )
     first = choice.at_new_nodes(rules, value, logits, probs)
     leaf = Leaf(node, action, step.reward, step.discount, value, kept)
-    return Searching(tree, write(state.best_action, first), state.best_child), leaf
+    nowhere = jnp.full_like(first, UNVISITED)
+    return Searching(tree, write(state.best, choice.pair(tree, nowhere, first))), leaf
 
 
 def _slots(state: Searching, node: Array, action: Array, slot: Array | None) -> tuple[Array, Array, Array]:
@@ -101,5 +102,6 @@ def _slots(state: Searching, node: Array, action: Array, slot: Array | None) -> 
         return jnp.broadcast_to(slot, node.shape), jnp.zeros_like(node), jnp.ones_like(node)
     child = indexing.take_entry(tree.children_index, node, action)
     slots = jnp.where(child == UNVISITED, tree.num_nodes, child)
-    visits = jnp.where(child == UNVISITED, 0, indexing.take(tree.node_visits, child))
+    # Not 0 where a depth limit leads here again, or where there was no room for it so far.
+    visits = indexing.take_entry(tree.children_visits, node, action)
     return slots, visits, (child == UNVISITED) & (slots < tree.capacity)

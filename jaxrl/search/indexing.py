@@ -24,6 +24,18 @@ def _(axis_size: int, in_batched: list[bool], condition: Array) -> tuple[Array, 
     return anywhere(condition), False
 
 
+@jax.custom_batching.custom_vmap
+def highest(x: Array) -> Array:
+    """The largest number, over the axes of every enclosing ``vmap`` too: a bound of a loop that stays scalar."""
+    return jnp.max(x)
+
+
+@highest.def_vmap
+def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return highest(x), False
+
+
 def take(x: Array, index: Array) -> Array:
     """``x[b, index[b, ...]]`` of ``x`` ``[B, N, ...]``; an index outside of N is moved to its edge."""
     return jax.vmap(lambda row, i: row.at[i].get(mode="clip"))(x, index)

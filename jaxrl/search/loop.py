@@ -10,7 +10,7 @@ from jaxrl.search import choice
 from jaxrl.search.backup import back_up, mean_backup
 from jaxrl.search.base import Backup, RecurrentFn, RootFnOutput, Selection
 from jaxrl.search.choice import Rules, Searching
-from jaxrl.search.descent import descend
+from jaxrl.search.descent import descend, empty_paths
 from jaxrl.search.expansion import expand
 from jaxrl.search.reuse import replant
 from jaxrl.search.tree import Tree, plant
@@ -65,23 +65,26 @@ def search(
     noise = jax.random.uniform(noise_key, root.prior_logits.shape, root.value.dtype)
     rules = Rules(selection, root_selection, noise, masked=masks)
     root = RootFnOutput(choice.mask_logits(root.prior_logits, invalid_actions), root.value, root.embedding)
+    probs = choice.prior_probs(rules, root.prior_logits)
     if tree is None:
-        state = choice.first(rules, plant(root, capacity or num_simulations + 1, invalid_actions))
+        state = choice.first(rules, plant(root, probs, capacity or num_simulations + 1, invalid_actions))
     else:
-        state = choice.everywhere(rules, replant(tree, root, invalid_actions))
+        state = choice.everywhere(rules, replant(tree, root, probs, invalid_actions))
     # New nodes go to the same place in every tree, unless trees hold different numbers or some leaf is not new.
     aligned = tree is None and max_depth is None and state.tree.capacity > num_simulations
     deepest = min(max_depth or state.tree.capacity, state.tree.capacity)
     chunk = levels_at_once(state.tree.num_actions)
     keys = jax.random.split(key, num_simulations)
 
-    def simulate(simulation: Array, state: Searching) -> Searching:
-        path = descend(state, deepest, chunk)
+    def simulate(simulation: Array, carry: tuple[Searching, Array]) -> tuple[Searching, Array]:
+        state, nodes = carry
+        path = descend(state, nodes, deepest, chunk)
         slot = simulation + 1 if aligned else None
         state, leaf = expand(keys[simulation], params, rules, state, recurrent_fn, path.leaf, slot)
-        return choice.at_roots(rules, back_up(rules, state, path, leaf, backup, chunk))
+        return choice.at_roots(rules, back_up(rules, state, path, leaf, backup, chunk)), path.nodes
 
-    return jax.lax.fori_loop(0, num_simulations, simulate, state).tree
+    paths = empty_paths(root.value.shape[0], state.tree.capacity, deepest, chunk)
+    return jax.lax.fori_loop(0, num_simulations, simulate, (state, paths))[0].tree
 
 
 def levels_at_once(num_actions: int) -> int:

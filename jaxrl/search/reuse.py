@@ -81,12 +81,13 @@ def _is_below(tree: Tree, top: Array) -> Array:
     return (above == top[:, None]) & (tree.node_visits > 0)
 
 
-def replant(tree: Tree, root: Any, invalid_actions: Array | None) -> Tree:
+def replant(tree: Tree, root: Any, prior_probs: Array, invalid_actions: Array | None) -> Tree:
     """Kept trees with roots as they are now evaluated; what was found below them stays.
 
     Args:
       tree: from ``subtree``.
       root: a ``RootFnOutput``, its logits masked.
+      prior_probs: ``[B, A]`` of the root.
       invalid_actions: ``[B, A]`` or None.
     """
     empty = tree.num_nodes == 0
@@ -95,7 +96,7 @@ def replant(tree: Tree, root: Any, invalid_actions: Array | None) -> Tree:
         node_values=tree.node_values.at[:, ROOT].set(jnp.where(empty, root.value, tree.node_values[:, ROOT])),
         raw_values=tree.raw_values.at[:, ROOT].set(root.value),
         children_prior_logits=tree.children_prior_logits.at[:, ROOT].set(root.prior_logits),
-        children_prior_probs=tree.children_prior_probs.at[:, ROOT].set(jax.nn.softmax(root.prior_logits, axis=-1)),
+        children_prior_probs=tree.children_prior_probs.at[:, ROOT].set(prior_probs),
         embeddings=jax.tree.map(lambda x, new: x.at[:, ROOT].set(new), tree.embeddings, root.embedding),
         root_invalid_actions=tree.root_invalid_actions if invalid_actions is None else invalid_actions != 0,
         num_nodes=jnp.maximum(tree.num_nodes, 1),

@@ -11,7 +11,7 @@ from jaxrl.search import qtransforms
 from jaxrl.search.base import NodeStats, QTransform
 from jaxrl.types import Array
 
-# As large as mctx's, so that it can't outweigh anything but a tie.
+# So little that it can't outweigh anything but a tie.
 TIE_NOISE = 1e-7
 
 
@@ -24,7 +24,8 @@ def puct_score(
 ) -> Array:
     """``q + pi(a) sqrt(n) / (1 + n(a)) (c_init + log((n + c_base + 1) / c_base))``.
 
-    Schrittwieser et al., 2020, appendix B, https://arxiv.org/abs/1911.08265.
+    Schrittwieser et al., 2020, appendix B, https://arxiv.org/abs/1911.08265. Ties are broken by what the search mixes
+    into ``prior_probs``.
 
     Args:
       node: nodes ``[...]``.
@@ -38,7 +39,7 @@ def puct_score(
     visits = node.visits.astype(node.value.dtype)
     weight = jnp.sqrt(visits) * (pb_c_init + jnp.log((visits + pb_c_base + 1.0) / pb_c_base))
     policy_score = weight[..., None] * node.prior_probs / (node.children_visits + 1)
-    return qtransform(node) + policy_score + TIE_NOISE * node.noise
+    return qtransform(node) + policy_score
 
 
 def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:

@@ -50,7 +50,7 @@ class Tree(NamedTuple):
       children_visits: ``[B, N, A]`` int32.
       children_qvalues: ``[B, N, A]`` reward + discount * value of the child; 0 where unvisited.
       children_prior_logits: ``[B, N, A]``, the lowest finite number where illegal.
-      children_prior_probs: ``[B, N, A]`` their softmax.
+      children_prior_probs: ``[B, N, A]`` their softmax, with a relative noise of 1e-6 against ties.
       embeddings: leaves ``[B, N, ...]``.
       root_invalid_actions: ``[B, A]`` bool.
       num_nodes: ``[B]`` int32, how many nodes are in use.
@@ -145,11 +145,12 @@ class Tree(NamedTuple):
         return jax.lax.scan(follow, root, None, length=length)[1].T
 
 
-def plant(root: Any, capacity: int, invalid_actions: Array | None = None) -> Tree:
+def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:
     """Trees of nothing but their roots.
 
     Args:
       root: a ``RootFnOutput``, its logits masked.
+      prior_probs: ``[B, A]`` of the root.
       capacity: N.
       invalid_actions: ``[B, A]``, nonzero where illegal, or None.
     """
@@ -174,7 +175,7 @@ def plant(root: Any, capacity: int, invalid_actions: Array | None = None) -> Tre
         children_visits=rows(0, jnp.int32),
         children_qvalues=rows(0, dtype),
         children_prior_logits=rows(0, dtype).at[:, ROOT].set(root.prior_logits),
-        children_prior_probs=rows(0, dtype).at[:, ROOT].set(jax.nn.softmax(root.prior_logits, axis=-1)),
+        children_prior_probs=rows(0, dtype).at[:, ROOT].set(prior_probs),
         embeddings=jax.tree.map(
             lambda x: jnp.zeros((batch, capacity, *x.shape[1:]), x.dtype).at[:, ROOT].set(x), root.embedding
         ),
@@ -197,5 +198,5 @@ def size_bytes(root: Any, capacity: int) -> int:
     """
     # Beside the tree a search keeps two numbers a node: what would be followed, and where it leads.
     choices = root.value.shape[0] * capacity * 2 * 4
-    tree = jax.eval_shape(lambda root: plant(root, capacity), root)
+    tree = jax.eval_shape(lambda root: plant(root, root.prior_logits, capacity), root)
     return choices + sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -113,6 +113,11 @@ def open_boards(num_stones):
 
 
 @pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+@pytest.fixture
 def random_game():
     return RandomGame
 

@@ -1,0 +1,119 @@
+"""A drawing of a tree, for people: visits as size, values as colour."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxrl.search.tree import ROOT, UNVISITED, Tree
+from jaxrl.search.validation import check_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(
+    tree: Tree,
+    path: str | PathLike[str] | None = None,
+    *,
+    index: int = 0,
+    min_visits: int = 1,
+    max_depth: int = 4,
+    action_names: list[str] | None = None,
+) -> Figure:
+    """Draws one of the trees: area and edge by visits, colour by value, for the player to move in a node.
+
+    Args:
+      tree: of a finished search.
+      path: where to write it, by its ending ``.svg`` or ``.png``; None writes nothing.
+      index: which of the B trees.
+      min_visits: nodes with fewer are left out.
+      max_depth: nodes that lie deeper are left out.
+      action_names: what to write at edges instead of numbers.
+
+    Returns:
+      The figure.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+    """
+    check_count("min_visits", min_visits)
+    check_count("max_depth", max_depth)
+    batch = tree.node_visits.shape[0]
+    if not 0 <= index < batch:
+        raise ValueError(f"index: got {index}, must lie in [0, {batch})")
+    if action_names is not None and len(action_names) != tree.num_actions:
+        raise ValueError(f"action_names: got {len(action_names)}, must be {tree.num_actions}, one for each action")
+    from matplotlib.figure import Figure
+
+    arrays = {
+        name: np.asarray(jax.device_get(getattr(tree, name))[index])
+        for name in ("node_visits", "node_values", "children_index")
+    }
+    places, edges = _layout(arrays["children_index"], arrays["node_visits"], min_visits, max_depth)
+    width = max(6.0, 0.55 * (1 + max(x for x, _ in places.values())))
+    height = 1.6 + 1.3 * max(depth for _, depth in places.values())
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    names = action_names or [str(action) for action in range(tree.num_actions)]
+    _paint(axes, arrays, places, edges, names)
+    if path is not None:
+        figure.savefig(path, dpi=130)
+    return figure
+
+
+def _layout(
+    children: np.ndarray, visits: np.ndarray, min_visits: int, max_depth: int
+) -> tuple[dict[int, tuple[float, int]], list[tuple[int, int, int]]]:
+    """Where nodes go, leaves side by side and parents over the middle of their children; edges with their actions."""
+    places: dict[int, tuple[float, int]] = {}
+    edges: list[tuple[int, int, int]] = []
+    column = 0.0
+
+    def put(node: int, depth: int) -> float:
+        nonlocal column
+        below = []
+        for action, child in enumerate(children[node].tolist()):
+            if child != UNVISITED and visits[child] >= min_visits and depth < max_depth:
+                below.append(put(child, depth + 1))
+                edges.append((node, child, action))
+        if not below:
+            column += 1.0
+            below = [column - 1.0]
+        places[node] = (sum(below) / len(below), depth)
+        return places[node][0]
+
+    put(ROOT, 0)
+    return places, edges
+
+
+def _paint(
+    axes: Any,
+    arrays: dict[str, np.ndarray],
+    places: dict[int, tuple[float, int]],
+    edges: list[tuple[int, int, int]],
+    names: list[str],
+) -> None:
+    visits, values = arrays["node_visits"], arrays["node_values"]
+    most = visits[ROOT]
+    for node, child, action in edges:
+        (x0, y0), (x1, y1) = places[node], places[child]
+        share = visits[child] / most
+        axes.plot([x0, x1], [-y0, -y1], color="0.55", linewidth=0.6 + 5.0 * share, zorder=1)
+        axes.text(x0 + 0.55 * (x1 - x0), -(y0 + 0.55 * (y1 - y0)), names[action], fontsize=7, ha="center", va="center",
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6}, zorder=2)  # fmt: skip
+    nodes = list(places)
+    x, y = np.array([places[node] for node in nodes]).T
+    limit = max(float(np.abs(values[nodes]).max()), 1e-6)
+    sizes = 330 + 900 * np.sqrt(visits[nodes] / most)
+    dots = axes.scatter(x, -y, s=sizes, c=values[nodes], cmap="RdYlGn", vmin=-limit, vmax=limit, zorder=3,
+                        edgecolors="0.3", linewidths=0.6)  # fmt: skip
+    for node, left, down in zip(nodes, x, y, strict=True):
+        axes.text(left, -down, f"{visits[node]}\n{values[node]:+.2f}", fontsize=6, ha="center", va="center", zorder=4)
+    axes.figure.colorbar(dots, ax=axes, label="value for the player to move", shrink=0.8)
+    axes.set_title(f"{most} visits, value {values[ROOT]:+.3f}", fontsize=9)
+    axes.margins(0.06, 0.12)
+    axes.set_axis_off()

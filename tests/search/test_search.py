@@ -1,0 +1,250 @@
+"""What mctx does not do, against plain Python: masks at every depth, bounds, reuse, rollouts, games solved exactly."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl import search
+
+POLICIES = {"puct": search.puct, "gumbel": search.gumbel, "uct": search.uct}
+
+
+def consistent(tree):
+    """Asserts that every number of a tree follows from those below it, and that nodes lie where parents say."""
+    tree = jax.tree.map(np.asarray, tree)
+    for b in range(len(tree.node_visits)):
+        count = int(tree.num_nodes[b])
+        assert (tree.node_visits[b, :count] > 0).all() and (tree.node_visits[b, count:] == 0).all()
+        for node in range(1, count):
+            parent, action = tree.parents[b, node], tree.action_from_parent[b, node]
+            assert parent < node and tree.children_index[b, parent, action] == node
+        for node in range(count):
+            visits, children = tree.children_visits[b, node], tree.children_index[b, node]
+            own = tree.node_visits[b, node] - visits.sum()  # more than 1 where it had to be evaluated again
+            assert own >= 1
+            total = own * tree.raw_values[b, node] + (visits * tree.children_qvalues[b, node]).sum()
+            np.testing.assert_allclose(tree.node_values[b, node], total / tree.node_visits[b, node], atol=1e-4)
+            for action in np.flatnonzero(children >= 0):
+                child = children[action]
+                assert tree.parents[b, child] == node and tree.action_from_parent[b, child] == action
+                assert visits[action] == tree.node_visits[b, child]
+                q = tree.node_rewards[b, child] + tree.node_discounts[b, child] * tree.node_values[b, child]
+                np.testing.assert_allclose(tree.children_qvalues[b, node, action], q, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_illegal_actions_are_never_followed_at_any_depth(policy, random_game, key):
+    game = random_game(6, -1.0, masked=True)
+    root = game.root(key, 4)
+    invalid = game.invalid(root.embedding["state"])
+    found = jax.jit(lambda key: POLICIES[policy](key, (), root, game.step, 60, invalid))(key)
+    tree = found.search_tree
+    state = tree.embeddings["state"]
+    illegal = jax.vmap(game.invalid)(state)
+    assert illegal.any() and int(tree.depths().max()) >= 3
+    assert not (np.asarray(tree.children_visits) * np.asarray(illegal)).any()
+    assert not (np.asarray(found.action_weights) * np.asarray(invalid)).any()
+    assert not np.take_along_axis(np.asarray(invalid), np.asarray(found.action)[:, None], 1).any()
+    consistent(tree)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_capacity_bounds_the_nodes_and_not_the_simulations(policy, random_game, key):
+    game = random_game(5, 0.9)
+    found = POLICIES[policy](key, (), game.root(key, 3), game.step, 50, capacity=12)
+    tree = found.search_tree
+    assert tree.node_visits.shape == (3, 12)
+    assert (tree.num_nodes == 12).all() and (tree.node_visits[:, 0] == 51).all()
+    consistent(tree)
+
+
+def test_room_that_is_not_needed_changes_nothing(random_game, key):
+    game = random_game(5, 0.9)
+    find = functools.partial(search.puct, key, (), game.root(key, 3), game.step, 30)
+    tight, roomy = find().search_tree, find(capacity=50).search_tree
+    unequal, limited = find(capacity=31).search_tree, find(max_depth=31).search_tree
+    np.testing.assert_array_equal(tight.children_visits, roomy.children_visits[:, :31])
+    for other in (unequal, limited):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), tight, other)
+        np.testing.assert_array_equal(tight.children_visits, other.children_visits)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_kept_subtree_is_what_it_was_and_grows_on(policy, random_game, key):
+    game = random_game(4, -1.0)
+    find = functools.partial(POLICIES[policy], capacity=60)
+    before = find(key, (), game.root(key, 3), game.step, 40).search_tree
+    action = jnp.argmax(before.children_visits[:, 0], axis=-1)
+    kept = jax.jit(search.subtree)(before, action)
+    child = before.children_index[jnp.arange(3), 0, action]
+    for b in range(3):
+        assert kept.node_visits[b, 0] == before.node_visits[b, child[b]] == kept.num_nodes[b]
+        np.testing.assert_array_equal(kept.children_visits[b, 0], before.children_visits[b, child[b]])
+        np.testing.assert_array_equal(kept.children_qvalues[b, 0], before.children_qvalues[b, child[b]])
+        assert kept.embeddings["state"][b, 0] == before.embeddings["state"][b, child[b]]
+    consistent(kept)
+    state = kept.embeddings["state"][:, 0]
+    root = search.RootFnOutput(game.logits(state), game.value(state), {"state": state})
+    after = POLICIES[policy](key, (), root, game.step, 15, tree=kept).search_tree
+    np.testing.assert_array_equal(after.node_visits[:, 0], kept.node_visits[:, 0] + 15)
+    np.testing.assert_array_equal(after.num_nodes, kept.num_nodes + 15)
+    consistent(after)
+
+
+def test_puct_in_a_kept_subtree_goes_on_as_if_it_had_never_stopped(random_game, key):
+    """A tree of one action at the root: what is below it is what a search from there would have built."""
+    game = random_game(4, -1.0)
+    root = game.root(key, 3)
+    only = jnp.ones((3, 4), bool).at[:, 2].set(False)
+    find = functools.partial(search.puct, dirichlet_fraction=0.0)
+    above = find(key, (), root, game.step, 21, only).search_tree
+    kept = search.subtree(above, jnp.full((3,), 2))
+    _, below = game.step((), key, jnp.full((3,), 2), root.embedding)
+    there = search.RootFnOutput(game.logits(below["state"]), game.value(below["state"]), below)
+    at_once = find(key, (), there, game.step, 40).search_tree
+    in_parts = find(key, (), there, game.step, 20, tree=search.subtree(above, jnp.full((3,), 2))).search_tree
+    np.testing.assert_array_equal(
+        kept.children_visits[:, 0], find(key, (), there, game.step, 20).search_tree.children_visits[:, 0]
+    )
+    assert in_parts.node_visits.shape[1] == 22  # full: the capacity of the first search
+    np.testing.assert_array_equal(in_parts.node_visits[:, 0], at_once.node_visits[:, 0])
+    consistent(in_parts)
+
+
+def test_nothing_is_kept_of_what_was_not_followed_or_not_wanted(random_game, key):
+    game = random_game(9, 0.9)
+    tree = search.puct(key, (), game.root(key, 3), game.step, 8).search_tree
+    never = jnp.argmin(tree.children_visits[:, 0], axis=-1)
+    assert (tree.children_visits[jnp.arange(3), 0, never] == 0).all()
+    often = jnp.argmax(tree.children_visits[:, 0], axis=-1)
+    keep = jnp.array([True, False, True])
+    assert (search.subtree(tree, never).num_nodes == 0).all()
+    assert (search.subtree(tree, often, keep).num_nodes > 0).tolist() == keep.tolist()
+    fresh = search.puct(key, (), game.root(key, 3), game.step, 8, tree=search.subtree(tree, never)).search_tree
+    np.testing.assert_array_equal(fresh.children_visits, tree.children_visits)
+
+
+def test_reuse_respects_the_capacity_move_after_move(random_game, key):
+    game = random_game(3, -1.0)
+    root, tree = game.root(key, 2), None
+    state = root.embedding["state"]
+    for move in range(6):
+        root = search.RootFnOutput(game.logits(state), game.value(state), {"state": state})
+        found = search.puct(
+            jax.random.key(move), (), root, game.step, 24, **({"tree": tree} if move else {"capacity": 25})
+        )
+        tree = found.search_tree
+        assert (tree.num_nodes <= 25).all() and (tree.node_visits[:, 0] >= 25).all()
+        consistent(tree)
+        _, after = game.step((), key, found.action, {"state": state})
+        state, tree = after["state"], search.subtree(tree, found.action)
+
+
+# Values of a game have known bounds; the rescaling by siblings would blow up differences that are none.
+IN_A_GAME = {
+    "puct": {
+        "qtransform": functools.partial(search.qtransforms.by_min_max, min_value=-1.0, max_value=1.0),
+        "dirichlet_fraction": 0.0,
+        "temperature": 0.0,
+    },
+    "gumbel": {
+        "qtransform": functools.partial(search.qtransforms.completed_by_mix_value, rescale_values=False),
+        "gumbel_scale": 0.0,
+    },
+    "uct": {},
+}
+
+
+def find_in_game(policy, game, positions, num_simulations):
+    root = game.root(positions)
+    find = functools.partial(POLICIES[policy], **IN_A_GAME[policy])
+    invalid = root.embedding != 0
+    return jax.jit(lambda key: find(key, (), root, game.step, num_simulations, invalid))(jax.random.key(0))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("stones, simulations", [(5, 200), (4, 800)])
+def test_tic_tac_toe_is_played_as_full_search_does(policy, stones, simulations, tic_tac_toe, solve, boards):
+    """As either player, without any network: no move gives away what the position is worth."""
+    positions = boards(stones)[:: 3 if stones == 5 else 9]
+    found = find_in_game(policy, tic_tac_toe, positions, simulations).action.tolist()
+    wrong = [p for p, action in zip(positions, found, strict=True) if solve(p)[1][action] != solve(p)[0]]
+    assert wrong == []
+
+
+def test_values_go_to_minimax(tic_tac_toe, solve, boards):
+    """Simulations go where the best replies are, so that the mean goes to the exact value."""
+    positions = boards(6)[::6]
+    tree = find_in_game("uct", tic_tac_toe, positions, 400).search_tree
+    action = tree.principal_variation(1)
+    qvalues = np.take_along_axis(np.asarray(tree.summary().qvalues), np.asarray(action), 1)[:, 0]
+    np.testing.assert_array_equal(np.round(qvalues), [solve(position)[0] for position in positions])
+
+
+def test_uct_with_rollouts_takes_a_win_and_blocks_a_loss(tic_tac_toe):
+    positions = [(1, 1, 0, -1, -1, 0, 0, 0, 0), (-1, -1, 0, 1, 0, 0, 0, 0, 1), (0, 0, 0, -1, 1, 0, 1, 0, -1)]
+    wanted = [2, 2, 2]
+    root = search.rollout_root(jnp.array(positions), 9)
+    model = search.with_rollouts(tic_tac_toe.step, max_steps=9)
+    found = jax.jit(lambda key: search.uct(key, (), root, model, 300, root.embedding != 0))(jax.random.key(3))
+    assert found.action.tolist() == wanted
+    np.testing.assert_allclose(found.action_weights.sum(-1), 1.0, rtol=1e-5)
+
+
+def test_a_rollout_is_the_return_of_a_random_game(tic_tac_toe, solve):
+    """Where one square is left behind the step, there is one game, and full search knows its value."""
+    boards = jnp.array(
+        [(1, -1, 1, 1, -1, -1, -1, 0, 0), (0, -1, 1, -1, 1, -1, 1, -1, 0), (1, 1, 0, -1, -1, 1, 0, -1, 1)]
+    )
+    model = search.with_rollouts(tic_tac_toe.step, max_steps=9)
+    for action in ((7, 0, 6), (8, 8, 2)):
+        step, after = model((), jax.random.key(0), jnp.array(action), boards)
+        expected = [0 if d == 0 else solve(tuple(b))[0] for d, b in zip(step.discount, after.tolist(), strict=True)]
+        assert step.value.tolist() == expected
+        np.testing.assert_array_equal(step.prior_logits, 0)
+
+
+def test_a_rollout_ends_at_its_limit_with_the_value_there(random_game, key):
+    game = random_game(3, 0.5, masked=True)
+    root = game.root(key, 5)
+    step, after = search.with_rollouts(game.step, max_steps=1)((), key, jnp.zeros(5, int), root.embedding)
+    possible = []
+    for action in range(3):
+        last, _ = game.step((), key, jnp.full(5, action), after)
+        legal = ~step.invalid_actions[:, action]
+        value = jnp.where(step.discount == 0, 0.0, last.reward + last.discount * last.value)
+        possible.append(jnp.where(legal, value, jnp.nan))
+    assert jnp.isclose(step.value[None], jnp.stack(possible), atol=1e-6).any(0).all()
+
+
+def test_uct_follows_the_textbook(random_game, key):
+    """Every node of a tree, in the order of their making, against the formula in plain Python."""
+    game, constant = random_game(4, 0.9), 0.7
+    root = game.root(key, 1)
+    tree = search.uct(key, (), root, game.step, 60, exploration=constant).search_tree
+    tree = jax.tree.map(lambda x: np.asarray(x[0]), tree)
+    visits, values = {0: 1}, {0: float(tree.raw_values[0])}
+
+    def qvalue(child):
+        return tree.node_rewards[child] + tree.node_discounts[child] * values[child]
+
+    for node in range(1, 61):
+        made = [child for child in range(1, node)]
+        walker = 0
+        while len(children := [child for child in made if tree.parents[child] == walker]) == 4:
+            total = sum(visits[child] for child in children)
+            scores = [qvalue(child) + constant * np.sqrt(np.log(total) / visits[child]) for child in children]
+            walker = children[int(np.argmax(scores))]
+        assert tree.parents[node] == walker  # which of the unvisited comes first is up to the noise
+        visits[node], values[node] = 1, float(tree.raw_values[node])
+        value, below = values[node], node
+        while below != 0:
+            value = tree.node_rewards[below] + tree.node_discounts[below] * value
+            below = tree.parents[below]
+            values[below] = (values[below] * visits[below] + value) / (visits[below] + 1)
+            visits[below] += 1
+    assert list(visits.values()) == tree.node_visits.tolist()
+    np.testing.assert_allclose(list(values.values()), tree.node_values, atol=1e-5)
