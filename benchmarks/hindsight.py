@@ -37,7 +37,7 @@ def measure(bits: list[int], num_steps: int, seeds: int, console: Console) -> Cu
         for name in REPLAYS:
             command = f"dqn BitFlipping-{n} --replay {name} --num-steps {num_steps} --seeds {seeds} --seed 1"
             built, state, seconds = trained(command, console)
-            curves[name].append(success(Row(command, None), built, state))
+            curves[name].append(success(Row(command, None), built, state, explore=False))
             cells += [f"{curves[name][-1].mean():.1f} %", f"{curves[name][-1].min():.1f} %"]
             total += seconds
         print(f"| {n} | " + " | ".join(cells) + f" | {total:.0f} s |", flush=True)

@@ -32,21 +32,22 @@ from jaxrl.runs.building import Built, build, make_program
 from jaxrl.training import fit
 
 
-def mean_return(row: Row, built: Built, state: Any) -> np.ndarray:
+def mean_return(row: Row, built: Built, state: Any, explore: bool) -> np.ndarray:
     """Of whole episodes, ``[S]``; Pendulum's start from the same 256 states for every seed."""
     if "Pendulum-v1" in row.command:
         built = built._replace(keys=jax.numpy.broadcast_to(jax.random.key(0), built.keys.shape))
-    return evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore).returns.mean(axis=1)
+    return evaluate_members(built, state.agent, num_episodes=row.episodes, explore=explore).returns.mean(axis=1)
 
 
-def success(row: Row, built: Built, state: Any) -> np.ndarray:
+def success(row: Row, built: Built, state: Any, explore: bool) -> np.ndarray:
     """Percent of episodes that reach their goal, ``[S]``, where each step short of it pays -1 and the last one 0."""
-    ended = evaluate_members(built, state.agent, num_episodes=row.episodes, explore=row.explore)
+    ended = evaluate_members(built, state.agent, num_episodes=row.episodes, explore=explore)
     return 100.0 * (ended.returns + ended.lengths > 0).mean(axis=1)
 
 
-def exact_value(row: Row, built: Built, state: Any) -> np.ndarray:
+def exact_value(row: Row, built: Built, state: Any, explore: bool) -> np.ndarray:
     """Percent of the best policy's value at FrozenLake's start that greedy ones have, both solved for, ``[S]``."""
+    del row, explore  # greedy policies, whole
     model = frozen_lake.model_of(built.env)
     return np.array(
         [100.0 * frozen_lake.share_of_best(model, table.argmax(-1)) for table in np.asarray(state.agent.params)]
@@ -56,18 +57,19 @@ def exact_value(row: Row, built: Built, state: Any) -> np.ndarray:
 class Row(NamedTuple):
     """A command line, what its mean and its worst seed should reach, and how it is scored.
 
-    ``score`` is a function of the row, the run and its last state.
+    ``policies``: greedy, sampled, or both. ``score``: a function of the row, the run, its last state and ``explore``.
     """
 
     command: str
     reach: float | None
-    explore: bool = False
+    policies: tuple[str, ...] = ("greedy",)
     episodes: int = 128
     gpu: bool = False
     worst: float | None = None
     score: Callable[..., np.ndarray] = mean_return
 
 
+SAMPLED, BOTH = ("sampled",), ("greedy", "sampled")
 LAPTOP_MINATAR = "--seeds 2 --num-steps 1000000"
 ROWS = (
     Row("reinforce CartPole-v1 --seeds 8", 480),
@@ -78,8 +80,8 @@ ROWS = (
     Row("ppo Acrobot-v1 --seeds 8", -78),
     Row("ppo Pendulum-v1 --seeds 8", -165, episodes=256),
     Row("ppo MountainCar-v0 --seeds 8", -115),
-    Row(f"ppo SpaceInvaders-MinAtar {LAPTOP_MINATAR}", None, explore=True),
-    Row(f"ppo Breakout-MinAtar {LAPTOP_MINATAR}", None, explore=True),
+    Row(f"ppo SpaceInvaders-MinAtar {LAPTOP_MINATAR}", None, policies=SAMPLED),
+    Row(f"ppo Breakout-MinAtar {LAPTOP_MINATAR}", None, policies=SAMPLED),
     *(
         Row(f"{name} FrozenLake-misc --seeds 8", 98, score=exact_value)
         for name in ("q_learning", "sarsa", "expected_sarsa")
@@ -89,14 +91,14 @@ ROWS = (
     *(Row(f"{name} MountainCar-v0 --seeds 8", None) for name in ("dqn", "qr_dqn")),
     *(Row(f"{name} Pendulum-v1 --seeds 8", -160, episodes=256, worst=-220) for name in ("ddpg", "td3", "sac")),
     *(
-        Row(f"{name} SpaceInvaders-MinAtar --seeds 2 --num-steps 500000", None)
+        Row(f"{name} SpaceInvaders-MinAtar --seeds 2 --num-steps 500000", None, policies=BOTH)
         for name in ("dqn", "c51", "qr_dqn", "iqn", "rainbow", "pqn")
     ),
     Row("dqn BitFlipping-40 --seeds 8", 99, score=success),
-    Row("ppo SpaceInvaders-MinAtar --seeds 4", 140, explore=True, gpu=True),
-    Row("ppo Breakout-MinAtar --seeds 4", 45, explore=True, gpu=True),
-    Row("ppo Asterix-MinAtar --seeds 4", 25, explore=True, gpu=True),
-    Row("ppo Freeway-MinAtar --seeds 4", 62, explore=True, gpu=True),
+    Row("ppo SpaceInvaders-MinAtar --seeds 4", 140, policies=SAMPLED, gpu=True),
+    Row("ppo Breakout-MinAtar --seeds 4", 45, policies=SAMPLED, gpu=True),
+    Row("ppo Asterix-MinAtar --seeds 4", 25, policies=SAMPLED, gpu=True),
+    Row("ppo Freeway-MinAtar --seeds 4", 62, policies=SAMPLED, gpu=True),
 )
 
 
@@ -123,18 +125,24 @@ def trained(command: str, console: Console) -> tuple[Built, Any, float]:
 
 
 def measure(row: Row, console: Console) -> str:
-    """Runs a row: one line of a Markdown table."""
+    """Runs a row: a line of a Markdown table for each policy."""
     built, state, seconds = trained(f"{row.command} --seed 1", console)
-    returns = row.score(row, built, state)
-    error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
+    return "\n".join(
+        line(row, policy, row.score(row, built, state, policy == "sampled"), seconds) for policy in row.policies
+    )
+
+
+def line(row: Row, policy: str, scores: np.ndarray, seconds: float) -> str:
+    """Of the table: the mean of the seeds, their standard error, the worst of them."""
+    error = scores.std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else float("nan")
     reach = "reported" if row.reach is None else f">= {row.reach:g}"
     reach += "" if row.worst is None else f", worst >= {row.worst:g}"
-    reached = returns.mean() >= (row.reach or -np.inf) and returns.min() >= (row.worst or -np.inf)
+    marks = ((scores.mean(), row.reach), (scores.min(), row.worst))
+    reached = all(mark is None or score >= mark for score, mark in marks)
     verdict = "" if row.reach is None else ("yes" if reached else "NO")
-    policy = "sampled" if row.explore else "greedy"
     policy += "" if row.score is mean_return else f", {row.score.__name__} %"
     return (
-        f"| `jaxrl train {row.command} --seed 1` | {policy} | {returns.mean():.1f} ± {error:.1f} | {returns.min():.1f} "
+        f"| `jaxrl train {row.command} --seed 1` | {policy} | {scores.mean():.1f} ± {error:.1f} | {scores.min():.1f} "
         f"| {reach} | {verdict} | {seconds:.0f} s |"
     )
 
