@@ -123,7 +123,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name, value", [(name, value) for name, values in BAD.items() for value in values], ids=str)
+@pytest.mark.parametrize(
+    "name, value",
+    [pytest.param(name, value, id=f"{name}-{i}") for name, values in BAD.items() for i, value in enumerate(values)],
+)
 def test_bad_input_is_refused_by_name(name, value):
     find = functools.partial(search.puct, jax.random.key(0), **GOOD | {name: value})
     with pytest.raises((TypeError, ValueError), match=name):
