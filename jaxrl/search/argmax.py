@@ -13,8 +13,8 @@ def row_argmax(x: Array) -> Array:
     """``argmax`` over the last axis, int32, of equals the first; no NaN.
 
     An argmax is a reduction of pairs, which XLA does one number after the other on a CPU. Here slices of 16 neighbours
-    are compared, which it vectorises, and the pairs are left to the 16 winners: 8 to 13 times faster for 82 and 362
-    actions, no better for rows as short as a slice.
+    are compared, which it vectorises, and the pairs are left to the 16 winners: a PUCT choice is 8 times
+    faster for 82 actions and 14 times for 362. For rows as short as a slice it is no gain.
 
     >>> row_argmax(jnp.array([[0.0, 3.0, 3.0], [5.0, 1.0, 2.0]])).tolist()
     [1, 0]

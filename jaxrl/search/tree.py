@@ -194,7 +194,7 @@ def size_bytes(root: Any, capacity: int) -> int:
     >>> from jaxrl.search import RootFnOutput
     >>> struct = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
     >>> size_bytes(RootFnOutput(struct(64, 362), struct(64), struct(64, 19, 19)), capacity=257)
-    145195264
+    143449984
     """
     # Beside the tree a search keeps two numbers a node: what would be followed, and where it leads.
     choices = root.value.shape[0] * capacity * 2 * 4
