@@ -13,7 +13,7 @@ import optax
 from jaxrl import networks, optim, types
 from jaxrl import replay as replays
 from jaxrl.agents import off_policy
-from jaxrl.agents.off_policy import Learner, Method, OffPolicy, PolicyFn
+from jaxrl.agents.off_policy import DROPOUT, Learner, Method, OffPolicy, PolicyFn
 from jaxrl.agents.torsos import default_torso
 from jaxrl.agents.validation import check_arguments
 from jaxrl.networks import inputs
@@ -67,9 +67,20 @@ class ActionValues(NamedTuple):
     noisy: bool
 
 
-def outputs(parts: ActionValues, params: PyTree, observation: Any, head_inputs: Inputs, noise_key: Any) -> Array:
-    """``[N, A, ...]``; noisy layers draw from ``noise_key``, or use their means where it is None."""
+def outputs(
+    parts: ActionValues,
+    params: PyTree,
+    observation: Any,
+    head_inputs: Inputs,
+    noise_key: Any,
+    dropout_key: Array | None = None,
+) -> Array:
+    """``[N, A, ...]``; noisy layers draw from ``noise_key``, or use their means where it is None.
+
+    ``dropout_key`` is the rng "dropout" of the torso, in gradients alone, as in the on-policy family.
+    """
     rngs = {"noise": noise_key} if parts.noisy and noise_key is not None else {}
+    rngs |= {} if dropout_key is None else {"dropout": dropout_key}
     given: Any = parts.network.apply(params, observation, *head_inputs, rngs=rngs)
     return given
 
@@ -102,7 +113,9 @@ def loss(
     following = outputs(parts, target_params, next_observation, target_inputs, noise_keys[0])
     held = jax.lax.stop_gradient(params)
     action = best_next(parts, held, target_params, following, next_observation, noise_keys[1])
-    online = outputs(parts, params, transition.observation, head_inputs, noise_keys[2])
+    online = outputs(
+        parts, params, transition.observation, head_inputs, noise_keys[2], jax.random.fold_in(key, DROPOUT)
+    )
     chosen = td.take_action(online, transition.action)
     next_chosen = jax.lax.stop_gradient(td.take_action(following, action))
     terms, priorities = criterion.terms(chosen, next_chosen, transition.reward, sample.discount, *head_inputs)
@@ -149,6 +162,7 @@ def make_method(
             return loss(parts, params, learner.target_params, key, sample)
 
         grads, (priorities, metrics) = jax.grad(of_params, has_aux=True)(learner.params)
+        metrics["gradient_norm"] = off_policy.gradient_norm(grads)
         return off_policy.step(optimizer, learner, grads, target), priorities, metrics
 
     return Method(init, PolicyFn(partial(explore, parts, epsilon), partial(exploit, parts)), learn)

@@ -39,24 +39,34 @@ class Roles(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """The two networks, each a function of ``Roles`` of parameters."""
+    """The two networks, each a function of ``Roles`` of parameters.
+
+    Attributes:
+      actor_network: of the policy.
+      critic_ensemble: of all critics.
+      dropout: the rng "dropout" of the torsos; None outside of gradients.
+    """
 
     actor_network: nn.Module
     critic_ensemble: networks.Ensemble
+    dropout: Array | None = None
+
+    def _rngs(self) -> dict[str, Array]:
+        return {} if self.dropout is None else {"dropout": self.dropout}
 
     def policy(self, params: Roles, observation: Any) -> Any:
         """What the actor's network gives: actions ``[N, D]``, or a distribution."""
-        return self.actor_network.apply(params.actor, observation)
+        return self.actor_network.apply(params.actor, observation, rngs=self._rngs())
 
     def values(self, params: Roles, observation: Any, *action: Array) -> Array:
         """``[E, N]`` by all critics of given actions ``[N, D]``; where actions are discrete ``[E, N, A]`` of all."""
-        values: Any = self.critic_ensemble.apply(params.critics, observation, *action)
+        values: Any = self.critic_ensemble.apply(params.critics, observation, *action, rngs=self._rngs())
         return values
 
     def first_values(self, params: Roles, observation: Any, *action: Array) -> Array:
         """The same by the first critic alone, ``[N]`` or ``[N, A]``."""
         first = jax.tree.map(lambda x: x[:1], params.critics)
-        values: Any = self.critic_ensemble.clone(size=1).apply(first, observation, *action)
+        values: Any = self.critic_ensemble.clone(size=1).apply(first, observation, *action, rngs=self._rngs())
         return values[0]
 
 
@@ -159,6 +169,11 @@ def critic_loss(
     return (sample.weight * terms).mean(), (abs(values - target[None]).mean(axis=0), values.mean())
 
 
+def dropping_out(parts: ActorCritics, key: Array) -> ActorCritics:
+    """The parts whose networks are given the rng "dropout"."""
+    return parts._replace(networks=parts.networks._replace(dropout=jax.random.fold_in(key, off_policy.DROPOUT)))
+
+
 def critic_step(parts: ActorCritics, key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:
     """One gradient step of the critics; see ``off_policy.Method.learn``."""
     transition = sample.transition
@@ -166,9 +181,10 @@ def critic_step(parts: ActorCritics, key: Array, learner: Learner, sample: Sampl
         key, parts.networks, learner.params, learner.target_params, transition.next_observation
     )
     target = td.one_step_target(transition.reward, sample.discount, next_value)
-    gradient = jax.value_and_grad(partial(critic_loss, parts), has_aux=True)
+    gradient = jax.value_and_grad(partial(critic_loss, dropping_out(parts, key)), has_aux=True)
     (loss, (errors, mean)), grads = gradient(learner.params.critics, target, sample)
-    return role_step(parts, learner, "critics", grads), errors, {"loss": loss, "value": mean}
+    metrics = {"loss": loss, "value": mean, "gradient_norm": off_policy.gradient_norm(grads)}
+    return role_step(parts, learner, "critics", grads), errors, metrics
 
 
 def role_step(parts: ActorCritics, learner: Learner, role: str, grads: PyTree) -> Learner:
@@ -186,13 +202,15 @@ def actor_step(parts: ActorCritics, key: Array, learner: Learner, observation: A
 
     The temperature goes down ``J(log alpha) = log alpha E[H(pi(s)) - target]``: up while the entropy is too small.
     """
-    rule, metrics = parts.rule, {}
+    rule = parts.rule
 
     def loss(actor: PyTree) -> tuple[Array, Array | None]:
-        values, entropy = rule.policy_value(key, parts.networks, learner.params._replace(actor=actor), observation)
+        nets = dropping_out(parts, key).networks
+        values, entropy = rule.policy_value(key, nets, learner.params._replace(actor=actor), observation)
         return -values.mean(), entropy
 
     grads, entropy = jax.grad(loss, has_aux=True)(learner.params.actor)
+    metrics = {"actor_gradient_norm": off_policy.gradient_norm(grads)}
     stepped = role_step(parts, learner, "actor", grads)
     if entropy is not None:
         metrics["entropy"] = entropy.mean()
@@ -214,11 +232,11 @@ def learn(parts: ActorCritics, key: Array, learner: Learner, sample: Sample) -> 
         learner, more = actor_step(parts, actor_key, learner, observation)
         return learner, priorities, {**metrics, **more}
     due = learner.gradient_steps % parts.rule.policy_delay == 0
-    return (
-        when(due, lambda learner: actor_step(parts, actor_key, learner, observation)[0], learner),
-        priorities,
-        metrics,
-    )
+    shapes = jax.eval_shape(partial(actor_step, parts), actor_key, learner, observation)[1]
+    waiting = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)  # 0 where the actor waits
+    step = lambda carry: actor_step(parts, actor_key, carry[0], observation)  # noqa: E731
+    learner, more = when(due, step, (learner, waiting))
+    return learner, priorities, {**metrics, **more}
 
 
 def explore(parts: ActorCritics, key: Array, params: Roles, observation: Any, steps: Array) -> Array:

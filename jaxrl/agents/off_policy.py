@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jaxrl import types
 from jaxrl.ops import exploration
@@ -105,6 +106,15 @@ class OffPolicy:
     batch_size: int
     num_gradient_steps: int
     learning_starts: int
+
+
+DROPOUT = 0xD209
+"""Folded into the key of a gradient step, for the rng "dropout" of a torso."""
+
+
+def gradient_norm(grads: PyTree) -> Array:
+    """The global norm, of one flat vector, as the clip takes it: the compiler then computes it once."""
+    return optax.tree.norm(ravel_pytree(grads)[0])
 
 
 def example(spec: Spec) -> Transition:

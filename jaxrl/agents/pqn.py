@@ -11,13 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxrl import networks, optim, types
 from jaxrl.agents import action_values
 from jaxrl.agents.action_values import ActionValues
 from jaxrl.agents.dqn import expected_value
 from jaxrl.agents.minibatches import check_minibatches, shuffled_minibatches
+from jaxrl.agents.off_policy import DROPOUT, gradient_norm
 from jaxrl.agents.torsos import default_torso
 from jaxrl.agents.validation import check_arguments
 from jaxrl.networks import inputs
@@ -100,9 +100,10 @@ def targets(config: PQN, params: PyTree, trajectory: Transition) -> Array:
     )
 
 
-def loss(config: PQN, params: PyTree, batch: Batch) -> tuple[Array, Metrics]:
-    """``E (Q(s, a) - target)^2 / 2`` and metrics."""
-    chosen = td.take_action(action_values.values(config.parts, params, batch.observation), batch.action)
+def loss(config: PQN, params: PyTree, batch: Batch, key: Array | None = None) -> tuple[Array, Metrics]:
+    """``E (Q(s, a) - target)^2 / 2`` and metrics; ``key`` is the rng "dropout" of the torso."""
+    q = action_values.outputs(config.parts, params, batch.observation, (), None, key)
+    chosen = td.take_action(q, batch.action)
     total = value.squared_error_term(chosen, batch.target).mean()
     return total, {"loss": total, "value": chosen.mean()}
 
@@ -114,15 +115,16 @@ def update(config: PQN, key: Array, state: PQNState, trajectory: Transition) -> 
     batch = Batch(trajectory.observation, trajectory.action, targets(config, state.params, trajectory))
     batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
-    def step(carry: tuple[PyTree, PyTree], minibatch: Batch) -> tuple[tuple[PyTree, PyTree], Metrics]:
+    def step(carry: tuple[PyTree, PyTree], drawn: tuple[Batch, Array]) -> tuple[tuple[PyTree, PyTree], Metrics]:
         params, optimizer_state = carry
-        grads, metrics = jax.grad(lambda params: loss(config, params, minibatch), has_aux=True)(params)
-        norm = optax.tree.norm(ravel_pytree(grads)[0])
+        grads, metrics = jax.grad(lambda params: loss(config, params, *drawn), has_aux=True)(params)
+        norm = gradient_norm(grads)
         updates, optimizer_state = config.optimizer.update(grads, optimizer_state, params)
         return (optax.apply_updates(params, updates), optimizer_state), {**metrics, "gradient_norm": norm}
 
     def epoch(carry: tuple[PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree], Metrics]:
-        return jax.lax.scan(step, carry, shuffled_minibatches(key, batch, config.num_minibatches))
+        dropout_keys = jax.random.split(jax.random.fold_in(key, DROPOUT), config.num_minibatches)
+        return jax.lax.scan(step, carry, (shuffled_minibatches(key, batch, config.num_minibatches), dropout_keys))
 
     carry, metrics = jax.lax.scan(
         epoch, (state.params, state.optimizer_state), jax.random.split(key, config.num_epochs)

@@ -24,14 +24,14 @@ def rainbow(
 
     Hessel et al. 2018, "Rainbow: combining improvements in deep reinforcement learning". Priorities are ``KL(q || p)``,
     corrected by ``beta = 0.4`` throughout where the paper lets it grow to 1: for that give
-    ``replay=partial(replay.prioritized, beta_steps=...)`` with ``prioritized=False``. Every float may be a tracer.
+    ``replay=partial(replay.prioritized, beta_steps=...)``. Every float may be a tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
       double: the online network chooses the next action, the target network values it (van Hasselt et al. 2016).
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       noisy: noisy layers in the head explore, instead of epsilon (Fortunato et al. 2018).
-      prioritized: sample by priority (Schaul et al. 2016).
+      prioritized: sample by priority (Schaul et al. 2016); ``replay=``, where it is given, has the last word.
       n_step: rewards summed before the bootstrap (Watkins 1989).
 
     Returns:
@@ -40,5 +40,6 @@ def rainbow(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
+    prioritized = prioritized and options.get("replay") is None
     switches = {"double": double, "dueling": dueling, "noisy": noisy, "prioritized": prioritized}
     return c51(spec, n_step=n_step, **switches, **options)
