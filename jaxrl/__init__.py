@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.sac import sac
     from jaxrl.agents.sarsa import sarsa
     from jaxrl.agents.td3 import td3
+    from jaxrl.agents.trpo import trpo
     from jaxrl.envs import make, spec
     from jaxrl.runs import load
     from jaxrl.training import start, train
@@ -60,6 +61,7 @@ _HOME = {
     "start": "training",
     "td3": "agents",
     "train": "training",
+    "trpo": "agents",
 }
 _ROOMS = (
     "agents",
@@ -113,6 +115,7 @@ __all__ = [
     "td3",
     "train",
     "training",
+    "trpo",
     "types",
 ]
 

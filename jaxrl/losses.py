@@ -104,6 +104,14 @@ def policy_gradient(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax
     return loss, {"policy_loss": loss}
 
 
+def surrogate(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``-mean r A``, ``r = pi(a|s) / pi_old(a|s)``. Schulman et al. 2015, arXiv:1502.05477, eq. 14."""
+    del settings
+    log_ratio = outputs.policy.log_prob(batch.raw_action) - batch.log_prob
+    loss = batch.mean(pg.surrogate_term(log_ratio, batch.advantage))
+    return loss, {"policy_loss": loss}
+
+
 def ppo_clip(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
     """``-mean min(r A, clip(r, 1 - eps, 1 + eps) A)``, ``r = pi(a|s) / pi_old(a|s)``. Schulman et al. 2017, eq. 7."""
     log_ratio = outputs.policy.log_prob(batch.raw_action) - batch.log_prob
@@ -180,3 +188,8 @@ def ppo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metr
     """Clipped surrogate + value_coef * value + entropy_coef * entropy. Schulman et al. 2017, eq. 9."""
     total = weighted((1.0, ppo_clip), (settings.value_coef, value), (settings.entropy_coef, entropy))
     return total(outputs, batch, settings)
+
+
+def trpo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """Surrogate + entropy_coef * entropy: what TRPO lowers within its trust region. The critic learns apart."""
+    return weighted((1.0, surrogate), (settings.entropy_coef, entropy))(outputs, batch, settings)

@@ -15,6 +15,7 @@ from jaxrl.agents.reinforce import reinforce
 from jaxrl.agents.sac import sac
 from jaxrl.agents.sarsa import sarsa
 from jaxrl.agents.td3 import td3
+from jaxrl.agents.trpo import trpo
 
 __all__ = [
     "a2c",
@@ -32,4 +33,5 @@ __all__ = [
     "sac",
     "sarsa",
     "td3",
+    "trpo",
 ]

@@ -75,6 +75,9 @@ class Estimate(NamedTuple):
 
 EstimatorFn = Callable[[Transition, Array, Array], Estimate]
 
+StepRule = Callable[["OnPolicy", Array, OnPolicyState, losses.Batch], tuple[PyTree, PyTree, Metrics]]
+"""From all samples of a rollout to ``(params, optimizer_state, metrics)``."""
+
 
 @dataclasses.dataclass(frozen=True)
 class OnPolicy:
@@ -88,6 +91,7 @@ class OnPolicy:
       estimator: ``(transition, v_tm1, v_t) -> Estimate``, all ``[T, B]``.
       settings: a function of the count of updates, to anneal.
       gamma: of the reward scaling; the estimator has its own.
+      step_rule: how parameters move on a rollout; None for epochs of the optimizer's steps on minibatches.
     """
 
     spec: Spec
@@ -104,6 +108,7 @@ class OnPolicy:
     normalize_reward: bool = False
     target_kl: Any = None
     squash: bool = False
+    step_rule: StepRule | None = None
 
 
 def init(config: OnPolicy, key: Array, num_envs: int = 1) -> OnPolicyState:
@@ -261,7 +266,8 @@ def update(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Trans
     reward, reward_statistics, per_env = scale_rewards(config, state, trajectory)
     seen = as_seen(config, state, trajectory)._replace(reward=reward)
     estimated = estimate(config, state.params, seen)
-    params, optimizer_state, metrics = _optimize(config, key, state, make_batch(seen, estimated))
+    step_rule = _optimize if config.step_rule is None else config.step_rule
+    params, optimizer_state, metrics = step_rule(config, key, state, make_batch(seen, estimated))
     observation_statistics = state.observation_statistics
     if config.normalize_observation:  # last, so that the losses saw the statistics that acted
         observation_statistics = normalize.update_statistics(

@@ -52,6 +52,9 @@ _FLOATS = {
     "epsilon_start": UNIT,
     "epsilon_end": UNIT,
     "noisy_sigma": NON_NEGATIVE,
+    "max_kl": POSITIVE,
+    "damping": NON_NEGATIVE,
+    "backtrack_decay": Range("(0, 1)"),
 }
 _OPTIONAL = {"actor_learning_rate", "clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
 _SWITCHES = (
@@ -78,6 +81,8 @@ _COUNTS = (
     "num_gradient_steps",
     "target_interval",
     "epsilon_steps",
+    "num_cg_steps",
+    "num_backtracks",
 )
 
 

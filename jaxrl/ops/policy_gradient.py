@@ -33,6 +33,21 @@ def policy_gradient_term(log_prob: Array, advantage: Array) -> Array:
     return -log_prob * jax.lax.stop_gradient(advantage)
 
 
+def surrogate_term(log_ratio: Array, advantage: Array) -> Array:
+    """The importance-weighted advantage of another policy's actions: ``-r A``.
+
+    Its gradient at r = 1 is the policy gradient's negative. Schulman et al. 2015, arXiv:1502.05477, eq. 14.
+
+    Args:
+      log_ratio: ``[...]`` ``log r = log pi(a|s) - log pi_old(a|s)`` of the actions taken by pi_old.
+      advantage: ``[...]``, held constant.
+
+    Returns:
+      ``[...]`` to be minimised.
+    """
+    return -_ratio(log_ratio) * jax.lax.stop_gradient(advantage)
+
+
 def ppo_clip_term(log_ratio: Array, advantage: Array, clip_epsilon: Any) -> Array:
     """PPO's clipped surrogate: ``-min(r A, clip(r, 1 - eps, 1 + eps) A)``.
 

@@ -1,5 +1,22 @@
 """Optax transformations that recipes share."""
 
 from jaxrl.optim.elementwise import ADAM, RMSPROP, annealed, clipped
+from jaxrl.optim.natural_gradient import (
+    BacktrackState,
+    backtrack,
+    fisher_vector_product,
+    natural_gradient,
+    trust_region,
+)
 
-__all__ = ["ADAM", "RMSPROP", "annealed", "clipped"]
+__all__ = [
+    "ADAM",
+    "RMSPROP",
+    "BacktrackState",
+    "annealed",
+    "backtrack",
+    "clipped",
+    "fisher_vector_product",
+    "natural_gradient",
+    "trust_region",
+]

@@ -32,6 +32,7 @@ from jaxrl.agents import (
     sarsa,
     tabular,
     td3,
+    trpo,
 )
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
@@ -103,6 +104,7 @@ RECIPES = {
     "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), values=None),
     "a2c": Recipe(partial(a2c, **ADAM)),
     "ppo": Recipe(partial(ppo, **{**ADAM, "learning_rate": 2e-3}, num_minibatches=2)),
+    "trpo": Recipe(partial(trpo, gamma=GAMMA, learning_rate=1e-2, num_minibatches=4)),
     **{
         name: Recipe(partial(make, **VALUES), values=best_values, kinds=("discrete",))
         for name, make in {

@@ -21,6 +21,7 @@ from jaxrl.agents import (
     sac,
     sarsa,
     td3,
+    trpo,
 )
 from jaxrl.envs import probes, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
@@ -59,6 +60,10 @@ RECIPES = {
     "reinforce_plain": Recipe(partial(reinforce, baseline=False), {**NORMALIZED, "entropy_coef": 0.01}),
     "a2c": Recipe(a2c, {**NORMALIZED, "huber_delta": 1.0, "squash": True, "share_torso": True}),
     "ppo": Recipe(ppo, {**NORMALIZED, "clip_value_epsilon": 0.2, "target_kl": 0.02, "anneal_clip": True}),
+    "trpo": Recipe(
+        partial(trpo, num_minibatches=4),
+        {**NORMALIZED, "huber_delta": 1.0, "max_grad_norm": 0.5, "entropy_coef": 0.01, "state_dependent_std": True},
+    ),
     "dqn": Recipe(
         partial(dqn, **TARGETED),
         {"double": True, "dueling": True, "prioritized": True, "n_step": 3, "num_gradient_steps": 2},

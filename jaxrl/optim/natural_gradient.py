@@ -1,0 +1,156 @@
+"""The natural gradient within a trust region, as optax transformations: direction, line search, and both in a chain.
+
+All three are given functions of the parameters beside the gradient, as optax's own line searches are::
+
+    optimizer = optim.trust_region(max_divergence=0.01)
+    updates, state = optimizer.update(grads, state, params, value_fn=surrogate, divergence_fn=divergence)
+
+``divergence_fn(params)`` is the mean ``KL(pi_old || pi_params)``, pi_old held constant: 0 at the present parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+ScalarFn = Callable[[Any], jax.Array]
+
+
+def fisher_vector_product(divergence_fn: ScalarFn, params: Any, damping: Any = 0.0) -> Callable[[Any], Any]:
+    """The map ``v -> (F + damping I) v``, F the Hessian of the divergence at ``params``, the Fisher matrix.
+
+    Forward over reverse: the gradient is linearised once, and every product is one forward pass through it. Pearlmutter
+    1994, "Fast exact multiplication by the Hessian".
+
+    Args:
+      divergence_fn: from parameters to a scalar.
+      params: where the Hessian is taken.
+      damping: scalar, added to the diagonal.
+
+    Returns:
+      A linear function of pytrees like ``params``.
+    """
+    _, hessian_product = jax.linearize(jax.grad(divergence_fn), params)
+    return lambda v: optax.tree.add_scale(hessian_product(v), damping, v)
+
+
+def natural_gradient(
+    max_divergence: Any, *, num_cg_steps: int = 10, damping: Any = 0.1
+) -> optax.GradientTransformationExtraArgs:
+    """The step down the natural gradient whose divergence is ``max_divergence`` to second order.
+
+    ``-sqrt(2 delta / x^T H x) x`` with ``H x = g`` by conjugate gradient, ``H = F + damping I``: the minimiser of
+    ``g^T s`` under ``s^T H s / 2 <= delta``. Schulman et al. 2015, arXiv:1502.05477, appendix C. A gradient of 0 gives
+    a step of 0. The damping is inside the bound too, as in reference implementations: where the gradient leaves the
+    range of F, the step stays finite. ``update`` takes ``divergence_fn``.
+
+    Args:
+      max_divergence: scalar, delta; may be a tracer.
+      num_cg_steps: conjugate-gradient steps at most; fewer where the residual has fallen by 1e5.
+      damping: scalar, may be a tracer.
+    """
+
+    def update_fn(
+        updates: Any, state: Any, params: Any = None, *, divergence_fn: ScalarFn, **extra: Any
+    ) -> tuple[Any, Any]:
+        del extra
+        product = fisher_vector_product(divergence_fn, _given(params, "natural_gradient"), damping)
+        direction, _ = jax.scipy.sparse.linalg.cg(product, updates, maxiter=num_cg_steps)
+        curvature = optax.tree.vdot(direction, product(direction))
+        # No step where nothing is to be gained, or where rounding has made the curvature negative.
+        bent = curvature > 0.0
+        scale = jnp.where(bent, jnp.sqrt(2.0 * max_divergence / jnp.where(bent, curvature, 1.0)), 0.0)
+        return optax.tree.scale(-scale, direction), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
+
+
+class BacktrackState(NamedTuple):
+    """How the last search ended; read by people, not by the next search.
+
+    Attributes:
+      scale: share of the step that was taken, 0 where none was.
+      divergence: at the new parameters.
+      improvement: by how much the value fell.
+    """
+
+    scale: jax.Array
+    divergence: jax.Array
+    improvement: jax.Array
+
+
+def backtrack(
+    max_divergence: Any, *, num_backtracks: int = 10, decay: Any = 0.8
+) -> optax.GradientTransformationExtraArgs:
+    """The largest of ``decay^k`` times the step, k = 0, 1, ..., that lowers the value within the divergence.
+
+    Where none of the ``num_backtracks`` tries does both, the step is 0: the divergence of what is accepted is never
+    above its bound, and NaN is never accepted. ``update`` takes ``value_fn`` and ``divergence_fn``.
+
+    Args:
+      max_divergence: scalar, may be a tracer.
+      num_backtracks: tries, the full step included.
+      decay: scalar in (0, 1), may be a tracer.
+    """
+
+    def init_fn(params: Any) -> BacktrackState:
+        del params
+        return BacktrackState(*(jnp.zeros((), jnp.float32) for _ in BacktrackState._fields))
+
+    def update_fn(
+        updates: Any, state: Any, params: Any = None, *, value_fn: ScalarFn, divergence_fn: ScalarFn, **extra: Any
+    ) -> tuple[Any, BacktrackState]:
+        del state, extra
+        start, before = _given(params, "backtrack"), value_fn(params)
+
+        def tried(scale: jax.Array) -> tuple[jax.Array, BacktrackState]:
+            there = optax.tree.add_scale(start, scale, updates)
+            found = BacktrackState(scale, divergence_fn(there), before - value_fn(there))
+            return (found.divergence <= max_divergence) & (found.improvement > 0.0), found
+
+        def body(carry: tuple[jax.Array, Any, BacktrackState]) -> tuple[jax.Array, Any, BacktrackState]:
+            k, _, _ = carry
+            return k + 1, *tried(jnp.asarray(decay, jnp.float32) ** k)
+
+        nowhere = init_fn(params)
+        carry = (jnp.zeros((), jnp.int32), jnp.zeros((), bool), nowhere)
+        _, accepted, found = jax.lax.while_loop(lambda carry: ~carry[1] & (carry[0] < num_backtracks), body, carry)
+        found = jax.tree.map(lambda new, none: jnp.where(accepted, new, none), found, nowhere)
+        # Chosen, not multiplied: a step that is not finite must not reach the parameters as 0 x NaN.
+        step = jax.tree.map(lambda u: jnp.where(accepted, found.scale * u, jnp.zeros_like(u)), updates)
+        return step, found
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def trust_region(
+    max_divergence: Any,
+    *,
+    num_cg_steps: int = 10,
+    damping: Any = 0.1,
+    num_backtracks: int = 10,
+    decay: Any = 0.8,
+) -> optax.GradientTransformationExtraArgs:
+    """``natural_gradient``, then ``backtrack``: the step of TRPO. The state's last element is a ``BacktrackState``.
+
+    Schulman et al. 2015, "Trust region policy optimization", arXiv:1502.05477. See the two for the arguments.
+    """
+    return optax.chain(
+        natural_gradient(max_divergence, num_cg_steps=num_cg_steps, damping=damping),
+        backtrack(max_divergence, num_backtracks=num_backtracks, decay=decay),
+    )
+
+
+def _given(params: Any, name: str) -> Any:
+    """The parameters, which optax leaves out by default.
+
+    Raises:
+      ValueError: they were.
+    """
+    if params is None:
+        raise ValueError(f"{name}: update got params=None, must be the parameters that the step starts from")
+    return params
