@@ -143,6 +143,12 @@ def _check_info(run: Run) -> None:
         differ = run.info.get(name, flag) != flag
         require(not differ.any(), name, f'info["{name}"] differs from the returned value at {_of(differ)} steps')
     if "discount" in run.info:
+        outside = ~(np.abs(run.info["discount"]) <= 1)
+        require(
+            not outside.any(),
+            "discount",
+            f'info["discount"] has to lie in [-1, 1], gamma is the agent\'s; it does not at {_of(outside)} steps',
+        )
         wrong = (run.info["discount"] == 0) != run.terminated
         require(
             not wrong.any(),

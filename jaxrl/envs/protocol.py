@@ -13,7 +13,9 @@ Any object with these four members is an environment; nothing has to be inherite
   true at once, and then there is no future to bootstrap from.
 - An observation is an array, or ``jaxrl.types.Observation`` where it has named parts. A mask of legal actions is
   offered as ``Observation(features, action_mask)``, ``action_mask`` ``[A]`` bool with at least one action legal.
-- ``info["discount"]``, where it is given, is the weight of the future before gamma: 0 exactly where terminated.
+- ``info["discount"]``, where it is given, is the weight of the future before gamma: 0 exactly where terminated, -1
+  where the other player moves next, else 1. In a game of two an observation is what the player to move sees, and a
+  reward goes to the player that moved; nobody is numbered.
 
 ``jaxrl.envs.check(env)`` tests all of this on an environment of yours.
 """

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnax
 from gymnax import registration
 
 from jaxrl.envs import goals
+from jaxrl.envs.games import pgx_games
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
 
@@ -34,11 +36,13 @@ class Adapter(NamedTuple):
       make: ``(name without prefix, **kwargs) -> (env, params)``; may rely on ``listed(name)`` being in ``names()``.
       names: all names, without the prefix.
       listed: the entry of ``names()`` that a name belongs to; differs from it where a name says a size too.
+      refused: names of the suite that can't be offered, and why.
     """
 
     make: Callable[..., tuple[Environment, PyTree]]
     names: Callable[[], list[str]]
     listed: Callable[[str], str] = lambda name: name
+    refused: Mapping[str, str] = MappingProxyType({})
 
     def knows(self, name: str) -> bool:
         """Whether ``make`` takes a name."""
@@ -57,11 +61,13 @@ def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
 
     Args:
       name: a name of ``available()``; gymnax's and ours may be written with or without the prefix, "gymnax/" or
-        "jaxrl/". "BitFlipping-40" is ``make("BitFlipping", num_bits=40)``.
+        "jaxrl/". "BitFlipping-40" is ``make("BitFlipping", num_bits=40)``. "pgx/connect_four" and the like need pgx,
+        ``pip install "jaxrl[games]"``.
       **env_kwargs: arguments of the constructor and fields of ``params``.
 
     Raises:
       UnknownEnvironment: an unknown name or prefix; the message has the nearest right ones.
+      NotInstalled: the suite that the prefix means is not there.
       UnknownArgument: an argument that is neither; the message lists what is allowed.
     """
     prefix, slash, rest = name.partition("/")
@@ -71,6 +77,8 @@ def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
         known = ", ".join(f'"{known}/"' for known in ADAPTERS)
         raise UnknownEnvironment(f'unknown prefix "{prefix}/" of environment "{name}"; known prefixes: {known}')
     adapter = ADAPTERS[prefix]
+    if rest in adapter.refused:
+        raise UnknownEnvironment(f'"{name}" is not offered: {adapter.refused[rest]}')
     if not adapter.knows(rest):
         nearest = _nearest(rest if prefix in BARE else name, available())
         raise UnknownEnvironment(f'unknown environment "{name}"{nearest}; jaxrl.envs.available() lists all')
@@ -178,11 +186,16 @@ def _make_ours(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     return _build(name, factory, construct, {**env_kwargs, **said})
 
 
+def _make_pgx(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+    return _build(f"pgx/{name}", lambda: None, lambda: pgx_games.make(name), env_kwargs)
+
+
 ADAPTERS: dict[str, Adapter] = {
     "gymnax": Adapter(make=_make_gymnax, names=lambda: list(gymnax.registered_envs)),
     "jaxrl": Adapter(
         make=_make_ours, names=lambda: list(goals.ENVIRONMENTS), listed=lambda name: goals.split_name(name)[0]
     ),
+    "pgx": Adapter(make=_make_pgx, names=lambda: list(pgx_games.STEPS), refused=pgx_games.REFUSED),
 }
 """Prefix -> adapter; a new suite is one more entry."""
 

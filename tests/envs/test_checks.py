@@ -273,6 +273,11 @@ def DiscountIsZeroAtATimeLimit(observation, state, reward, terminated, truncated
     return observation, state, reward, terminated, truncated, {**info, "discount": 1.0 - (terminated | truncated)}
 
 
+@ending(r"discount: .*has to lie in \[-1, 1\].*at [0-9]+ of 4096 steps")
+def DiscountIsNotANumber(observation, state, reward, terminated, truncated, info):
+    return observation, state, reward, terminated, truncated, {**info, "discount": jnp.where(terminated, 0.0, jnp.nan)}
+
+
 @ending("discount: .*0 exactly where terminated")
 def DiscountIsNeverZero(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "discount": jnp.float32(1.0)}

@@ -1,0 +1,9 @@
+"""Games: pgx's, in gymnax's protocol; their symmetries; a two-player game as an environment of one player.
+
+Imports pgx when a game is made, not before.
+"""
+
+from jaxrl.envs.games.symmetries import Symmetries, board_symmetries
+from jaxrl.envs.games.versus import Versus, VersusParams, versus
+
+__all__ = ["Symmetries", "Versus", "VersusParams", "board_symmetries", "versus"]
