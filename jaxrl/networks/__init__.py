@@ -10,6 +10,7 @@ from jaxrl.networks.critics import (
     SquashedGaussianPolicy,
     critic_ensemble,
 )
+from jaxrl.networks.gating import GRUGate
 from jaxrl.networks.heads import (
     CategoricalHead,
     DiagonalGaussian,
@@ -23,6 +24,7 @@ from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mlp import MLP
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_values import ActionValueHead, ImplicitQuantileHead, QNetwork
+from jaxrl.networks.transformer import Transformer
 
 __all__ = [
     "MLP",
@@ -35,6 +37,7 @@ __all__ = [
     "DeterministicPolicy",
     "DiagonalGaussian",
     "Ensemble",
+    "GRUGate",
     "GaussianHead",
     "ImplicitQuantileHead",
     "NoisyDense",
@@ -42,6 +45,7 @@ __all__ = [
     "QNetwork",
     "SquashedGaussian",
     "SquashedGaussianPolicy",
+    "Transformer",
     "ValueHead",
     "critic_ensemble",
     "default_torso",

@@ -86,7 +86,11 @@ def _written(value: Any) -> str:
 PARTS: dict[str, Part] = {
     "torso": Part(
         "The network under the heads; by default conv for images, mlp for the rest.",
-        {"mlp": module(networks.MLP), "conv": module(networks.Conv)},
+        {
+            "mlp": module(networks.MLP),
+            "conv": module(networks.Conv),
+            "transformer": module(networks.Transformer),
+        },
         lambda recipe, spec: default_torso(recipe, spec.observation),
     ),
     "replay": Part(

@@ -1,0 +1,44 @@
+"""The gate that takes the place of a residual sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks.initializers import orthogonal
+
+
+class GRUGate(nn.Module):
+    """A residual branch ``y`` let into the stream ``x`` as a GRU lets its input into its state.
+
+    ``r = s(W_r y + U_r x)``, ``z = s(W_z y + U_z x - b)``, ``h = tanh(W_h y + U_h (r * x))``, ``(1 - z) x + z h``.
+    Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", section 3.2. A bias above 0 starts it
+    near the identity.
+
+    Attributes:
+      bias: b at first.
+      dtype: of the products.
+    """
+
+    bias: float = 2.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """From ``[..., W]`` and ``[..., W]`` to ``[..., W]``."""
+        width = x.shape[-1]
+
+        def dense(multiple: int, name: str) -> nn.Module:
+            init = orthogonal(multiple**0.5)  # that each of the parts has gain 1
+            return nn.Dense(multiple * width, use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
+
+        of_y = jnp.split(dense(3, "input")(y).astype(x.dtype), 3, axis=-1)
+        of_x = jnp.split(dense(2, "state")(x).astype(x.dtype), 2, axis=-1)
+        bias = self.param("bias", nn.initializers.constant(self.bias), (width,)).reshape((1,) * (x.ndim - 1) + (-1,))
+        reset = nn.sigmoid(of_y[0] + of_x[0])
+        update = nn.sigmoid(of_y[1] + of_x[1] - bias)
+        candidate = jnp.tanh(of_y[2] + dense(1, "candidate")(reset * x).astype(x.dtype))
+        return (1.0 - update) * x + update * candidate

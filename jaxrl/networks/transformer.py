@@ -1,0 +1,160 @@
+"""The transformer torso: an encoder over the tokens of one observation, read out at a token of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks.gating import GRUGate
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.mlp import activation_fn
+from jaxrl.networks.tokens import POSITIONS, Tokenizer
+
+DTYPES = ("float32", "bfloat16")
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then an MLP a token, each on the normalised stream and joined to it: ``x <- x + f(norm(x))``.
+
+    Xiong et al. 2020, "On layer normalization in the transformer architecture" (pre-norm). Gated, the sum is a
+    ``GRUGate`` of the rectified branch (Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning").
+    The stream is float32 whatever the branches compute in.
+
+    Attributes:
+      num_heads: divides the width.
+      mlp_ratio: the width of the MLP's hidden layer, over that of tokens.
+      activation: of the MLP.
+      scale: gain of the initial weights that end a branch.
+      dropout: rate on the output of each branch, where there is an rng "dropout".
+      gated: a gate for the sum.
+      gate_bias: of the gates at first.
+      dtype: of the products.
+    """
+
+    num_heads: int
+    mlp_ratio: int
+    activation: str
+    scale: float
+    dropout: float
+    gated: bool
+    gate_bias: float
+    dtype: Any
+
+    def _dense(self, size: int, scale: float, name: str) -> nn.Module:
+        return nn.Dense(size, kernel_init=orthogonal(scale), dtype=self.dtype, name=name)
+
+    def _join(self, x: jax.Array, branch: jax.Array, name: str) -> jax.Array:
+        branch = branch.astype(x.dtype)
+        if self.dropout > 0.0:
+            branch = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"), name=f"{name}_dropout")(branch)
+        if self.gated:
+            return GRUGate(self.gate_bias, self.dtype, name=f"{name}_gate")(x, nn.relu(branch))
+        return x + branch
+
+    @nn.compact
+    def __call__(self, x: jax.Array, present: jax.Array | None, num_queries: int) -> jax.Array:
+        """One layer.
+
+        Args:
+          x: ``[N, T, W]`` the stream.
+          present: ``[N, T]`` bool, the tokens that may be attended to; None for all.
+          num_queries: Q; the layer's outputs are computed for the first Q tokens alone.
+
+        Returns:
+          ``[N, Q, W]``.
+        """
+        num, length, width = x.shape
+        heads = (self.num_heads, width // self.num_heads)
+        y = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
+        x = x[:, :num_queries]
+        query = self._dense(width, 1.0, "query")(y[:, :num_queries]).reshape(num, num_queries, *heads)
+        key_value = self._dense(2 * width, math.sqrt(2.0), "key_value")(y).reshape(num, length, 2, *heads)
+        mask = None if present is None else present[:, None, None, :]
+        attended = jax.nn.dot_product_attention(query, key_value[:, :, 0], key_value[:, :, 1], mask=mask)
+        attended = self._dense(width, self.scale, "attention_output")(attended.reshape(num, num_queries, width))
+        x = self._join(x, attended, "attention")
+        y = nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(x)
+        # The wide matrix has the gain that gives each hidden unit the variance of its input.
+        y = self._dense(self.mlp_ratio * width, math.sqrt(self.mlp_ratio), "mlp_hidden")(y)
+        y = self._dense(width, self.scale, "mlp_output")(activation_fn(self.activation)(y))
+        return self._join(x, y, "mlp")
+
+
+class Transformer(nn.Module):
+    """A pre-norm transformer encoder over the tokens of an observation, with a readout token.
+
+    Vaswani et al. 2017, "Attention is all you need"; Xiong et al. 2020, "On layer normalization in the transformer
+    architecture". Called on ``[N, D]`` it attends to features, on ``[N, k, D]`` to rows, on ``[N, H, W, C]`` to squares
+    of an image or board; see ``networks.tokens``. Features ``[N, W]`` are the normalised readout.
+
+    Attributes:
+      num_layers: attention and MLP, each so many times.
+      num_heads: of attention; divides the width.
+      width: W, of tokens and features.
+      mlp_ratio: the width of the MLPs' hidden layer, over that of tokens.
+      activation: of the MLPs: tanh, relu, gelu, silu, elu.
+      positions: learned, or sinusoidal.
+      patch_size: (images and boards) the side of the square that is a token.
+      window: (matrices) rows are steps as envs.window gives them, the last channel tells which are absent: masked.
+      gated: gates for residual sums, as in GTrXL.
+      gate_bias: (gated) of the gates at first; above 0 a layer starts near the identity.
+      dropout: rate on every branch, in gradients alone; no tracer.
+      dtype: what products are computed in, float32 or bfloat16; parameters and features are float32.
+    """
+
+    num_layers: int = 1
+    num_heads: int = 2
+    width: int = 32
+    mlp_ratio: int = 4
+    activation: str = "relu"
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    patch_size: int = 1
+    window: bool = False
+    gated: bool = False
+    gate_bias: float = 2.0
+    dropout: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def _check(self) -> None:
+        """Raises a ValueError or TypeError that names the attribute."""
+        for name in ("num_layers", "num_heads", "width", "mlp_ratio", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, must be at least 1")
+        if self.width % self.num_heads:
+            raise ValueError(f"num_heads: got {self.num_heads}, must divide the width, {self.width}")
+        for name, allowed in (("positions", POSITIONS), ("dtype", DTYPES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, allowed are {', '.join(allowed)}")
+        if isinstance(self.dropout, jax.core.Tracer):
+            raise TypeError("dropout: got a tracer, must be a number: a torso's own arguments are static")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout: got {self.dropout}, must be in [0, 1)")
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self._check()
+        tokenizer = Tokenizer(self.width, self.positions, self.patch_size, self.window, name="tokens")
+        tokens, present = tokenizer(x)
+        readout = self.param("readout", nn.initializers.normal(0.02), (1, 1, self.width))
+        stream = jnp.concatenate([jnp.broadcast_to(readout, (len(x), 1, self.width)), tokens], axis=1)
+        if present is not None:
+            present = jnp.pad(present, ((0, 0), (1, 0)), constant_values=True)
+        for i in range(self.num_layers):
+            layer = EncoderLayer(
+                self.num_heads,
+                self.mlp_ratio,
+                self.activation,
+                1.0 / math.sqrt(2.0 * self.num_layers),  # the stream keeps its scale however deep
+                self.dropout,
+                self.gated,
+                self.gate_bias,
+                jnp.dtype(self.dtype),
+                name=f"layer_{i}",
+            )
+            # Of the last layer nothing is read but the readout, so nothing else is computed.
+            stream = layer(stream, present, 1 if i == self.num_layers - 1 else stream.shape[1])
+        return nn.LayerNorm(name="norm")(stream[:, 0])
