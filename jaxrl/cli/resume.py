@@ -68,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     done = int(np.max(state.updates))
     MetricsWriter(folder.metrics_file, config).cut(done)
     folder.checkpoints(config).rewind(done)
+    folder.snapshots(config).rewind(done)
     folder.write_config(config)
     console.print(f"going on from update {done} of {built.num_updates}", highlight=False)
     session = Session(folder, config, built, program, console, wandb=flags.wandb)

@@ -14,10 +14,12 @@ from rich.console import Console
 from jaxrl.cli.errors import CommandError, InterruptedRun
 from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.cli.progress import RunProgress
+from jaxrl.envs import num_players
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter, summarize
+from jaxrl.runs.snapshots import is_due, lean
 from jaxrl.training.checkpoint import Checkpoints
 from jaxrl.training.host import Chunk, first_bad, fit
 from jaxrl.training.interrupt import Interrupted
@@ -74,6 +76,7 @@ class Session:
         self.folder, self.config, self.built, self.program = folder, config, built, program
         self.console, self.wandb = console, wandb
         self.checkpoints: Checkpoints = folder.checkpoints(config)
+        self.snapshots = folder.snapshots(config) if num_players(built.env) == 2 else None
         self.chunk = updates_per_chunk(config, built.num_updates)
         self.steps_per_update = config.num_envs * config.rollout_length
         self._metrics = MetricsWriter(folder.metrics_file, config)
@@ -98,6 +101,7 @@ class Session:
             if not self.checkpoints.updates():
                 # So that a run that breaks before the first minute is over has something to go back to.
                 self._save(done, state)
+                self._take_snapshot(-1, done, state)
             progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done))
             try:
                 state, _ = fit(
@@ -133,6 +137,7 @@ class Session:
             value = chunk.metrics[name][member, index]
             self._failure = f"{name} is {value} in update {update} of {self._label(member)}"
             return True
+        self._take_snapshot(chunk.updates - chunk.metrics["episodes"].shape[1], chunk.updates, chunk.state)
         if time.monotonic() - self._last_save > CHECKPOINT_SECONDS and chunk.updates < self.built.num_updates:
             return not self._save(chunk.updates, chunk.state)
         return False
@@ -150,6 +155,12 @@ class Session:
             self.checkpoints.save(update, state)
         self._last_save = time.monotonic()
         return True
+
+    def _take_snapshot(self, before: int, now: int, state: TrainState) -> None:
+        if self.snapshots is None or not is_due(before, now, self.built.num_updates):
+            return
+        if now not in self.snapshots.updates():
+            self.snapshots.save(now, lean(state.agent))
 
     def _label(self, member: int) -> str:
         return self.config.members()[member].label(self.config.sweep)

@@ -6,6 +6,7 @@ versions.json     of jax, jaxrl and the rest, and the device
 metrics.csv       one row for each member and chunk of updates
 tensorboard/      the same as events, averaged over seeds
 checkpoints/      whole training states, the last few
+snapshots/        of games for two: the players at moments of their training, see ``snapshots``
 evaluation.json   the returns of the evaluation at the end
 curve.png         the learning curve
 ```
@@ -17,6 +18,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.csv"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoint_folder = self.path / "checkpoints"
+        self.snapshot_folder = self.path / "snapshots"
         self.evaluation_file = self.path / "evaluation.json"
         self.curve_file = self.path / "curve.png"
 
@@ -97,6 +100,10 @@ class RunFolder:
     def checkpoints(self, config: RunConfig) -> Checkpoints:
         """The checkpoints of this run, which only a run of the same identity can restore."""
         return Checkpoints(self.checkpoint_folder, identity=config.identity())
+
+    def snapshots(self, config: RunConfig) -> Checkpoints:
+        """The snapshots of this run, see ``runs.snapshots``."""
+        return Checkpoints(self.snapshot_folder, keep=sys.maxsize, identity=config.identity())
 
     def write_evaluation(self, returns: Any, *, explore: bool, num_steps: int) -> None:
         """Keeps the returns ``[S, episodes]`` of an evaluation."""

@@ -1,6 +1,6 @@
 """Loops: pure ones to ``jit`` and ``vmap``, a chunked one on the host, evaluation, checkpoints.
 
-``train``, ``start``, ``advance``, ``train_step`` and ``evaluate`` are pure; ``Program`` and ``fit`` run populations
+``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure; ``Program`` and ``fit`` run populations
 for long; ``Checkpoints`` saves them. ``check`` tests any agent, ``checks`` holds its properties one by one.
 """
 
@@ -10,6 +10,7 @@ from jaxrl.training.evaluate import Episodes, evaluate
 from jaxrl.training.host import Chunk, Program, first_bad, fit
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState, advance, start, train, train_step
+from jaxrl.training.match import Score, match
 
 __all__ = [
     "CheckpointError",
@@ -20,12 +21,14 @@ __all__ = [
     "Interrupted",
     "Program",
     "Report",
+    "Score",
     "TrainState",
     "advance",
     "check",
     "evaluate",
     "first_bad",
     "fit",
+    "match",
     "start",
     "train",
     "train_step",

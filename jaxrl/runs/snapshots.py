@@ -1,0 +1,63 @@
+"""Snapshots: who a run's players were at moments of their training, to be met again.
+
+A checkpoint is all that a run needs to go on, and the last few stay. A snapshot is what acting needs, and all stay.
+Runs of games for two leave them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxrl.runs.building import Built, build, make_program
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.folder import RunError, RunFolder
+from jaxrl.types import PyTree
+
+MOMENTS = 10
+"""Snapshots that a run leaves, evenly over its updates, beside the one from before the first."""
+
+
+def lean(agent_state: PyTree) -> PyTree:
+    """An agent's state without what lies under ``per_env``, the replay for one, which ``act`` doesn't read."""
+    return agent_state._replace(per_env=()) if hasattr(agent_state, "per_env") else agent_state
+
+
+def is_due(before: int, now: int, num_updates: int) -> bool:
+    """Whether one of the moments lies in the updates from ``before`` (excluded) to ``now`` (included)."""
+    return now * MOMENTS // num_updates > before * MOMENTS // num_updates
+
+
+def moments(folder: RunFolder, config: RunConfig) -> list[int]:
+    """The updates of which there is a snapshot or a checkpoint, in order."""
+    return sorted({*folder.snapshots(config).updates(), *folder.checkpoints(config).updates()})
+
+
+def restore_players(run: str | Path, update: int | None = None) -> tuple[RunConfig, Built, PyTree]:
+    """Reads the players of a run, from a snapshot or a checkpoint.
+
+    Args:
+      run: its folder.
+      update: of which moment; None takes the last one.
+
+    Returns:
+      ``(config, built, states)``: the states ``[S, ...]`` of all members' agents, ``lean``.
+
+    Raises:
+      RunError: no run, nothing saved in it, or nothing of this update.
+      ConfigError: its configuration can't be read or built by this version.
+      CheckpointError: what was saved is torn or does not fit.
+    """
+    folder = RunFolder(run)
+    config = folder.read_config()
+    built = build(config)
+    known = moments(folder, config)
+    if not known:
+        raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
+    if update is not None and update not in known:
+        raise RunError(f"update: got {update}, {folder.path} has the updates {', '.join(map(str, known))}")
+    update = known[-1] if update is None else update
+    template = make_program(config, built).abstract_state().agent
+    snapshots = folder.snapshots(config)
+    if update in snapshots.updates():
+        return config, built, snapshots.restore(lean(template), update)
+    return config, built, lean(folder.checkpoints(config).restore(template, update, under="agent"))
