@@ -13,16 +13,26 @@ from rich.console import Console
 
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
-from jaxrl.cli.parsing import parse
+from jaxrl.cli.opponents import UCT_SIMULATIONS, opponent, play_members, side_of
+from jaxrl.cli.parsing import as_flag, parse
+from jaxrl.cli.scores import print_scores
+from jaxrl.envs import make, num_players
 from jaxrl.runs.building import Built
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_seed, first_member, restore
+from jaxrl.runs.snapshots import restore_players
 from jaxrl.types import PyTree
+
+GAME_FLAGS = ("opponent", "simulations", "opponent_simulations", "opponent_update", "opening_moves")
+"""Those that mean something in a game for two alone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateFlags:
-    """Play whole episodes with every seed of a run and print their returns; of a sweep, a row for each value."""
+    """Play whole episodes with every seed of a run and print their returns; of a sweep, a row for each value.
+
+    Of a game for two: play matches against --opponent, each side beginning half of the games, and print what was won.
+    """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
@@ -42,6 +52,20 @@ class EvaluateFlags:
     """Which seed is drawn."""
     value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: all values)")] = None
     """In a sweep: play with the seeds of this value alone, each with a row of its own."""
+    opponent: Annotated[
+        str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a game for two)")
+    ] = None
+    """Whom to meet in a game for two: random moves, plain tree search, another run, or this one of an earlier day."""
+    simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
+    """Simulations of each move of this run, where its recipe searches."""
+    opponent_simulations: Annotated[
+        int | None, tyro.conf.arg(help_behavior_hint=f"(default: {UCT_SIMULATIONS} of uct, of a run as it was trained)")
+    ] = None
+    """Simulations of each move of the opponent, where it searches."""
+    opponent_update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
+    """Meet the opponent's checkpoint or snapshot of this update."""
+    opening_moves: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 2 against a run, else 0)")] = None
+    """Random moves at the start of every game, so that two players who never vary don't repeat one game."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,6 +79,11 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     config = RunFolder(flags.run).read_config()
     check_seed(config, flags.run, flags.gif_seed)
+    if num_players(make(config.environment)[0]) == 2:
+        return _evaluate_game(flags, console)
+    for name in GAME_FLAGS:
+        if getattr(flags, name) is not None:
+            raise UsageError(f"{as_flag(name)}: {config.environment} is no game for two")
     if flags.value is not None or (flags.gif is not None and config.sweep is not None):
         first_member(config, flags.run, flags.value)
     config, built, state = restore(flags.run, flags.update)
@@ -66,6 +95,37 @@ def main(arguments: Sequence[str]) -> int:
     print_table(config, episodes, console, explore=flags.explore)
     if flags.gif is not None:
         _draw(flags, built, agents, console)
+    return 0
+
+
+def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
+    for name in ("gif", "value"):
+        if getattr(flags, name) is not None:
+            raise UsageError(f"{as_flag(name)}: not in a game for two; jaxrl play shows one")
+    if flags.explore:
+        raise UsageError("--explore: nobody explores in a match")
+    if flags.episodes % 2:
+        raise UsageError(f"--episodes: got {flags.episodes}, must be even, for each side begins half of the games")
+    for name, least in (("simulations", 1), ("opponent_simulations", 1), ("opening_moves", 0)):
+        given = getattr(flags, name)
+        if given is not None and given < least:
+            raise UsageError(f"{as_flag(name)}: got {given}, must be at least {least}")
+    config, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations)
+    name = flags.opponent or "random"
+    other = opponent(name, config, built, simulations=flags.opponent_simulations, update=flags.opponent_update)
+    opening_moves = flags.opening_moves
+    if opening_moves is None:
+        opening_moves = 0 if name in ("random", "uct") else 2
+    with console.status("evaluating"):
+        score = play_members(
+            built,
+            side_of(str(flags.run), built, states),
+            other,
+            num_games=flags.episodes,
+            opening_moves=opening_moves,
+            seed=flags.seed,
+        )
+    print_scores(config, score, other.name, console, opening_moves=opening_moves)
     return 0
 
 

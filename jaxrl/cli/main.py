@@ -18,6 +18,8 @@ from jaxrl.cli.errors import CommandError, UsageError
 COMMANDS = {
     "train": "train a population of seeds: jaxrl train RECIPE ENV [flags]",
     "evaluate": "play whole episodes with a trained run, print a table of returns: jaxrl evaluate RUN",
+    "play": "play a game against a trained run at the terminal: jaxrl play RUN",
+    "elo": "rate the players of a game over their training, and draw it: jaxrl elo RUN",
     "plot": "draw the learning curves of one or many runs: jaxrl plot RUN...",
     "resume": "go on with a run that was interrupted: jaxrl resume RUN",
     "list": "print the recipes, the environments and the presets: jaxrl list",

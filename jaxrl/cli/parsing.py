@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import inspect
 import shutil
 import textwrap
 import types
@@ -135,7 +136,7 @@ def parse(
       UsageError: a flag that there is not, or a word that belongs to none.
       SystemExit: for ``--help``, and for values of the wrong type, by tyro.
     """
-    about = _wrapped(described.pop("description", kind.__doc__ or ""))
+    about = _wrapped(described.pop("description", _paragraphs(kind.__doc__ or "")))
     parsed, unknown = tyro.cli(
         kind,
         prog=prog,
@@ -149,6 +150,11 @@ def parse(
         known = flags if flags is not None else [as_flag(field.name) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         raise UsageError(f"{_stranger(unknown[0], arguments, list(known), elsewhere)} ({prog} --help shows all)")
     return parsed
+
+
+def _paragraphs(docstring: str) -> str:
+    """A docstring whose lines are broken between paragraphs alone."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(docstring).split("\n\n"))
 
 
 def _wrapped(text: str) -> str:

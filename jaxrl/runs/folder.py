@@ -7,7 +7,7 @@ metrics.csv       one row for each member and chunk of updates
 tensorboard/      the same as events, averaged over seeds
 checkpoints/      whole training states, the last few
 snapshots/        of games for two: the players at moments of their training, see ``snapshots``
-evaluation.json   the returns of the evaluation at the end
+evaluation.json   the returns of the evaluation at the end; of a game for two, what was won, drawn and lost
 curve.png         the learning curve
 ```
 """
@@ -19,10 +19,12 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrl.runs.config import RunConfig
 from jaxrl.training.checkpoint import Checkpoints
@@ -108,6 +110,12 @@ class RunFolder:
     def write_evaluation(self, returns: Any, *, explore: bool, num_steps: int) -> None:
         """Keeps the returns ``[S, episodes]`` of an evaluation."""
         data = {"explore": explore, "num_steps": num_steps, "returns": [list(map(float, row)) for row in returns]}
+        self.evaluation_file.write_text(json.dumps(data) + "\n")
+
+    def write_scores(self, counts: Mapping[str, Any], *, opponent: str, num_steps: int) -> None:
+        """Keeps what an evaluation in a game for two came to, by outcome ``[S, 2]``: games begun, and the others."""
+        data = {"opponent": opponent, "num_steps": num_steps}
+        data |= {name: np.asarray(count).tolist() for name, count in counts.items()}
         self.evaluation_file.write_text(json.dumps(data) + "\n")
 
 

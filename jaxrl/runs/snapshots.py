@@ -6,6 +6,7 @@ Runs of games for two leave them.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from jaxrl.runs.building import Built, build, make_program
@@ -32,18 +33,21 @@ def moments(folder: RunFolder, config: RunConfig) -> list[int]:
     return sorted({*folder.snapshots(config).updates(), *folder.checkpoints(config).updates()})
 
 
-def restore_players(run: str | Path, update: int | None = None) -> tuple[RunConfig, Built, PyTree]:
+def restore_players(
+    run: str | Path, update: int | None = None, *, simulations: int | None = None
+) -> tuple[RunConfig, Built, PyTree]:
     """Reads the players of a run, from a snapshot or a checkpoint.
 
     Args:
       run: its folder.
       update: of which moment; None takes the last one.
+      simulations: of each move, for an agent that searches; None leaves it as it was trained.
 
     Returns:
       ``(config, built, states)``: the states ``[S, ...]`` of all members' agents, ``lean``.
 
     Raises:
-      RunError: no run, nothing saved in it, or nothing of this update.
+      RunError: no run, nothing saved in it, or nothing of this update; or its agent doesn't search.
       ConfigError: its configuration can't be read or built by this version.
       CheckpointError: what was saved is torn or does not fit.
     """
@@ -57,7 +61,22 @@ def restore_players(run: str | Path, update: int | None = None) -> tuple[RunConf
         raise RunError(f"update: got {update}, {folder.path} has the updates {', '.join(map(str, known))}")
     update = known[-1] if update is None else update
     template = make_program(config, built).abstract_state().agent
-    snapshots = folder.snapshots(config)
-    if update in snapshots.updates():
-        return config, built, snapshots.restore(lean(template), update)
-    return config, built, lean(folder.checkpoints(config).restore(template, update, under="agent"))
+    if update in folder.snapshots(config).updates():
+        states = folder.snapshots(config).restore(lean(template), update)
+    else:
+        states = lean(folder.checkpoints(config).restore(template, update, under="agent"))
+    if simulations is not None:
+        config = with_simulations(config, simulations)
+        built = build(config)
+    return config, built, states
+
+
+def with_simulations(config: RunConfig, simulations: int) -> RunConfig:
+    """A run whose agent searches as many simulations a move.
+
+    Raises:
+      RunError: it doesn't search.
+    """
+    if "num_simulations" not in config.hyperparameters:
+        raise RunError(f"simulations: got {simulations}, but {config.recipe} doesn't search")
+    return dataclasses.replace(config, hyperparameters={**config.hyperparameters, "num_simulations": simulations})

@@ -1,7 +1,8 @@
 """Loops: pure ones to ``jit`` and ``vmap``, a chunked one on the host, evaluation, checkpoints.
 
-``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure; ``Program`` and ``fit`` run populations
-for long; ``Checkpoints`` saves them. ``check`` tests any agent, ``checks`` holds its properties one by one.
+``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure; ``Program`` and ``fit`` run
+populations for long; ``Checkpoints`` saves them; ``ratings`` are of many matches. ``check`` tests any agent, ``checks``
+holds its properties one by one.
 """
 
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints

@@ -118,7 +118,7 @@ def test_the_parts_of_an_off_policy_recipe_are_flags(jaxrl):
     assert outcome.code == 2 and "replay.hindsight: CartPole has no reward_fn" in outcome.error
 
 
-@pytest.mark.parametrize("command", ["evaluate", "plot", "resume", "list", "train", "train dqn", "train rainbow"])
+@pytest.mark.parametrize("command", [*cli_main.COMMANDS, "train dqn", "train rainbow"])
 @pytest.mark.parametrize("columns", [80, 100])
 def test_help_fits_the_terminal_and_says_what_a_default_is(capsys, monkeypatch, command, columns):
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -1,0 +1,133 @@
+"""Boards in a terminal: stones of two colours on squares, drawn from what players see, and moves as people write them.
+
+A game qualifies by its observations and actions alone: planes ``[H, W, C]``, the first of them the stones of the player
+to move, the second the other's; an action for each square, or for each column, and maybe one more, to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.text import Text
+
+from jaxrl.types import Discrete, Spec, features
+
+Stones = NDArray[np.int8]
+"""``[H, W]``: 0 empty, 1 the first player's, 2 the second's."""
+
+STYLES = ("dim", "bold red", "bold blue")
+GO_LETTERS = "ABCDEFGHJKLMNOPQRST"
+"""Of columns in Go, which leaves out I."""
+
+
+class NoBoard(ValueError):
+    """A game that can't be drawn as stones on squares."""
+
+
+class Layout(NamedTuple):
+    """How a game's board and moves are written.
+
+    Attributes:
+      height, width: H and W.
+      by_column: a move is a column; else a square.
+      extra: what the action behind the squares is called, "" where there is none.
+      columns: names of columns, from the left.
+      rows: names of rows, from the top; empty where a move is a column.
+      symbols: of an empty square and of the two players' stones.
+      slanted: every row begins half a square further right, as in Hex.
+    """
+
+    height: int
+    width: int
+    by_column: bool
+    extra: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    symbols: tuple[str, str, str]
+    slanted: bool
+
+    def name(self, action: int) -> str:
+        """What people call an action."""
+        if self.by_column:
+            return self.columns[action]
+        if action == self.height * self.width:
+            return self.extra
+        return f"{self.columns[action % self.width]}{self.rows[action // self.width]}"
+
+    def action(self, text: str) -> int | None:
+        """The action that somebody wrote, None where it is none of this board."""
+        return self._actions().get(text.strip().lower())
+
+    def example(self) -> str:
+        """How a move may look, for a prompt."""
+        if self.by_column:
+            return f"{self.columns[0]} to {self.columns[-1]}"
+        last = f", or {self.extra}" if self.extra else ""
+        return f"{self.name(0)} to {self.name(self.height * self.width - 1)}{last}"
+
+    def _actions(self) -> dict[str, int]:
+        size = self.width if self.by_column else self.height * self.width + bool(self.extra)
+        return {self.name(action).lower(): action for action in range(size)}
+
+
+def layout(name: str, spec: Spec, *, unicode: bool = True) -> Layout:
+    """The layout of a game.
+
+    Args:
+      name: of the environment; Go's rows and columns are named as in Go, elsewhere a1 is at the upper left.
+      spec: of it.
+      unicode: whether the terminal has round stones.
+
+    Raises:
+      NoBoard: no planes of stones, or other actions than squares or columns.
+    """
+    shape = features(spec.observation).shape
+    num_actions = spec.action.num_actions if isinstance(spec.action, Discrete) else 0
+    if len(shape) != 3 or shape[-1] < 2 or num_actions not in (shape[1], shape[0] * shape[1], shape[0] * shape[1] + 1):
+        raise NoBoard(f"{name} is not played with stones on squares or columns, and those alone can be drawn")
+    height, width = shape[:2]
+    go, by_column = "/go_" in name, num_actions == width
+    numbers = [str(row + 1) for row in range(height)]
+    letters = GO_LETTERS if go else "abcdefghijklmnopqrstuvwxyz"
+    plain = not unicode or name.endswith("tic_tac_toe")
+    return Layout(
+        height,
+        width,
+        by_column,
+        extra="" if num_actions <= height * width else "swap" if name.endswith("hex") else "pass",
+        columns=[str(column + 1) for column in range(width)] if by_column else letters[:width],
+        rows=[] if by_column else numbers[::-1] if go else numbers,
+        symbols=("·" if unicode else ".", *(("X", "O") if plain else ("●", "○"))),
+        slanted=name.endswith("hex"),
+    )
+
+
+def stones_of(observation: Any, moves: int) -> Stones:
+    """The stones ``[H, W]`` of one observation after so many moves, players having moved in turn."""
+    planes = np.asarray(features(observation))
+    mover, other = (1, 2) if moves % 2 == 0 else (2, 1)
+    return np.where(planes[..., 0] > 0, mover, np.where(planes[..., 1] > 0, other, 0)).astype(np.int8)
+
+
+def draw(layout: Layout, stones: Stones, before: Stones | None = None) -> Text:
+    """The board as text; what was put down since ``before`` in brackets."""
+    text = Text(no_wrap=True)
+    margin = 1 + max((len(row) for row in layout.rows), default=0)
+    header = " " * margin + "".join(f" {column} " for column in layout.columns)
+    if not layout.by_column:
+        text.append(f"{header}\n", style="dim")
+    for y in range(layout.height):
+        label = layout.rows[y] if layout.rows else ""
+        text.append(" " * (y if layout.slanted else 0) + label.rjust(margin - 1) + " ", style="dim")
+        for x in range(layout.width):
+            stone = int(stones[y, x])
+            new = before is not None and stone > 0 and before[y, x] == 0
+            left, right = "()" if new else "  "
+            text.append(left).append(layout.symbols[stone], style=STYLES[stone]).append(right)
+        text.append("\n")
+    if layout.by_column:
+        text.append(f"{header}\n", style="dim")
+    return text

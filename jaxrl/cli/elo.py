@@ -1,0 +1,144 @@
+"""``jaxrl elo``: how strong the players of a run were over its training, as ratings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from jaxrl.cli.errors import UsageError
+from jaxrl.cli.opponents import UCT_SIMULATIONS, random_side, side_of, uct_side
+from jaxrl.cli.parsing import as_flag, parse
+from jaxrl.cli.plot import FORMATS
+from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
+from jaxrl.cli.tournament import Tournament
+from jaxrl.envs import make, num_players
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.folder import RunError, RunFolder
+from jaxrl.runs.loading import first_member
+from jaxrl.runs.snapshots import moments, restore_players
+from jaxrl.training.ratings import fit_ratings
+
+
+@dataclasses.dataclass(frozen=True)
+class EloFlags:
+    """Rate the players that a run was at moments of its training, in a game for two, and draw the curve.
+
+    Each moment meets some of those before it, a random player, and plain tree search (uct). The ratings are those under
+    which the outcomes are the most likely, random at 0; every seed is rated apart.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    games: int = 64
+    """Games of each pair, an even number: each side begins half of them."""
+    predecessors: int = 3
+    """How many of the moments before it each meets."""
+    simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
+    """Simulations of each move of the run's players, where their recipe searches."""
+    uct_simulations: int = UCT_SIMULATIONS
+    """Simulations of each move of uct; 0 leaves uct out."""
+    opening_moves: int = 2
+    """Random moves at the start of every game, so that two players who never vary don't repeat one game."""
+    seeds: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: all)")] = None
+    """Rate the first so many seeds alone."""
+    value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
+    """In a sweep: the seeds of this value."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/elo.png)")] = None
+    """The picture, in the format that its ending names."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
+    flags = parse(EloFlags, arguments, prog="jaxrl elo")
+    folder = RunFolder(flags.run)
+    config = folder.read_config()
+    if num_players(make(config.environment)[0]) != 2:
+        raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
+    out = flags.out or folder.path / "elo.png"
+    _check(flags, config, out)
+    console, updates = Console(), moments(folder, config)
+    if not updates:
+        raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
+    curve = rate(flags, config, updates, console)
+    _print(config, updates, curve, console)
+    draw_ratings(curve, f"{config.recipe} on {config.environment}", out)
+    console.print(f"drawn: {out}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _check(flags: EloFlags, config: RunConfig, out: Path) -> None:
+    for name, least in (
+        ("games", 2),
+        ("predecessors", 0),
+        ("simulations", 1),
+        ("uct_simulations", 0),
+        ("opening_moves", 0),
+        ("seeds", 1),
+    ):
+        given = getattr(flags, name)
+        if given is not None and given < least:
+            raise UsageError(f"{as_flag(name)}: got {given}, must be at least {least}")
+    if flags.games % 2:
+        raise UsageError(f"--games: got {flags.games}, must be even, for each side begins half of them")
+    if flags.seeds is not None and flags.seeds > config.seeds:
+        raise UsageError(f"--seeds: got {flags.seeds}, {flags.run} has {config.seeds}")
+    if out.is_dir() or out.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out: got {out}, must be a file that ends in one of {', '.join(FORMATS)}")
+
+
+def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Console) -> RatingCurve:
+    """Plays the tournaments of all seeds and rates their players."""
+    first = first_member(config, flags.run, flags.value)
+    members = range(first, first + (flags.seeds or config.seeds))
+    restored = [restore_players(flags.run, update, simulations=flags.simulations) for update in updates]
+    built = restored[0][1]
+    anchors = [random_side(built), *([uct_side(built, flags.uct_simulations)] if flags.uct_simulations else [])]
+    tournament = Tournament(
+        built,
+        anchors,
+        [side_of(f"update {update}", built, states) for update, (*_, states) in zip(updates, restored, strict=True)],
+        predecessors=flags.predecessors,
+        num_games=flags.games,
+        opening_moves=flags.opening_moves,
+    )
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("matches", total=tournament.num_matches * len(members))
+        points = [tournament.play(member, lambda: progress.advance(task)) for member in members]
+    ratings = [fit_ratings(each) for each in points]
+    elo, error = (np.stack([getattr(rating, name) for rating in ratings]) for name in ("elo", "error"))
+    return RatingCurve(
+        env_steps=np.array(updates) * config.num_envs * config.rollout_length,
+        elo=elo[:, len(anchors) :],
+        error=error[:, len(anchors) :],
+        anchors={side.name: elo[:, index] for index, side in enumerate(anchors)},
+    )
+
+
+def _print(config: RunConfig, updates: Sequence[int], curve: RatingCurve, console: Console) -> None:
+    seeds = len(curve.elo)
+    title = f"{config.recipe} on {config.environment}: Elo" + (f", mean of {seeds} seeds" if seeds > 1 else "")
+    table = Table(title=title, caption="standard errors are those of the games' luck")
+    table.add_column("player", no_wrap=True)
+    for column in ("env steps", "Elo", "std error", *(["lowest", "highest"] if seeds > 1 else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, elo in curve.anchors.items():
+        table.add_row(name, "-", *_cells(elo, None))
+    table.add_section()
+    for index, (update, steps) in enumerate(zip(updates, curve.env_steps, strict=True)):
+        table.add_row(f"update {update}", f"{steps}", *_cells(curve.elo[:, index], curve.error[:, index]))
+    console.print(table)
+
+
+def _cells(elo: np.ndarray, error: np.ndarray | None) -> list[str]:
+    """Of ``[S]`` ratings: the mean, its standard error, and where there are several seeds the extremes."""
+    mean_error = "-" if error is None else f"{np.sqrt((error**2).sum()) / len(error):.0f}"
+    cells = [f"{elo.mean():.0f}", mean_error]
+    return cells if len(elo) == 1 else [*cells, f"{elo.min():.0f}", f"{elo.max():.0f}"]

@@ -1,0 +1,180 @@
+"""``jaxrl play``: a human at the terminal against a trained run."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+
+from jaxrl import envs
+from jaxrl.cli import boards
+from jaxrl.cli.boards import Layout
+from jaxrl.cli.errors import UsageError
+from jaxrl.cli.parsing import parse
+from jaxrl.cli.table import Table
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.loading import check_seed, first_member
+from jaxrl.runs.snapshots import restore_players
+
+FEW = 20
+"""Legal moves that are listed in a sentence."""
+
+REASONS = {
+    "othello": "not allowed: it would turn over no stone",
+    "/go_": "not allowed: suicide, or ko, which would repeat the position",
+}
+"""Why an empty square can be against the rules, by game."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayFlags:
+    """Play against a trained run: the board is drawn, moves are typed.
+
+    For games with stones on squares or columns: pgx/tic_tac_toe, connect_four, othello, go_9x9, go_19x19, hex.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    first: tyro.conf.FlagCreatePairsOff[bool] = False
+    """You begin, as you do anyway."""
+    second: tyro.conf.FlagCreatePairsOff[bool] = False
+    """The run begins."""
+    simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
+    """How strong it is, where its recipe searches: simulations of each of its moves."""
+    update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
+    """Play against its checkpoint or snapshot of this update."""
+    seed: int = 0
+    """Which of its seeds plays."""
+    value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
+    """In a sweep: which value's."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
+    flags = parse(PlayFlags, arguments, prog="jaxrl play")
+    if flags.first and flags.second:
+        raise UsageError("--first contradicts --second")
+    if flags.simulations is not None and flags.simulations < 1:
+        raise UsageError(f"--simulations: got {flags.simulations}, must be at least 1")
+    console = Console()
+    config = RunFolder(flags.run).read_config()
+    check_seed(config, flags.run, flags.seed)
+    number = first_member(config, flags.run, flags.value) + flags.seed
+    env, params = envs.make(config.environment)
+    if envs.num_players(env) != 2:
+        raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
+    unicode = (console.encoding or "").lower().startswith("utf")
+    try:
+        layout = boards.layout(config.environment, envs.spec(env, params), unicode=unicode)
+    except boards.NoBoard as error:
+        raise UsageError(str(error)) from error
+    _, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations)
+    state = jax.tree.map(lambda leaf: leaf[number], states)
+    table = Table(jax.random.key(0), env, params, built.agent(number), state)
+    human = int(flags.second)
+    console.print(_welcome(config, layout, human), highlight=False)
+    try:
+        return play(table, layout, config, human, console)
+    except (EOFError, KeyboardInterrupt):
+        console.print("\nleft the game", highlight=False)
+        return 0
+
+
+def play(table: Table, layout: Layout, config: RunConfig, human: int, console: Console) -> int:
+    """Plays one game.
+
+    Args:
+      table: the game, where it begins.
+      layout: of its board.
+      config: of the run that plays.
+      human: 0 where the human begins, else 1.
+      console: where all is said.
+
+    Raises:
+      EOFError, KeyboardInterrupt: the human is gone.
+    """
+    before = None
+    while True:
+        stones = boards.stones_of(table.observation, table.moves)
+        console.print(boards.draw(layout, stones, before))
+        before = stones
+        if table.over:
+            break
+        if table.mover == human:
+            action = _ask(table, layout, config, console)
+            if action is None:
+                console.print("left the game", highlight=False)
+                return 0
+        else:
+            with console.status("thinking"):
+                action = table.think()
+            console.print(
+                f"{config.recipe} ({layout.symbols[1 + table.mover]}) plays {layout.name(action)}", highlight=False
+            )
+        table.move(action)
+    console.print(_result(table, human, config.recipe), style="bold", highlight=False)
+    return 0
+
+
+def _welcome(config: RunConfig, layout: Layout, human: int) -> str:
+    mine, theirs = layout.symbols[1 + human], layout.symbols[2 - human]
+    begins = "you begin" if human == 0 else f"{config.recipe} begins"
+    return (
+        f"{config.environment}: you have {mine}, {config.recipe} has {theirs}, {begins}. "
+        f"Moves are {layout.example()}; help, moves and quit are understood too.\n"
+    )
+
+
+def _ask(table: Table, layout: Layout, config: RunConfig, console: Console) -> int | None:
+    """The human's move, None for quit; asks again until it is legal, and says what was wrong."""
+    legal = table.legal()
+    while True:
+        said = console.input(f"your move ({layout.symbols[1 + table.mover]}): ").strip()
+        if not sys.stdin.isatty():  # nobody saw it being typed
+            console.print(said, highlight=False, markup=False)
+        word = said.lower()
+        if word in ("quit", "exit", "q"):
+            return None
+        action = layout.action(word)
+        if action in legal:
+            return action
+        console.print(_explanation(word, action, legal, table, layout, config), highlight=False, markup=False)
+
+
+def _explanation(
+    word: str, action: int | None, legal: list[int], table: Table, layout: Layout, config: RunConfig
+) -> str:
+    """Why there is no move yet."""
+    names = [layout.name(move) for move in legal]
+    listed = ", ".join(names)
+    if word == "moves":
+        return f"legal: {listed}"
+    if word == "help" or not word:
+        return f"write {layout.example()}; moves lists what is legal now, quit leaves the game"
+    if action is None:
+        return f"'{word}' is no move: write {layout.example()}, or help"
+    name, rest = layout.name(action), f"legal: {listed}" if len(names) <= FEW else f"{len(names)} others are legal"
+    if layout.by_column:
+        return f"column {name} is full; {rest}"
+    if name == layout.extra:
+        return f"you can't {layout.extra} now; {rest}"
+    x, y = action % layout.width, action // layout.width
+    if boards.stones_of(table.observation, table.moves)[y, x]:
+        return f"{name} is taken; {rest}"
+    reason = next((why for game, why in REASONS.items() if game in config.environment), "against the rules here")
+    return f"{name} is {reason}; {rest}"
+
+
+def _result(table: Table, human: int, opponent: str) -> str:
+    if table.winner is None:
+        return f"drawn after {table.moves} moves"
+    return f"you {'won' if table.winner == human else 'lost'} after {table.moves} moves" + (
+        "" if table.winner == human else f": {opponent} won"
+    )

@@ -1,0 +1,85 @@
+"""A tournament between the moments of a run's training and players that don't learn, for ratings.
+
+Legend of shapes: P players, the anchors first, then the moments in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrl.cli.opponents import Side, make_match
+from jaxrl.runs.building import Built
+from jaxrl.training.match import Score
+
+ELO = 0xE10
+"""Folded into a member's key for its tournament."""
+
+
+def pairings(num_anchors: int, num_moments: int, predecessors: int) -> list[tuple[int, int]]:
+    """Who meets whom: anchors meet everybody, a moment as many as ``predecessors`` of those before it."""
+    size = num_anchors + num_moments
+    return [
+        (player, other)
+        for player in range(size)
+        for other in range(player)
+        if other < num_anchors or player - other <= predecessors
+    ]
+
+
+class Tournament:
+    """The matches of a tournament, compiled once for all pairs and members that differ in their states alone."""
+
+    def __init__(
+        self,
+        built: Built,
+        anchors: Sequence[Side],
+        moments: Sequence[Side],
+        *,
+        predecessors: int,
+        num_games: int,
+        opening_moves: int,
+    ) -> None:
+        """Says who takes part.
+
+        Args:
+          built: of the run.
+          anchors: players that don't learn.
+          moments: the players of the run, whose making is the same.
+          predecessors: see ``pairings``.
+          num_games: of each pair.
+          opening_moves: random ones, of each game.
+        """
+        self._sides = [*anchors, *moments]
+        self._pairs = pairings(len(anchors), len(moments), predecessors)
+        self._keys = built.keys
+        self._num_games = num_games
+        # All moments are one kind of player.
+        self._kinds = [min(number, len(anchors)) for number in range(len(self._sides))]
+        self._programs: dict[tuple[int, int], Callable[..., Score]] = {
+            (self._kinds[one], self._kinds[other]): make_match(
+                built, self._sides[one], self._sides[other], num_games=num_games, opening_moves=opening_moves
+            )
+            for one, other in self._pairs
+        }
+
+    @property
+    def num_matches(self) -> int:
+        """Of one member."""
+        return len(self._pairs)
+
+    def play(self, member: int, on_match: Callable[[], Any] = lambda: None) -> NDArray[np.float64]:
+        """The points ``[P, P]`` of a member's tournament, what each got against each."""
+        points = np.zeros((len(self._sides), len(self._sides)))
+        key = jax.random.fold_in(self._keys[member], ELO)
+        for number, (one, other) in enumerate(self._pairs):
+            program = self._programs[self._kinds[one], self._kinds[other]]
+            players = [self._sides[side].member(member) for side in (one, other)]
+            share = float(program(jax.random.fold_in(key, number), *players).points)
+            points[one, other], points[other, one] = self._num_games * share, self._num_games * (1.0 - share)
+            on_match()
+        return points
