@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
 from jaxrl.ops import policy_gradient as pg
 from jaxrl.ops import value as value_ops
 from jaxrl.types import Metrics, Transition
@@ -39,10 +40,15 @@ class Batch(NamedTuple):
     weight: jax.Array | None = None
 
     def mean(self, terms: jax.Array) -> jax.Array:
-        """The mean of ``[N]`` terms over the samples that count."""
+        """The mean of ``[N]`` terms over the samples that count.
+
+        Where environments are split over devices, its mean over them is the mean over all samples that count: a device
+        with more of those counts more.
+        """
         if self.weight is None:
             return terms.mean()
-        return (terms * self.weight).sum() / jnp.maximum(self.weight.sum(), 1.0)
+        count = jnp.maximum(across.total(self.weight.sum()), 1.0)
+        return across.size() * (terms * self.weight).sum() / count
 
 
 class Settings(NamedTuple):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import hoist
+from jaxrl.ops import across
 from jaxrl.types import Agent, Array, Observation, PyTree, Transition
 
 
@@ -57,6 +58,23 @@ def step(
     return env_state, next_observation, transition
 
 
+def step_keys(key: Array, length: int, num_envs: int) -> Array:
+    """The keys ``[T, 1 + B]`` of a rollout, for ``step``.
+
+    Where environments are split over devices (``ops.across``), an environment gets the keys that it would have if all
+    lived on one, drawn where it lives: key i of a ``split`` by threefry is ``fold_in(key, i)``. Each device acts with a
+    key of its own, folded from the one with which one device would.
+    """
+    if across.size() == 1:
+        return jax.random.split(key, (length, 1 + num_envs))
+    row = 1 + num_envs * across.size()
+    first = 1 + num_envs * across.index()
+    columns = jnp.concatenate([jnp.zeros(1, jnp.int32), first + jnp.arange(num_envs, dtype=jnp.int32)])
+    numbers = row * jnp.arange(length, dtype=jnp.int32)[:, None] + columns[None]
+    keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(key, numbers)
+    return jnp.concatenate([jax.vmap(across.own)(keys[:, :1].reshape(keys.shape[0]))[:, None], keys[:, 1:]], axis=1)
+
+
 def rollout(
     key: Array,
     agent: Agent,
@@ -88,6 +106,5 @@ def rollout(
         env_state, observation, transition = step(keys, agent, state, env, params, *carry, explore)
         return (env_state, observation), transition
 
-    keys = jax.random.split(key, (length, 1 + num_envs))
-    (env_state, observation), trajectory = hoist.scan(body, (env_state, observation), keys)
+    (env_state, observation), trajectory = hoist.scan(body, (env_state, observation), step_keys(key, length, num_envs))
     return env_state, observation, trajectory

@@ -7,6 +7,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
 from jaxrl.types import Array
 
 Batch = TypeVar("Batch")
@@ -17,16 +18,17 @@ def check_minibatches(num_minibatches: int, rollout: tuple[int, ...]) -> None:
 
     Args:
       num_minibatches: of a rollout.
-      rollout: ``(T, B)``.
+      rollout: ``(T, B)``, of one device.
 
     Raises:
       ValueError: it does not divide ``T x B``.
     """
     length, num_envs = rollout
     if (length * num_envs) % num_minibatches:
+        where = f" on each of {across.size()} devices" if across.size() > 1 else ""
         raise ValueError(
             f"num_minibatches: got {num_minibatches}, which does not divide rollout_length x num_envs = "
-            f"{length} x {num_envs} = {length * num_envs}"
+            f"{length} x {num_envs} = {length * num_envs}{where}"
         )
 
 

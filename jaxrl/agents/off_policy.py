@@ -18,7 +18,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl import types
-from jaxrl.ops import exploration
+from jaxrl.ops import across, exploration
 from jaxrl.replay import Replay, Sample
 from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
 
@@ -95,7 +95,7 @@ class OffPolicy:
       spec: the environment's.
       method: see ``Method``.
       replay: where transitions are kept; see ``jaxrl.replay``.
-      batch_size: N, samples of a gradient step.
+      batch_size: N, samples of a gradient step; of all devices together, where environments are split over several.
       num_gradient_steps: gradient steps a call of ``update``, so for each ``rollout_length x num_envs`` steps.
       learning_starts: environment steps before the first gradient step; until then actions are uniform.
     """
@@ -179,13 +179,14 @@ def update(config: OffPolicy, key: Array, state: OffPolicyState, trajectory: Tra
     Before ``learning_starts`` steps the learner stays as it was, and its metrics are 0.
     """
     replay = config.replay.add(state.per_env, as_stored(config, trajectory))
-    steps = state.steps + trajectory.reward.size
+    steps = state.steps + trajectory.reward.size * across.size()
+    batch_size = across.share("batch_size", config.batch_size)
     ready = steps >= config.learning_starts
 
     def gradient_step(carry: tuple[Learner, PyTree], key: Array) -> tuple[tuple[Learner, PyTree], Metrics]:
         learner, replay = carry
         sample_key, learn_key = jax.random.split(key)
-        sample = config.replay.sample(sample_key, replay, config.batch_size)
+        sample = config.replay.sample(sample_key, replay, batch_size)
 
         def skip(learner: Learner) -> Any:
             shapes = jax.eval_shape(config.method.learn, learn_key, learner, sample)

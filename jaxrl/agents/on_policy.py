@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxrl import losses, networks, types
 from jaxrl.agents.minibatches import check_minibatches, shuffled_minibatches
 from jaxrl.networks import inputs
-from jaxrl.ops import normalize, returns
+from jaxrl.ops import across, normalize, returns
 from jaxrl.ops.policy_gradient import approximate_kl, normalize_advantage
 from jaxrl.ops.value import explained_variance
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -226,7 +226,7 @@ def apply_gradients(config: OnPolicy, params: PyTree, optimizer_state: PyTree, g
 def policy_shift(config: OnPolicy, params: PyTree, batch: losses.Batch) -> Array:
     """``KL(pi_old || pi)`` estimated on the whole batch: how far the policy has moved, in nats."""
     policy: Any = config.network.apply(params, batch.transition.observation, method="act")
-    return batch.mean(approximate_kl(policy.log_prob(batch.raw_action) - batch.log_prob))
+    return across.mean(batch.mean(approximate_kl(policy.log_prob(batch.raw_action) - batch.log_prob)))
 
 
 def _optimize(

@@ -21,7 +21,7 @@ from jaxrl.agents.off_policy import DROPOUT, gradient_norm
 from jaxrl.agents.torsos import default_torso
 from jaxrl.agents.validation import check_arguments
 from jaxrl.networks import inputs
-from jaxrl.ops import exploration, returns, td, value
+from jaxrl.ops import across, exploration, returns, td, value
 from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
 
 
@@ -129,7 +129,7 @@ def update(config: PQN, key: Array, state: PQNState, trajectory: Transition) -> 
     carry, metrics = jax.lax.scan(
         epoch, (state.params, state.optimizer_state), jax.random.split(key, config.num_epochs)
     )
-    return PQNState(*carry, state.steps + trajectory.reward.size), jax.tree.map(jnp.mean, metrics)
+    return PQNState(*carry, state.steps + trajectory.reward.size * across.size()), jax.tree.map(jnp.mean, metrics)
 
 
 def pqn(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.agents.validation import UNIT, check_arguments, check_count, check_float
-from jaxrl.ops import exploration, returns, td
+from jaxrl.ops import across, exploration, returns, td
 from jaxrl.types import Agent, Array, Discrete, Metrics, Spec, Transition
 
 
@@ -158,8 +158,8 @@ def learn(config: Tabular, q: Array, visits: Array, step: Step, epsilon: Array) 
     target = config.target(q[step.next_state], step, discount_t, epsilon)
     entry = (step.state, step.action)
     error = step.weight * (target - q[entry])
-    count = jnp.zeros_like(q).at[entry].add(step.weight)
-    total = jnp.zeros_like(q).at[entry].add(error)
+    # Visits on other devices are visits: a table that is split nowhere learns from all environments.
+    count, total = across.total((jnp.zeros_like(q).at[entry].add(step.weight), jnp.zeros_like(q).at[entry].add(error)))
     visits = visits + count
     alpha = config.learning_rate * jnp.maximum(visits, 1.0) ** -jnp.asarray(config.omega, q.dtype)
     q = q + (1.0 - (1.0 - alpha) ** count) * total / jnp.maximum(count, 1.0)
@@ -180,7 +180,8 @@ def update(config: Tabular, key: Array, state: TabularState, trajectory: Transit
 
     (q, visits), error = jax.lax.scan(body, (state.params, state.visits), steps)
     metrics = {"td_error": jnp.abs(error).mean(), "value": td.take_action(q[steps.state], steps.action).mean()}
-    return TabularState(q, visits, state.steps + trajectory.reward.size, waiting), metrics
+    steps_seen = state.steps + trajectory.reward.size * across.size()
+    return TabularState(q, visits, steps_seen, waiting), metrics
 
 
 def table_size(spec: Spec, num_states: int | None, name: str) -> int:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
+
 Array = jax.Array
 
 
@@ -43,7 +45,8 @@ def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatisti
 
     With ``w = n / (count + n)`` and ``d = batch mean - mean``: ``mean += w d`` and
     ``variance += w (batch variance - variance + (1 - w) d^2)``. Chan, Golub and LeVeque 1979, "Updating formulae and a
-    pairwise algorithm for computing sample variances".
+    pairwise algorithm for computing sample variances". Samples of all devices count, where environments are split over
+    several (``ops.across``).
 
     Args:
       stats: of samples ``[*shape]``.
@@ -61,13 +64,13 @@ def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatisti
     """
     shape = stats.mean.shape
     samples = _trailing(batch, shape).astype(jnp.float32).reshape(-1, *shape)
-    n = len(samples)
+    n = len(samples) * across.size()
     count = stats.num_samples + n
     weight = n / count
     # From the running mean, not from 0: sums stay small, and so do their rounding errors.
     deviation = samples - stats.mean[None]
-    shift = jnp.mean(deviation, axis=0)
-    batch_variance = jnp.mean(jnp.square(deviation - shift[None]), axis=0)
+    shift = across.mean(jnp.mean(deviation, axis=0))
+    batch_variance = across.mean(jnp.mean(jnp.square(deviation - shift[None]), axis=0))
     growth = batch_variance - stats.variance + (1.0 - weight) * jnp.square(shift)
     return RunningStatistics(count, stats.mean + weight * shift, stats.variance + weight * growth)
 

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
+
 Array = jax.Array
 
 # exp of it is 5e34: a factor of 6000 short of float32's overflow, whose infinity times 0 would be NaN in gradients.
@@ -143,6 +145,8 @@ def categorical_kl(p_logits: Array, q_logits: Array) -> Array:
 def normalize_advantage(advantage: Array, weight: Array | None = None, epsilon: Any = 1e-8) -> Array:
     """Mean 0, deviation 1 over all samples given: ``(A - mean A) / (std A + epsilon)``.
 
+    Over those of all devices, where environments are split over several (``ops.across``).
+
     Args:
       advantage: ``[...]`` of the whole batch or minibatch.
       weight: ``[...]`` what each sample counts in mean and deviation; None where all count the same.
@@ -152,10 +156,11 @@ def normalize_advantage(advantage: Array, weight: Array | None = None, epsilon: 
       ``[...]``.
     """
     if weight is None:
-        return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + epsilon)
-    total = jnp.maximum(jnp.sum(weight), 1.0)
-    centred = advantage - jnp.sum(advantage * weight) / total
-    deviation = jnp.sqrt(jnp.sum(centred**2 * weight) / total)
+        mean = across.mean(jnp.mean(advantage))
+        return (advantage - mean) / (jnp.sqrt(across.variance(advantage)) + epsilon)
+    total = jnp.maximum(across.total(jnp.sum(weight)), 1.0)
+    centred = advantage - across.total(jnp.sum(advantage * weight)) / total
+    deviation = jnp.sqrt(across.total(jnp.sum(centred**2 * weight)) / total)
     return centred / (deviation + epsilon)
 
 

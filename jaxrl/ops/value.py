@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
+
 Array = jax.Array
 
 
@@ -74,6 +76,8 @@ def huber_term(value: Array, target: Array, delta: Any = 1.0) -> Array:
 def explained_variance(value: Array, target: Array) -> Array:
     """``1 - Var(target - v) / Var(target)``: 1 is perfect, 0 no better than a constant, below 0 is worse.
 
+    Over the samples of all devices, where environments are split over several (``ops.across``).
+
     Args:
       value: ``[...]`` the predictions.
       target: ``[...]`` what came.
@@ -85,7 +89,7 @@ def explained_variance(value: Array, target: Array) -> Array:
     0.5
     """
     # Measured from an element, equal targets have a variance of exactly 0; from 0, of what rounding left.
-    target_variance = jnp.var(target - target.reshape(-1)[0])
+    target_variance = across.variance(target - across.least(target.reshape(-1)[0]))
     varies = target_variance > 0
-    unexplained = jnp.var(target - value) / jnp.where(varies, target_variance, 1.0)
+    unexplained = across.variance(target - value) / jnp.where(varies, target_variance, 1.0)
     return jnp.where(varies, 1.0 - unexplained, 0.0)

@@ -1,5 +1,6 @@
 """Optax transformations that recipes share."""
 
+from jaxrl.optim.averaged import averaged
 from jaxrl.optim.elementwise import ADAM, RMSPROP, annealed, clipped
 from jaxrl.optim.natural_gradient import (
     BacktrackState,
@@ -14,6 +15,7 @@ __all__ = [
     "RMSPROP",
     "BacktrackState",
     "annealed",
+    "averaged",
     "backtrack",
     "clipped",
     "fisher_vector_product",

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.optim.averaged import averaged
+
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
 
 ADAM: MakeOptimizer = partial(optax.adam, eps=1e-5)
@@ -28,7 +30,7 @@ def annealed(start: Any, num_updates: Any) -> Callable[[jax.Array], jax.Array]:
 
 
 def clipped(make: MakeOptimizer, learning_rate: Any, max_grad_norm: Any = None) -> optax.GradientTransformation:
-    """The global-norm clip, then ``make(learning_rate)``.
+    """The global-norm clip, then ``make(learning_rate)``; before both, the mean over devices (``averaged``).
 
     Args:
       make: from a learning rate to an optax optimizer. One of ``ELEMENTWISE`` runs on a single flat vector, the
@@ -39,4 +41,5 @@ def clipped(make: MakeOptimizer, learning_rate: Any, max_grad_norm: Any = None) 
     optimizer = make(learning_rate)
     if max_grad_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
-    return optax.flatten(optimizer) if make in ELEMENTWISE else optimizer
+    # One flat vector is one all-reduce, too.
+    return optax.flatten(averaged(optimizer)) if make in ELEMENTWISE else averaged(optimizer)

@@ -6,6 +6,9 @@ All three are given functions of the parameters beside the gradient, as optax's 
     updates, state = optimizer.update(grads, state, params, value_fn=surrogate, divergence_fn=divergence)
 
 ``divergence_fn(params)`` is the mean ``KL(pi_old || pi_params)``, pi_old held constant: 0 at the present parameters.
+
+Where environments are split over devices (``ops.across``), gradient, products, value and divergence are each averaged
+over them, so that all devices take the step of the whole batch.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+
+from jaxrl.ops import across
 
 ScalarFn = Callable[[Any], jax.Array]
 
@@ -58,7 +63,9 @@ def natural_gradient(
         updates: Any, state: Any, params: Any = None, *, divergence_fn: ScalarFn, **extra: Any
     ) -> tuple[Any, Any]:
         del extra
-        product = fisher_vector_product(divergence_fn, _given(params, "natural_gradient"), damping)
+        of_part = fisher_vector_product(divergence_fn, _given(params, "natural_gradient"), damping)
+        product = lambda v: across.mean(of_part(v))  # noqa: E731
+        updates = across.mean(updates)
         direction, _ = jax.scipy.sparse.linalg.cg(product, updates, maxiter=num_cg_steps)
         curvature = optax.tree.vdot(direction, product(direction))
         # No step where nothing is to be gained, or where rounding has made the curvature negative.
@@ -105,11 +112,13 @@ def backtrack(
         updates: Any, state: Any, params: Any = None, *, value_fn: ScalarFn, divergence_fn: ScalarFn, **extra: Any
     ) -> tuple[Any, BacktrackState]:
         del state, extra
-        start, before = _given(params, "backtrack"), value_fn(params)
+        start = _given(params, "backtrack")
+        before = across.mean(value_fn(start))
 
         def tried(scale: jax.Array) -> tuple[jax.Array, BacktrackState]:
             there = optax.tree.add_scale(start, scale, updates)
-            found = BacktrackState(scale, divergence_fn(there), before - value_fn(there))
+            divergence, value = across.mean((divergence_fn(there), value_fn(there)))
+            found = BacktrackState(scale, divergence, before - value)
             return (found.divergence <= max_divergence) & (found.improvement > 0.0), found
 
         def body(carry: tuple[jax.Array, Any, BacktrackState]) -> tuple[jax.Array, Any, BacktrackState]:

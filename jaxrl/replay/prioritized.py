@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
 from jaxrl.replay import sum_tree
@@ -22,7 +23,8 @@ class PrioritizedState(NamedTuple):
     Attributes:
       ring: the transitions.
       tree: ``p^alpha`` of each slot, 0 where nothing lies.
-      max_priority: ``[B]``, all alike: the largest ``p^alpha`` so far, which new transitions get.
+      max_priority: ``[B]``, all alike: the largest ``p^alpha`` so far, which new transitions get; where environments
+        are split over devices, that of each device's own.
       added: int32, rows added so far, saturating; annealing reads it.
     """
 
@@ -47,6 +49,8 @@ def prioritized(
     ``P(i) = p_i^alpha / sum_k p_k^alpha`` with ``p_i = |delta_i| + epsilon``, and ``w_i = (N P(i))^-beta / max_j w_j``
     over the batch; N leaves with the maximum. Sampling is stratified: one draw from each of ``batch_size`` equal
     shares of the total. Schaul et al., "Prioritized experience replay", 2016, https://arxiv.org/abs/1511.05952.
+    Where environments are split over devices, each draws its share of the batch from its own transitions, P and N are
+    of those, and the maximum is over all devices.
 
     Bind the options before a recipe gets it: ``functools.partial(prioritized, alpha=0.5)``.
 
@@ -98,10 +102,12 @@ def prioritized(
         slot, values = sum_tree.find(state.tree, share * (sum_tree.total(state.tree) / batch_size))
         transition, discount = windows.at(state.ring, slot, n_step, gamma)
         power = beta if beta_steps is None else annealed(state)
+        # Between devices, whose totals differ, what is compared is probabilities.
+        values = values if across.size() == 1 else values / sum_tree.total(state.tree)
         return Sample(transition, discount, importance_weights(values, power), slot)
 
     def annealed(state: PrioritizedState) -> Array:
-        progress = state.added.astype(jnp.float32) * (state.ring.num_envs / beta_steps)
+        progress = state.added.astype(jnp.float32) * (state.ring.num_envs * across.size() / beta_steps)
         return beta + (1.0 - beta) * jnp.minimum(progress, 1.0)
 
     def update_priorities(state: PrioritizedState, index: Slot, priorities: Array) -> PrioritizedState:
@@ -127,4 +133,4 @@ def importance_weights(values: Array, beta: Any) -> Array:
     >>> importance_weights(jnp.array([1.0, 4.0]), 0.5).tolist()
     [1.0, 0.5]
     """
-    return jnp.where(values > 0.0, jnp.min(values) / jnp.where(values > 0.0, values, 1.0), 1.0) ** beta
+    return jnp.where(values > 0.0, across.least(jnp.min(values)) / jnp.where(values > 0.0, values, 1.0), 1.0) ** beta

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
 from jaxrl.rollout import reset, rollout
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
 
@@ -90,7 +91,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
 
 
 def episode_metrics(state: TrainState, trajectory: Transition) -> tuple[Array, Array, Metrics]:
-    """Follows returns through a rollout and averages those of the episodes that ended in it.
+    """Follows returns through a rollout and averages those of the episodes that ended in it, on whatever device.
 
     Returns:
       ``(episode_return [B], episode_length [B], metrics)``: ``episodes`` counts the finished ones, ``episode_return``
@@ -106,15 +107,22 @@ def episode_metrics(state: TrainState, trajectory: Transition) -> tuple[Array, A
     carry, (totals, lengths) = jax.lax.scan(
         body, (state.episode_return, state.episode_length), (trajectory.reward, done)
     )
-    episodes = done.sum()
-    mean = lambda x: jnp.where(episodes > 0, jnp.where(done, x, 0).sum() / jnp.maximum(episodes, 1), jnp.nan)  # noqa: E731
-    return *carry, {"episodes": episodes, "episode_return": mean(totals), "episode_length": mean(lengths)}
+    sums = [jnp.where(done, x, 0).sum() for x in (totals, lengths)]
+    episodes, *sums = across.total([done.sum(), *sums])
+    of_return, of_length = (jnp.where(episodes > 0, x / jnp.maximum(episodes, 1), jnp.nan) for x in sums)
+    return *carry, {"episodes": episodes, "episode_return": of_return, "episode_length": of_length}
+
+
+def of_all_parts(metrics: Metrics) -> Metrics:
+    """An agent's metrics averaged over the devices that environments are split over; whole numbers stay."""
+    own = {name: x for name, x in metrics.items() if jnp.issubdtype(x.dtype, jnp.floating)}
+    return {**metrics, **across.mean(own)}
 
 
 def train_step(
     key: Array, agent: Agent, env: Any, params: Any, state: TrainState, rollout_length: int
 ) -> tuple[TrainState, Metrics]:
-    """One rollout and one update of a run.
+    """One rollout and one update of a run; of one device's part of it inside of ``training.parallel``.
 
     Args:
       key: the run's; the update's own is folded from it.
@@ -126,12 +134,12 @@ def train_step(
     env_state, observation, trajectory = rollout(
         rollout_key, agent, state.agent, env, params, state.env_state, state.observation, rollout_length
     )
-    agent_state, metrics = agent.update(update_key, state.agent, trajectory)
+    agent_state, metrics = agent.update(across.own(update_key), state.agent, trajectory)
     episode_return, episode_length, episodes = episode_metrics(state, trajectory)
     new = TrainState(
         agent_state, env_state, observation, episode_return, episode_length, state.updates + 1, state.stopped
     )
-    return new, {**episodes, **metrics}
+    return new, {**episodes, **of_all_parts(metrics)}
 
 
 def advance(
