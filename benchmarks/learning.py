@@ -27,8 +27,9 @@ from rich.progress import track
 
 from benchmarks import frozen_lake
 from jaxrl.cli.evaluation import evaluate_members
+from jaxrl.cli.finish import on_one_device
 from jaxrl.cli.flags import parse
-from jaxrl.runs.building import Built, build, make_program
+from jaxrl.runs.building import Built, build, make_mesh, make_program
 from jaxrl.training import fit
 
 
@@ -58,6 +59,7 @@ class Row(NamedTuple):
     """A command line, what its mean and its worst seed should reach, and how it is scored.
 
     ``policies``: greedy, sampled, or both. ``score``: a function of the row, the run, its last state and ``explore``.
+    ``devices``: that the row needs, else it is left out; ``JAX_NUM_CPU_DEVICES=8`` makes so many of one CPU.
     """
 
     command: str
@@ -67,6 +69,7 @@ class Row(NamedTuple):
     gpu: bool = False
     worst: float | None = None
     score: Callable[..., np.ndarray] = mean_return
+    devices: int = 1
 
 
 SAMPLED, BOTH = ("sampled",), ("greedy", "sampled")
@@ -95,6 +98,14 @@ ROWS = (
         for name in ("dqn", "c51", "qr_dqn", "iqn", "rainbow", "pqn")
     ),
     Row("dqn BitFlipping-40 --seeds 8", 99, score=success),
+    Row("ppo CartPole-v1 --seeds 8 --num-steps 100000 --devices 8", 490, devices=8),
+    Row("dqn CartPole-v1 --seeds 8 --num-envs 8 --devices 8", 490, devices=8),
+    *(
+        Row(
+            f"{name} Pendulum-v1 --seeds 8 --num-envs 4 --num-gradient-steps 4 --devices 4", -160, worst=-220, devices=4
+        )
+        for name in ("td3", "sac")
+    ),
     Row("ppo SpaceInvaders-MinAtar --seeds 4", 140, policies=SAMPLED, gpu=True),
     Row("ppo Breakout-MinAtar --seeds 4", 45, policies=SAMPLED, gpu=True),
     Row("ppo Asterix-MinAtar --seeds 4", 25, policies=SAMPLED, gpu=True),
@@ -113,7 +124,7 @@ def trained(command: str, console: Console) -> tuple[Built, Any, float]:
     """Runs a command line to its end: the run, its last state, and the seconds that took, compilation included."""
     config, _ = parse(command.split())
     built = build(config)
-    program = make_program(config, built)
+    program = make_program(config, built, make_mesh(config))
     chunk = max(1, built.num_updates // 20)
     start = time.perf_counter()
     state = program.start()
@@ -121,6 +132,8 @@ def trained(command: str, console: Console) -> tuple[Built, Any, float]:
     for _ in track(range(0, built.num_updates, chunk), description=command, console=console, transient=True):
         done = min(done + chunk, built.num_updates)
         state, _ = fit(program, num_updates=done, updates_per_chunk=chunk, state=state)
+    if config.devices > 1:
+        state = state._replace(agent=on_one_device(state.agent))
     return built, state, time.perf_counter() - start
 
 
@@ -160,6 +173,7 @@ def main() -> None:
         for number, row in enumerate(ROWS)
         if (arguments.rows is None or number in arguments.rows)
         and (arguments.gpu or arguments.rows is not None or not row.gpu)
+        and row.devices <= jax.device_count()
         and (not arguments.recipes or row.command.split()[0] in arguments.recipes)
     ]
     if arguments.list:

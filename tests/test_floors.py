@@ -13,6 +13,7 @@ FLOORS = {
     "types": 0,
     "ops": 1,
     "hoist": 1,
+    "processes": 1,
     "losses": 2,
     "optim": 2,
     "networks": 2,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from jaxrl import envs
+from jaxrl import envs, processes
 from jaxrl.agents.presets import LOOP, preset
 from jaxrl.cli import parsing
 from jaxrl.cli.errors import UsageError
@@ -200,9 +200,16 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         },
         hyperparameters=_settings(getattr(flags, recipe)),
         sweep=sweep,
+        devices=flags.devices if flags.devices is not None else default_devices(),
+        seed_devices=flags.seed_devices,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
     return config if "--replay-capacity" in given else fit_replay(config)
+
+
+def default_devices() -> int:
+    """One, or all of all processes where there are several."""
+    return jax.device_count() if processes.are_many() else 1
 
 
 def _settings(group: Any) -> dict[str, Any]:

@@ -73,7 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)
         return code
     except Exception as error:
-        return _failed(_one_line(error), _exit_code(error))
+        code = _failed(_one_line(error), _exit_code(error))
+        if "jaxrl.processes" in sys.modules and not getattr(error, "of_all_processes", False):
+            # On the usual way out it would wait for the other processes, and they are waiting for it.
+            sys.modules["jaxrl.processes"].leave(code)
+        return code
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:
@@ -84,6 +88,8 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         close = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f", did you mean '{close[0]}'?" if close else ""
         raise UsageError(f"unknown command '{command}'{hint} (commands: {', '.join(COMMANDS)})")
+    if command in ("train", "resume"):
+        importlib.import_module("jaxrl.cli.hosts").connect(arguments)
     module = importlib.import_module(f"jaxrl.cli.{command}")
     return module.main(arguments)
 

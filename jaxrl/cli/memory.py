@@ -31,12 +31,12 @@ class DoesNotFit(CommandError):
     """More memory is needed than there is."""
 
 
-def available_bytes() -> int:
-    """Free memory of the device that trains; of the host, where that is the device."""
-    stats = jax.devices()[0].memory_stats()
+def available_bytes(devices: int = 1) -> int:
+    """Free memory of a device that trains; where devices are a part of the host each, that part of the host's."""
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // max(1, devices // jax.process_count())
 
 
 def megabytes(count: float) -> str:
@@ -54,7 +54,7 @@ def refuse_what_cannot_fit(config: RunConfig, needed: int | None, what: str = ""
     Raises:
       DoesNotFit: with both figures, and with what could be made smaller.
     """
-    available = available_bytes()
+    available = available_bytes(config.devices)
     if needed is None or needed <= available:
         return
     smaller = [as_flag(name) for name in ("seeds", "num_envs", "rollout_length")]
@@ -74,18 +74,21 @@ def refuse_a_crowd(config: RunConfig) -> None:
     """
     if config.num_members > CROWD:
         one = dataclasses.replace(config, seeds=1, sweep=None)
-        refuse_what_cannot_fit(config, config.num_members * make_program(one, build(one)).state_bytes())
+        whole = config.num_members * make_program(one, build(one)).state_bytes()
+        refuse_what_cannot_fit(config, whole // config.devices)
 
 
 def describe_state(config: RunConfig, program: Program) -> str:
-    """The bytes of the population's state, and of the replay in it where the recipe has one."""
+    """The bytes of the population's state on each device, and of the replay in it where the recipe has one."""
     total = program.state_bytes()
     text = megabytes(total)
-    if config.num_members > 1:
-        text += f" ({megabytes(total / config.num_members)} each)"
+    members_here = config.num_members // config.seed_devices
+    if members_here > 1:
+        text += f" ({megabytes(total / members_here)} each)"
     if "replay" in parts_of(config.recipe):
-        leaves = jax.tree.leaves(program.abstract_state().agent.per_env)
-        text += f", {megabytes(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))} of it replay"
+        text += f", {megabytes(program.state_bytes(lambda state: state.agent.per_env))} of it replay"
+    if config.devices > 1:
+        text += f", on each of {config.devices} devices"
     return text
 
 
@@ -133,7 +136,7 @@ def dry_run(
         "state": describe_state(config, program),
         **({"replay": _describe_replay(config, built)} if "replay" in config.parts else {}),
         "peak while training": "not known on this device" if peak is None else megabytes(peak),
-        "free memory": megabytes(available_bytes()),
+        "free memory": megabytes(available_bytes(config.devices)),
         "compile time": f"{compile_seconds:.1f} s",
         "speed": f"{human(speed)} steps/s{together} (probe of {updates} updates)",
         "whole run": f"{human(total)} steps in {built.num_updates} updates, {duration(total / speed)}",

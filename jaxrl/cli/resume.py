@@ -7,29 +7,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 from rich.console import Console
 
+from jaxrl import processes
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.finish import finish
+from jaxrl.cli.flags import default_devices
+from jaxrl.cli.hosts import HostFlags, host_flags
 from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import refuse_what_cannot_fit
-from jaxrl.cli.parsing import parse
+from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.cli.session import Session
 from jaxrl.cli.train import compile_program, first_state
-from jaxrl.runs.building import build, make_program
+from jaxrl.runs.building import build, make_mesh, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_update
 from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.training.host import updates_done
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
 
 
 @dataclasses.dataclass(frozen=True)
 class ResumeFlags:
-    """Go on with a run from its last checkpoint; the result is that of the unbroken run, bit for bit."""
+    """Go on with a run from its last checkpoint; on as many devices, the result is the unbroken run's, bit for bit."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
@@ -43,21 +46,28 @@ class ResumeFlags:
     """Episodes of each seed in the evaluation at the end; 0 for none."""
     wandb: tyro.conf.FlagCreatePairsOff[bool] = False
     """Log to Weights & Biases too; needs jaxrl[wandb]."""
+    devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as before; all with --distributed)")] = (
+        None
+    )
+    """Devices to split the run over; on others than before it goes on with other random numbers."""
+    seed_devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as before)")] = None
+    """Groups of those devices to split the seeds over."""
+    hosts: Annotated[HostFlags, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=HostFlags)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
-    flags = parse(ResumeFlags, arguments, prog="jaxrl resume")
+    known = [as_flag(field.name) for field in dataclasses.fields(ResumeFlags) if field.name not in ("run", "hosts")]
+    flags = parse(ResumeFlags, arguments, prog="jaxrl resume", flags=["--steps", *known, *host_flags()])
     if flags.eval_episodes < 0:
         raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
     if flags.wandb:
         import_wandb()
-    console, folder = Console(), RunFolder(flags.run)
-    config = folder.read_config()
-    if flags.num_steps is not None:
-        config = dataclasses.replace(config, num_steps=flags.num_steps)
-    built = build(config)
-    program = make_program(config, built)
+    console, folder = Console(quiet=not processes.is_first()), RunFolder(flags.run)
+    before = folder.read_config()
+    config = _changed(before, flags)
+    mesh, built = make_mesh(config), build(config)
+    program = make_program(config, built, mesh)
     refuse_what_cannot_fit(config, program.state_bytes())
     if flags.update is not None:
         check_update(folder, config, flags.update)
@@ -65,15 +75,31 @@ def main(arguments: Sequence[str]) -> int:
     _refuse_finished(folder, config, flags, done, built.num_updates)
     compile_program(config, built, program, console)
     state = _state(folder, config, program, flags.update)
-    done = int(np.max(state.updates))
-    MetricsWriter(folder.metrics_file, config).cut(done)
-    folder.checkpoints(config).rewind(done)
-    folder.snapshots(config).rewind(done)
-    folder.write_config(config)
+    done = updates_done(state)
+    if processes.is_first():
+        MetricsWriter(folder.metrics_file, config).cut(done)
+        folder.checkpoints(config).rewind(done)
+        folder.snapshots(config).rewind(done)
+        folder.write_config(config)
     console.print(f"going on from update {done} of {built.num_updates}", highlight=False)
+    if (config.devices, config.seed_devices) != (before.devices, before.seed_devices):
+        console.print(
+            f"on {config.devices} devices, {before.devices} before: with other random numbers", highlight=False
+        )
     session = Session(folder, config, built, program, console, wandb=flags.wandb)
     finish(folder, config, built, session.train(state), flags.eval_episodes, console)
     return 0
+
+
+def _changed(config: RunConfig, flags: ResumeFlags) -> RunConfig:
+    """The configuration with what the flags say anew."""
+    devices = default_devices() if processes.are_many() else config.devices
+    return dataclasses.replace(
+        config,
+        num_steps=config.num_steps if flags.num_steps is None else flags.num_steps,
+        devices=devices if flags.devices is None else flags.devices,
+        seed_devices=config.seed_devices if flags.seed_devices is None else flags.seed_devices,
+    )
 
 
 def _refuse_finished(folder: RunFolder, config: RunConfig, flags: ResumeFlags, done: int, num_updates: int) -> None:

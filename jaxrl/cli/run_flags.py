@@ -11,6 +11,7 @@ import tyro
 
 from jaxrl.agents.presets import LOOP
 from jaxrl.cli import parsing
+from jaxrl.cli.hosts import HostFlags, host_flags
 from jaxrl.cli.parsing import as_flag
 from jaxrl.runs.config import Chosen
 from jaxrl.runs.parts import PARTS
@@ -56,10 +57,15 @@ class TrainFlags:
     """Episodes of each seed in the evaluation at the end; 0 for none."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: all fresh)")] = None
     """Start from the parameters of another run, all else fresh; seed i takes those of its seed i, counted round."""
+    devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 1; all with --distributed)")] = None
+    """Devices to split the run over: each has a part of the environments, gradients are averaged."""
+    seed_devices: int = 1
+    """Groups of those devices to split the seeds over; environments are split within a group."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print memory, compile time and the speed of a short probe, then stop."""
     wandb: tyro.conf.FlagCreatePairsOff[bool] = False
     """Log to Weights & Biases too; needs jaxrl[wandb]."""
+    hosts: Annotated[HostFlags, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=HostFlags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +78,8 @@ class _Recipe:
 
 def names() -> list[str]:
     """The flags of ``TrainFlags``."""
-    return [
-        "--steps",
-        *(as_flag(field.name) for field in dataclasses.fields(TrainFlags) if field.name != "environment"),
-    ]
+    own = [field.name for field in dataclasses.fields(TrainFlags) if field.name not in ("environment", "hosts")]
+    return ["--steps", *map(as_flag, own), *host_flags()]
 
 
 def part_fields(parts: Iterable[str], chosen: Mapping[str, Chosen], shorthands: Iterable[str]) -> list[Any]:

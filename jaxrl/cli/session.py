@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from jaxrl import processes
 from jaxrl.cli.errors import CommandError, InterruptedRun
 from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.cli.progress import RunProgress
@@ -21,7 +22,7 @@ from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter, summarize
 from jaxrl.runs.snapshots import is_due, lean
 from jaxrl.training.checkpoint import Checkpoints
-from jaxrl.training.host import Chunk, first_bad, fit
+from jaxrl.training.host import Chunk, first_bad, fit, updates_done
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
@@ -42,6 +43,30 @@ CHECKPOINT_SECONDS = 60.0
 class Diverged(CommandError):
     """Numbers that are not finite."""
 
+    of_all_processes = True
+
+
+class PeerLost(CommandError):
+    """Another process of the run has stopped."""
+
+
+@contextlib.contextmanager
+def _of_peers(folder: RunFolder) -> Iterator[None]:
+    """Says what it means that a computation on several processes failed.
+
+    Raises:
+      PeerLost: in place of the error of whatever was waiting for another process.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not processes.are_many():
+            raise
+        raise PeerLost(
+            f"another process of this run has stopped or can't be reached ({' '.join(str(error).split())[:200]}); "
+            f"start all of them again: jaxrl resume {folder.path} goes on from the last checkpoint"
+        ) from error
+
 
 def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
     """Updates between two pauses. It follows from the configuration, so a resumed run pauses where it would have."""
@@ -54,13 +79,15 @@ def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
 def _finite_members(tree: object) -> jax.Array:
     """``[S]``, whether all floats of a member are finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(-1) for leaf in leaves]).all(0)
+    # Axis by axis: to reshape a leaf that is split over devices would gather it.
+    return jnp.stack([jnp.isfinite(leaf).all(range(1, leaf.ndim)) for leaf in leaves]).all(0)
 
 
 class Session:
     """Trains a run from where ``state`` is to its end, and keeps its folder up to date.
 
-    The folder exists, and its metrics are cut back to ``state``.
+    The folder exists, and its metrics are cut back to ``state``. Of several processes each has a session, and the first
+    one's writes and talks.
     """
 
     def __init__(
@@ -81,7 +108,7 @@ class Session:
         self.steps_per_update = config.num_envs * config.rollout_length
         self._metrics = MetricsWriter(folder.metrics_file, config)
         self._loggers: Sequence[Logger] = ()
-        self._last_save = time.monotonic()
+        self._last_save, self._saved = time.monotonic(), self.checkpoints.updates()
         self._failure: str | None = None
 
     def train(self, state: TrainState) -> TrainState:
@@ -91,18 +118,17 @@ class Session:
           Diverged: a metric or a parameter was not finite; the last checkpoint is from before.
           InterruptedRun: Ctrl-C, and all is saved.
         """
-        done = int(np.max(state.updates))
+        done = updates_done(state)
         with contextlib.ExitStack() as stack:
-            self._loggers = [TensorBoard(self.folder, self.config, done * self.steps_per_update)]
-            if self.wandb:
-                self._loggers.append(WeightsAndBiases(self.folder, self.config))
+            self._loggers = self._make_loggers(done * self.steps_per_update) if processes.is_first() else ()
             for logger in self._loggers:
                 stack.callback(logger.close)
-            if not self.checkpoints.updates():
+            if not self._saved:
                 # So that a run that breaks before the first minute is over has something to go back to.
                 self._save(done, state)
                 self._take_snapshot(-1, done, state)
             progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done))
+            stack.enter_context(_of_peers(self.folder))
             try:
                 state, _ = fit(
                     self.program,
@@ -113,7 +139,7 @@ class Session:
                     on_interrupt=lambda: progress.say("stopping after this chunk; Ctrl-C again to stop without saving"),
                 )
             except Interrupted as interrupted:
-                done = int(np.max(interrupted.state.updates))
+                done = updates_done(interrupted.state)
                 if not self._save(done, interrupted.state):
                     self._stop()
                 raise InterruptedRun(
@@ -124,9 +150,14 @@ class Session:
                 self._stop()
         return state
 
+    def _make_loggers(self, env_steps: int) -> Sequence[Logger]:
+        of_folder = TensorBoard(self.folder, self.config, env_steps)
+        return [of_folder, WeightsAndBiases(self.folder, self.config)] if self.wandb else [of_folder]
+
     def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
         summary = summarize(chunk.metrics)
-        self._metrics.append(chunk.updates, summary)
+        if processes.is_first():
+            self._metrics.append(chunk.updates, summary)
         for logger in self._loggers:
             logger.log(chunk.env_steps, summary)
         progress.update(chunk.updates, chunk.seconds, summary)
@@ -138,7 +169,8 @@ class Session:
             self._failure = f"{name} is {value} in update {update} of {self._label(member)}"
             return True
         self._take_snapshot(chunk.updates - chunk.metrics["episodes"].shape[1], chunk.updates, chunk.state)
-        if time.monotonic() - self._last_save > CHECKPOINT_SECONDS and chunk.updates < self.built.num_updates:
+        due = processes.anywhere(time.monotonic() - self._last_save > CHECKPOINT_SECONDS)
+        if due and chunk.updates < self.built.num_updates:
             return not self._save(chunk.updates, chunk.state)
         return False
 
@@ -146,20 +178,22 @@ class Session:
         """Saves unless the agent's state has numbers that are not finite; those may come one update before a NaN."""
         if self._failure is not None:
             return False
-        finite = np.asarray(_finite_members(state.agent))
+        finite = processes.fetch(_finite_members(state.agent))
         if not finite.all():
             label = self._label(int(np.argmin(finite)))
             self._failure = f"the state of {label} is not finite after update {update}"
             return False
-        if update not in self.checkpoints.updates():
+        if update not in self._saved:
             self.checkpoints.save(update, state)
+            self._saved.append(update)
         self._last_save = time.monotonic()
         return True
 
     def _take_snapshot(self, before: int, now: int, state: TrainState) -> None:
         if self.snapshots is None or not is_due(before, now, self.built.num_updates):
             return
-        if now not in self.snapshots.updates():
+        # As the first process sees its folder: all save together, or none.
+        if processes.anywhere(processes.is_first() and now not in self.snapshots.updates()):
             self.snapshots.save(now, lean(state.agent))
 
     def _label(self, member: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jaxrl import processes
 from jaxrl.cli import flags as train_flags
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.finish import finish
@@ -15,7 +16,7 @@ from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
 from jaxrl.cli.run_flags import print_help
 from jaxrl.cli.session import Session, updates_per_chunk
-from jaxrl.runs.building import Built, build, make_program
+from jaxrl.runs.building import Built, build, make_mesh, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
@@ -37,17 +38,18 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         print_help(ABOUT, "jaxrl train")
     config, flags = train_flags.parse(arguments)
-    console = Console()
+    console = Console(quiet=not processes.is_first())
     if flags.eval_episodes < 0:
         raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
     if flags.wandb:
         import_wandb()
+    mesh = make_mesh(config)
     refuse_a_crowd(config)
     built = build(config)
     folder = RunFolder(flags.out or default_folder(config))
-    if not flags.dry_run:
+    if not flags.dry_run and processes.is_first():
         folder.refuse_existing()
-    program = make_program(config, built)
+    program = make_program(config, built, mesh)
     refuse_what_cannot_fit(config, program.state_bytes())
     if "replay" in parts_of(config.recipe) and not flags.dry_run:
         console.print(f"state: {describe_state(config, program)}", highlight=False)
@@ -56,7 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     if flags.dry_run:
         dry_run(config, built, program, state, seconds, console)
         return 0
-    folder.create(config)
+    if processes.is_first():
+        folder.create(config)
     session = Session(folder, config, built, program, console, wandb=flags.wandb)
     finish(folder, config, built, session.train(state), flags.eval_episodes, console)
     return 0

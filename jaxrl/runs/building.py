@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from jaxrl import envs
+from jaxrl import envs, processes
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
+from jaxrl.training import parallel
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Program
 from jaxrl.types import Agent, Array, PyTree, Spec
@@ -145,8 +147,24 @@ def _listed(sweep: Sweep) -> str:
     return ", ".join(f"{value:g}" for value in sweep.values) or "no value"
 
 
-def make_program(config: RunConfig, built: Built) -> Program:
-    """The program that trains all members of a run."""
+def make_mesh(config: RunConfig) -> Mesh | None:
+    """The devices that a run is split over; None for one.
+
+    Raises:
+      ConfigError: more devices than there are, or counts that they do not divide.
+    """
+    if config.devices == config.seed_devices == 1 and not processes.are_many():
+        return None
+    try:
+        mesh = parallel.make_mesh(config.devices, seeds=config.seed_devices)
+        parallel.check_split(mesh, config.num_envs, config.num_members)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return mesh
+
+
+def make_program(config: RunConfig, built: Built, mesh: Mesh | None = None) -> Program:
+    """The program that trains all members of a run, on the devices of ``make_mesh`` or on one."""
     return Program(
         built.make_agent,
         built.env,
@@ -155,4 +173,5 @@ def make_program(config: RunConfig, built: Built) -> Program:
         hyper=built.hyper,
         num_envs=config.num_envs,
         rollout_length=config.rollout_length,
+        mesh=mesh,
     )

@@ -11,6 +11,9 @@ from jaxrl.runs.recipes import hyperparameters, nearest
 
 FORMAT_VERSION = 2
 
+SINCE = {"devices": 1, "seed_devices": 1}
+"""Fields that older files lack, and what those runs did."""
+
 
 class ConfigError(ValueError):
     """A run that can't be: an unknown name, a value out of range, a file that isn't a configuration."""
@@ -67,6 +70,8 @@ class RunConfig:
       hyperparameters: all that the recipe has.
       sweep: None without one.
       init_from: the run whose parameters this one started from, or None.
+      devices: how many the run is split over, those of all processes together.
+      seed_devices: over how many groups of them members are split; environments are split within a group.
       format_version: of this file.
     """
 
@@ -81,6 +86,8 @@ class RunConfig:
     hyperparameters: dict[str, Any]
     sweep: Sweep | None = None
     init_from: str | None = None
+    devices: int = 1
+    seed_devices: int = 1
     format_version: int = FORMAT_VERSION
 
     @property
@@ -95,9 +102,9 @@ class RunConfig:
         return [Member(number, seed, value) for number, (value, seed) in enumerate(pairs)]
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint has to agree with: all but the length of the run and where it started from."""
+        """What a checkpoint has to agree with: all but the run's length, where it started from, and on what it runs."""
         fields = json.loads(self.to_json())
-        return {name: value for name, value in fields.items() if name not in ("num_steps", "init_from")}
+        return {name: value for name, value in fields.items() if name not in ("num_steps", "init_from", *SINCE)}
 
     def to_json(self) -> str:
         """The file's text."""
@@ -121,7 +128,7 @@ class RunConfig:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise ConfigError(f"{source}: format_version is {version}, this jaxrl reads version {FORMAT_VERSION}")
-        config = _read(cls, data, source)
+        config = _read(cls, {**SINCE, **data}, source)
         _check_names(f"{source}: hyper-parameter", config.hyperparameters, hyperparameters(config.recipe))
         _check_known(f"{source}: part", config.parts, parts_of(config.recipe))
         for part, chosen in config.parts.items():

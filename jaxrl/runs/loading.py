@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl import processes
 from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunError, RunFolder
@@ -153,6 +154,6 @@ def _taken(run: str | Path, name: str, source: PyTree, target: PyTree) -> PyTree
 
     def take(old: Any, new: Any) -> Any:
         members = np.arange(new.shape[0]) % old.shape[0]
-        return jax.device_put(old[members].astype(new.dtype), new.sharding)
+        return processes.place(np.asarray(old)[members].astype(new.dtype), new.sharding)
 
     return jax.tree.map(take, source, target)

@@ -1,8 +1,8 @@
 """Loops: pure ones to ``jit`` and ``vmap``, a chunked one on the host, evaluation, checkpoints.
 
 ``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure; ``Program`` and ``fit`` run
-populations for long; ``Checkpoints`` saves them; ``ratings`` are of many matches. ``check`` tests any agent, ``checks``
-holds its properties one by one.
+populations for long; ``Checkpoints`` saves them; ``parallel`` splits them over devices; ``ratings`` are of many
+matches. ``check`` tests any agent, ``checks`` holds its properties one by one.
 """
 
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
@@ -12,6 +12,7 @@ from jaxrl.training.host import Chunk, Program, first_bad, fit
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState, advance, start, train, train_step
 from jaxrl.training.match import Score, match
+from jaxrl.training.parallel import ParallelError, make_mesh
 
 __all__ = [
     "CheckpointError",
@@ -20,6 +21,7 @@ __all__ = [
     "ConformanceError",
     "Episodes",
     "Interrupted",
+    "ParallelError",
     "Program",
     "Report",
     "Score",
@@ -29,6 +31,7 @@ __all__ = [
     "evaluate",
     "first_bad",
     "fit",
+    "make_mesh",
     "match",
     "start",
     "train",

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import processes
 from jaxrl.types import PyTree
 
 FORMAT_VERSION = 1
@@ -78,14 +79,34 @@ def _placed(array: np.ndarray, like: Any, impl: str | None) -> Any:
         return array
     # An array that was put nowhere in particular comes back so, and may follow others to their device.
     sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
-    value = jax.device_put(array, sharding)
+    value = jax.device_put(array) if sharding is None else processes.place(array, sharding)
     return value if impl is None else jax.random.wrap_key_data(value, impl=impl)
+
+
+def _of_this_process() -> Any:
+    """Orbax's options for what one process does alone; else it would wait for the others at every step."""
+    from orbax.checkpoint.options import MultiprocessingOptions
+
+    this = jax.process_index()
+    if not processes.are_many():
+        return MultiprocessingOptions()
+    return MultiprocessingOptions(this, active_processes={this}, barrier_sync_key_prefix=f"process-{this}")
+
+
+def _reader() -> Any:
+    from orbax import checkpoint
+
+    alone = _of_this_process()
+    options = checkpoint.CompositeOptions(multiprocessing_options=alone)
+    handler = checkpoint.CompositeCheckpointHandler(composite_options=options)
+    return checkpoint.Checkpointer(handler, multiprocessing_options=alone)
 
 
 class Checkpoints:
     """The checkpoints of one run, in one directory.
 
-    A save is seen complete or not at all; what an interrupted one left is ignored, and cleared by the next writer.
+    A save is seen complete or not at all; what an interrupted one left is ignored, and cleared by the next writer. Of
+    several processes all save and restore together: the first one writes, and all read.
     """
 
     def __init__(
@@ -126,9 +147,7 @@ class Checkpoints:
           ValueError: an update that is not above the last.
           CheckpointError: a leaf that is no array.
         """
-        from orbax.checkpoint import args
-
-        if update < 0 or update <= max(self.updates(), default=-1):
+        if processes.is_first() and update <= max(self.updates(), default=-1):
             raise ValueError(
                 f"update: got {update}, must be above those in {self.directory}, {self.updates()}; "
                 "Checkpoints.rewind deletes later ones"
@@ -139,9 +158,13 @@ class Checkpoints:
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 record[name]["impl"] = str(jax.random.key_impl(leaf))
                 leaves[name] = jax.random.key_data(leaf)
-        arrays = {name: np.asarray(x) for name, x in jax.device_get(leaves).items()}
+        arrays: dict[str, np.ndarray] = processes.fetch(leaves)
+        if not processes.is_first():
+            return
         for name, array in arrays.items():
             record[name] |= {"stored": _describe(array), "checksum": _checksum(array)}
+        from orbax.checkpoint import args
+
         self._writer().save(
             update,
             args=args.Composite(
@@ -153,7 +176,7 @@ class Checkpoints:
 
     def rewind(self, update: int) -> None:
         """Deletes the checkpoints after ``update``, so that a run can go on from it."""
-        for later in [found for found in self.updates() if found > update]:
+        for later in [found for found in self.updates() if found > update and processes.is_first()]:
             self._writer().delete(later)
 
     def restore(self, template: PyTree, update: int | None = None, *, under: str = "") -> PyTree:
@@ -193,7 +216,11 @@ class Checkpoints:
         if self._manager is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             options = checkpoint.CheckpointManagerOptions(
-                max_to_keep=self.keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+                max_to_keep=self.keep,
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=True,
+                create=False,  # which it refuses to do for one of several processes
+                multiprocessing_options=_of_this_process(),
             )
             self._manager = checkpoint.CheckpointManager(self.directory, options=options)
         return self._manager
@@ -216,7 +243,7 @@ class Checkpoints:
         from orbax import checkpoint
 
         try:
-            reader = checkpoint.Checkpointer(checkpoint.CompositeCheckpointHandler())
+            reader = _reader()
             record = reader.restore(path, checkpoint.args.Composite(record=checkpoint.args.JsonRestore())).record
             version, identity, _ = record["format"], record["identity"], record["leaves"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -232,7 +259,7 @@ class Checkpoints:
     def _read(self, path: Path, where: str, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
         from orbax import checkpoint
 
-        reader = checkpoint.Checkpointer(checkpoint.CompositeCheckpointHandler())
+        reader = _reader()
         as_numpy = checkpoint.RestoreArgs(restore_type=np.ndarray)
         arrays = {}
         for name, leaf in leaves.items():

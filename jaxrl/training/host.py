@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl import processes
 from jaxrl.training.interrupt import Interrupted, interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Program
@@ -55,6 +56,11 @@ def _wait(outputs: Any, interrupted: Callable[[], bool], on_interrupt: Callable[
         waiting.result()
 
 
+def updates_done(state: TrainState) -> int:
+    """The updates that the members of a population ``[S, ...]`` have done; of those that were not stopped."""
+    return int(np.max(processes.fetch(state.updates)))
+
+
 def _joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in (chunks[0] if chunks else ())}
 
@@ -84,15 +90,16 @@ def fit(
 
     Raises:
       ValueError: a count below 1, or a state that is beyond ``num_updates``.
-      Interrupted: SIGINT came and updates are left. Raised after the running chunk and its callback; carries the state
-        and the metrics. Another SIGINT before that raises ``KeyboardInterrupt``, and the state is lost (a process
-        still ends only when the device has done its chunk). In the main thread only.
+      ParallelError: the agent's state came apart on the devices of the program's mesh; see ``training.parallel``.
+      Interrupted: SIGINT came, to any process, and updates are left. Raised after the running chunk and its callback;
+        carries the state and the metrics. Another SIGINT before that raises ``KeyboardInterrupt``, and the state is
+        lost (a process still ends only when the device has done its chunk). In the main thread only.
     """
     for name, count in (("num_updates", num_updates), ("updates_per_chunk", updates_per_chunk)):
         if count < 1:
             raise ValueError(f"{name}: got {count}, must be at least 1")
     state = program.start() if state is None else state
-    done = int(np.max(state.updates))
+    done = updates_done(state)
     if done > num_updates:
         raise ValueError(f"num_updates: got {num_updates}, the state has done {done} already")
     if done < num_updates:
@@ -100,14 +107,15 @@ def fit(
         program.compile(updates_per_chunk)
     chunks: list[dict[str, np.ndarray]] = []
     with interrupts_wait() as interrupted:
-        while done < num_updates and not np.all(state.stopped):
-            if interrupted():
+        while done < num_updates and not np.all(processes.fetch(state.stopped)):
+            if processes.anywhere(interrupted()):
                 raise Interrupted(state, _joined(chunks))
             begin = time.perf_counter()
             count = min(updates_per_chunk, num_updates - done)
             state, metrics = program.advance(state, count)
             _wait(metrics, interrupted, on_interrupt)
-            chunks.append(jax.device_get(metrics))
+            chunks.append(processes.fetch(metrics))
+            program.require_agreement(state)
             seconds = time.perf_counter() - begin
             done += count
             env_steps = done * program.num_envs * program.rollout_length

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from jaxrl.training import loop
+from jaxrl import processes
+from jaxrl.training import loop, parallel
 from jaxrl.training.loop import OnUpdate, TrainState
 from jaxrl.types import Agent, Array, Metrics
 
@@ -44,6 +48,7 @@ class Program:
         num_envs: int,
         rollout_length: int,
         on_update: OnUpdate | None = None,
+        mesh: Mesh | None = None,
     ) -> None:
         """Describes a run.
 
@@ -56,9 +61,11 @@ class Program:
           num_envs: B.
           rollout_length: T.
           on_update: see ``loop.advance``; it sees one member.
+          mesh: from ``parallel.make_mesh``, to split members and environments over; None for one device.
 
         Raises:
-          ValueError: keys that are no ``[S]`` typed keys, hyper-parameters of another length, a count below 1.
+          ValueError: keys that are no ``[S]`` typed keys, hyper-parameters of another length, a count below 1 or one
+            that the mesh does not divide.
         """
         if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1 or not keys.size:
             raise ValueError(
@@ -74,15 +81,41 @@ class Program:
         for name, count in (("num_envs", num_envs), ("rollout_length", rollout_length)):
             if count < 1:
                 raise ValueError(f"{name}: got {count}, must be at least 1")
-        self.num_envs, self.rollout_length = num_envs, rollout_length
+        if mesh is not None:
+            parallel.check_split(mesh, num_envs, keys.shape[0])
+        self.num_envs, self.rollout_length, self.mesh = num_envs, rollout_length, mesh
         self._make_agent, self._env, self._params, self._keys = make_agent, env, params, keys
         self._on_update = on_update
-        self._start = jax.jit(jax.vmap(self._start_one))
-        self._advance = jax.jit(self._advance_all, static_argnums=4, donate_argnums=2)
         self._compiled: dict[int, Any] = {}
 
-    def _start_one(self, key: Array, hyper: dict[str, Array]) -> TrainState:
-        return loop.start(key, self._make_agent(**hyper), self._env, self._params, self.num_envs)
+    @cached_property
+    def specs(self) -> TrainState:
+        """Over which axes of the mesh each leaf of the population's state is split."""
+        assert self.mesh is not None
+        key, hyper = jax.tree.map(lambda x: x[0], (self._keys, self._hyper))
+        start = lambda count: self._start_one(key, hyper, count)  # noqa: E731
+        return parallel.of_members(parallel.state_specs(start, self.num_envs, self.mesh))
+
+    @cached_property
+    def _members(self) -> tuple[Array, dict[str, Array]]:
+        """Keys and hyper-parameters where the members are."""
+        if self.mesh is None:
+            return self._keys, self._hyper
+        where = NamedSharding(self.mesh, P(parallel.SEEDS))
+        return jax.tree.map(lambda x: processes.place(x, where), (self._keys, self._hyper))
+
+    @cached_property
+    def _start(self) -> Any:
+        shardings = None if self.mesh is None else parallel.shardings(self.mesh, self.specs)
+        return jax.jit(jax.vmap(partial(self._start_one, num_envs=self.num_envs)), out_shardings=shardings)
+
+    @cached_property
+    def _disagreeing(self) -> Any:
+        assert self.mesh is not None
+        return parallel.disagreeing(self.mesh, self.specs)
+
+    def _start_one(self, key: Array, hyper: dict[str, Array], num_envs: int) -> TrainState:
+        return loop.start(key, self._make_agent(**hyper), self._env, self._params, num_envs)
 
     def _advance_one(
         self, key: Array, hyper: dict[str, Array], state: TrainState, num_updates: Array, length: int
@@ -119,17 +152,36 @@ class Program:
             return jax.tree.map(lambda x: x[None], self._advance_one(key, values, alone, num_updates, length))
         return jax.vmap(partial(self._advance_one, length=length), (0, 0, 0, None))(keys, hyper, state, num_updates)
 
+    def _split_all(self, length: int) -> Callable[..., Any]:
+        """``_advance_all`` for chunks of ``length``, on each device's part where there is a mesh."""
+        run = partial(self._advance_all, length=length)
+        if self.mesh is None:
+            return run
+        members = P(parallel.SEEDS)
+        return parallel.split(run, self.mesh, (members, members, self.specs, P()), (self.specs, members))
+
     def start(self) -> TrainState:
         """The first state of the population, leaves ``[S, ...]``, no two in one buffer."""
-        return self._start(self._keys, self._hyper)
+        return self._start(*self._members)
 
     def abstract_state(self) -> TrainState:
-        """Shapes and dtypes of the population's state, for ``Checkpoints.restore``; nothing is allocated."""
-        return jax.eval_shape(self._start, self._keys, self._hyper)
+        """Shapes, dtypes and places of the population's state, for ``Checkpoints.restore``; nothing is allocated."""
+        state = jax.eval_shape(self._start, self._keys, self._hyper)
+        if self.mesh is None:
+            return state
+        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+        return jax.tree.map(place, state, parallel.shardings(self.mesh, self.specs))
 
-    def state_bytes(self) -> int:
-        """Exact bytes of the population's state; nothing is allocated."""
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.abstract_state()))
+    def state_bytes(self, part: Callable[[TrainState], Any] = lambda state: state) -> int:
+        """Exact bytes of the population's state, or of a part of it, on one device; nothing is allocated."""
+        leaves = jax.tree.leaves(part(self.abstract_state()))
+        shapes = [leaf.shape if self.mesh is None else leaf.sharding.shard_shape(leaf.shape) for leaf in leaves]
+        return sum(math.prod(shape) * leaf.dtype.itemsize for shape, leaf in zip(shapes, leaves, strict=True))
+
+    def require_agreement(self, state: TrainState) -> None:
+        """Raises ``ParallelError`` where devices of a mesh hold different numbers that should be the same."""
+        if self.mesh is not None and self.mesh.size > 1:
+            parallel.require_agreement(state, self._disagreeing(state))
 
     def compile(self, num_updates: int) -> float:
         """Compiles ``advance`` for ``num_updates`` a call; returns the seconds it took, 0 if it was there."""
@@ -139,12 +191,12 @@ class Program:
         if length in self._compiled:
             return 0.0
         begin = time.perf_counter()
-        lowered = self._advance.lower(self._keys, self._hyper, self.abstract_state(), np.int32(0), length)
-        self._compiled[length] = lowered.compile()
+        program = jax.jit(self._split_all(length), donate_argnums=2)
+        self._compiled[length] = program.lower(*self._members, self.abstract_state(), np.int32(0)).compile()
         return time.perf_counter() - begin
 
     def memory_bytes(self, num_updates: int) -> int | None:
-        """Peak of device memory while ``advance`` runs, as the compiler estimates it; None where it does not tell."""
+        """Peak of a device's memory while ``advance`` runs, as the compiler estimates it; None where it is silent."""
         self.compile(num_updates)
         stats = self._compiled[capacity(num_updates)].memory_analysis()
         if stats is None:
@@ -165,7 +217,7 @@ class Program:
         if not any(length >= num_updates for length in self._compiled):
             self.compile(num_updates)
         length = min(length for length in self._compiled if length >= num_updates)
-        state, metrics = self._compiled[length](self._keys, self._hyper, state, np.int32(num_updates))
+        state, metrics = self._compiled[length](*self._members, state, np.int32(num_updates))
         if num_updates < length:
             metrics = _first(metrics, num_updates)
         return state, metrics

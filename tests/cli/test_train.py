@@ -274,7 +274,7 @@ def test_dry_run_measures_and_leaves_nothing(jaxrl, tmp_path, monkeypatch):
     ):
         assert part in outcome.out
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda devices=1: 1000)
     refused = jaxrl(*arguments)
     assert refused.code == 1
     assert "the state of 2 seeds needs" in refused.error and "1 kB are free; lower one of --seeds" in refused.error

@@ -1,0 +1,79 @@
+"""The flags that make several processes one run, read before anything is computed.
+
+Even an import may compute: gymnax's does. So this module imports nothing but the parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from jaxrl import processes
+from jaxrl.cli.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class HostFlags:
+    """What processes are told of each other."""
+
+    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
+    """This is one process of several, as SLURM, Open MPI or Kubernetes say, or the next three flags."""
+    coordinator: Annotated[
+        str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="(default: as the scheduler says)")
+    ] = None
+    """(--distributed) Where process 0 can be reached."""
+    num_processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as the scheduler says)")] = None
+    """(--distributed) How many processes there are."""
+    process_id: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as the scheduler says)")] = None
+    """(--distributed) Which of them this is, counted from 0."""
+
+
+def host_flags() -> list[str]:
+    """The flags of ``HostFlags``."""
+    return ["--" + field.name.replace("_", "-") for field in dataclasses.fields(HostFlags)]
+
+
+def connect(arguments: Sequence[str]) -> None:
+    """Joins the other processes where the arguments say that there are some.
+
+    Before all else, since JAX can't be told of them once it has computed anything. What is wrong with other arguments
+    is left to the parser.
+
+    Raises:
+      UsageError: some of the three without ``--distributed``, some of them missing, or no HOST:PORT.
+      ConnectionFailed: the others did not come, or nothing says who they are.
+    """
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scan.add_argument("--distributed", action="store_true")
+    for flag in host_flags()[1:]:
+        scan.add_argument(flag, f"--{flag[2:].replace('-', '_')}", nargs="?")
+    given = scan.parse_known_args(list(arguments))[0]
+    if {"-h", "--help"} & set(arguments):
+        return
+    values = (given.coordinator, given.num_processes, given.process_id)
+    if not given.distributed:
+        if values != (None, None, None):
+            raise UsageError("--coordinator, --num-processes and --process-id need --distributed")
+        return
+    if values == (None, None, None):
+        processes.connect()
+        return
+    if None in values:
+        raise UsageError("--coordinator, --num-processes, --process-id: give all three, or none where a scheduler does")
+    coordinator, count, number = str(values[0]), _whole("num-processes", values[1]), _whole("process-id", values[2])
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--coordinator: got '{coordinator}', must be HOST:PORT of process 0")
+    if not 0 <= number < count:
+        raise UsageError(f"--process-id: got {number}, must lie in 0 to {count - 1} with --num-processes {count}")
+    processes.connect(coordinator, count, number)
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"--{name}: got '{text}', must be a whole number")
+    return int(text)
