@@ -50,6 +50,10 @@ def test_hindsight_reaches_goals_that_dqn_alone_does_not(tmp_path):
     assert picture.stat().st_size > 10_000
 
 
+def test_several_devices_learn_as_one():
+    assert load("several_devices").main(num_steps=40_000) > 150
+
+
 def test_every_example_is_tested():
     source = Path(__file__).read_text()
     missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]
