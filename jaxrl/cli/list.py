@@ -76,7 +76,7 @@ def print_environments(console: Console) -> None:
     from jaxrl import envs  # gymnax takes seconds to import, the other two parts are there at once
 
     console.print("environments", style="italic")
-    names = [f"{name}-N" if name in envs.goals.SIZED else name for name in envs.available()]
+    names = [f"{name}-N" if name in envs.registry.SIZED else name for name in envs.available()]
     console.print(Columns(names, padding=(0, 2)), "", highlight=False)
 
 

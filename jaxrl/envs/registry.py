@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 import gymnax
 from gymnax import registration
 
-from jaxrl.envs import goals
+from jaxrl.envs import goals, recall
 from jaxrl.envs.games import pgx_games
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
 
 DOWNLOADS = frozenset({"MNISTBandit-bsuite"})
 """Names that fetch a data set over the network when they are made."""
+
+
+OURS: dict[str, Callable[..., Any]] = {**goals.ENVIRONMENTS, **recall.ENVIRONMENTS}
+"""Environments of our own: name -> constructor."""
+
+SIZED = {**goals.SIZED, **recall.SIZED}
+"""Those that a size may follow -> the argument that it is: "BitFlipping-40"."""
 
 
 class UnknownEnvironment(ValueError):
@@ -170,14 +177,26 @@ def _make_gymnax(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     return _build(name, registration._registry[name], construct, env_kwargs)
 
 
+def split_name(name: str) -> tuple[str, dict[str, Any]]:
+    """A name into that of ``OURS`` and what it says of the constructor's arguments.
+
+    >>> split_name("BitFlipping-40"), split_name("PointReach")
+    (('BitFlipping', {'num_bits': 40}), ('PointReach', {}))
+    """
+    stem, _, size = name.rpartition("-")
+    if stem in SIZED and size.isdecimal():
+        return stem, {SIZED[stem]: int(size)}
+    return name, {}
+
+
 def _make_ours(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
-    stem, said = goals.split_name(name)
+    stem, said = split_name(name)
     for argument, value in said.items():
         if env_kwargs.get(argument, value) != value:
             raise ValueError(
                 f'"{name}": the name says {argument}={value} and the argument {env_kwargs[argument]!r}; give one'
             )
-    factory = goals.ENVIRONMENTS[stem]
+    factory = OURS[stem]
 
     def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
         env = factory(**kwargs)
@@ -192,9 +211,7 @@ def _make_pgx(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
 
 ADAPTERS: dict[str, Adapter] = {
     "gymnax": Adapter(make=_make_gymnax, names=lambda: list(gymnax.registered_envs)),
-    "jaxrl": Adapter(
-        make=_make_ours, names=lambda: list(goals.ENVIRONMENTS), listed=lambda name: goals.split_name(name)[0]
-    ),
+    "jaxrl": Adapter(make=_make_ours, names=lambda: list(OURS), listed=lambda name: split_name(name)[0]),
     "pgx": Adapter(make=_make_pgx, names=lambda: list(pgx_games.STEPS), refused=pgx_games.REFUSED),
 }
 """Prefix -> adapter; a new suite is one more entry."""

@@ -1,0 +1,20 @@
+"""Environments whose reward depends on what was seen long before: what one observation does not say.
+
+``jaxrl.make("TMaze-20")``, ``jaxrl.make("MemoryChain-20")``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxrl.envs.recall.memory_chain import MemoryChain
+from jaxrl.envs.recall.t_maze import TMaze
+
+ENVIRONMENTS: dict[str, Callable[..., Any]] = {"MemoryChain": MemoryChain, "TMaze": TMaze}
+"""Name -> constructor."""
+
+SIZED = {"MemoryChain": "memory_length", "TMaze": "length"}
+"""Names that a size may follow -> the argument that it is: "TMaze-20"."""
+
+__all__ = ["ENVIRONMENTS", "SIZED", "MemoryChain", "TMaze"]
