@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxrl import hoist
 from jaxrl.ops import across
-from jaxrl.types import Agent, Array, Observation, PyTree, Transition
+from jaxrl.types import Agent, Array, Observation, PyTree, Remembered, Transition, memory
 
 
 def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree]:
@@ -19,8 +19,27 @@ def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree
 
 
 def stored(observation: Any) -> Any:
-    """The observation as a trajectory keeps it: without the simulator's state, which only a planner reads."""
-    return observation._replace(env_state=None) if isinstance(observation, Observation) else observation
+    """The observation as a trajectory keeps it: without the simulator's state, which only a planner reads.
+
+    Without the agent's memory too: ``update`` computes it anew from that of the first step, see ``with_memory``.
+    """
+    if not isinstance(observation, Observation):
+        return observation
+    return observation._replace(env_state=None, memory=None)
+
+
+def with_memory(trajectory: Transition, observation: Any) -> Transition:
+    """A trajectory with the agent's memory at its first step, where there is one.
+
+    Args:
+      trajectory: of stored observations, ``[T, B, ...]``.
+      observation: ``[B, ...]`` the one that it starts from; its memory becomes ``[1, B, ...]``.
+    """
+    first = memory(observation)
+    if first is None:
+        return trajectory
+    first = jax.tree.map(lambda x: x[None], first)
+    return trajectory._replace(observation=trajectory.observation._replace(memory=first))
 
 
 def future_weight(terminated: Array, info: Mapping[Any, Any]) -> Array:
@@ -40,14 +59,14 @@ def step(
       explore: False for the greedy policy.
 
     Returns:
-      ``(env_state, observation, transition)``, leaves ``[B, ...]``.
+      ``(env_state, observation, transition)``, leaves ``[B, ...]``; the transition without the agent's memory.
     """
     action, extras = agent.act(keys[0], state, observation, explore=explore)
     env_step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     next_observation, env_state, reward, terminated, truncated, info = env_step(keys[1:], env_state, action, params)
     transition = Transition(
         observation=stored(observation),
-        action=action,
+        action=action.value if isinstance(action, Remembered) else action,
         reward=reward.astype(jnp.float32),
         discount=future_weight(terminated, info),
         terminated=terminated,
@@ -98,13 +117,15 @@ def rollout(
       explore: False for the greedy policy.
 
     Returns:
-      ``(env_state, observation, trajectory)``; the trajectory's leaves are ``[T, B, ...]``.
+      ``(env_state, observation, trajectory)``; the trajectory's leaves are ``[T, B, ...]``, but for the agent's memory,
+      which it has at its first step alone, ``[1, B, ...]``. A recipe that wants it at every step puts it into extras.
     """
     num_envs = jax.tree.leaves(observation)[0].shape[0]
+    first = observation
 
     def body(carry: tuple[PyTree, Any], keys: Array) -> tuple[tuple[PyTree, Any], Transition]:
         env_state, observation, transition = step(keys, agent, state, env, params, *carry, explore)
         return (env_state, observation), transition
 
     (env_state, observation), trajectory = hoist.scan(body, (env_state, observation), step_keys(key, length, num_envs))
-    return env_state, observation, trajectory
+    return env_state, observation, with_memory(trajectory, first)

@@ -25,7 +25,8 @@ class Observation(NamedTuple):
       action_mask: ``[B, A]`` bool, True where a discrete action is legal.
       goal: ``[B, G]`` the goal asked for.
       achieved_goal: ``[B, G]`` the goal reached.
-      memory: the agent's own last memory, fed back by a wrapper.
+      memory: the agent's own last memory, fed back by ``envs.remember``, zero where an episode starts. A trajectory
+        has that of its first step alone, leaves ``[1, B, ...]``.
       env_state: the true simulator state, for planners; dropped before storage.
     """
 
@@ -47,6 +48,23 @@ def action_mask(observation: Any) -> Array | None:
     return observation.action_mask if isinstance(observation, Observation) else None
 
 
+class Remembered(NamedTuple):
+    """An action together with what the agent wants to remember: what ``envs.remember`` takes in place of an action.
+
+    Attributes:
+      value: ``[B, ...]`` the action itself.
+      memory: leaves ``[B, ...]``, of the structure and the shapes of ``Observation.memory``.
+    """
+
+    value: Any
+    memory: Any
+
+
+def memory(observation: Any) -> Any:
+    """The agent's last memory that an observation feeds back, or None where nothing does."""
+    return observation.memory if isinstance(observation, Observation) else None
+
+
 class Transition(NamedTuple):
     """One step, leaves ``[B, ...]``; a trajectory is the same tuple, time-major, leaves ``[T, B, ...]``.
 
@@ -54,7 +72,7 @@ class Transition(NamedTuple):
 
     Attributes:
       observation: what was seen before the action.
-      action: what the environment was given.
+      action: what the environment was given, without a memory.
       reward: float32.
       discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes in a
         two-player game, else 1.
@@ -146,7 +164,8 @@ class ActFn(Protocol):
           explore: Python bool; False for the greedy policy.
 
         Returns:
-          ``(action [B, ...], extras)``: what the environment takes, and what ``update`` will need of this moment.
+          ``(action [B, ...], extras)``: what the environment takes, and what ``update`` will need of this moment. An
+          agent with a memory gives ``Remembered(action, memory)``.
         """
         ...
 

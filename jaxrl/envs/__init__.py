@@ -1,15 +1,16 @@
 """Environments: gymnax's protocol, made by name, described, wrapped, checked; and probes with known answers.
 
 ``make`` and ``available`` by name, ``spec`` for agents, ``check`` for an environment of your own, ``wrappers``,
-``probes``, ``goals``; ``expose_state`` and ``simulator`` for planners, ``versus`` for games of two. The protocol is
-written down in ``jaxrl.envs.protocol``.
+``window`` and ``remember`` for memory, ``probes``, ``goals``, ``recall``; ``expose_state`` and ``simulator`` for
+planners, ``versus`` for games of two. The protocol is written down in ``jaxrl.envs.protocol``.
 """
 
-from jaxrl.envs import games, goals, probes, wrappers
+from jaxrl.envs import games, goals, probes, recall, wrappers
 from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
 from jaxrl.envs.episodes import ProtocolError
 from jaxrl.envs.games.pgx_games import NotInstalled
 from jaxrl.envs.games.versus import versus
+from jaxrl.envs.memory import remember, window
 from jaxrl.envs.planning import Simulated, Simulator, expose_state, num_players, simulator
 from jaxrl.envs.protocol import Environment
 from jaxrl.envs.registry import UnknownArgument, UnknownEnvironment, available, make
@@ -34,8 +35,11 @@ __all__ = [
     "make",
     "num_players",
     "probes",
+    "recall",
+    "remember",
     "simulator",
     "spec",
     "versus",
+    "window",
     "wrappers",
 ]

@@ -19,7 +19,7 @@ from jaxrl.envs.episodes import ProtocolError, Run, check_run, require
 from jaxrl.envs.protocol import Environment
 from jaxrl.envs.registry import DOWNLOADS
 from jaxrl.envs.specs import SpecError, spec
-from jaxrl.types import Array, Box, Discrete, PyTree, Spec, action_mask
+from jaxrl.types import Array, Box, Discrete, PyTree, Remembered, Spec, action_mask, memory
 
 KNOWN_EXCEPTIONS: dict[str, str] = dict.fromkeys(DOWNLOADS, "downloads its data set when it is made")
 """Environments of ``available()`` that are not known to pass ``check``, and the reason."""
@@ -107,7 +107,7 @@ def _check_spec(env: Environment, params: PyTree) -> Spec:
 def _check_step(env: Environment, params: PyTree, described: Spec, observation: Any, state: PyTree) -> tuple[str, ...]:
     """Checks the abstract outcome of one step; returns the names of the leaves that change their weak type."""
 
-    def step(key: Array, state: PyTree, action: Array) -> tuple[Any, ...]:
+    def step(key: Array, state: PyTree, action: Any) -> tuple[Any, ...]:
         result = env.step(key, state, action, params)
         found = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
         expected = "expected six values (observation, state, reward, terminated, truncated, info)"
@@ -124,7 +124,7 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
         if isinstance(action, Discrete)
         else jax.ShapeDtypeStruct(action.shape, jnp.float32)
     )
-    arguments = (jax.random.key(0), state, action_struct)
+    arguments = (jax.random.key(0), state, _with_memory(action_struct, described.observation))
     observed, stepped, reward, terminated, truncated, info = _abstract("step", step, *arguments)
     _require_same("observation", observation, observed)
     _require_same("final_observation", observation, info["final_observation"])
@@ -194,12 +194,17 @@ def _draw(key: Array, action: Discrete | Box, num_steps: int, num_envs: int) -> 
     return np.clip(actions, low, high)
 
 
-def _choose(drawn: Array, action: Discrete | Box, observation: Any) -> Array:
+def _choose(drawn: Array, action: Discrete | Box, observation: Any) -> Any:
     """The action of one environment: the legal one that was drawn highest, or the drawn one itself."""
     if not isinstance(action, Discrete):
-        return drawn
+        return _with_memory(drawn, observation)
     mask = action_mask(observation)
-    return jnp.argmax(drawn if mask is None else jnp.where(mask, drawn, -1.0))
+    return _with_memory(jnp.argmax(drawn if mask is None else jnp.where(mask, drawn, -1.0)), observation)
+
+
+def _with_memory(action: Any, observation: Any) -> Any:
+    """The action as an environment that feeds a memory back takes it: that of the observation, as it is."""
+    return action if memory(observation) is None else Remembered(action, memory(observation))
 
 
 def _record(env: Environment, params: PyTree, described: Spec, num_steps: int, num_envs: int, key: Array) -> Run:
