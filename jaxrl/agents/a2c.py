@@ -74,7 +74,7 @@ def a2c(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments(locals())
+    check_arguments(locals(), remembers=True)
     lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(huber_delta=huber_delta, value_coef=value_coef, entropy_coef=entropy_coef)
     gaussian: dict[str, Any] = {

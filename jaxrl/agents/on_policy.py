@@ -17,12 +17,13 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl import losses, networks, types
-from jaxrl.agents.minibatches import check_minibatches, shuffled_minibatches
+from jaxrl.agents import recurrent
+from jaxrl.agents.minibatches import shuffled_minibatches
 from jaxrl.networks import inputs
 from jaxrl.ops import across, normalize, returns
 from jaxrl.ops.policy_gradient import approximate_kl, normalize_advantage
 from jaxrl.ops.value import explained_variance
-from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
+from jaxrl.types import Agent, Array, Metrics, PyTree, Remembered, Spec, Transition
 
 
 class OnPolicyState(NamedTuple):
@@ -85,7 +86,7 @@ class OnPolicy:
 
     Attributes:
       spec: the environment's.
-      network: an ``ActorCritic``.
+      network: an ``ActorCritic``, or one that remembers.
       optimizer: applied to the gradient of the loss, the global-norm clip inside.
       loss: see ``jaxrl.losses``.
       estimator: ``(transition, v_tm1, v_t) -> Estimate``, all ``[T, B]``.
@@ -135,13 +136,19 @@ def standardize(config: OnPolicy, state: OnPolicyState, observation: Any) -> Any
 
 def act(
     config: OnPolicy, key: Array, state: OnPolicyState, observation: Any, *, explore: bool = True
-) -> tuple[Array, Extras]:
+) -> tuple[Any, Extras]:
     """Samples the policy, or takes its mode where ``explore`` is False; see ``types.ActFn``."""
-    policy: Any = config.network.apply(state.params, standardize(config, state, observation), method="act")
+    seen = standardize(config, state, observation)
+    policy: Any
+    memory: Any = None
+    if isinstance(config.network, networks.RecurrentActorCritic):
+        policy, memory = config.network.apply(state.params, seen, method="remember")
+    else:
+        policy = config.network.apply(state.params, seen, method="act")
     raw = policy.sample(seed=key) if explore else policy.mode()
     action = networks.environment_action(config.spec.action, raw, config.squash)
-    discrete = isinstance(config.spec.action, types.Discrete)
-    return action, Extras(policy.log_prob(raw), None if discrete else raw)
+    extras = Extras(policy.log_prob(raw), None if isinstance(config.spec.action, types.Discrete) else raw)
+    return (action if memory is None else Remembered(action, memory)), extras
 
 
 def as_seen(config: OnPolicy, state: OnPolicyState, trajectory: Transition) -> Transition:
@@ -177,6 +184,8 @@ def estimate(config: OnPolicy, params: PyTree, trajectory: Transition) -> Estima
     shape = trajectory.reward.shape
     if not config.network.critic:
         return config.estimator(trajectory, jnp.zeros(shape), jnp.zeros(shape))
+    if isinstance(config.network, networks.RecurrentActorCritic):
+        return config.estimator(trajectory, *recurrent.evaluate(config.network, params, trajectory))
     value: Callable[[Any], Any] = partial(config.network.apply, params, method="evaluate")
     v_tm1 = value(trajectory.observation).reshape(shape)
     v_t = value(trajectory.next_observation).reshape(shape)
@@ -184,10 +193,15 @@ def estimate(config: OnPolicy, params: PyTree, trajectory: Transition) -> Estima
 
 
 def make_batch(trajectory: Transition, estimated: Estimate) -> losses.Batch:
-    """All samples of a trajectory as one batch, ``[T, B, ...]`` laid out as ``[N, ...]``."""
+    """All samples of a trajectory as one batch, ``[T, B, ...]`` laid out as ``[N, ...]``.
+
+    Where the agent remembers, as one batch of sequences ``[B, T, ...]``; ``gradients`` takes either.
+    """
     extras = trajectory.extras
     raw = trajectory.action if extras.raw_action is None else extras.raw_action
     batch = losses.Batch(trajectory, raw, extras.log_prob, *estimated)
+    if types.memory(trajectory.observation) is not None:
+        return recurrent.as_sequences(batch)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
@@ -204,11 +218,12 @@ def gradients(
     ``nn.Dropout(rate, deterministic=not self.has_rng("dropout"))``, acts and values without.
     """
     rngs = {} if key is None else {"dropout": key}
+    seen, batch = recurrent.split(batch)
     if config.normalize_advantage:
         batch = batch._replace(advantage=normalize_advantage(batch.advantage, batch.weight))
 
     def loss_fn(params: PyTree) -> tuple[Array, Metrics]:
-        outputs: Any = config.network.apply(params, batch.transition.observation, rngs=rngs)
+        outputs: Any = config.network.apply(params, seen, rngs=rngs)
         return losses.checked(config.loss, outputs, batch, settings)
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
@@ -225,7 +240,8 @@ def apply_gradients(config: OnPolicy, params: PyTree, optimizer_state: PyTree, g
 
 def policy_shift(config: OnPolicy, params: PyTree, batch: losses.Batch) -> Array:
     """``KL(pi_old || pi)`` estimated on the whole batch: how far the policy has moved, in nats."""
-    policy: Any = config.network.apply(params, batch.transition.observation, method="act")
+    seen, batch = recurrent.split(batch)
+    policy: Any = config.network.apply(params, seen, method="act")
     return across.mean(batch.mean(approximate_kl(policy.log_prob(batch.raw_action) - batch.log_prob)))
 
 
@@ -262,7 +278,7 @@ def _optimize(
 
 def update(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Transition) -> tuple[OnPolicyState, Metrics]:
     """Learns from one rollout; see ``types.UpdateFn``."""
-    check_minibatches(config.num_minibatches, trajectory.reward.shape)
+    recurrent.check_division(config.num_minibatches, trajectory)
     reward, reward_statistics, per_env = scale_rewards(config, state, trajectory)
     seen = as_seen(config, state, trajectory)._replace(reward=reward)
     estimated = estimate(config, state.params, seen)
@@ -295,8 +311,11 @@ def make_network(
     **gaussian_options: Any,
 ) -> networks.ActorCritic:
     """The actor-critic of a recipe: its torso (or the default one for the observation) and heads from the spec."""
-    return networks.ActorCritic(
-        torso=networks.default_torso(spec.observation) if torso is None else torso,
+    torso = networks.default_torso(spec.observation) if torso is None else torso
+    recurrent.check_memory(spec, torso, share_torso, critic)
+    kind = networks.RecurrentActorCritic if networks.is_recurrent(torso) else networks.ActorCritic
+    return kind(
+        torso=torso,
         policy=networks.policy_head(spec.action, **gaussian_options),
         share_torso=share_torso,
         critic=critic,

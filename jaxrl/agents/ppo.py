@@ -86,7 +86,7 @@ def ppo(
     Raises:
       ValueError: an argument outside its range, named.
     """
-    check_arguments(locals())
+    check_arguments(locals(), remembers=True)
     lr: Any = learning_rate
     if anneal_learning_rate:
         schedule = optim.annealed(learning_rate, num_updates)

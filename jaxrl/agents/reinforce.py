@@ -76,7 +76,7 @@ def reinforce(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments(locals())
+    check_arguments(locals(), remembers=True)
     lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
     settings = losses.Settings(value_coef=value_coef if baseline else 0.0, entropy_coef=entropy_coef)
     gaussian: dict[str, Any] = {

@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl import losses, optim
-from jaxrl.agents import estimators, on_policy
+from jaxrl.agents import estimators, on_policy, recurrent
 from jaxrl.agents.minibatches import shuffled_minibatches
 from jaxrl.agents.on_policy import DROPOUT, OnPolicy, OnPolicyState
 from jaxrl.agents.validation import check_arguments
@@ -51,7 +51,7 @@ def step_actor(
       settings: of the loss.
     """
     actor, critic = split(params)
-    observation = batch.transition.observation
+    observation, batch = recurrent.split(batch)
     if config.normalize_advantage:
         batch = batch._replace(advantage=pg.normalize_advantage(batch.advantage, batch.weight))
 
@@ -93,8 +93,8 @@ def fit_critic(
     actor, critic = split(params)
 
     def loss_fn(critic: PyTree, minibatch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
-        observation, rngs = minibatch.transition.observation, {"dropout": key}
-        outputs: Any = config.network.apply(join(actor, critic), observation, rngs=rngs)
+        observation, minibatch = recurrent.split(minibatch)
+        outputs: Any = config.network.apply(join(actor, critic), observation, rngs={"dropout": key})
         return losses.value(outputs, minibatch, settings)
 
     def step(carry: tuple[PyTree, PyTree], given: tuple[losses.Batch, Array]) -> tuple[tuple[PyTree, PyTree], Metrics]:
@@ -192,7 +192,7 @@ def trpo(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments(locals())
+    check_arguments(locals(), remembers=True)
     lr: Any = learning_rate
     if anneal_learning_rate:
         schedule = optim.annealed(learning_rate, num_updates)

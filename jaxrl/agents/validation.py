@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxrl.types import Box, Discrete, Spec
+from jaxrl import networks
+from jaxrl.types import Box, Discrete, Spec, memory
 
 
 class Range:
@@ -126,8 +127,27 @@ def check_callable(name: str, value: Any, takes: str) -> None:
         raise TypeError(f"{name}: got {value!r}, must be {takes}")
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
+def check_no_memory(spec: Spec, torso: Any) -> None:
+    """Refuses a torso that remembers, and an environment that feeds a memory back.
+
+    Raises:
+      TypeError: naming it, and what there is instead.
+    """
+    instead = "reinforce, a2c, ppo and trpo do; or show this recipe the last steps, envs.window(env, k)"
+    if networks.is_recurrent(torso):
+        raise TypeError(
+            f"torso: {type(torso).__name__} remembers, and this recipe does not learn from memories; {instead}"
+        )
+    if memory(spec.observation) is not None:
+        raise TypeError(f"spec: the environment feeds a memory back, which this recipe does not have; {instead}")
+
+
+def check_arguments(arguments: Mapping[str, Any], *, remembers: bool = False) -> None:
     """Checks the arguments of a recipe, those it has of the ones known here.
+
+    Args:
+      arguments: by name.
+      remembers: whether the recipe takes torsos with a memory.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -137,6 +157,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise TypeError(f"spec: got {spec!r}, must be a Spec, from jaxrl.spec(env, params)")
     if torso is not None and not isinstance(torso, nn.Module):
         raise TypeError(f"torso: got {torso!r}, must be a Flax module such as MLP() or None")
+    if not remembers:
+        check_no_memory(spec, torso)
     heads = arguments.get("heads")
     if heads is not None and not isinstance(heads, Mapping):
         raise TypeError(f"heads: got {heads!r}, must be a dict from names to Flax modules, or None")

@@ -11,6 +11,7 @@ from jaxrl.networks.critics import (
     critic_ensemble,
 )
 from jaxrl.networks.gating import GRUGate
+from jaxrl.networks.gru import GRU
 from jaxrl.networks.heads import (
     CategoricalHead,
     DiagonalGaussian,
@@ -24,9 +25,11 @@ from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mlp import MLP
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_values import ActionValueHead, ImplicitQuantileHead, QNetwork
+from jaxrl.networks.recurrent import Memory, RecurrentActorCritic, Sequences, is_recurrent, memory_of
 from jaxrl.networks.transformer import Transformer
 
 __all__ = [
+    "GRU",
     "MLP",
     "ActionValueHead",
     "ActorCritic",
@@ -40,9 +43,12 @@ __all__ = [
     "GRUGate",
     "GaussianHead",
     "ImplicitQuantileHead",
+    "Memory",
     "NoisyDense",
     "Outputs",
     "QNetwork",
+    "RecurrentActorCritic",
+    "Sequences",
     "SquashedGaussian",
     "SquashedGaussianPolicy",
     "Transformer",
@@ -50,6 +56,8 @@ __all__ = [
     "critic_ensemble",
     "default_torso",
     "environment_action",
+    "is_recurrent",
+    "memory_of",
     "orthogonal",
     "policy_head",
 ]

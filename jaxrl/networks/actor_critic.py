@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.networks import inputs
-from jaxrl.networks.conv import Conv
+from jaxrl.networks.conv import Conv, is_image
 from jaxrl.networks.heads import ValueHead
 from jaxrl.networks.mlp import MLP
 
@@ -59,22 +59,29 @@ class ActorCritic(nn.Module):
         self.policy_head = self.policy.clone(name=None)
         self.extra_heads = {name: head.clone(name=None) for name, head in self.heads.items()}
 
+    def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
+        """Features ``[N, D]`` of the actor's torso, and the mask ``[N, A]`` of legal actions, None for all."""
+        x, mask = inputs.observation_input(observation, self.event_rank)
+        return inputs.torso_features(self.actor_torso, x), mask
+
+    def critic_features(self, observation: Any) -> jax.Array:
+        """Features ``[N, D]`` of the critic's torso."""
+        x, _ = inputs.observation_input(observation, self.event_rank)
+        return inputs.torso_features(self.critic_torso, x)
+
     def act(self, observation: Any) -> Any:
         """The policy's distribution, batch ``[N]``; the critic is not evaluated."""
-        x, mask = inputs.observation_input(observation, self.event_rank)
-        return self.policy_head(inputs.torso_features(self.actor_torso, x), mask)
+        return self.policy_head(*self.actor_features(observation))
 
     def evaluate(self, observation: Any) -> jax.Array:
         """Values ``[N]``; the actor is not evaluated."""
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        return self.value_head(inputs.torso_features(self.critic_torso, x))
+        return self.value_head(self.critic_features(observation))
 
     def __call__(self, observation: Any) -> Outputs:
-        x, mask = inputs.observation_input(observation, self.event_rank)
-        features = inputs.torso_features(self.actor_torso, x)
+        features, mask = self.actor_features(observation)
         extra = {name: head(features) for name, head in self.extra_heads.items()}
         if self.critic:
-            value = self.value_head(features if self.share_torso else inputs.torso_features(self.critic_torso, x))
+            value = self.value_head(features if self.share_torso else self.critic_features(observation))
         else:
             value = jnp.zeros(features.shape[0])
         return Outputs(self.policy_head(features, mask), value, features, extra)
@@ -82,5 +89,4 @@ class ActorCritic(nn.Module):
 
 def default_torso(observation_spec: Any) -> nn.Module:
     """``Conv`` for images ``[H, W, C]`` that a 3 x 3 window fits, ``MLP`` for everything else."""
-    shape = types.features(observation_spec).shape
-    return Conv() if len(shape) == 3 and min(shape[:2]) >= 3 else MLP()
+    return Conv() if is_image(types.features(observation_spec).shape) else MLP()

@@ -25,6 +25,11 @@ def patches(images: jax.Array, size: int) -> jax.Array:
     return jnp.concatenate(shifts, axis=-1)
 
 
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether an observation of this shape is an image ``[H, W, C]`` that a 3 x 3 window fits."""
+    return len(shape) == 3 and min(shape[:2]) >= 3
+
+
 class Conv(nn.Module):
     """Convolutions (3 x 3, stride 1) and dense layers, as in Young and Tian 2019, "MinAtar".
 

@@ -22,8 +22,9 @@ from jaxrl.training.subject import (
     require_close,
     require_equal,
     to_numpy,
+    without_memory,
 )
-from jaxrl.types import Agent, Array, Discrete, PyTree, Transition
+from jaxrl.types import Agent, Array, Discrete, PyTree, Remembered, Transition, memory
 
 _NUM_KEYS = 16
 _NUM_DRAWS = 256
@@ -32,8 +33,13 @@ _NUM_DRAWS = 256
 _NUM_SEEDS = 3
 
 
+def described(tree: PyTree) -> list[tuple[str, str]]:
+    """Name, shape and dtype of each leaf."""
+    return [(name, describe(leaf)) for name, leaf in leaves(tree)]
+
+
 def speaks_contract(subject: Subject) -> None:
-    """Actions fit the action space, and metrics are a flat dict of scalars."""
+    """Actions fit the action space, their memory what is fed back, and metrics are a flat dict of scalars."""
     promise = "speaks_contract"
     space = subject.spec.action
     discrete = isinstance(space, Discrete)
@@ -42,6 +48,10 @@ def speaks_contract(subject: Subject) -> None:
         state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
         act = lambda *args: subject.agent.act(*args, explore=explore)  # noqa: B023, E731
         action, _ = jax.eval_shape(act, subject.key, state, observation)
+        kept, fed_back = (action.memory if isinstance(action, Remembered) else None), memory(observation)
+        same = described(kept) == described(fed_back)
+        require(same, promise, f"act(explore={explore}) remembers {kept}, the environment feeds back {fed_back}")
+        action = without_memory(action)
         fits = action.shape == shape and jnp.issubdtype(action.dtype, jnp.integer if discrete else jnp.floating)
         wanted = f"{'an integer' if discrete else 'a float'} array {list(shape)}"
         require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {wanted}")
@@ -104,7 +114,8 @@ def seeds_differ(subject: Subject) -> None:
         require(not drawn or not np.array_equal(a, b), "seeds_differ", f"init draws leaf {name} alike for two keys")
     _, state, _ = subject.experience.states
     keys = jax.random.split(subject.fold(10), _NUM_DRAWS)
-    actions = np.stack([subject.act(key, state, subject.experience.observation)[0] for key in keys])
+    acted = [subject.act(key, state, subject.experience.observation)[0] for key in keys]
+    actions = np.stack([without_memory(action) for action in acted])
     require(len(np.unique(actions, axis=0)) > 1, "seeds_differ", f"act explores alike with {_NUM_DRAWS} keys")
 
 

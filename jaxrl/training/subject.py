@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.rollout import reset, rollout
-from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
+from jaxrl.rollout import reset, rollout, stored, with_memory
+from jaxrl.types import Agent, Array, Metrics, PyTree, Remembered, Spec, Transition
 
 
 class ConformanceError(AssertionError):
@@ -140,8 +140,16 @@ class Subject:
         action, extras = jax.eval_shape(lambda key, *args: agent.act(key, *args), self.key, state, observation)
         number: Any = jax.ShapeDtypeStruct(batch, jnp.float32)
         flag: Any = jax.ShapeDtypeStruct(batch, jnp.bool_)
-        step = Transition(observation, action, number, number, flag, flag, observation, extras)
-        return state, observation, lead((self.rollout_length,), step)
+        seen = stored(observation)
+        step = Transition(seen, without_memory(action), number, number, flag, flag, seen, extras)
+        # Made of shapes alone, by the function that makes it of arrays in a rollout.
+        trajectory = jax.eval_shape(with_memory, lead((self.rollout_length,), step), observation)
+        return state, observation, trajectory
+
+
+def without_memory(action: Any) -> Any:
+    """What an environment is given of an action."""
+    return action.value if isinstance(action, Remembered) else action
 
 
 def leaves(tree: PyTree) -> list[tuple[str, Any]]:

@@ -23,9 +23,9 @@ from jaxrl.agents import (
     td3,
     trpo,
 )
-from jaxrl.envs import probes, spec
+from jaxrl.envs import probes, remember, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
-from jaxrl.networks import MLP, Conv
+from jaxrl.networks import GRU, MLP, Conv, memory_of
 from jaxrl.replay import hindsight
 from jaxrl.training.checks import PROPERTIES, Subject
 
@@ -53,7 +53,7 @@ TARGETED = {**REPLAYED, "target_interval": 2, "epsilon_steps": 100}
 DISCRETE = ("discrete", "image")
 NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
-BITS, POINT = BitFlipping(4), PointReach()
+BITS, POINT, RECURRENT = BitFlipping(4), PointReach(), GRU(size=4)
 
 RECIPES = {
     "reinforce": Recipe(reinforce, {**NORMALIZED, "max_grad_norm": 0.5, "state_dependent_std": True}),
@@ -87,7 +87,13 @@ RECIPES = {
         )
         for make in (q_learning, sarsa, expected_sarsa)
     },
-    # Their options are those of dqn and td3, where it is tried that they matter.
+    # Options are those of ppo, dqn and td3, where it is tried that they matter.
+    "ppo_gru": Recipe(
+        partial(ppo, num_minibatches=2),
+        {**NORMALIZED, "target_kl": 0.02, "state_dependent_std": True},
+        exempt=("options_matter",),
+        environments=("remembered",),
+    ),
     "dqn_hindsight": Recipe(
         partial(dqn, **TARGETED, replay=hindsight(BITS.reward_fn, BITS.terminated_fn)),
         {"n_step": 3, "num_gradient_steps": 2},
@@ -109,6 +115,7 @@ ENVIRONMENTS = {
     "indexed": (probes.Indexed(probes.DiscountProbe()), None),
     "bits": (BITS, MLP(hidden=(8,))),
     "point": (POINT, MLP(hidden=(8,))),
+    "remembered": (remember(probes.DiscountProbe(continuous=True), memory_of(RECURRENT)), RECURRENT),
 }
 
 CASES = [
@@ -140,7 +147,7 @@ def test_conformance(recipe, environment, property_):
 
 
 @pytest.mark.parametrize(
-    "recipe", [name for name in RECIPES if not {"continuous", "point"} & {*RECIPES[name].environments}]
+    "recipe", [name for name in RECIPES if not {"continuous", "point", "remembered"} & {*RECIPES[name].environments}]
 )
 def test_continuous_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe(continuous=True)

@@ -1,0 +1,76 @@
+"""The gated recurrent unit as a torso. Cho et al. 2014, arXiv:1406.1078."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks.conv import Conv, is_image
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.mlp import MLP
+
+
+def _blocks(key: jax.Array, size: int) -> jax.Array:
+    """``[H, 3 H]``: an orthogonal matrix for each gate and for the candidate."""
+    # Batched, since three loops of Gram-Schmidt take three times as long to compile.
+    blocks = jax.vmap(lambda one: orthogonal(1.0)(one, (size, size)))(jax.random.split(key, 3))
+    return jnp.swapaxes(blocks, 0, 1).reshape(size, 3 * size)
+
+
+def _gate_bias(key: jax.Array, size: int, horizon: int) -> jax.Array:
+    """``[3 H]``; ``log(U(1, horizon - 1))`` for the update gate, so that units start by keeping as many steps."""
+    steps = jax.random.uniform(key, (size,), minval=1.0, maxval=max(horizon - 1.0, 1.0))
+    return jnp.concatenate([jnp.zeros(size), jnp.log(steps), jnp.zeros(size)])
+
+
+class GRU(nn.Module):
+    """A recurrent torso: ``h' = (1 - z) n + z h``, its features are its memory.
+
+    ``r = sigmoid(W_r x + U_r h + b_r)``, ``z = sigmoid(W_z x + U_z h + b_z)``,
+    ``n = tanh(W_n x + b_n + r (U_n h + c_n))``, x the encoded observation. Cho et al. 2014, "Learning phrase
+    representations using RNN encoder-decoder for statistical machine translation", the reset gate after the product
+    with U_n as in cuDNN, which makes the three products one. The update gates start open for times spread up to a
+    horizon: Tallec and Ollivier 2018, "Can recurrent neural networks warp time?". It wants its memory fed back, see
+    ``jaxrl.envs.remember``.
+
+    Attributes:
+      size: H, the numbers that it remembers.
+      horizon: steps that memory lasts at first, in the units that keep it longest; 1 for no such bias.
+      encoder: torso from each observation to what the unit reads; None takes an MLP of one layer, or Conv for images.
+    """
+
+    size: int = 64
+    horizon: int = 100
+    encoder: nn.Module | None = None
+
+    @property
+    def memory(self) -> jax.ShapeDtypeStruct:
+        """What is remembered in one environment."""
+        return jax.ShapeDtypeStruct((self.size,), jnp.float32)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, memory: jax.Array, reset: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Reads T steps; see ``recurrent.unroll`` for what is asked of a recurrent torso."""
+        encoder = self.encoder
+        if encoder is None:
+            encoder = Conv(hidden=(self.size,)) if is_image(x.shape[2:]) else MLP(hidden=(self.size,))
+        encoded = encoder(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
+        # What does not depend on the memory is computed for all steps at once, before the loop.
+        bias = self.param("bias", lambda key: _gate_bias(key, self.size, self.horizon))
+        kernel = self.param("kernel", orthogonal(1.0), (encoded.shape[-1], 3 * self.size))
+        recurrent_kernel = self.param("recurrent_kernel", lambda key: _blocks(key, self.size))
+        candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (self.size,))
+        projected = encoded @ kernel + bias[None, None]
+
+        def step(h: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            x_t, reset_t = given
+            h = jnp.where(reset_t[:, None], 0.0, h)
+            (x_r, x_z, x_n), (h_r, h_z, h_n) = (jnp.split(part, 3, axis=-1) for part in (x_t, h @ recurrent_kernel))
+            r, z = nn.sigmoid(x_r + h_r), nn.sigmoid(x_z + h_z)
+            n = jnp.tanh(x_n + r * (h_n + candidate_bias[None]))
+            h = (1.0 - z) * n + z * h
+            return h, h
+
+        _, memories = jax.lax.scan(step, memory, (projected, reset))
+        return memories, memories

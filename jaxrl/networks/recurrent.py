@@ -1,0 +1,155 @@
+"""Networks that remember: an actor-critic on torsos that read sequences.
+
+A recurrent torso is a Flax module with a property ``memory``, what it remembers in one environment (a pytree of
+``jax.ShapeDtypeStruct``), and a call ``torso(x, memory, reset) -> (features, memories)``; see ``unroll``.
+Legend: N sequences, T steps of each, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.networks import inputs
+from jaxrl.networks.actor_critic import ActorCritic
+
+PyTree = Any
+
+
+class Memory(NamedTuple):
+    """What an actor-critic remembers, leaves ``[N, ...]``; () for a part that has no memory of its own.
+
+    Attributes:
+      actor: of the actor's torso.
+      critic: of the critic's; () where it shares the actor's or there is no critic.
+    """
+
+    actor: PyTree
+    critic: PyTree
+
+
+class Sequences(NamedTuple):
+    """Stretches of consecutive steps: what a recurrent network learns from.
+
+    Attributes:
+      observation: ``[N, T, ...]``, without memory.
+      memory: leaves ``[N, ...]`` at the first step.
+      reset: ``[N, T]`` bool, True at the first step of an episode: nothing from before it is remembered.
+    """
+
+    observation: Any
+    memory: Memory
+    reset: jax.Array
+
+
+def is_recurrent(torso: Any) -> bool:
+    """Whether a torso remembers."""
+    return hasattr(torso, "memory")
+
+
+def memory_of(torso: nn.Module, *, share_torso: bool = False, critic: bool = True) -> Memory:
+    """What an on-policy recipe remembers in one environment with this torso: the argument of ``jaxrl.envs.remember``.
+
+    Args:
+      torso: a recurrent one, such as ``GRU()``.
+      share_torso: as the recipe is told; else actor and critic have a torso and a memory each.
+      critic: False for a recipe without one, ``reinforce(baseline=False)``.
+
+    Raises:
+      TypeError: a torso without a memory.
+    """
+    if not is_recurrent(torso):
+        raise TypeError(
+            f"torso: got {type(torso).__name__}, which has no property memory; must be one that remembers, such as GRU"
+        )
+    memory = getattr(torso, "memory")  # noqa: B009  (no attribute of every module)
+    return Memory(memory, memory if critic and not share_torso else ())
+
+
+def unroll(torso: Any, x: jax.Array, memory: PyTree, reset: jax.Array) -> tuple[jax.Array, PyTree]:
+    """A recurrent torso over sequences.
+
+    The torso itself is time-major: it is given ``x [T, N, *event]``, ``memory`` leaves ``[N, ...]`` before the first
+    step, and ``reset [T, N]``, True where the memory is to be zeroed before the step. It gives ``(features [T, N, D],
+    memories)``, the latter with leaves ``[T, N, ...]``: the memory after each step.
+
+    Args:
+      torso: see above.
+      x: ``[N T, *event]``, sequence by sequence.
+      memory: leaves ``[N, ...]``.
+      reset: ``[N, T]``.
+
+    Returns:
+      ``(features [N T, D], memories)``, leaves ``[N, T, ...]``.
+
+    Raises:
+      ValueError: features of another shape.
+    """
+    num, length = reset.shape
+    features, memories = torso(jnp.swapaxes(x.reshape(num, length, *x.shape[1:]), 0, 1), memory, reset.T)
+    shape = getattr(features, "shape", None)
+    if shape is None or len(shape) != 3 or shape[:2] != (length, num):
+        raise ValueError(
+            f"torso: must give features [T, N, D], T = {length}, N = {num}; {type(torso).__name__} gave {shape}"
+        )
+    memories = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), memories)
+    return jnp.swapaxes(features, 0, 1).reshape(num * length, -1), memories
+
+
+def as_sequences(observation: Any) -> Sequences:
+    """Observations ``[N, ...]`` with a memory as sequences of one step; sequences as they are."""
+    if isinstance(observation, Sequences):
+        return observation
+    memory = types.memory(observation)
+    if memory is None:
+        raise ValueError("observation: a recurrent torso needs its memory, wrap the environment in envs.remember")
+    one_step = jax.tree.map(lambda leaf: leaf[:, None], observation._replace(memory=None))
+    return Sequences(one_step, memory, jnp.zeros((types.features(observation).shape[0], 1), bool))
+
+
+class RecurrentActorCritic(ActorCritic):
+    """``ActorCritic`` on recurrent torsos: takes ``Sequences``, or observations with a memory, and gives ``[N T]``."""
+
+    def _actor(self, sequences: Sequences) -> tuple[jax.Array, PyTree, jax.Array | None]:
+        x, mask = inputs.observation_input(sequences.observation, self.event_rank)
+        return *unroll(self.actor_torso, x, sequences.memory.actor, sequences.reset), mask
+
+    def _critic(self, sequences: Sequences) -> tuple[jax.Array, PyTree]:
+        x, _ = inputs.observation_input(sequences.observation, self.event_rank)
+        memory = sequences.memory.actor if self.share_torso else sequences.memory.critic
+        return unroll(self.critic_torso, x, memory, sequences.reset)
+
+    def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
+        features, _, mask = self._actor(as_sequences(observation))
+        return features, mask
+
+    def critic_features(self, observation: Any) -> jax.Array:
+        return self._critic(as_sequences(observation))[0]
+
+    def remember(self, observation: Any) -> tuple[Any, Memory]:
+        """The policy's distribution, batch ``[N]``, and what actor and critic remember after these observations."""
+        sequences = as_sequences(observation)
+        features, memories, mask = self._actor(sequences)
+        own_critic = self.critic and not self.share_torso
+        after = Memory(memories, self._critic(sequences)[1] if own_critic else ())
+        return self.policy_head(features, mask), jax.tree.map(lambda leaf: leaf[:, -1], after)
+
+    def evaluate_ahead(self, sequences: Sequences, next_observation: Any) -> tuple[jax.Array, jax.Array]:
+        """Values of all observations, and of what followed each, be it the last observation of its episode.
+
+        Args:
+          sequences: N of T steps.
+          next_observation: ``[N, T, ...]``, seen with the memory of the step before, whether an episode ended or not.
+
+        Returns:
+          ``(v_tm1 [N T], v_t [N T])``.
+        """
+        features, memories = self._critic(sequences)
+        flat = lambda tree: jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)  # noqa: E731
+        memory = Memory(flat(memories), ()) if self.share_torso else Memory((), flat(memories))
+        ahead = as_sequences(flat(next_observation)._replace(memory=memory))
+        return self.value_head(features), self.value_head(self._critic(ahead)[0])
