@@ -81,12 +81,9 @@ def _chosen_parts(
     scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for part in parts_of(recipe):
         scan.add_argument(as_flag(part), dest=part, nargs="?")
+    scan.add_argument("--window", nargs="?")
     named = vars(scan.parse_known_args(arguments)[0])
-    try:
-        spec = _ANY if environment is None else envs.spec(*envs.make(environment))
-    except envs.UnknownEnvironment as error:
-        problem, _, _ = str(error).partition("; jaxrl.envs")
-        raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
+    spec = _spec(environment, named.pop("window"))
     defaults = {part: default_part(recipe, part, spec) for part in parts_of(recipe)}
     for part, preset_part in presets.items():
         settings = dict(preset_part)
@@ -103,6 +100,20 @@ def _chosen_parts(
                 name, {key: known.default for key, known in settings_of(part, name).items()} | settings
             )
     return chosen
+
+
+def _spec(environment: str | None, window: str | None) -> Spec:
+    """Of the environment, seen through a window where one is given that tyro will take too."""
+    if environment is None:
+        return _ANY
+    try:
+        env, params = envs.make(environment)
+    except envs.UnknownEnvironment as error:
+        problem, _, _ = str(error).partition("; jaxrl.envs")
+        raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
+    if window is not None and window.isdecimal() and int(window) > 0:
+        env = envs.window(env, int(window))
+    return envs.spec(env, params)
 
 
 def _read_shorthand(
@@ -202,6 +213,7 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         sweep=sweep,
         devices=flags.devices if flags.devices is not None else default_devices(),
         seed_devices=flags.seed_devices,
+        window=flags.window,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
     return config if "--replay-capacity" in given else fit_replay(config)

@@ -49,6 +49,10 @@ class TrainFlags:
         None
     )
     """Train several values of one float hyper-parameter in one program, all seeds for each: learning_rate=1e-4,1e-3."""
+    window: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="(default: the observation alone)")] = (
+        None
+    )
+    """Show the last K observations of the episode at once, the newest last: memory for any torso."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-ENV-TIME)")] = (
         None
     )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxrl import envs, processes
+from jaxrl import envs, networks, processes
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
@@ -74,8 +74,9 @@ def _build(config: RunConfig) -> Built:
     if config.sweep is not None:
         check_sweep(config.recipe, config.sweep)
     env, params = envs.make(config.environment)
-    spec = envs.spec(env, params)
     parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
+    env = wrap(config, env, parts.get("torso"))
+    spec = envs.spec(env, params)
     num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
     filled_in: dict[str, Any] = {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
     # The part is named, so that the switch that says the same in short has nothing to say.
@@ -95,6 +96,22 @@ def _build(config: RunConfig) -> Built:
         keys = jnp.tile(keys, len(config.sweep.values))
         hyper = {config.sweep.name: jnp.repeat(jnp.array(config.sweep.values, jnp.float32), config.seeds)}
     return Built(env, params, spec, make_agent, keys, hyper, num_updates)
+
+
+def wrap(config: RunConfig, env: Any, torso: Any) -> Any:
+    """The environment as the agent sees it: its last steps at once, and what the torso remembers fed back.
+
+    Args:
+      config: of the run.
+      env: what its environment's name makes.
+      torso: of the agent, or None.
+    """
+    env = env if config.window is None else envs.window(env, config.window)
+    if not networks.is_recurrent(torso):
+        return env
+    share_torso = config.hyperparameters.get("share_torso", False)
+    critic = config.hyperparameters.get("baseline", True)
+    return envs.remember(env, networks.memory_of(torso, share_torso=share_torso, critic=critic))
 
 
 def fit_replay(config: RunConfig) -> RunConfig:

@@ -11,7 +11,7 @@ from jaxrl.runs.recipes import hyperparameters, nearest
 
 FORMAT_VERSION = 2
 
-SINCE = {"devices": 1, "seed_devices": 1}
+SINCE: dict[str, Any] = {"devices": 1, "seed_devices": 1, "window": None}
 """Fields that older files lack, and what those runs did."""
 
 
@@ -70,6 +70,7 @@ class RunConfig:
       hyperparameters: all that the recipe has.
       sweep: None without one.
       init_from: the run whose parameters this one started from, or None.
+      window: steps of the episode that agents are shown at once; None for the environment's own observation.
       devices: how many the run is split over, those of all processes together.
       seed_devices: over how many groups of them members are split; environments are split within a group.
       format_version: of this file.
@@ -86,6 +87,7 @@ class RunConfig:
     hyperparameters: dict[str, Any]
     sweep: Sweep | None = None
     init_from: str | None = None
+    window: int | None = None
     devices: int = 1
     seed_devices: int = 1
     format_version: int = FORMAT_VERSION
@@ -104,7 +106,9 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint has to agree with: all but the run's length, where it started from, and on what it runs."""
         fields = json.loads(self.to_json())
-        return {name: value for name, value in fields.items() if name not in ("num_steps", "init_from", *SINCE)}
+        free = ("num_steps", "init_from", "devices", "seed_devices")
+        # What older runs did goes without saying, as it did for them.
+        return {name: fields[name] for name in fields if name not in free and fields[name] != SINCE.get(name, SINCE)}
 
     def to_json(self) -> str:
         """The file's text."""
@@ -160,6 +164,7 @@ _PLAIN = {
     "str": str,
     "int": int,
     "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
     "dict[str, Any]": dict,
     "dict[str, Chosen]": dict,
     "tuple[float, ...]": list,

@@ -90,6 +90,7 @@ PARTS: dict[str, Part] = {
             "mlp": module(networks.MLP),
             "conv": module(networks.Conv),
             "transformer": module(networks.Transformer),
+            "gru": module(networks.GRU),
         },
         lambda recipe, spec: default_torso(recipe, spec.observation),
     ),
