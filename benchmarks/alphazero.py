@@ -1,0 +1,240 @@
+"""AlphaZero measured: by every line of play, by an exact solver, by opponents, and by the clock.
+
+    python -m benchmarks.alphazero tic_tac_toe RUN    # does it ever lose, miss a win in one, or fail to block one?
+    python -m benchmarks.alphazero connect_four RUN   # against random and UCT; its moves beside the exact ones
+    python -m benchmarks.alphazero go                 # simulations a second on 9 x 9 and 19 x 19
+
+A RUN is a folder of ``jaxrl train alphazero pgx/...``; all its seeds are measured. Actions are those of
+``act(explore=False)``, with as many simulations as it was trained with or ``--simulations``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks import connect_four, tic_tac_toe
+from benchmarks.learning import describe_machine
+from benchmarks.positions import make_decide, observe
+from jaxrl.cli.flags import parse
+from jaxrl.cli.opponents import play_members, random_side, side_of, uct_side
+from jaxrl.runs.building import Built, build
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.snapshots import restore_players
+
+
+class Verdict(NamedTuple):
+    """What a policy over all positions of tic-tac-toe does.
+
+    Attributes:
+      lost: lines of play that it loses, as the first and as the second player.
+      lines: lines of play in all, against every reply, likewise.
+      wins_missed, wins: positions with a win in one where it takes none, and how many there are.
+      blocks_missed, blocks: positions with no win in one where to block a loss in one holds the game, and it does not.
+      idle, lost_anyway: likewise, but the game is lost whatever is played, so that the best play need not block.
+      wrong: positions where its move gives away what the position is worth.
+      positions: how many there are.
+    """
+
+    lost: tuple[int, int]
+    lines: tuple[int, int]
+    wins_missed: int
+    wins: int
+    blocks_missed: int
+    blocks: int
+    idle: int
+    lost_anyway: int
+    wrong: int
+    positions: int
+
+
+def judge(policy: dict[tic_tac_toe.Board, int]) -> Verdict:
+    """Follows a policy through every line of play, and looks at each of its moves."""
+    game = tic_tac_toe
+    lost, lines = zip(*(_follow(policy, game.EMPTY, ours) for ours in (True, False)), strict=True)
+    wins = [board for board in policy if game.winning(board)]
+    blocks = [board for board in policy if game.blocking(board) and not game.winning(board)]
+    held = [board for board in blocks if game.outcome(board) >= 0]
+    left_open = {board for board in blocks if policy[board] not in game.blocking(board)}
+    return Verdict(
+        lost=lost,
+        lines=lines,
+        wins_missed=sum(policy[board] not in game.winning(board) for board in wins),
+        wins=len(wins),
+        blocks_missed=len(left_open.intersection(held)),
+        blocks=len(held),
+        idle=len(left_open.difference(held)),
+        lost_anyway=len(blocks) - len(held),
+        wrong=sum(game.outcomes(board).get(policy[board], -2) < game.outcome(board) for board in policy),
+        positions=len(policy),
+    )
+
+
+def _follow(policy: dict[tic_tac_toe.Board, int], board: tic_tac_toe.Board, ours: bool) -> tuple[int, int]:
+    """``(lines lost, lines)`` from a board on; an illegal move loses."""
+    legal = tic_tac_toe.legal(board)
+    if not legal:
+        return int(ours and tic_tac_toe.lost(board)), 1
+    moves = [policy[board]] if ours else legal
+    if moves[0] not in legal:
+        return 1, 1
+    found = [_follow(policy, tic_tac_toe.play(board, cell), not ours) for cell in moves]
+    return sum(lost for lost, _ in found), sum(lines for _, lines in found)
+
+
+def measure_tic_tac_toe(run: str, simulations: int | None, keys: int) -> bool:
+    """Prints a row for each seed and key; True where nothing was lost or missed."""
+    config, built, states = _restore(run, "pgx/tic_tac_toe", simulations)
+    lines = tic_tac_toe.positions()
+    observations, decide, fine = observe(built.env, built.params, list(lines.values())), make_decide(built), True
+    print(
+        "| seed | key | lines lost as first | as second | wins in one missed | blocks missed | in lost games "
+        "| wrong moves |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for member in range(config.num_members):
+        for key in range(keys):
+            actions = decide(states, member, observations, key).tolist()
+            found = judge(dict(zip(lines, actions, strict=True)))
+            lost = [f"{lost} of {of}" for lost, of in zip(found.lost, found.lines, strict=True)]
+            print(
+                f"| {member} | {key} | {lost[0]} | {lost[1]} | {found.wins_missed} of {found.wins} "
+                f"| {found.blocks_missed} of {found.blocks} | {found.idle} of {found.lost_anyway} "
+                f"| {found.wrong} of {found.positions} |",
+                flush=True,
+            )
+            fine &= not (sum(found.lost) or found.wins_missed or found.blocks_missed)
+    return fine
+
+
+def wrong_moves(outcomes: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """``[P]`` bool: the move's outcome is worse than the best one's; ``outcomes [P, A]`` are exact."""
+    return outcomes[np.arange(len(actions)), actions] < outcomes.max(axis=1)
+
+
+def exact_outcomes(lines: Iterable[Sequence[int]]) -> np.ndarray:
+    """``[P, 7]`` what every column leads to after lines of connect four."""
+    solver = connect_four.Solver()
+    return np.array([solver.outcomes(connect_four.board_of(list(line))) for line in lines])
+
+
+def measure_connect_four(
+    run: str, simulations: int | None, uct_simulations: int | None, games: int, positions: int, seed: int
+) -> None:
+    """Prints a row for each seed: points against random and UCT, and the share of wrong moves."""
+    config, built, states = _restore(run, "pgx/connect_four", simulations)
+    own = config.hyperparameters["num_simulations"]
+    rival = uct_simulations or 10 * own
+    lines = connect_four.random_lines(positions, seed)
+    start = time.perf_counter()
+    outcomes = exact_outcomes(lines)
+    legal = outcomes != connect_four.ILLEGAL
+    worse = (outcomes < outcomes.max(axis=1, keepdims=True)) & legal
+    share = {"of them have a wrong move": worse.any(axis=1), "of random moves are wrong": worse.sum(1) / legal.sum(1)}
+    print(
+        f"{positions} positions of random games (seed {seed}), 14 to {max(map(len, lines))} stones, solved in "
+        f"{time.perf_counter() - start:.0f} s; " + ", ".join(f"{x.mean():.1%} {what}" for what, x in share.items()),
+        end=".\n\n",
+    )
+    actions = _all_actions(config, built, states, observe(built.env, built.params, lines))
+    side = side_of(run, built, states)
+    others = [random_side(built), uct_side(built, rival)]
+    scores = [play_members(built, side, other, num_games=games, seed=seed) for other in others]
+    print(f"{own} simulations a move, UCT {rival}; {games} games each, half of them begun.\n")
+    print("| seed | points against random | won, drawn, lost | points against UCT | won, drawn, lost | wrong moves |")
+    print("|---|---|---|---|---|---|")
+    shares = np.stack([wrong_moves(outcomes, row).mean() for row in actions])
+    for member in range(config.num_members):
+        cells = []
+        for score in scores:
+            counts = ", ".join(str(int(np.asarray(column)[member].sum())) for column in score)
+            cells += [f"{np.asarray(score.points)[member]:.1%}", counts]
+        print(f"| {member} | {' | '.join(cells)} | {shares[member]:.1%} |", flush=True)
+    means = [f"{np.mean(np.asarray(score.points)):.1%} |" for score in scores]
+    print(f"| mean | {means[0]} | {means[1]} | {shares.mean():.1%} |")
+
+
+def _all_actions(config: RunConfig, built: Built, states: Any, observations: Any) -> np.ndarray:
+    decide = make_decide(built)
+    return np.stack([decide(states, member, observations) for member in range(config.num_members)])
+
+
+def _restore(run: str, environment: str, simulations: int | None) -> tuple[RunConfig, Built, Any]:
+    config, built, states = restore_players(run, simulations=simulations)
+    if config.environment != environment:
+        raise SystemExit(f"{run} was trained in {config.environment}, this measures {environment}")
+    print(f"Measured on {describe_machine()}: {config.recipe} on {environment}, {config.num_steps:,} steps a seed\n")
+    return config, built, states
+
+
+def measure_go(sizes: Sequence[int], batch: int, simulations: int, repeats: int, flags: Sequence[str]) -> None:
+    """Prints simulations a second of ``act`` in self-play, with a network that is not trained."""
+    print(f"Measured on {describe_machine()}\n")
+    print("| game | actions | states at once | simulations a move | parameters | simulations a second | compile |")
+    print("|---|---|---|---|---|---|---|")
+    for size in sizes:
+        name = f"pgx/go_{size}x{size}"
+        built = build(parse(["alphazero", name, "--num-simulations", str(simulations), *flags])[0])
+        agent = built.agent(0)
+        state = jax.jit(lambda key, agent=agent: agent.init(key, 1))(jax.random.key(0))
+        # Boards with some stones on them.
+        rng = np.random.default_rng(0)
+        lines = [rng.permutation(size * size)[:size].tolist() for _ in range(batch)]
+        observation = observe(built.env, built.params, lines)
+        act = jax.jit(lambda key, state, observation, agent=agent: agent.act(key, state, observation))
+        start = time.perf_counter()
+        program = act.lower(jax.random.key(0), state, observation).compile()
+        compiled = time.perf_counter() - start
+        seconds = []
+        for repeat in range(repeats + 1):
+            start = time.perf_counter()
+            jax.block_until_ready(program(jax.random.key(repeat), state, observation))
+            seconds.append(time.perf_counter() - start)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        rate = batch * simulations / np.median(seconds[1:])
+        print(
+            f"| {name} | {built.spec.action.num_actions} | {batch} | {simulations} | {parameters:,} | {rate:,.0f} "
+            f"| {compiled:.0f} s |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    exhaustive = commands.add_parser("tic_tac_toe", help="every line of play")
+    exhaustive.add_argument("--keys", type=int, default=3, help="each with other ties broken")
+    exact = commands.add_parser("connect_four", help="opponents and an exact solver")
+    exact.add_argument("--uct-simulations", type=int, help="of the rival; 10 times the run's by default")
+    exact.add_argument("--games", type=int, default=256)
+    exact.add_argument("--positions", type=int, default=500)
+    exact.add_argument("--seed", type=int, default=0, help="of the positions and the games")
+    for command in (exhaustive, exact):
+        command.add_argument("run")
+        command.add_argument("--simulations", type=int, help="a move; as it was trained by default")
+    go = commands.add_parser("go", help="simulations a second")
+    go.add_argument("--sizes", type=int, nargs="+", default=[9, 19])
+    go.add_argument("--batch", type=int, default=16)
+    go.add_argument("--simulations", type=int, default=32)
+    go.add_argument("--repeats", type=int, default=3)
+    given, others = parser.parse_known_args()
+    if others and given.command != "go":
+        parser.error(f"unknown: {' '.join(others)}")
+    if given.command == "tic_tac_toe":
+        fine = measure_tic_tac_toe(given.run, given.simulations, given.keys)
+        print("\nNothing lost, missed or left open." if fine else "\nNOT what is asked for.")
+    elif given.command == "connect_four":
+        measure_connect_four(
+            given.run, given.simulations, given.uct_simulations, given.games, given.positions, given.seed
+        )
+    else:
+        measure_go(given.sizes, given.batch, given.simulations, given.repeats, others)
+
+
+if __name__ == "__main__":
+    main()
