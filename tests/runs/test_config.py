@@ -29,8 +29,14 @@ def test_built_from_json_it_has_a_hashable_torso(config):
     assert 8 in widths
 
 
-def test_identity_is_all_but_the_length_and_the_origin(config):
-    longer = dataclasses.replace(config, num_steps=10**6, init_from="/some/run")
+def test_a_file_from_before_there_were_devices_is_of_one(config):
+    older = {name: value for name, value in json.loads(config.to_json()).items() if "devices" not in name}
+    assert RunConfig.from_json(json.dumps(older)) == config
+    assert "devices" not in config.identity()  # nor do its checkpoints know of them
+
+
+def test_identity_is_all_but_the_length_the_origin_and_the_devices(config):
+    longer = dataclasses.replace(config, num_steps=10**6, init_from="/some/run", devices=8)
     assert longer.identity() == config.identity()
     assert dataclasses.replace(config, seeds=5).identity() != config.identity()
     assert dataclasses.replace(config, parts={"torso": mlp(9)}).identity() != config.identity()
