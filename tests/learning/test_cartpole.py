@@ -18,18 +18,21 @@ ROWS = {
         450,
         350,
     ),
+    "ppo_on_eight_devices": ("ppo CartPole-v1 --seeds 4 --num-steps 100000 --seed 1 --devices 8", 490, 450),
 }
 
 PROGRAM = """
 import json, sys
 from jaxrl.cli.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
-from jaxrl.runs.building import build, make_program
+from jaxrl.cli.finish import on_one_device
+from jaxrl.runs.building import build, make_mesh, make_program
 from jaxrl.training import fit
 
 built = build(config := parse(sys.argv[1].split())[0])
-state, _ = fit(make_program(config, built), num_updates=built.num_updates, updates_per_chunk=built.num_updates)
-returns = evaluate_members(built, state.agent, num_episodes=64).returns.mean(axis=1)
+program = make_program(config, built, make_mesh(config))
+state, _ = fit(program, num_updates=built.num_updates, updates_per_chunk=built.num_updates)
+returns = evaluate_members(built, on_one_device(state.agent), num_episodes=64).returns.mean(axis=1)
 print(json.dumps(returns.tolist()))
 """
 

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 import jaxrl
 from jaxrl import envs, replay, rollout
 from jaxrl.agents import minibatches
-from jaxrl.networks import MLP
+from jaxrl.networks import GRU, MLP, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import Slot
 from jaxrl.training import Checkpoints, ParallelError, Program, fit, make_mesh, parallel, train
@@ -57,6 +57,7 @@ RECIPES = {
     "reinforce": ("CartPole-v1", jaxrl.reinforce, {**SGD, "normalize_advantage": True}),
     "a2c": ("CartPole-v1", jaxrl.a2c, SGD),
     "ppo": ("CartPole-v1", jaxrl.ppo, {**SGD, **NORMALIZED, "num_minibatches": 4, "target_kl": 1e-3}),
+    "ppo_gru": ("CartPole-v1", jaxrl.ppo, {**SGD, "torso": GRU(size=4), "num_minibatches": 1}),
     "trpo": ("Pendulum-v1", jaxrl.trpo, {**SGD, **NORMALIZED, "learning_rate": 1e-3, "num_minibatches": 2}),
     "pqn": ("CartPole-v1", jaxrl.pqn, {**SGD, "epsilon_steps": 100}),
     "q_learning": ("FrozenLake-misc", jaxrl.q_learning, {"initial_value": 0.5, "omega": 0.6, "epsilon_steps": 100}),
@@ -70,6 +71,8 @@ RECIPES = {
 def made(recipe):
     name, make, options = RECIPES[recipe]
     env, params = envs.make(name)
+    if isinstance(options.get("torso"), GRU):
+        env = envs.remember(env, memory_of(options["torso"]))
     return make(envs.spec(env, params), **options), env, params
 
 
