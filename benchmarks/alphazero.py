@@ -1,8 +1,7 @@
-"""AlphaZero measured: by every line of play, by an exact solver, by opponents, and by the clock.
+"""AlphaZero measured: by every line of play, by an exact solver, and by opponents.
 
     python -m benchmarks.alphazero tic_tac_toe RUN    # does it ever lose, miss a win in one, or fail to block one?
     python -m benchmarks.alphazero connect_four RUN   # against random and UCT; its moves beside the exact ones
-    python -m benchmarks.alphazero go                 # simulations a second on 9 x 9 and 19 x 19
 
 A RUN is a folder of ``jaxrl train alphazero pgx/...``; all its seeds are measured. Actions are those of
 ``act(explore=False)``, with as many simulations as it was trained with or ``--simulations``.
@@ -15,15 +14,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks import connect_four, tic_tac_toe
 from benchmarks.learning import describe_machine
 from benchmarks.positions import make_decide, observe
-from jaxrl.cli.flags import parse
 from jaxrl.cli.opponents import play_members, random_side, side_of, uct_side
-from jaxrl.runs.building import Built, build
+from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.snapshots import restore_players
 
@@ -172,43 +169,11 @@ def _restore(run: str, environment: str, simulations: int | None) -> tuple[RunCo
     return config, built, states
 
 
-def measure_go(sizes: Sequence[int], batch: int, simulations: int, repeats: int, flags: Sequence[str]) -> None:
-    """Prints simulations a second of ``act`` in self-play, with a network that is not trained."""
-    print(f"Measured on {describe_machine()}\n")
-    print("| game | actions | states at once | simulations a move | parameters | simulations a second | compile |")
-    print("|---|---|---|---|---|---|---|")
-    for size in sizes:
-        name = f"pgx/go_{size}x{size}"
-        built = build(parse(["alphazero", name, "--num-simulations", str(simulations), *flags])[0])
-        agent = built.agent(0)
-        state = jax.jit(lambda key, agent=agent: agent.init(key, 1))(jax.random.key(0))
-        # Boards with some stones on them.
-        rng = np.random.default_rng(0)
-        lines = [rng.permutation(size * size)[:size].tolist() for _ in range(batch)]
-        observation = observe(built.env, built.params, lines)
-        act = jax.jit(lambda key, state, observation, agent=agent: agent.act(key, state, observation))
-        start = time.perf_counter()
-        program = act.lower(jax.random.key(0), state, observation).compile()
-        compiled = time.perf_counter() - start
-        seconds = []
-        for repeat in range(repeats + 1):
-            start = time.perf_counter()
-            jax.block_until_ready(program(jax.random.key(repeat), state, observation))
-            seconds.append(time.perf_counter() - start)
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        rate = batch * simulations / np.median(seconds[1:])
-        print(
-            f"| {name} | {built.spec.action.num_actions} | {batch} | {simulations} | {parameters:,} | {rate:,.0f} "
-            f"| {compiled:.0f} s |",
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     exhaustive = commands.add_parser("tic_tac_toe", help="every line of play")
-    exhaustive.add_argument("--keys", type=int, default=3, help="each with other ties broken")
+    exhaustive.add_argument("--keys", type=int, default=1, help="as many, for an agent that draws from its key")
     exact = commands.add_parser("connect_four", help="opponents and an exact solver")
     exact.add_argument("--uct-simulations", type=int, help="of the rival; 10 times the run's by default")
     exact.add_argument("--games", type=int, default=256)
@@ -217,23 +182,14 @@ def main() -> None:
     for command in (exhaustive, exact):
         command.add_argument("run")
         command.add_argument("--simulations", type=int, help="a move; as it was trained by default")
-    go = commands.add_parser("go", help="simulations a second")
-    go.add_argument("--sizes", type=int, nargs="+", default=[9, 19])
-    go.add_argument("--batch", type=int, default=16)
-    go.add_argument("--simulations", type=int, default=32)
-    go.add_argument("--repeats", type=int, default=3)
-    given, others = parser.parse_known_args()
-    if others and given.command != "go":
-        parser.error(f"unknown: {' '.join(others)}")
+    given = parser.parse_args()
     if given.command == "tic_tac_toe":
         fine = measure_tic_tac_toe(given.run, given.simulations, given.keys)
         print("\nNothing lost, missed or left open." if fine else "\nNOT what is asked for.")
-    elif given.command == "connect_four":
+    else:
         measure_connect_four(
             given.run, given.simulations, given.uct_simulations, given.games, given.positions, given.seed
         )
-    else:
-        measure_go(given.sizes, given.batch, given.simulations, given.repeats, others)
 
 
 if __name__ == "__main__":

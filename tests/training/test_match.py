@@ -1,5 +1,8 @@
 """Matches against games that are worked out by hand or played by plain Python."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -94,3 +97,9 @@ def test_what_is_refused(tic_tac_toe):
         match(key, env, params, player, player, opening_moves=-1)
     with pytest.raises(ValueError, match=r"max_steps: got None"):
         match(key, env, params._replace(max_steps_in_episode=None), player, player)
+
+
+def test_the_page_of_games_is_true():
+    page = (Path(__file__).parents[2] / "docs" / "alphazero.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(compile(block, "docs/alphazero.md", "exec"), {})
