@@ -73,11 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)
         return code
     except Exception as error:
-        code = _failed(_one_line(error), _exit_code(error))
-        if "jaxrl.processes" in sys.modules and not getattr(error, "of_all_processes", False):
-            # On the usual way out it would wait for the other processes, and they are waiting for it.
-            sys.modules["jaxrl.processes"].leave(code)
-        return code
+        return _failed_among_others(error)
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:
@@ -92,6 +88,19 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         importlib.import_module("jaxrl.cli.hosts").connect(arguments)
     module = importlib.import_module(f"jaxrl.cli.{command}")
     return module.main(arguments)
+
+
+def _failed_among_others(error: Exception) -> int:
+    """Says what is wrong, of what all processes fail with once; leaves them where this one alone fails."""
+    processes = sys.modules.get("jaxrl.processes")
+    together = processes is not None and getattr(error, "of_all_processes", False)
+    if processes is not None and together and not processes.is_first():
+        return _exit_code(error)
+    code = _failed(_one_line(error), _exit_code(error))
+    if processes is not None and not together:
+        # On the usual way out it would wait for the other processes, and they are waiting for it.
+        processes.leave(code)
+    return code
 
 
 def _exit_code(error: Exception) -> int:

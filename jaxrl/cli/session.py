@@ -108,7 +108,8 @@ class Session:
         self.steps_per_update = config.num_envs * config.rollout_length
         self._metrics = MetricsWriter(folder.metrics_file, config)
         self._loggers: Sequence[Logger] = ()
-        self._last_save, self._saved = time.monotonic(), self.checkpoints.updates()
+        self._last_save = time.monotonic()
+        self._saved: list[int] = []
         self._failure: str | None = None
 
     def train(self, state: TrainState) -> TrainState:
@@ -119,6 +120,8 @@ class Session:
           InterruptedRun: Ctrl-C, and all is saved.
         """
         done = updates_done(state)
+        # What all processes see alike: the first one may be deleting later ones.
+        self._saved = [update for update in self.checkpoints.updates() if update <= done]
         with contextlib.ExitStack() as stack:
             self._loggers = self._make_loggers(done * self.steps_per_update) if processes.is_first() else ()
             for logger in self._loggers:

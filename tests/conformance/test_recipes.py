@@ -3,6 +3,8 @@
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxrl.agents import (
@@ -26,6 +28,7 @@ from jaxrl.agents import (
 from jaxrl.envs import probes, remember, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.networks import GRU, MLP, Conv, memory_of
+from jaxrl.ops import across
 from jaxrl.replay import hindsight
 from jaxrl.training.checks import PROPERTIES, Subject
 
@@ -144,6 +147,22 @@ def subject(recipe, environment):
 @pytest.mark.parametrize(("recipe", "environment", "property_"), CASES)
 def test_conformance(recipe, environment, property_):
     PROPERTIES[property_](subject(recipe, environment))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_parts_of_the_environments_learn_one_thing(recipe):
+    """Two devices, as a ``vmap``, whose environments pay differently: all but ``per_env`` stays the same on both."""
+    tested = subject(recipe, RECIPES[recipe].environments[-1])
+    first, trajectory = tested.experience.states[0], tested.experience.trajectory
+    pair = lambda x, y: jax.tree.map(lambda x, y: jnp.stack([x, y]), x, y)  # noqa: E731
+    trajectories = pair(trajectory, trajectory._replace(reward=1.0 - 0.5 * trajectory.reward))
+    update = jax.jit(jax.vmap(tested.agent.update, axis_name=across.AXIS))
+    states, _ = update(jax.random.split(tested.key, 2), pair(first, first), trajectories)
+    shared = states._replace(per_env=())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shared):
+        assert (leaf[0] == leaf[1]).all(), jax.tree_util.keystr(path)
+    moved = jax.tree.map(lambda new, old: (new[0] != old).any(), shared.params, first.params)
+    assert any(jax.tree.leaves(moved))
 
 
 @pytest.mark.parametrize(
