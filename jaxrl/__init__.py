@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, search, training, types
     from jaxrl.agents.a2c import a2c
+    from jaxrl.agents.alphazero import alphazero
     from jaxrl.agents.c51 import c51
     from jaxrl.agents.ddpg import ddpg
     from jaxrl.agents.dqn import dqn
@@ -41,6 +42,7 @@ _HOME = {
     "Spec": "types",
     "Transition": "types",
     "a2c": "agents",
+    "alphazero": "agents",
     "c51": "agents",
     "ddpg": "agents",
     "dqn": "agents",
@@ -85,6 +87,7 @@ __all__ = [
     "Transition",
     "a2c",
     "agents",
+    "alphazero",
     "c51",
     "ddpg",
     "dqn",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops import across
+from jaxrl.ops import across, distributional
 from jaxrl.ops import policy_gradient as pg
 from jaxrl.ops import value as value_ops
 from jaxrl.types import Metrics, Transition
@@ -49,6 +49,26 @@ class Batch(NamedTuple):
             return terms.mean()
         count = jnp.maximum(across.total(self.weight.sum()), 1.0)
         return across.size() * (terms * self.weight).sum() / count
+
+
+class Planned(NamedTuple):
+    """Positions ``[N]`` that were searched from, and what came of them: the batch of the planning recipes.
+
+    Attributes:
+      observation: leaves ``[N, ...]``.
+      policy: ``[N, A]`` what the search arrived at, 0 where illegal.
+      target: ``[N]`` the outcome, in the units of the network's value.
+      weight: ``[N]`` what each sample counts in a mean; None where all count the same.
+    """
+
+    observation: Any
+    policy: jax.Array
+    target: jax.Array
+    weight: jax.Array | None = None
+
+    def mean(self, terms: jax.Array) -> jax.Array:
+        """The mean of ``[N]`` terms over the samples that count."""
+        return Batch.mean(self, terms)  # type: ignore[arg-type]
 
 
 class Settings(NamedTuple):
@@ -199,3 +219,19 @@ def ppo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metr
 def trpo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
     """Surrogate + entropy_coef * entropy: what TRPO lowers within its trust region. The critic learns apart."""
     return weighted((1.0, surrogate), (settings.entropy_coef, entropy))(outputs, batch, settings)
+
+
+def search_policy(outputs: Any, batch: Planned, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """``-mean sum_a pi(a|s) log p(a|s)``: towards the policy pi that a search arrived at. Silver et al. 2018, eq. 1."""
+    del settings
+    terms = distributional.categorical_cross_entropy_term(outputs.policy.logits, batch.policy)
+    loss = batch.mean(terms)
+    # What no network could learn is left out of the diagnostics, so that 0 is perfect.
+    known = jnp.sum(batch.policy * jnp.log(jnp.maximum(batch.policy, jnp.finfo(batch.policy.dtype).tiny)), axis=-1)
+    return loss, {"policy_loss": loss, "policy_kl": batch.mean(terms + known)}
+
+
+def alphazero(outputs: Any, batch: Any, settings: Settings) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy to the search's policy + value_coef * value. Silver et al. 2018, eq. 1, its weight decay apart."""
+    planned: Any = search_policy
+    return weighted((1.0, planned), (settings.value_coef, value))(outputs, batch, settings)

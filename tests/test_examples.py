@@ -54,6 +54,11 @@ def test_several_devices_learn_as_one():
     assert load("several_devices").main(num_steps=40_000) > 150
 
 
+def test_self_play_rarely_loses_to_random_moves():
+    won, _, lost = load("self_play").main(num_steps=8_192, num_games=128)
+    assert won > 0.8 and lost < 0.05
+
+
 def test_every_example_is_tested():
     source = Path(__file__).read_text()
     missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]

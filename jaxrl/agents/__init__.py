@@ -1,6 +1,7 @@
 """The recipes, one file each, beside the skeletons that they bind."""
 
 from jaxrl.agents.a2c import a2c
+from jaxrl.agents.alphazero import alphazero
 from jaxrl.agents.c51 import c51
 from jaxrl.agents.ddpg import ddpg
 from jaxrl.agents.dqn import dqn
@@ -19,6 +20,7 @@ from jaxrl.agents.trpo import trpo
 
 __all__ = [
     "a2c",
+    "alphazero",
     "c51",
     "ddpg",
     "dqn",

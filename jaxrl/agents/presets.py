@@ -34,6 +34,7 @@ _TABLE_FROZEN_LAKE: dict[str, Any] = {
 
 FALLBACK: dict[str, dict[str, Any]] = {
     "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
+    "alphazero": {"num_steps": 500_000, "num_envs": 64, "rollout_length": 16},
     **{name: dict(_VALUES) for name in ("c51", "dqn", "iqn", "qr_dqn", "rainbow")},
     **{name: dict(_CLIMBS) for name in ("ddpg", "sac", "td3")},
     **{name: dict(_TABLE) for name in ("expected_sarsa", "q_learning", "sarsa")},
@@ -128,6 +129,35 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "MountainCar-v0": {"normalize_observation": True, "normalize_reward": True},
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
+    },
+    "alphazero": {
+        "CartPole-v1": {
+            "num_steps": 100_000,
+            "num_envs": 16,
+            "search": {"name": "puct"},
+            "num_simulations": 16,
+            "gamma": 0.99,
+            "n_step": 10,
+            "torso": {"name": "mlp", "hidden": (64, 64), "activation": "relu"},
+            "anneal_learning_rate": True,
+            "batch_size": 128,
+            "num_gradient_steps": 8,
+        },
+        "pgx/tic_tac_toe": {
+            "num_steps": 200_000,
+            "rollout_length": 8,
+            "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
+            "anneal_learning_rate": True,
+        },
+        "pgx/connect_four": {
+            "num_envs": 128,
+            "torso": {"name": "residual", "channels": 32, "blocks": 2},
+            "num_simulations": 16,
+            "anneal_learning_rate": True,
+            "batch_size": 512,
+            "num_gradient_steps": 12,
+            "learning_starts": 5_000,
+        },
     },
     "c51": {
         "CartPole-v1": {**_GREEDY_CARTPOLE, "v_min": 0.0, "v_max": 200.0},

@@ -83,6 +83,7 @@ _COUNTS = (
     "target_interval",
     "epsilon_steps",
     "num_cg_steps",
+    "num_simulations",
     "num_backtracks",
 )
 

@@ -76,6 +76,14 @@ class Simulator:
         self._env, self._params = env, params
         self.num_players = num_players(env)
 
+    def steps_taken(self, env_state: PyTree) -> Array:
+        """The steps of its episode before a state, int32; 0 throughout for environments that don't count them."""
+        env = self._env
+        while not hasattr(env, "steps_taken") and hasattr(env, "inner_state"):
+            env_state, env = env.inner_state(env_state), env.env
+        counted = env.steps_taken(env_state) if hasattr(env, "steps_taken") else getattr(env_state, "time", 0)
+        return jnp.asarray(counted, jnp.int32)
+
     def __call__(self, key: Array, env_state: PyTree, action: Array) -> Simulated:
         """One step from any state; a random environment draws its outcome from the key."""
         stepped = self._env.step(key, env_state, action, self._params)

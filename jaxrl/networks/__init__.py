@@ -24,8 +24,10 @@ from jaxrl.networks.heads import (
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mlp import MLP
 from jaxrl.networks.noisy import NoisyDense
+from jaxrl.networks.policy_value import PolicyValue
 from jaxrl.networks.q_values import ActionValueHead, ImplicitQuantileHead, QNetwork
 from jaxrl.networks.recurrent import Memory, RecurrentActorCritic, Sequences, is_recurrent, memory_of
+from jaxrl.networks.residual import Residual
 from jaxrl.networks.transformer import Transformer
 
 __all__ = [
@@ -46,9 +48,11 @@ __all__ = [
     "Memory",
     "NoisyDense",
     "Outputs",
+    "PolicyValue",
     "QNetwork",
     "RecurrentActorCritic",
     "Sequences",
+    "Residual",
     "SquashedGaussian",
     "SquashedGaussianPolicy",
     "Transformer",

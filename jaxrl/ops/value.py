@@ -93,3 +93,35 @@ def explained_variance(value: Array, target: Array) -> Array:
     varies = target_variance > 0
     unexplained = across.variance(target - value) / jnp.where(varies, target_variance, 1.0)
     return jnp.where(varies, 1.0 - unexplained, 0.0)
+
+
+def compress(x: Array, epsilon: Any = 1e-3) -> Array:
+    """``h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x``: values of any size for a network to regress.
+
+    Pohlen et al. 2018, "Observe and look further", arXiv:1805.11593, proposition A.2. ``expand`` is its inverse.
+
+    Args:
+      x: ``[...]``.
+      epsilon: scalar, the slope that is left far out, above 0.
+
+    >>> compress(jnp.array([-3.0, 0.0, 99.0]), 0.01).tolist()
+    [-1.0299999713897705, 0.0, 9.989999771118164]
+    """
+    return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + epsilon * x
+
+
+def expand(x: Array, epsilon: Any = 1e-3) -> Array:
+    """The inverse of ``compress``: ``h(expand(x)) = x``.
+
+    Args:
+      x: ``[...]``.
+      epsilon: scalar, that of ``compress``.
+
+    >>> expand(compress(jnp.array([-3.0, 0.0, 99.0]))).round(3).tolist()
+    [-3.0, 0.0, 99.0]
+    """
+    # Of 2 |x| / (1 + sqrt(...)) instead of a difference of square roots, which float32 would cancel.
+    size = jnp.abs(x)
+    root = jnp.sqrt(1.0 + 4.0 * epsilon * (size + 1.0 + epsilon))
+    inner = 2.0 * (size + 1.0 + epsilon) / (root + 1.0)
+    return jnp.sign(x) * (jnp.square(inner) - 1.0)

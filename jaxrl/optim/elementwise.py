@@ -20,7 +20,7 @@ ADAM: MakeOptimizer = partial(optax.adam, eps=1e-5)
 RMSPROP: MakeOptimizer = partial(optax.rmsprop, decay=0.99, eps=1e-5, eps_in_sqrt=False)
 """As A2C's reference implementations have it."""
 
-ELEMENTWISE: tuple[Any, ...] = (ADAM, RMSPROP, optax.adam, optax.rmsprop, optax.sgd)
+ELEMENTWISE: tuple[Any, ...] = (ADAM, RMSPROP, optax.adam, optax.adamw, optax.rmsprop, optax.sgd)
 """Optimizers that treat every element of every parameter alike, and so may see them as one vector."""
 
 

@@ -76,9 +76,13 @@ def _build(config: RunConfig) -> Built:
     env, params = envs.make(config.environment)
     parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
     env = wrap(config, env, parts.get("torso"))
+    filled_in: dict[str, Any] = {}
+    if takes(recipe, "model"):
+        filled_in |= {"model": envs.simulator(env, params), "symmetries": getattr(env, "symmetries", None)}
+        env = envs.expose_state(env)
     spec = envs.spec(env, params)
     num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
-    filled_in: dict[str, Any] = {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
+    filled_in |= {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
     # The part is named, so that the switch that says the same in short has nothing to say.
     filled_in |= {name: False for name, shorthand in shorthands_of(config.recipe).items() if shorthand.part in parts}
 
@@ -125,7 +129,7 @@ def fit_replay(config: RunConfig) -> RunConfig:
     if "replay_capacity" not in values or steps_per_update < 1:
         return config
     steps = config.num_steps // steps_per_update * steps_per_update
-    most = max(steps, config.num_envs * values.get("n_step", 1), 1)
+    most = max(steps, config.num_envs * (values.get("n_step") or 1), 1)
     capacity = min(values["replay_capacity"], most)
     return dataclasses.replace(config, hyperparameters={**values, "replay_capacity": capacity})
 

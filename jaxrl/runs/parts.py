@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxrl import networks, replay
+from jaxrl.agents import planning
 from jaxrl.agents.torsos import default_torso
 from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, Shorthand, lookup, parameters
 from jaxrl.types import Spec
@@ -89,10 +90,15 @@ PARTS: dict[str, Part] = {
         {
             "mlp": module(networks.MLP),
             "conv": module(networks.Conv),
+            "residual": module(networks.Residual),
             "transformer": module(networks.Transformer),
             "gru": module(networks.GRU),
         },
         lambda recipe, spec: default_torso(recipe, spec.observation),
+    ),
+    "search": Part(
+        "How a recipe that plans searches for its moves.",
+        {name: maker(function) for name, function in planning.SEARCHES.items()},
     ),
     "replay": Part(
         "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight wants goals.",

@@ -17,8 +17,8 @@ from jaxrl.types import Agent
 
 RECIPES: dict[str, Callable[..., Agent]] = {name: getattr(agents, name) for name in sorted(agents.__all__)}
 
-FILLED_IN = frozenset({"num_updates"})
-"""Arguments that follow from the budget, and so are nobody's to set."""
+FILLED_IN = frozenset({"num_updates", "model", "symmetries"})
+"""Arguments that follow from the budget or the environment, and so are nobody's to set."""
 
 
 class Shorthand(NamedTuple):

@@ -68,6 +68,9 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "loss": _twice,
     "optimizer": lambda default: optax.sgd,
     "replay": lambda default: partial(replay.prioritized, alpha=0.5),
+    "model": lambda default: lambda *args: default(*args)._replace(reward=jnp.float32(1.0)),
+    "search": lambda default: lambda *args, **options: default(*args, **{**options, "bounded": True, "explore": False}),
+    "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),
 }
 """Other values of options that are no numbers, from the default."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from jaxrl.agents import (
     a2c,
+    alphazero,
     c51,
     ddpg,
     dqn,
@@ -25,7 +26,7 @@ from jaxrl.agents import (
     td3,
     trpo,
 )
-from jaxrl.envs import probes, remember, spec
+from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.networks import GRU, MLP, Conv, memory_of
 from jaxrl.ops import across
@@ -57,6 +58,9 @@ DISCRETE = ("discrete", "image")
 NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
 BITS, POINT, RECURRENT = BitFlipping(4), PointReach(), GRU(size=4)
+PLANNED = expose_state(probes.DiscountProbe())
+GAME = expose_state(make("pgx/tic_tac_toe")[0])
+PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
 
 RECIPES = {
     "reinforce": Recipe(reinforce, {**NORMALIZED, "max_grad_norm": 0.5, "state_dependent_std": True}),
@@ -97,6 +101,17 @@ RECIPES = {
         exempt=("options_matter",),
         environments=("remembered",),
     ),
+    "alphazero": Recipe(
+        partial(alphazero, **PLANS, model=simulator(PLANNED), gamma=0.9, n_step=3),
+        {"n_step": 1, "num_gradient_steps": 2},
+        environments=("planned",),
+    ),
+    "alphazero_game": Recipe(
+        partial(alphazero, **PLANS, model=simulator(GAME), search="puct"),
+        {"symmetries": GAME.env.symmetries},
+        exempt=("options_matter",),
+        environments=("game",),
+    ),
     "dqn_hindsight": Recipe(
         partial(dqn, **TARGETED, replay=hindsight(BITS.reward_fn, BITS.terminated_fn)),
         {"n_step": 3, "num_gradient_steps": 2},
@@ -119,6 +134,8 @@ ENVIRONMENTS = {
     "bits": (BITS, MLP(hidden=(8,))),
     "point": (POINT, MLP(hidden=(8,))),
     "remembered": (remember(probes.DiscountProbe(continuous=True), memory_of(RECURRENT)), RECURRENT),
+    "planned": (PLANNED, MLP(hidden=(8,))),
+    "game": (GAME, MLP(hidden=(8,))),
 }
 
 CASES = [

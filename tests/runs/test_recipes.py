@@ -8,7 +8,7 @@ from jaxrl import agents, envs
 from jaxrl.agents.presets import FALLBACK, LOOP, PRESETS, preset
 from jaxrl.runs.building import is_sweepable
 from jaxrl.runs.parts import PARTS, settings_of
-from jaxrl.runs.recipes import RECIPES, SHORTHANDS, UnknownName, hyperparameters, lookup, nearest, summary
+from jaxrl.runs.recipes import FILLED_IN, RECIPES, SHORTHANDS, UnknownName, hyperparameters, lookup, nearest, summary
 
 ROWS = [(recipe, environment) for recipe, rows in PRESETS.items() for environment in rows]
 
@@ -20,7 +20,7 @@ def test_every_recipe_of_the_library_is_there():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_flags_are_the_plain_arguments_with_their_help(recipe):
     parameters = hyperparameters(recipe)
-    objects = {"spec", "heads", "loss", "optimizer", "num_updates", *PARTS, *SHORTHANDS}
+    objects = {"spec", "heads", "loss", "optimizer", *FILLED_IN, *PARTS, *SHORTHANDS}
     assert set(parameters) == set(inspect.signature(RECIPES[recipe]).parameters) - objects
     assert all(parameter.help for parameter in parameters.values())
     assert summary(recipe).endswith(".")

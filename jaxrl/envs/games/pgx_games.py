@@ -108,6 +108,10 @@ class PgxGame:
         """The moves; which of them are legal is in every observation."""
         return Discrete(self.num_actions)
 
+    def steps_taken(self, state: PyTree) -> Array:
+        """The moves of the game so far, of both players together."""
+        return state._step_count
+
     def reset(self, key: Array, params: PyTree = None) -> tuple[Observation, PyTree]:
         """Sets the board up."""
         # pgx relies on rank promotion in places.
@@ -124,7 +128,7 @@ class PgxGame:
         # Who moved is known before the step; after it pgx's current player is another one, at a game's end too.
         reward = stepped.rewards[state.current_player] / self._points
         terminated = stepped.terminated
-        truncated = (stepped.truncated | (stepped._step_count >= params.max_steps_in_episode)) & ~terminated
+        truncated = (stepped.truncated | (self.steps_taken(stepped) >= params.max_steps_in_episode)) & ~terminated
         changed = stepped.current_player != state.current_player
         discount = jnp.where(terminated, 0.0, jnp.where(changed, -1.0, 1.0))
         final = _seen(stepped)

@@ -1,0 +1,227 @@
+"""Planning with a network: what the planning recipes hand to ``jaxrl.search``, and how they act on what it finds.
+
+Legend: B states, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import search, types
+from jaxrl.search import PolicyOutput, RecurrentFnOutput, RootFnOutput, qtransforms
+from jaxrl.types import Array, PyTree
+
+Evaluate = Callable[[PyTree, Any], tuple[Array, Array]]
+"""``(params, observation [B]) -> (logits [B, A], value [B])``, the value in units of returns."""
+
+
+class SearchFn(Protocol):
+    """A search, as recipes take it: ``gumbel``, ``puct``, either with its own arguments bound, or anybody's."""
+
+    def __call__(
+        self,
+        key: Array,
+        params: PyTree,
+        root: RootFnOutput,
+        recurrent_fn: Any,
+        num_simulations: int,
+        invalid_actions: Array | None,
+        *,
+        explore: bool,
+        bounded: bool,
+        steps: Array,
+    ) -> PolicyOutput:
+        """Searches from B states; the first arguments are those of ``jaxrl.search.puct``.
+
+        Args:
+          key: consumed.
+          params: of the network.
+          root: the states.
+          recurrent_fn: simulator and network.
+          num_simulations: model steps of each search.
+          invalid_actions: ``[B, A]``, or None.
+          explore: whether noise is wanted.
+          bounded: values are known to lie in [-1, 1].
+          steps: ``[B]`` of the episode, taken before.
+
+        Returns:
+          The actions to take, and the policies to learn from.
+        """
+        ...
+
+
+class Node(NamedTuple):
+    """What the search keeps of a state.
+
+    Attributes:
+      env_state: of the simulator.
+      cut: bool ``[B]``, an episode was truncated on the way here: its simulator has gone on to another one.
+      value: ``[B]`` the network's, where it was cut.
+    """
+
+    env_state: PyTree
+    cut: Array
+    value: Array
+
+
+def root(evaluate: Evaluate, params: PyTree, observation: Any) -> RootFnOutput:
+    """The states to search from, of observations with an ``env_state``."""
+    logits, value = evaluate(params, observation)
+    node = Node(observation.env_state, jnp.zeros(value.shape, bool), jnp.zeros_like(value))
+    return RootFnOutput(logits, value, node)
+
+
+def recurrent_fn(model: Any, evaluate: Evaluate, gamma: Any) -> Callable[..., tuple[RecurrentFnOutput, Node]]:
+    """The simulator and the network as one model for ``jaxrl.search``.
+
+    Where an episode is truncated the value of its last observation counts, and nothing is searched behind it: steps
+    from there stay, pay nothing and have that same value.
+
+    Args:
+      model: from ``envs.simulator``.
+      evaluate: the network.
+      gamma: discount of a step.
+    """
+
+    def step(params: PyTree, key: Array, action: Array, node: Node) -> tuple[RecurrentFnOutput, Node]:
+        simulated = jax.vmap(model)(jax.random.split(key, action.shape[0]), node.env_state, action)
+        logits, value = evaluate(params, simulated.observation)
+        value = jnp.where(node.cut, node.value, value)
+        output = RecurrentFnOutput(
+            reward=jnp.where(node.cut, 0.0, simulated.reward),
+            discount=jnp.where(node.cut, 1.0, gamma * simulated.discount),
+            prior_logits=logits,
+            value=value,
+            invalid_actions=invalid_actions(simulated.observation),
+        )
+        return output, Node(simulated.env_state, node.cut | simulated.truncated, value)
+
+    return step
+
+
+def invalid_actions(observation: Any) -> Array | None:
+    """``[B, A]`` where a search must not go, or None."""
+    mask = types.action_mask(observation)
+    return None if mask is None else ~mask
+
+
+def steps_taken(model: Any, env_state: PyTree, batch: tuple[int, ...]) -> Array:
+    """``[B]`` the steps of their episodes before states, by a model that can tell, such as a simulator; else 0."""
+    count = getattr(model, "steps_taken", None)
+    return jnp.zeros(batch, jnp.int32) if count is None else jax.vmap(count)(env_state)
+
+
+def draw(key: Array, weights: Array, temperature: Array) -> Array:
+    """Actions ``[B]`` in proportion to ``weights^(1 / temperature)``; where the temperature is 0, the heaviest.
+
+    Args:
+      key: consumed.
+      weights: ``[B, A]``; an action without weight is never taken.
+      temperature: ``[B]``.
+    """
+    tiny = jnp.finfo(weights.dtype).tiny
+    logits = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, tiny)), -jnp.inf)
+    logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / jnp.maximum(temperature, tiny)[:, None]
+    drawn = jax.random.categorical(key, logits)
+    return jnp.where(temperature > 0, drawn, jnp.argmax(weights, axis=-1)).astype(jnp.int32)
+
+
+def gumbel(
+    key: Array,
+    params: PyTree,
+    root: RootFnOutput,
+    recurrent_fn: Any,
+    num_simulations: int,
+    invalid_actions: Array | None,
+    *,
+    explore: bool,
+    bounded: bool,
+    steps: Array,
+    max_num_considered_actions: int = 16,
+    gumbel_scale: float = 1.0,
+) -> PolicyOutput:
+    """Gumbel's search, good with few simulations; without noise where it does not explore.
+
+    Danihelka et al. 2022, "Policy improvement by planning with Gumbel". It takes the action that halving leaves, and
+    learns the improved policy ``softmax(logits + q)``.
+
+    Args:
+      key: consumed.
+      params, root, recurrent_fn, num_simulations, invalid_actions: as of ``jaxrl.search.gumbel``.
+      explore, bounded, steps: see ``SearchFn``.
+      max_num_considered_actions: how many actions halving begins with.
+      gumbel_scale: the scale of the noise.
+    """
+    del bounded, steps
+    return search.gumbel(
+        key,
+        params,
+        root,
+        recurrent_fn,
+        num_simulations,
+        invalid_actions,
+        max_num_considered_actions=max_num_considered_actions,
+        gumbel_scale=gumbel_scale if explore else 0.0,
+    )
+
+
+def puct(
+    key: Array,
+    params: PyTree,
+    root: RootFnOutput,
+    recurrent_fn: Any,
+    num_simulations: int,
+    invalid_actions: Array | None,
+    *,
+    explore: bool,
+    bounded: bool,
+    steps: Array,
+    temperature: float = 1.0,
+    temperature_steps: int | None = None,
+    dirichlet_fraction: float = 0.25,
+    dirichlet_alpha: float = 0.3,
+    pb_c_init: float = 1.25,
+) -> PolicyOutput:
+    """AlphaZero's own search; where it does not explore, without noise, and the most visited action is taken.
+
+    Silver et al. 2018. It learns the shares of the visits.
+
+    Args:
+      key: consumed.
+      params, root, recurrent_fn, num_simulations, invalid_actions: as of ``jaxrl.search.puct``.
+      explore, bounded, steps: see ``SearchFn``.
+      temperature: actions are drawn in proportion to visits^(1 / temperature).
+      temperature_steps: steps of an episode from which on the most visited action is taken; None for never.
+      dirichlet_fraction: how much of the root's prior is noise.
+      dirichlet_alpha: the concentration of the noise, about 10 / moves.
+      pb_c_init: how much the prior counts.
+    """
+    search_key, draw_key = jax.random.split(key)
+    found = search.puct(
+        search_key,
+        params,
+        root,
+        recurrent_fn,
+        num_simulations,
+        invalid_actions,
+        # Values of known bounds keep their scale; others are compared within each node.
+        qtransform=_BY_BOUNDS if bounded else qtransforms.by_parent_and_siblings,
+        dirichlet_fraction=dirichlet_fraction if explore else 0.0,
+        dirichlet_alpha=dirichlet_alpha,
+        pb_c_init=pb_c_init,
+    )
+    if not explore:
+        return found._replace(action=jnp.argmax(found.action_weights, axis=-1).astype(jnp.int32))
+    early = jnp.ones(steps.shape, bool) if temperature_steps is None else steps < temperature_steps
+    return found._replace(action=draw(draw_key, found.action_weights, jnp.where(early, temperature, 0.0)))
+
+
+_BY_BOUNDS = partial(qtransforms.by_min_max, min_value=-1.0, max_value=1.0)
+
+SEARCHES: dict[str, SearchFn] = {"gumbel": gumbel, "puct": puct}
+"""By name."""

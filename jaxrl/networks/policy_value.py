@@ -1,0 +1,41 @@
+"""The network of the planning recipes: one torso, a policy to search with, a value to stop searching at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks import inputs
+from jaxrl.networks.actor_critic import Outputs
+from jaxrl.networks.heads import CategoricalHead, NarrowDense
+from jaxrl.networks.initializers import orthogonal
+
+
+class PolicyValue(nn.Module):
+    """A policy and a value on one torso; the value has a hidden layer of its own, as in AlphaZero.
+
+    Attributes:
+      torso: any Flax module from ``[N, *event]`` to features ``[N, D]``.
+      num_actions: A.
+      event_rank: the number of axes of one observation's features.
+      bounded: the value ends in a tanh; else it is any number.
+      hidden: the width of the value's own layer.
+    """
+
+    torso: nn.Module
+    num_actions: int
+    event_rank: int
+    bounded: bool
+    hidden: int = 64
+
+    @nn.compact
+    def __call__(self, observation: Any) -> Outputs:
+        x, mask = inputs.observation_input(observation, self.event_rank)
+        features = inputs.torso_features(self.torso, x)
+        hidden = nn.relu(nn.Dense(self.hidden, kernel_init=orthogonal())(features))
+        value: jax.Array = NarrowDense(1, 0.1)(hidden)[..., 0]
+        policy = CategoricalHead(self.num_actions)(features, mask)
+        return Outputs(policy, jnp.tanh(value) if self.bounded else value, features, {})

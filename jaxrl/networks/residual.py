@@ -1,0 +1,57 @@
+"""The residual convolutional torso for boards (AlphaZero)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks.conv import patches
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.mlp import activation_fn
+
+
+def padded_patches(images: jax.Array, size: int) -> jax.Array:
+    """The windows of ``[N, H, W, C]`` around every square, zeros outside of the board: ``[N, H, W, size*size*C]``."""
+    before, after = (size - 1) // 2, size // 2
+    return patches(jnp.pad(images, ((0, 0), (before, after), (before, after), (0, 0))), size)
+
+
+class Residual(nn.Module):
+    """Residual blocks of two convolutions, ``x <- x + conv(act(norm(conv(act(norm(x))))))``, and a narrow way out.
+
+    Silver et al. 2018, supplement, with the order of He et al. 2016, "Identity mappings in deep residual networks", and
+    layer norm over the channels of each square in the place of batch norm, whose statistics would be a state. As in
+    AlphaZero's heads a convolution of one square brings the channels to a few planes before they are flattened.
+
+    Attributes:
+      channels: of every convolution.
+      blocks: how many residual blocks.
+      planes: channels of the features that leave, so that there are H x W x planes of them.
+      kernel_size: the side of the window.
+      activation: one of tanh, relu, gelu, silu, elu.
+      layer_norm: normalise before each activation.
+    """
+
+    channels: int = 32
+    blocks: int = 3
+    planes: int = 4
+    kernel_size: int = 3
+    activation: str = "relu"
+    layer_norm: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if x.ndim != 4:
+            raise ValueError(f"torso: Residual needs boards [N, H, W, C], got shape {x.shape}; use MLP for vectors")
+        activate = activation_fn(self.activation)
+        normal = lambda x: activate(nn.LayerNorm()(x) if self.layer_norm else x)  # noqa: E731
+        # The last convolution of a block starts small, so that a deep torso starts as a shallow one.
+        convolve = lambda x, scale: nn.Dense(self.channels, kernel_init=orthogonal(scale))(  # noqa: E731
+            padded_patches(x, self.kernel_size)
+        )
+        x = convolve(x, 2.0**0.5)
+        for _ in range(self.blocks):
+            x = x + convolve(normal(convolve(normal(x), 2.0**0.5)), 0.1)
+        x = activate(nn.Dense(self.planes, kernel_init=orthogonal())(normal(x)))
+        return x.reshape(x.shape[0], -1)

@@ -1,0 +1,42 @@
+"""Returns whose end is not known yet, of episodes that go on in the next rollout.
+
+A return is linear in the return of any later step, ``G_t = sum_t + weight_t G_n``. So a position can wait for the end
+of its game with two numbers, and takes in rollout after rollout by one multiplication.
+
+T is time, arrays are time-major ``[T, ...]``; names as in ``returns``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def open_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array) -> tuple[Array, Array]:
+    """``G_{t-1} = sum_{t-1} + weight_{t-1} G``, G the return from the end of the arrays on.
+
+    Args:
+      r_t: ``[T, ...]`` rewards, to the player that moved.
+      discount_t: ``[T, ...]`` gamma included, negative where the mover changes.
+      v_t: ``[T, ...]`` values of the true next observations; read where an episode was cut.
+      continue_t: ``[T, ...]`` False where index i + 1 belongs to another episode.
+
+    Returns:
+      ``(sum, weight)``, ``[T, ...]`` each; the weight is 0 for steps of episodes that ended, whose return is the sum.
+    """
+
+    def step(later: tuple[Array, Array], now: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        r, discount, v, goes_on = now
+        total, weight = later
+        found = (
+            r + discount * jnp.where(goes_on, total, v),
+            jnp.where(goes_on, discount * weight, 0.0),
+        )
+        return found, found
+
+    end = jnp.zeros_like(r_t[0]), jnp.ones_like(r_t[0])
+    return jax.lax.scan(step, end, (r_t, discount_t, v_t, continue_t), reverse=True)[1]

@@ -1,0 +1,100 @@
+"""Positions and what became of them: a replay whose samples have seen the end of their game.
+
+Games span rollouts. A position is stored at once, with the sum of the rewards since and the weight of the rest
+(``ops.outcomes``); every rollout brings both up to date, and the position is drawn from when nothing of it is open.
+
+Legend: T time, B environments, N samples, rows of the ring.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.replay import ring as rings
+from jaxrl.replay.ring import Ring
+from jaxrl.types import Array, Transition
+
+
+class Position(NamedTuple):
+    """A batch of positions.
+
+    Attributes:
+      observation: leaves ``[N, ...]``.
+      policy: ``[N, A]`` what the search arrived at.
+      outcome: ``[N]`` the return that followed.
+    """
+
+    observation: Any
+    policy: Array
+    outcome: Array
+
+
+def _stored(observation: Any, policy: Any, total: Any, weight: Any) -> Transition:
+    """In a ring's ``Transition`` the reward is the sum so far, the discount the weight of what is open."""
+    return Transition(observation, (), total, weight, (), (), (), policy)  # type: ignore[arg-type]
+
+
+def init(observation: Any, num_actions: int, rows: int, num_envs: int) -> Ring:
+    """Nothing stored yet.
+
+    Args:
+      observation: one observation without a batch axis, arrays or ``jax.ShapeDtypeStruct``.
+      num_actions: A.
+      rows: steps kept of each environment.
+      num_envs: B.
+    """
+    number: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    policy: Any = jax.ShapeDtypeStruct((num_actions,), jnp.float32)
+    return rings.init(_stored(observation, policy, number, number), rows, num_envs)
+
+
+def add(
+    ring: Ring, observation: Any, policy: Array, total: Array, weight: Array, value: Array, n_step: int | None = None
+) -> Ring:
+    """Brings what is open up to date, and writes a rollout over the oldest rows.
+
+    Args:
+      ring: the storage.
+      observation: leaves ``[T, B, ...]``.
+      policy: ``[T, B, A]``.
+      total, weight: ``[T, B]``, from ``ops.outcomes.open_returns``.
+      value: ``[B]`` of the last next observation.
+      n_step: what is at least so many steps old stops waiting and takes ``value`` for the rest; None waits for the end.
+    """
+    kept = ring.transitions
+    waited = kept._replace(reward=kept.reward + kept.discount * total[:1], discount=kept.discount * weight[:1])
+    ring = rings.add(ring._replace(transitions=waited), _stored(observation, policy, total, weight))
+    if n_step is None:
+        return ring
+    kept = ring.transitions
+    age = (ring.head - 1 - jnp.arange(ring.rows)) % ring.rows + 1
+    old = (age >= n_step)[:, None]
+    closed = jnp.where(old, kept.reward + kept.discount * value[None], kept.reward)
+    return ring._replace(transitions=kept._replace(reward=closed, discount=jnp.where(old, 0.0, kept.discount)))
+
+
+def counts(ring: Ring) -> Array:
+    """``[rows x B]`` int32: how many positions, up to each of them, have their outcome; the last entry counts all."""
+    closed = (ring.transitions.discount == 0) & (jnp.arange(ring.rows)[:, None] < ring.filled)
+    return jnp.cumsum(closed.reshape(-1).astype(jnp.int32))
+
+
+def sample(key: Array, ring: Ring, counted: Array, batch_size: int) -> Position:
+    """Draws positions that have their outcome, uniformly and with replacement.
+
+    Args:
+      key: consumed.
+      ring: the storage.
+      counted: its ``counts``.
+      batch_size: N.
+
+    Returns:
+      Leaves ``[N, ...]``; where no position has its outcome yet, the last slot, which is nothing to learn from.
+    """
+    number = jax.random.randint(key, (batch_size,), 0, jnp.maximum(counted[-1], 1))
+    slot = jnp.minimum(jnp.searchsorted(counted, number, side="right"), counted.size - 1)
+    kept = rings.take(ring.transitions, slot // ring.num_envs, slot % ring.num_envs)
+    return Position(kept.observation, kept.extras, kept.reward)
