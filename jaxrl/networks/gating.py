@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.initializers import gaussian
 
 
 class GRUGate(nn.Module):
@@ -32,8 +32,7 @@ class GRUGate(nn.Module):
         width = x.shape[-1]
 
         def dense(multiple: int, name: str) -> nn.Module:
-            init = orthogonal(multiple**0.5)  # that each of the parts has gain 1
-            return nn.Dense(multiple * width, use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
+            return nn.Dense(multiple * width, use_bias=False, kernel_init=gaussian(1.0), dtype=self.dtype, name=name)
 
         of_y = jnp.split(dense(3, "input")(y).astype(x.dtype), 3, axis=-1)
         of_x = jnp.split(dense(2, "state")(x).astype(x.dtype), 2, axis=-1)

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.initializers import gaussian
 
 POSITIONS = ("learned", "sinusoidal")
 
@@ -100,7 +100,7 @@ class Tokenizer(nn.Module):
                 f"window: got observations {list(x.shape[1:])}, must be [k, D + 1], the last channel telling which "
                 "steps are absent, as envs.window makes them"
             )
-        embedding: Any = nn.Dense(self.width, kernel_init=orthogonal(1.0), name="embedding")
+        embedding: Any = nn.Dense(self.width, kernel_init=gaussian(1.0), name="embedding")
         if x.ndim == 2:
             weights = self.param("weights", nn.initializers.normal(1.0), (x.shape[1], self.width))
             return self._placed(x[:, :, None] * weights[None], sinusoidal(jnp.arange(x.shape[1]), self.width))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks.gating import GRUGate
-from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.initializers import gaussian
 from jaxrl.networks.mlp import activation_fn
 from jaxrl.networks.tokens import POSITIONS, Tokenizer
 
@@ -44,8 +44,8 @@ class EncoderLayer(nn.Module):
     gate_bias: float
     dtype: Any
 
-    def _dense(self, size: int, scale: float, name: str) -> nn.Module:
-        return nn.Dense(size, kernel_init=orthogonal(scale), dtype=self.dtype, name=name)
+    def _dense(self, size: int, scale: float, name: str, **options: Any) -> nn.Module:
+        return nn.Dense(size, kernel_init=gaussian(scale), dtype=self.dtype, name=name, **options)
 
     def _join(self, x: jax.Array, branch: jax.Array, name: str) -> jax.Array:
         branch = branch.astype(x.dtype)
@@ -72,14 +72,15 @@ class EncoderLayer(nn.Module):
         y = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
         x = x[:, :num_queries]
         query = self._dense(width, 1.0, "query")(y[:, :num_queries]).reshape(num, num_queries, *heads)
-        key_value = self._dense(2 * width, math.sqrt(2.0), "key_value")(y).reshape(num, length, 2, *heads)
+        # Without biases: the keys' cancels in the softmax, the values' is one with that of the output.
+        key_value = self._dense(2 * width, 1.0, "key_value", use_bias=False)(y)
+        key_value = key_value.reshape(num, length, 2, *heads)
         mask = None if present is None else present[:, None, None, :]
         attended = jax.nn.dot_product_attention(query, key_value[:, :, 0], key_value[:, :, 1], mask=mask)
         attended = self._dense(width, self.scale, "attention_output")(attended.reshape(num, num_queries, width))
         x = self._join(x, attended, "attention")
         y = nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(x)
-        # The wide matrix has the gain that gives each hidden unit the variance of its input.
-        y = self._dense(self.mlp_ratio * width, math.sqrt(self.mlp_ratio), "mlp_hidden")(y)
+        y = self._dense(self.mlp_ratio * width, 1.0, "mlp_hidden")(y)
         y = self._dense(width, self.scale, "mlp_output")(activation_fn(self.activation)(y))
         return self._join(x, y, "mlp")
 
@@ -109,7 +110,7 @@ class Transformer(nn.Module):
     num_layers: int = 1
     num_heads: int = 2
     width: int = 32
-    mlp_ratio: int = 4
+    mlp_ratio: int = 2
     activation: str = "relu"
     positions: Literal["learned", "sinusoidal"] = "learned"
     patch_size: int = 1

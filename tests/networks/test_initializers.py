@@ -1,4 +1,4 @@
-"""The orthogonal initialiser: orthonormal, uniform, and safe under vmap."""
+"""Initialisers: the orthogonal one, orthonormal, uniform and safe under vmap; the Gaussian one, of its variance."""
 
 import re
 
@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from jaxrl.networks import orthogonal
+from jaxrl.networks.initializers import gaussian
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,11 @@ def test_dtype_and_refusal():
     assert orthogonal()(jax.random.key(0), (4, 4), jnp.bfloat16).dtype == jnp.bfloat16
     with pytest.raises(ValueError, match="at least 2 axes"):
         orthogonal()(jax.random.key(0), (4,))
+
+
+@pytest.mark.parametrize("shape", [(400, 50), (20, 1000), (3, 3, 40, 100)], ids=str)
+def test_gaussian_keeps_the_variance_of_inputs_times_its_gain(shape):
+    weights = np.asarray(gaussian(0.5)(jax.random.key(0), shape)).reshape(-1)
+    deviation = 0.5 / np.sqrt(np.prod(shape[:-1]))
+    np.testing.assert_allclose(weights.std(), deviation, rtol=0.03)
+    assert scipy.stats.kstest(weights / deviation, "norm").pvalue > 1e-3

@@ -1,17 +1,35 @@
 """The transformer torso against an encoder written out in NumPy on the same weights."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
+from jaxrl import optim
 from jaxrl.networks import GRUGate, Transformer
 from jaxrl.networks.tokens import patches_of, sinusoidal, sinusoidal_grid
 
 VECTOR = (3, 5)
 ROWS = (3, 4, 6)
 IMAGE = (3, 4, 6, 2)
+
+
+@partial(jax.jit, static_argnums=0)
+def initial(torso, key, x):
+    return torso.init(key, x)
+
+
+def init(torso, x, key=1):
+    return initial(torso, jax.random.key(key), x)
+
+
+@partial(jax.jit, static_argnums=0)
+def run(torso, params, x, rngs=None):
+    return torso.apply(params, x, rngs=rngs)
 
 
 def to_numpy(tree):
@@ -123,12 +141,45 @@ CASES = {
 def test_against_numpy(name):
     torso, shape = CASES[name]
     x = window(*shape) if torso.window else jax.random.normal(jax.random.key(0), shape)
-    params = perturbed(torso.init(jax.random.key(1), x))
+    params = perturbed(init(torso, x))
     weights = to_numpy(params["params"])
-    features = torso.apply(params, x)
+    features = run(torso, params, x)
     assert features.dtype == jnp.float32
     expected = [numpy_encoder(torso, weights, *numpy_tokens(torso, weights, row)) for row in to_numpy(x)]
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gated", "window"])
+def test_every_weight_has_a_gradient(name):
+    torso, shape = CASES[name]
+    x = window(*shape) if torso.window else jax.random.normal(jax.random.key(0), shape)
+    params = perturbed(init(torso, x))
+    slopes = jax.grad(lambda params: jnp.sin(3.0 * run(torso, params, x)).sum())(params)
+    assert all(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(slopes))
+
+
+def test_fisher_products_go_through_the_attention():
+    """Forward over reverse, against ``E J^T (diag(p) - p p^T) J`` with the Jacobian of the logits written out."""
+    torso, x = Transformer(num_heads=1, width=3, mlp_ratio=1), jax.random.normal(jax.random.key(0), VECTOR)
+    flat, unravel = ravel_pytree(perturbed(init(torso, x)))
+
+    def logits(flat):
+        return torso.apply(unravel(flat), x)
+
+    def divergence(flat):
+        old, new = (jax.nn.log_softmax(y) for y in (jax.lax.stop_gradient(logits(start)), logits(flat)))
+        return (jnp.exp(old) * (old - new)).sum(-1).mean()
+
+    start = flat
+    vector = jax.random.normal(jax.random.key(5), flat.shape)
+    product = jax.jit(lambda flat, v: optim.fisher_vector_product(divergence, flat)(v))(flat, vector)
+    jacobian, p = np.asarray(jax.jit(jax.jacrev(logits))(flat), np.float64), jax.nn.softmax(logits(flat))
+    expected = np.zeros(len(flat))
+    for row, probabilities in zip(jacobian, np.asarray(p, np.float64), strict=True):
+        covariance = np.diag(probabilities) - np.outer(probabilities, probabilities)
+        expected += row.T @ covariance @ (row @ np.asarray(vector, np.float64)) / len(jacobian)
+    assert np.abs(expected).max() > 0.05
+    np.testing.assert_allclose(product, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 class TestPositions:
@@ -152,19 +203,19 @@ class TestPositions:
     def test_order_is_seen_by_positions_alone(self, positions, shape):
         torso = Transformer(width=8, positions=positions, num_layers=2)
         x = jax.random.normal(jax.random.key(0), shape)
-        params = torso.init(jax.random.key(1), x)
-        assert np.abs(torso.apply(params, x) - torso.apply(params, x[:, ::-1])).max() > 1e-2
+        params = init(torso, x)
+        assert np.abs(run(torso, params, x) - run(torso, params, x[:, ::-1])).max() > 1e-2
         if positions == "learned":
             same = jax.tree.map(jnp.copy, params)
             same["params"]["tokens"]["positions"] = jnp.zeros_like(params["params"]["tokens"]["positions"])
-            np.testing.assert_allclose(torso.apply(same, x), torso.apply(same, x[:, ::-1]), atol=1e-5)
+            np.testing.assert_allclose(run(torso, same, x), run(torso, same, x[:, ::-1]), atol=1e-5)
         else:
             assert "positions" not in params["params"]["tokens"]
 
     def test_features_have_weights_of_their_own(self):
         torso = Transformer(width=8, positions="sinusoidal")
-        params = torso.init(jax.random.key(1), jnp.ones((1, 2)))
-        swapped = torso.apply(params, jnp.array([[1.0, 2.0], [2.0, 1.0]]))
+        params = init(torso, jnp.ones((1, 2)))
+        swapped = run(torso, params, jnp.array([[1.0, 2.0], [2.0, 1.0]]))
         assert np.abs(swapped[0] - swapped[1]).max() > 1e-2
 
 
@@ -177,46 +228,44 @@ def test_patches_are_cut_as_numpy_cuts_them():
 
 class TestWindows:
     TORSO = Transformer(num_layers=2, width=8, positions="sinusoidal", window=True)
-    PARAMS = TORSO.init(jax.random.key(0), window(0, 3))
+    PARAMS = init(TORSO, window(0, 3), 0)
 
     @pytest.mark.parametrize("num_absent", [1, 4])
     def test_padding_changes_nothing(self, num_absent):
-        expected = self.TORSO.apply(self.PARAMS, window(0, 3))
-        np.testing.assert_allclose(self.TORSO.apply(self.PARAMS, window(num_absent, 3)), expected, rtol=1e-5, atol=1e-5)
+        expected = run(self.TORSO, self.PARAMS, window(0, 3))
+        np.testing.assert_allclose(run(self.TORSO, self.PARAMS, window(num_absent, 3)), expected, rtol=1e-5, atol=1e-5)
 
     def test_learned_positions_are_counted_from_the_newest_step(self):
         torso = self.TORSO.clone(positions="learned")
-        params = torso.init(jax.random.key(0), window(2, 3))
+        params = init(torso, window(2, 3), 0)
         shorter = jax.tree.map(jnp.copy, params)
         shorter["params"]["tokens"]["positions"] = params["params"]["tokens"]["positions"][:3]
-        expected = torso.apply(shorter, window(0, 3))
-        np.testing.assert_allclose(torso.apply(params, window(2, 3)), expected, rtol=1e-5, atol=1e-5)
+        expected = run(torso, shorter, window(0, 3))
+        np.testing.assert_allclose(run(torso, params, window(2, 3)), expected, rtol=1e-5, atol=1e-5)
 
     def test_what_an_absent_step_holds_is_not_seen(self):
         """Nor passes a gradient: after standardisation absent steps are no zeros, and their flag is no 1."""
         x = window(2, 3)
         other = x.at[:, :2, :-1].set(7.0).at[:, :2, -1].set(0.3).at[:, 2:, -1].set(-2.0)
-        np.testing.assert_allclose(self.TORSO.apply(self.PARAMS, other), self.TORSO.apply(self.PARAMS, x), atol=1e-6)
-        slope = jax.grad(lambda x: jnp.square(self.TORSO.apply(self.PARAMS, x)[:, 0]).sum())(x)
+        np.testing.assert_allclose(run(self.TORSO, self.PARAMS, other), run(self.TORSO, self.PARAMS, x), atol=1e-6)
+        slope = jax.grad(lambda x: jnp.square(run(self.TORSO, self.PARAMS, x)[:, 0]).sum())(x)
         assert (slope[:, :2] == 0).all() and (np.abs(slope[:, 2:, :-1]) > 0).all()
 
     def test_present_steps_are_seen_by_all_others(self):
         x = window(1, 3)
-        assert (
-            np.abs(self.TORSO.apply(self.PARAMS, x) - self.TORSO.apply(self.PARAMS, x.at[:, 1].add(1.0))).max() > 0.01
-        )
+        assert np.abs(run(self.TORSO, self.PARAMS, x) - run(self.TORSO, self.PARAMS, x.at[:, 1].add(1.0))).max() > 0.01
 
     def test_a_window_of_nothing_is_finite(self):
         x = window(3, 0)
-        value, slope = jax.value_and_grad(lambda params: self.TORSO.apply(params, x).sum())(self.PARAMS)
+        value, slope = jax.value_and_grad(lambda params: run(self.TORSO, params, x).sum())(self.PARAMS)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, slope)))
 
     def test_matrices_of_other_environments_are_rows_without_a_mask(self):
         torso = Transformer(width=8)
         x = jnp.ones((2, 3, 4))
-        params = torso.init(jax.random.key(0), x)
+        params = init(torso, x, 0)
         assert params["params"]["tokens"]["embedding"]["kernel"].shape == (4, 8)
-        assert np.abs(torso.apply(params, x) - torso.apply(params, x.at[:, 0].set(0.0))).max() > 1e-2
+        assert np.abs(run(torso, params, x) - run(torso, params, x.at[:, 0].set(0.0))).max() > 1e-2
 
     @pytest.mark.parametrize("shape", [(2, 4), (2, 4, 1), (2, 4, 4, 1)], ids=str)
     def test_what_is_no_window_is_refused(self, shape):
@@ -236,29 +285,29 @@ class TestGate:
     def test_layers_start_near_the_identity(self):
         x = jax.random.normal(jax.random.key(0), VECTOR)
         torso = Transformer(width=8, num_layers=2, gated=True, gate_bias=30.0)
-        params = torso.init(jax.random.key(1), x)
+        params = init(torso, x)
         readout = to_numpy(params["params"]["readout"])[0, 0]
         expected = np.broadcast_to(numpy_norm({"scale": 1.0, "bias": 0.0}, readout), (3, 8))
-        np.testing.assert_allclose(torso.apply(params, x), expected, atol=1e-4)
+        np.testing.assert_allclose(run(torso, params, x), expected, atol=1e-4)
 
 
 class TestPrecision:
     def test_bfloat16_keeps_float32_parameters(self):
         x = jax.random.normal(jax.random.key(0), (64, 5))
         single, half = (Transformer(num_layers=2, width=16, gated=True, dtype=d) for d in ("float32", "bfloat16"))
-        params = half.init(jax.random.key(1), x)
+        params = init(half, x)
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-        features = half.apply(params, x)
+        features = run(half, params, x)
         assert features.dtype == jnp.float32
-        error = np.abs(features - single.apply(params, x))
+        error = np.abs(features - run(single, params, x))
         assert 1e-4 < error.max() < 0.1, "products are rounded, and only rounded"
-        slopes = jax.grad(lambda params: jnp.square(half.apply(params, x)[:, 0]).sum())(params)
+        slopes = jax.grad(lambda params: jnp.square(run(half, params, x)[:, 0]).sum())(params)
         assert {leaf.dtype for leaf in jax.tree.leaves(slopes)} == {jnp.dtype("float32")}
 
     def test_every_product_of_a_layer_is_bfloat16(self):
         torso = Transformer(width=16, gated=True, dtype="bfloat16")
         x = jnp.ones((2, 5))
-        params = torso.init(jax.random.key(1), x)
+        params = init(torso, x)
         _, seen = torso.apply(params, x, capture_intermediates=lambda module, _: isinstance(module, nn.Dense))
         outputs = jax.tree.leaves(seen["intermediates"]["layer_0"])
         assert len(outputs) == 11 and {leaf.dtype for leaf in outputs} == {jnp.dtype("bfloat16")}
@@ -269,18 +318,18 @@ class TestDropout:
 
     def test_off_by_default(self):
         torso = Transformer(width=8)
-        params = torso.init(jax.random.key(1), self.X)
+        params = init(torso, self.X)
         np.testing.assert_array_equal(
-            torso.apply(params, self.X), torso.apply(params, self.X, rngs={"dropout": jax.random.key(2)})
+            run(torso, params, self.X), run(torso, params, self.X, rngs={"dropout": jax.random.key(2)})
         )
 
     def test_drawn_where_there_is_an_rng(self):
         plain, torso = Transformer(width=8, num_layers=2), Transformer(width=8, num_layers=2, dropout=0.5)
-        params = torso.init(jax.random.key(1), self.X)
-        np.testing.assert_array_equal(torso.apply(params, self.X), plain.apply(params, self.X))
-        one, same, other = (torso.apply(params, self.X, rngs={"dropout": jax.random.key(k)}) for k in (2, 2, 3))
+        params = init(torso, self.X)
+        np.testing.assert_array_equal(run(torso, params, self.X), run(plain, params, self.X))
+        one, same, other = (run(torso, params, self.X, rngs={"dropout": jax.random.key(k)}) for k in (2, 2, 3))
         np.testing.assert_array_equal(one, same)
-        assert (one != other).any() and (one != plain.apply(params, self.X)).any()
+        assert (one != other).any() and (one != run(plain, params, self.X)).any()
 
     def test_a_tracer_is_refused_by_name(self):
         with pytest.raises(TypeError, match="dropout: got a tracer"):
