@@ -1,5 +1,7 @@
 """A torso that drops out does so in the gradients of every recipe, and nowhere else."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,24 +10,27 @@ import pytest
 
 import jaxrl
 from jaxrl.envs import probes
+from jaxrl.networks import Transformer
 from jaxrl.rollout import reset, rollout
 
 
 class Torso(nn.Module):
     """Drops out where it is given random numbers to."""
 
-    rate: float
+    dropout: float
 
     @nn.compact
     def __call__(self, x):
         x = jnp.tanh(nn.Dense(32)(x.reshape(x.shape[0], -1)))
-        return nn.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
+        return nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
 
 
 RECIPES = {
     **{name: probes.ObservationProbe for name in ("a2c", "ppo", "reinforce", "dqn", "c51", "iqn", "pqn", "sac")},
     **{name: probes.ContinuousActionProbe for name in ("ddpg", "td3")},
 }
+# The library's own, in a recipe of each family.
+TORSOS = {name: partial(Transformer, 1, 2, 8, 1) for name in ("ppo", "dqn", "sac", "td3")}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -34,7 +39,8 @@ def test_gradients_alone_drop_out(name):
     spec = jaxrl.spec(env, env.default_params)
     off_policy = name not in ("a2c", "ppo", "reinforce", "pqn")
     options = {"learning_starts": 8, "batch_size": 16, "replay_capacity": 64} if off_policy else {}
-    drops, keeps = (getattr(jaxrl, name)(spec, torso=Torso(rate), **options) for rate in (0.5, 0.0))
+    torsos = (TORSOS.get(name, Torso)(dropout=rate) for rate in (0.5, 0.0))
+    drops, keeps = (getattr(jaxrl, name)(spec, torso=torso, **options) for torso in torsos)
     observation, env_state = reset(jax.random.key(1), env, env.default_params, 8)
 
     @jax.jit

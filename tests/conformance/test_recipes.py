@@ -28,10 +28,10 @@ from jaxrl.agents import (
 )
 from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
-from jaxrl.networks import GRU, MLP, Conv, memory_of
+from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import hindsight
-from jaxrl.training.checks import PROPERTIES, Subject
+from jaxrl.training.checks import PROPERTIES, Subject, float_options
 
 
 class Recipe(NamedTuple):
@@ -180,6 +180,38 @@ def test_parts_of_the_environments_learn_one_thing(recipe):
         assert (leaf[0] == leaf[1]).all(), jax.tree_util.keystr(path)
     moved = jax.tree.map(lambda new, old: (new[0] != old).any(), shared.params, first.params)
     assert any(jax.tree.leaves(moved))
+
+
+TRANSFORMER = Transformer(width=4, mlp_ratio=1, dropout=0.5)
+TRANSFORMED = [
+    (recipe, name)
+    for recipe in RECIPES
+    for name in RECIPES[recipe].environments
+    if isinstance(ENVIRONMENTS[name][1], (MLP, Conv))
+]
+
+
+@pytest.mark.parametrize(("recipe", "environment"), TRANSFORMED)
+def test_every_recipe_takes_a_transformer(recipe, environment):
+    """Over seeds and over tracers for floats at once, from a first state to an updated one; traced, not run."""
+    env, _ = ENVIRONMENTS[environment]
+    make = partial(RECIPES[recipe].make, torso=TRANSFORMER)
+    subject = Subject(make, env, env.default_params, spec=spec(env, env.default_params))
+    state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
+    floats = {name: jnp.full(3, value) for name, value in float_options(make).items()}
+
+    def run(key, floats, observation, trajectory):
+        agent = make(subject.spec, **floats)
+        state = agent.init(key, subject.num_envs)
+        return agent.act(key, state, observation)[0], *agent.update(key, state, trajectory)
+
+    over = jax.vmap(run, in_axes=(0, 0, None, None))
+    keys = jax.random.split(subject.key, 3)
+    action, updated, metrics = jax.eval_shape(over, keys, floats, observation, trajectory)
+    assert action.shape == (3, *trajectory.action.shape[1:])
+    expected = jax.tree.map(lambda x: ((3, *x.shape), x.dtype), state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), updated) == expected
+    assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {(3,)}
 
 
 @pytest.mark.parametrize(
