@@ -4,6 +4,7 @@
     python benchmarks/learning.py ppo a2c            # of these recipes
     python benchmarks/learning.py --rows 0 3 5       # by number, see --list
     python benchmarks/learning.py --gpu              # MinAtar at 10M steps as well
+    python benchmarks/learning.py --transformer      # instead of those, every recipe with a transformer for torso
 
 Every row is a command line of ``jaxrl train``, so any of them can be run, looked at and plotted alone. Tuning was done
 on ``--seed 0``; rows are measured on ``--seed 1``, all seeds of a row side by side in one program, none left out.
@@ -113,6 +114,19 @@ ROWS = (
     Row("ppo Freeway-MinAtar --seeds 4", 62, policies=SAMPLED, gpu=True),
 )
 
+ATTENDS = "--seeds 2 --torso transformer"
+TRANSFORMER_ROWS = (
+    Row(f"reinforce CartPole-v1 {ATTENDS}", 480),
+    Row(f"a2c CartPole-v1 {ATTENDS}", 490),
+    Row(f"ppo CartPole-v1 {ATTENDS} --num-steps 100000", 490),
+    Row(f"ppo CartPole-v1 {ATTENDS} --num-steps 500000", 498),
+    Row(f"ppo Pendulum-v1 {ATTENDS}", -165, episodes=256),
+    Row(f"trpo CartPole-v1 {ATTENDS} --num-steps 100000", 495),
+    Row(f"trpo Pendulum-v1 {ATTENDS} --num-steps 300000", -170, episodes=256),
+    *(Row(f"{name} CartPole-v1 {ATTENDS}", 490) for name in ("pqn", "dqn", "c51", "qr_dqn", "iqn", "rainbow")),
+    *(Row(f"{name} Pendulum-v1 {ATTENDS}", -160, episodes=256, worst=-220) for name in ("ddpg", "td3", "sac")),
+)
+
 
 def describe_machine() -> str:
     """What the figures were measured on."""
@@ -166,12 +180,13 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", help="only the rows of these recipes")
     parser.add_argument("--rows", type=int, nargs="*", help="only these rows, by number")
     parser.add_argument("--gpu", action="store_true", help="also the rows that want a GPU")
+    parser.add_argument("--transformer", action="store_true", help="the rows with a transformer for torso")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     chosen = [
         (number, row)
-        for number, row in enumerate(ROWS)
+        for number, row in enumerate(TRANSFORMER_ROWS if arguments.transformer else ROWS)
         if (arguments.rows is None or number in arguments.rows)
         and (arguments.gpu or arguments.rows is not None or not row.gpu)
         and row.devices <= jax.device_count()
