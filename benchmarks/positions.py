@@ -30,17 +30,18 @@ def observe(env: Any, params: Any, lines: Sequence[Sequence[int]]) -> Any:
         moves[: len(line), number], on[: len(line), number] = line, True
 
     def body(carry: Any, step: Any) -> Any:
-        action, on = step
-        keys = jax.random.split(jax.random.key(0), count)
+        action, on, key = step
+        keys = jax.random.split(key, count)
         observation, state, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys, carry[1], action, params)
         return jax.vmap(select)(on, (observation, state), carry), None
 
     @jax.jit
-    def walk(moves: Any, on: Any) -> Any:
-        start = reset(jax.random.key(0), env, params, count)
-        return jax.lax.scan(body, jax.tree.map(jnp.asarray, start), (moves, on))[0][0]
+    def walk(key: Any, moves: Any, on: Any) -> Any:
+        reset_key, *keys = jax.random.split(key, 1 + longest)
+        start = reset(reset_key, env, params, count)
+        return jax.lax.scan(body, jax.tree.map(jnp.asarray, start), (moves, on, jnp.stack(keys)))[0][0]
 
-    return walk(moves, on)
+    return walk(jax.random.key(0), moves, on)
 
 
 def make_decide(built: Built) -> Callable[[Any, int, Any], np.ndarray]:
