@@ -100,6 +100,8 @@ _VALUES_MINATAR: dict[str, Any] = {
 }
 _GREEDY_MINATAR: dict[str, Any] = {**_VALUES_MINATAR, "epsilon_steps": 250_000}
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
+# Rates that a memory is found at before the choice it should decide has settled without it.
+_PPO_RECALL = {"num_steps": 200_000, "learning_rate": 3e-3, "torso": {"name": "gru", "size": 32}}
 _MINATAR_GAMES = (
     "Asterix-MinAtar",
     "Breakout-MinAtar",
@@ -236,6 +238,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "normalize_observation": True,
             "normalize_reward": True,
         },
+        "MemoryChain-N": _PPO_RECALL,
+        "TMaze-N": _PPO_RECALL,
         **{game: _PPO_MINATAR for game in _MINATAR_GAMES},
     },
     "q_learning": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},

@@ -83,7 +83,8 @@ def _chosen_parts(
         scan.add_argument(as_flag(part), dest=part, nargs="?")
     scan.add_argument("--window", nargs="?")
     named = vars(scan.parse_known_args(arguments)[0])
-    spec = _spec(environment, named.pop("window"))
+    window = named.pop("window")
+    spec = _spec(environment, window)
     defaults = {part: default_part(recipe, part, spec) for part in parts_of(recipe)}
     for part, preset_part in presets.items():
         settings = dict(preset_part)
@@ -96,9 +97,10 @@ def _chosen_parts(
             default = named[part], {}
         if default is not None:
             name, settings = default
-            chosen[part] = Chosen(
-                name, {key: known.default for key, known in settings_of(part, name).items()} | settings
-            )
+            known = {key: setting.default for key, setting in settings_of(part, name).items()}
+            if window is not None and "window" in known:
+                known["window"] = True  # rows are steps then
+            chosen[part] = Chosen(name, known | settings)
     return chosen
 
 

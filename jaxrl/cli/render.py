@@ -87,7 +87,8 @@ def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recor
     from matplotlib import animation, pyplot
 
     frames = [(number, index) for number, episode in enumerate(episodes) for index in range(len(episode.env_states))]
-    states = [episodes[number].env_states[index] for number, index in frames]
+    inner_state = getattr(env, "inner_state", lambda state: state)
+    states = [inner_state(episodes[number].env_states[index]) for number, index in frames]
     with _painter(env, params, states) as painter:
         axes, writer = painter.figure.axes[0], animation.PillowWriter(fps=painter.frames_per_second)
         path.parent.mkdir(parents=True, exist_ok=True)
