@@ -1,0 +1,71 @@
+"""Tasks that need memory: share of right answers of PPO with and without it, mean and worst seed.
+
+    python -m benchmarks.memory                            # the table of RESULTS.md
+    python -m benchmarks.memory TMaze-20 --agents gru      # a part of it
+    python -m benchmarks.memory MemoryChain-40 --seeds 2
+
+Every row is a command line of ``jaxrl train ppo`` with the preset of the task, and differs in the torso and in what it
+is shown. An answer is right where the episode pays more than 0. Whoever forgets is right in half of the episodes: in
+the memory chain whatever he does, in the T-maze at best. Greedy actions.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.learning import describe_machine, trained
+from jaxrl.cli.evaluation import evaluate_members
+
+TASKS = ("MemoryChain-20", "TMaze-20")
+EPISODES = 512
+"""A seed; the share of a forgetful one has a standard deviation of 2.2 % over them."""
+
+AGENTS = {
+    "mlp": "--torso mlp",
+    "mlp, window": "--torso mlp --window {window}",
+    "transformer, window": "--torso transformer --window {window}",
+    "transformer, short window": "--torso transformer --window {short}",
+    "gru": "--torso gru",
+}
+"""Name -> flags; the window holds the whole episode, the short one lacks the cue when it is asked for."""
+
+
+def flags_of(agent: str, task: str) -> str:
+    """The flags of an agent in a task, whose length its name ends in."""
+    length = int(task.rpartition("-")[2])
+    return AGENTS[agent].format(window=length + 4, short=length // 2)
+
+
+def measure(task: str, agent: str, seeds: int, console: Console) -> str:
+    """Trains and evaluates: a line of a Markdown table."""
+    command = f"ppo {task} {flags_of(agent, task)} --seeds {seeds}"
+    built, state, seconds = trained(f"{command} --seed 1", console)
+    returns = evaluate_members(built, state.agent, num_episodes=EPISODES).returns
+    right = 100.0 * (returns > 0.0).mean(axis=1)
+    error = right.std(ddof=1) / np.sqrt(len(right)) if len(right) > 1 else float("nan")
+    share = f"{right.mean():.1f} ± {error:.1f} | {right.min():.1f} | {right.max():.1f}"
+    return f"| `jaxrl train {command} --seed 1` | {share} | {returns.mean():.2f} | {seconds:.0f} s |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=TASKS, help="names of environments that end in their length")
+    parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
+    parser.add_argument("--seeds", type=int, default=4)
+    given = parser.parse_args()
+    console = Console(stderr=True)
+    print(f"Measured on {describe_machine()}\n")
+    print(
+        "| command | right answers, %, mean ± standard error over seeds | worst seed | best seed | return | wall time |"
+    )
+    print("|---|---|---|---|---|---|")
+    for task in given.tasks:
+        for agent in given.agents:
+            print(measure(task, agent, given.seeds, console), flush=True)
+
+
+if __name__ == "__main__":
+    main()
