@@ -1,5 +1,7 @@
 """Players that learn nothing: legal moves, wins in one, blocks, and what is refused."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jaxrl import envs
 from jaxrl.agents.players import random_player, uct_player
 from jaxrl.envs import probes
 from jaxrl.rollout import reset
+from jaxrl.training.checks import PROPERTIES, Subject
 from jaxrl.types import Discrete, Observation, Spec
 
 
@@ -27,6 +30,14 @@ def after(env, params, lines):
     return observation
 
 
+@pytest.fixture(scope="module")
+def search(tic_tac_toe):
+    """What uct does with 200 simulations, compiled once."""
+    env, params = tic_tac_toe
+    player = uct_player(envs.spec(env, params), envs.simulator(env, params), 200)
+    return jax.jit(lambda key, seen: player.act(key, (), seen, explore=False)[0])
+
+
 @pytest.mark.parametrize(
     "lines, wanted",
     [
@@ -36,13 +47,10 @@ def after(env, params, lines):
         ([[8, 0, 4, 1], [1, 4, 0, 2]], [2, 6]),  # the first player has to
     ],
 )
-def test_uct_takes_wins_in_one_and_blocks_losses_in_one(lines, wanted, tic_tac_toe):
-    env, params = tic_tac_toe
-    player = uct_player(envs.spec(*tic_tac_toe), envs.simulator(env, params), 200)
-    act = jax.jit(lambda key, seen: player.act(key, (), seen, explore=False)[0])
-    seen = after(env, params, lines)
+def test_uct_takes_wins_in_one_and_blocks_losses_in_one(lines, wanted, tic_tac_toe, search):
+    seen = after(*tic_tac_toe, lines)
     for seed in range(3):
-        assert act(jax.random.key(seed), seen).tolist() == wanted
+        assert search(jax.random.key(seed), seen).tolist() == wanted
 
 
 def test_the_random_player_takes_every_legal_move_as_often():
@@ -54,6 +62,29 @@ def test_the_random_player_takes_every_legal_move_as_often():
     np.testing.assert_allclose(counts[[0, 2, 3]] / 3000, 1 / 3, atol=0.04)
     action, _ = player.act(jax.random.key(0), (), jnp.zeros((3000, 1)))
     np.testing.assert_allclose(np.bincount(action) / 3000, 1 / 4, atol=0.04)
+
+
+@pytest.fixture(scope="module")
+def subjects(tic_tac_toe):
+    probe = probes.DiscountProbe()
+    env, params = tic_tac_toe
+    uct = partial(uct_player, model=envs.simulator(env, params), num_simulations=4)
+    return {
+        "random": Subject(random_player, probe, probe.default_params, spec=envs.spec(probe)),
+        "uct": Subject(uct, env, params, spec=envs.spec(env, params), rollout_length=3),
+    }
+
+
+# They have no greedy policy: both draw among what they find equal, exploring or not.
+ALL = [name for name in PROPERTIES if name != "acts_greedily"]
+
+
+@pytest.mark.parametrize(
+    "player, property_",
+    [*(("random", name) for name in ALL), *(("uct", name) for name in ("speaks_contract", "no_retrace", "repeats"))],
+)
+def test_players_keep_the_contract(player, property_, subjects):
+    PROPERTIES[property_](subjects[player])
 
 
 def test_players_learn_nothing(tic_tac_toe):
