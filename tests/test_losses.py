@@ -61,6 +61,10 @@ def slow_ppo(x):
     return -min(ratio * x["advantage"], np.clip(ratio, 0.8, 1.2) * x["advantage"])
 
 
+def slow_surrogate(x):
+    return -np.exp(x["log_prob"] - x["old_log_prob"]) * x["advantage"]
+
+
 def slow_kl(x):
     log_ratio = x["log_prob"] - x["old_log_prob"]
     return np.exp(log_ratio) - 1 - log_ratio
@@ -82,6 +86,7 @@ def slow_square(x):
 
 TERMS = {
     "policy_gradient": (losses.policy_gradient, SETTINGS, lambda x: -x["log_prob"] * x["advantage"]),
+    "surrogate": (losses.surrogate, SETTINGS, slow_surrogate),
     "ppo_clip": (losses.ppo_clip, SETTINGS, slow_ppo),
     "kl_penalty": (losses.kl_penalty, SETTINGS, slow_kl),
     "value": (losses.value, SETTINGS, slow_square),
@@ -93,6 +98,7 @@ TERMS = {
         SETTINGS,
         lambda x: -x["log_prob"] * x["advantage"] + 0.7 * slow_square(x) - 0.03 * x["entropy"],
     ),
+    "trpo": (losses.trpo, SETTINGS, lambda x: slow_surrogate(x) - 0.03 * x["entropy"]),
     "ppo": (losses.ppo, SETTINGS, lambda x: slow_ppo(x) + 0.7 * slow_square(x) - 0.03 * x["entropy"]),
 }
 

@@ -41,6 +41,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "pqn": {"num_steps": 500_000, "num_envs": 16, "rollout_length": 32, "anneal_learning_rate": True},
     "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
     "reinforce": {"num_steps": 1_000_000, "num_envs": 8, "rollout_length": 256},
+    "trpo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128},
 }
 """For an environment without a row of its own."""
 
@@ -263,6 +264,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "sac": {"Pendulum-v1": _SMALL_CLIMB},
     "sarsa": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
     "td3": {"Pendulum-v1": _SMALL_CLIMB},
+    "trpo": {
+        "CartPole-v1": {
+            "num_steps": 100_000,
+            "num_envs": 8,
+            "rollout_length": 64,
+            "gamma": 0.98,
+            "gae_lambda": 0.9,
+            "damping": 0.01,
+            "num_minibatches": 8,
+        },
+    },
 }
 """``PRESETS[recipe][environment]``; "-N" stands for any size, and for none."""
 

@@ -66,7 +66,10 @@ def natural_gradient(
         of_part = fisher_vector_product(divergence_fn, _given(params, "natural_gradient"), damping)
         product = lambda v: across.mean(of_part(v))  # noqa: E731
         updates = across.mean(updates)
-        direction, _ = jax.scipy.sparse.linalg.cg(product, updates, maxiter=num_cg_steps)
+        # The start at 0 as 0 x g, which no compiler folds: with constant zeros, jaxlib 0.10.2 on CPU gets the first
+        # residual, g - H 0, wrong for a population inside a scan.
+        nowhere = optax.tree.scale(0.0, updates)
+        direction, _ = jax.scipy.sparse.linalg.cg(product, updates, nowhere, maxiter=num_cg_steps)
         curvature = optax.tree.vdot(direction, product(direction))
         # No step where nothing is to be gained, or where rounding has made the curvature negative.
         bent = curvature > 0.0

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxrl import losses
-from jaxrl.agents import a2c, on_policy, ppo, reinforce
+from jaxrl.agents import a2c, on_policy, ppo, reinforce, trpo
 from jaxrl.agents.minibatches import random_order, shuffled_minibatches
 from jaxrl.agents.on_policy import Extras
 from jaxrl.envs import probes, spec
@@ -19,7 +19,7 @@ from jaxrl.ops import normalize
 from jaxrl.rollout import reset, rollout
 
 T, B, D = 8, 2, 3  # of the kit
-RECIPES = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
+RECIPES = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo, "trpo": trpo}
 
 
 def worst_log_ratio(outputs, batch, settings):

@@ -30,6 +30,23 @@ class TestPolicyGradientTerm:
         assert gradients[1].tolist() == [0.0, 0.0]
 
 
+class TestSurrogateTerm:
+    def test_value_and_gradients(self, samples):
+        """-r A; its gradient in log r is -r A, at ratio 1 that of -log pi A, and there is none in A."""
+        log_ratio, advantage = samples
+        expected = -np.exp(log_ratio.astype(np.float64)) * advantage
+        np.testing.assert_allclose(pg.surrogate_term(log_ratio, advantage), expected, rtol=1e-5)
+        slope = jax.grad(lambda *args: pg.surrogate_term(*args).sum(), (0, 1))
+        for_ratio, for_advantage = slope(log_ratio, advantage)
+        np.testing.assert_allclose(for_ratio, expected, rtol=1e-5)
+        assert (for_advantage == 0.0).all()
+        np.testing.assert_allclose(slope(jnp.zeros_like(log_ratio), advantage)[0], -advantage, rtol=1e-6)
+
+    def test_no_overflow(self):
+        term = jax.value_and_grad(pg.surrogate_term)
+        assert all(jnp.isfinite(x) for x in term(jnp.float32(200.0), jnp.float32(1.0)))
+
+
 class TestPPOClipTerm:
     def test_against_a_loop(self, samples):
         log_ratio, advantage = samples
