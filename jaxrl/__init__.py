@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, search, training, types
     from jaxrl.agents.a2c import a2c
+    from jaxrl.agents.a3c import a3c
     from jaxrl.agents.alphazero import alphazero
     from jaxrl.agents.c51 import c51
     from jaxrl.agents.ddpg import ddpg
@@ -42,6 +43,7 @@ _HOME = {
     "Spec": "types",
     "Transition": "types",
     "a2c": "agents",
+    "a3c": "agents",
     "alphazero": "agents",
     "c51": "agents",
     "ddpg": "agents",
@@ -86,6 +88,7 @@ __all__ = [
     "Spec",
     "Transition",
     "a2c",
+    "a3c",
     "agents",
     "alphazero",
     "c51",

@@ -1,6 +1,7 @@
 """The recipes, one file each, beside the skeletons that they bind."""
 
 from jaxrl.agents.a2c import a2c
+from jaxrl.agents.a3c import a3c
 from jaxrl.agents.alphazero import alphazero
 from jaxrl.agents.c51 import c51
 from jaxrl.agents.ddpg import ddpg
@@ -20,6 +21,7 @@ from jaxrl.agents.trpo import trpo
 
 __all__ = [
     "a2c",
+    "a3c",
     "alphazero",
     "c51",
     "ddpg",

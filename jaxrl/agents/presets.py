@@ -34,6 +34,7 @@ _TABLE_FROZEN_LAKE: dict[str, Any] = {
 
 FALLBACK: dict[str, dict[str, Any]] = {
     "a2c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
+    "a3c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
     "alphazero": {"num_steps": 500_000, "num_envs": 64, "rollout_length": 16},
     **{name: dict(_VALUES) for name in ("c51", "dqn", "iqn", "qr_dqn", "rainbow")},
     **{name: dict(_CLIMBS) for name in ("ddpg", "sac", "td3")},
@@ -46,6 +47,14 @@ FALLBACK: dict[str, dict[str, Any]] = {
 """For an environment without a row of its own."""
 
 _A2C_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 8, "learning_rate": 1e-3}
+_A2C_CARTPOLE: dict[str, Any] = {
+    "num_steps": 500_000,
+    "num_envs": 8,
+    "gamma": 0.98,
+    "gae_lambda": 0.95,
+    "entropy_coef": 0.0,
+    "anneal_learning_rate": True,
+}
 _PPO_MINATAR = {
     "share_torso": True,
     "num_steps": 10_000_000,
@@ -113,14 +122,7 @@ _MINATAR_GAMES = (
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "a2c": {
-        "CartPole-v1": {
-            "num_steps": 500_000,
-            "num_envs": 8,
-            "gamma": 0.98,
-            "gae_lambda": 0.95,
-            "entropy_coef": 0.0,
-            "anneal_learning_rate": True,
-        },
+        "CartPole-v1": _A2C_CARTPOLE,
         "Acrobot-v1": {"num_steps": 500_000, "anneal_learning_rate": True, "gae_lambda": 0.95},
         "Pendulum-v1": {
             "num_steps": 300_000,
@@ -133,6 +135,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "MountainCar-v0": {"normalize_observation": True, "normalize_reward": True},
         **{game: _A2C_MINATAR for game in _MINATAR_GAMES},
     },
+    "a3c": {"CartPole-v1": _A2C_CARTPOLE},
     "alphazero": {
         "CartPole-v1": {
             "num_steps": 100_000,

@@ -216,8 +216,13 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         devices=flags.devices if flags.devices is not None else default_devices(),
         seed_devices=flags.seed_devices,
         window=flags.window,
+        workers=flags.workers,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
+    if config.workers and "delay" in config.hyperparameters:
+        if "--delay" in given:
+            raise UsageError("--delay: workers are late by themselves; leave out --delay or --workers")
+        config = dataclasses.replace(config, hyperparameters={**config.hyperparameters, "delay": 0})
     return config if "--replay-capacity" in given else fit_replay(config)
 
 

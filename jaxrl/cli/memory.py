@@ -18,7 +18,7 @@ from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.parts import parts_of
 from jaxrl.training.loop import TrainState
-from jaxrl.training.program import Program
+from jaxrl.training.program import Runnable
 
 PROBE_SECONDS = 2.0
 """How long a dry run trains to measure its speed."""
@@ -78,7 +78,7 @@ def refuse_a_crowd(config: RunConfig) -> None:
         refuse_what_cannot_fit(config, whole // config.devices)
 
 
-def describe_state(config: RunConfig, program: Program) -> str:
+def describe_state(config: RunConfig, program: Runnable) -> str:
     """The bytes of the population's state on each device, and of the replay in it where the recipe has one."""
     total = program.state_bytes()
     text = megabytes(total)
@@ -116,7 +116,7 @@ def duration(seconds: float) -> str:
 
 
 def dry_run(
-    config: RunConfig, built: Built, program: Program, state: TrainState, compile_seconds: float, console: Console
+    config: RunConfig, built: Built, program: Runnable, state: TrainState, compile_seconds: float, console: Console
 ) -> None:
     """Measures a compiled run from its first state, and prints memory, compile time and steps a second."""
     chunk = updates_per_chunk(config, built.num_updates)

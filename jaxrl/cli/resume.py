@@ -27,7 +27,7 @@ from jaxrl.runs.loading import check_update
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.training.host import updates_done
 from jaxrl.training.loop import TrainState
-from jaxrl.training.program import Program
+from jaxrl.training.program import Runnable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _refuse_finished(folder: RunFolder, config: RunConfig, flags: ResumeFlags, d
     )
 
 
-def _state(folder: RunFolder, config: RunConfig, program: Program, update: int | None) -> TrainState:
+def _state(folder: RunFolder, config: RunConfig, program: Runnable, update: int | None) -> TrainState:
     """The state of a checkpoint; the first one where the run was stopped before it saved any."""
     checkpoints = folder.checkpoints(config)
     if checkpoints.updates() or update is not None:

@@ -65,6 +65,8 @@ class TrainFlags:
     """Devices to split the run over: each has a part of the environments, gradients are averaged."""
     seed_devices: int = 1
     """Groups of those devices to split the seeds over; environments are split within a group."""
+    workers: int = 0
+    """Threads of a2c, a3c or reinforce, each with environments and (possibly old) parameters of its own; 0 for none."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print memory, compile time and the speed of a short probe, then stop."""
     wandb: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -25,7 +25,7 @@ from jaxrl.training.checkpoint import Checkpoints
 from jaxrl.training.host import Chunk, first_bad, fit, updates_done
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState
-from jaxrl.training.program import Program
+from jaxrl.training.program import Runnable
 
 CHUNKS = 64
 """A run is cut into so many, where that makes none too short."""
@@ -95,7 +95,7 @@ class Session:
         folder: RunFolder,
         config: RunConfig,
         built: Built,
-        program: Program,
+        program: Runnable,
         console: Console,
         *,
         wandb: bool = False,

@@ -23,7 +23,7 @@ from jaxrl.runs.loading import transfer
 from jaxrl.runs.parts import parts_of
 from jaxrl.training.interrupt import interrupts_wait
 from jaxrl.training.loop import TrainState
-from jaxrl.training.program import Program
+from jaxrl.training.program import Runnable
 
 ABOUT = """Trains a population of seeds in one program; writes a run folder.
   jaxrl train ppo CartPole-v1 --seeds 8
@@ -54,6 +54,12 @@ def main(arguments: Sequence[str]) -> int:
     if "replay" in parts_of(config.recipe) and not flags.dry_run:
         console.print(f"state: {describe_state(config, program)}", highlight=False)
     state = first_state(config, program)
+    if config.workers:
+        console.print(
+            f"{config.workers} workers: the order of their gradients differs from run to run, so this run cannot be "
+            "repeated or resumed bit for bit; without --workers it can",
+            highlight=False,
+        )
     seconds = compile_program(config, built, program, console)
     if flags.dry_run:
         dry_run(config, built, program, state, seconds, console)
@@ -73,13 +79,13 @@ def default_folder(config: RunConfig) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def first_state(config: RunConfig, program: Program) -> TrainState:
+def first_state(config: RunConfig, program: Runnable) -> TrainState:
     """The state that a run starts from: a fresh one, with the parameters of another run where it is told so."""
     state = program.start()
     return state if config.init_from is None else transfer(config.init_from, state)
 
 
-def compile_program(config: RunConfig, built: Built, program: Program, console: Console) -> float:
+def compile_program(config: RunConfig, built: Built, program: Runnable, console: Console) -> float:
     """Compiles the program of a chunk; returns the seconds it took.
 
     Raises:

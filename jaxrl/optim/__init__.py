@@ -1,6 +1,7 @@
 """Optax transformations that recipes share."""
 
 from jaxrl.optim.averaged import averaged
+from jaxrl.optim.delayed import DelayedState, delayed
 from jaxrl.optim.elementwise import ADAM, RMSPROP, annealed, clipped
 from jaxrl.optim.natural_gradient import (
     BacktrackState,
@@ -14,10 +15,12 @@ __all__ = [
     "ADAM",
     "RMSPROP",
     "BacktrackState",
+    "DelayedState",
     "annealed",
     "averaged",
     "backtrack",
     "clipped",
+    "delayed",
     "fisher_vector_product",
     "natural_gradient",
     "trust_region",

@@ -13,16 +13,22 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrl import envs, networks, processes
+from jaxrl.agents.a3c import halves
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
 from jaxrl.training import parallel
+from jaxrl.training.asynchronous import Asynchronous
 from jaxrl.training.loop import count_updates
-from jaxrl.training.program import Program
+from jaxrl.training.program import Program, Runnable
 from jaxrl.types import Agent, Array, PyTree, Spec
 
 EVALUATION = 2**31
 """Folded into a member's key to evaluate it; training folds and splits with small numbers only."""
+
+
+WORKERS_TAKE = ("a2c", "a3c", "reinforce")
+"""Recipes whose update is one gradient step."""
 
 
 class Built(NamedTuple):
@@ -71,6 +77,7 @@ def _build(config: RunConfig) -> Built:
     if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
         raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
     recipe = lookup("recipe", config.recipe, RECIPES)
+    check_workers(config)
     if config.sweep is not None:
         check_sweep(config.recipe, config.sweep)
     env, params = envs.make(config.environment)
@@ -184,8 +191,37 @@ def make_mesh(config: RunConfig) -> Mesh | None:
     return mesh
 
 
-def make_program(config: RunConfig, built: Built, mesh: Mesh | None = None) -> Program:
-    """The program that trains all members of a run, on the devices of ``make_mesh`` or on one."""
+def check_workers(config: RunConfig) -> None:
+    """Refuses what threads that share one state can't do.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    if config.workers < 0:
+        raise ConfigError(f"workers: got {config.workers}, must be at least 0")
+    if config.workers and config.recipe not in WORKERS_TAKE:
+        raise ConfigError(f"workers: {config.recipe} has no single gradient; they take {', '.join(WORKERS_TAKE)}")
+    for name in ("devices", "seeds"):
+        if config.workers and getattr(config, name) != 1:
+            raise ConfigError(f"{name}: got {getattr(config, name)}, must be 1 with workers, which share one state")
+    if config.workers and config.sweep is not None:
+        raise ConfigError("sweep: must be none with workers, which share one state; run one value after the other")
+
+
+def make_program(config: RunConfig, built: Built, mesh: Mesh | None = None) -> Runnable:
+    """What trains all members of a run: a program on the devices of ``make_mesh`` or on one, or threads."""
+    if config.workers:
+        agent = built.agent(0)
+        return Asynchronous(
+            agent,
+            *halves(agent),
+            built.env,
+            built.params,
+            built.keys[0],
+            num_workers=config.workers,
+            num_envs=config.num_envs,
+            rollout_length=config.rollout_length,
+        )
     return Program(
         built.make_agent,
         built.env,

@@ -11,7 +11,7 @@ from jaxrl.runs.recipes import hyperparameters, nearest
 
 FORMAT_VERSION = 2
 
-SINCE: dict[str, Any] = {"devices": 1, "seed_devices": 1, "window": None}
+SINCE: dict[str, Any] = {"devices": 1, "seed_devices": 1, "window": None, "workers": 0}
 """Fields that older files lack, and what those runs did."""
 
 
@@ -73,6 +73,7 @@ class RunConfig:
       window: steps of the episode that agents are shown at once; None for the environment's own observation.
       devices: how many the run is split over, those of all processes together.
       seed_devices: over how many groups of them members are split; environments are split within a group.
+      workers: threads that share one state; 0 for none, all in one program.
       format_version: of this file.
     """
 
@@ -90,6 +91,7 @@ class RunConfig:
     window: int | None = None
     devices: int = 1
     seed_devices: int = 1
+    workers: int = 0
     format_version: int = FORMAT_VERSION
 
     @property

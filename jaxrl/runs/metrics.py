@@ -18,6 +18,8 @@ Summary = dict[str, Floats]
 
 _POSITION = ("update", "env_steps", "member", "seed")
 _OF_EPISODES = ("episode_return", "episode_length")
+_OF_ONE_UPDATE = ("worker", "seconds")
+"""Of asynchronous runs: their means say nothing."""
 
 
 def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
@@ -37,7 +39,7 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
     for name in _OF_EPISODES:
         total = np.where(episodes > 0, np.asarray(metrics[name], np.float64) * episodes, 0.0).sum(-1)
         summary[name] = np.divide(total, count, out=np.full_like(count, np.nan), where=count > 0)
-    rest = {name: values for name, values in metrics.items() if name not in summary}
+    rest = {name: values for name, values in metrics.items() if name not in summary and name not in _OF_ONE_UPDATE}
     return {**summary, **{name: np.asarray(values, np.float64).mean(-1) for name, values in rest.items()}}
 
 

@@ -1,20 +1,25 @@
 """Loops: pure ones to ``jit`` and ``vmap``, a chunked one on the host, evaluation, checkpoints.
 
 ``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure; ``Program`` and ``fit`` run
-populations for long; ``Checkpoints`` saves them; ``parallel`` splits them over devices; ``ratings`` are of many
-matches. ``check`` tests any agent, ``checks`` holds its properties one by one.
+populations for long; ``Checkpoints`` saves them; ``parallel`` splits them over devices; ``asynchronous`` trains one
+agent by threads; ``ratings`` are of many matches. ``check`` tests any agent, ``checks`` holds its properties one by
+one.
 """
 
+from jaxrl.training.asynchronous import Asynchronous
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 from jaxrl.training.checks import ConformanceError, Report, check
 from jaxrl.training.evaluate import Episodes, evaluate
-from jaxrl.training.host import Chunk, Program, first_bad, fit
+from jaxrl.training.host import Chunk, first_bad, fit
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState, advance, start, train, train_step
 from jaxrl.training.match import Score, match
 from jaxrl.training.parallel import ParallelError, make_mesh
+from jaxrl.training.program import Program
+from jaxrl.training.workers import WorkerFailed
 
 __all__ = [
+    "Asynchronous",
     "CheckpointError",
     "Checkpoints",
     "Chunk",
@@ -26,6 +31,7 @@ __all__ = [
     "Report",
     "Score",
     "TrainState",
+    "WorkerFailed",
     "advance",
     "check",
     "evaluate",

@@ -17,7 +17,7 @@ import numpy as np
 from jaxrl import processes
 from jaxrl.training.interrupt import Interrupted, interrupts_wait
 from jaxrl.training.loop import TrainState
-from jaxrl.training.program import Program
+from jaxrl.training.program import Runnable
 
 OWN_METRICS = frozenset({"episodes", "episode_return", "episode_length"})
 """Metrics of the loop itself, where NaN says that no episode ended."""
@@ -66,7 +66,7 @@ def _joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def fit(
-    program: Program,
+    program: Runnable,
     *,
     num_updates: int,
     updates_per_chunk: int,

@@ -57,7 +57,7 @@ def count_updates(num_steps: int, num_envs: int, rollout_length: int) -> int:
     return num_steps // (num_envs * rollout_length)
 
 
-def _strong_type(x: Array) -> Array:
+def strong_type(x: Array) -> Array:
     """The same value without a weak type, which would retrace the second chunk and is lost in a checkpoint."""
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
 
@@ -85,7 +85,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
             updates=jnp.zeros((), jnp.int32),
             stopped=jnp.zeros((), bool),
         )
-        return jax.tree.map(_strong_type, state)
+        return jax.tree.map(strong_type, state)
 
     return make(key, params)
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,27 @@ def capacity(num_updates: int) -> int:
 @partial(jax.jit, static_argnums=1)
 def _first(metrics: Metrics, num_updates: int) -> Metrics:
     return {name: rows[:, :num_updates] for name, rows in metrics.items()}
+
+
+class Runnable(Protocol):
+    """What ``fit`` runs: a ``Program``, or ``Asynchronous`` threads. See ``Program`` for what each does."""
+
+    num_envs: int
+    rollout_length: int
+
+    def start(self) -> TrainState: ...
+
+    def abstract_state(self) -> TrainState: ...
+
+    def state_bytes(self, part: Callable[[TrainState], Any] = ...) -> int: ...
+
+    def require_agreement(self, state: TrainState) -> None: ...
+
+    def compile(self, num_updates: int) -> float: ...
+
+    def memory_bytes(self, num_updates: int) -> int | None: ...
+
+    def advance(self, state: TrainState, num_updates: int) -> tuple[TrainState, Mapping[str, Any]]: ...
 
 
 class Program:

@@ -9,6 +9,7 @@ import pytest
 
 from jaxrl.agents import (
     a2c,
+    a3c,
     alphazero,
     c51,
     ddpg,
@@ -66,6 +67,7 @@ RECIPES = {
     "reinforce": Recipe(reinforce, {**NORMALIZED, "max_grad_norm": 0.5, "state_dependent_std": True}),
     "reinforce_plain": Recipe(partial(reinforce, baseline=False), {**NORMALIZED, "entropy_coef": 0.01}),
     "a2c": Recipe(a2c, {**NORMALIZED, "huber_delta": 1.0, "squash": True, "share_torso": True}),
+    "a3c": Recipe(partial(a3c, max_delay=8), {"delay": 2, "squash": True}),
     "ppo": Recipe(ppo, {**NORMALIZED, "clip_value_epsilon": 0.2, "target_kl": 0.02, "anneal_clip": True}),
     "trpo": Recipe(
         partial(trpo, num_minibatches=4),

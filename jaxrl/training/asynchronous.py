@@ -1,0 +1,269 @@
+"""Asynchronous training: threads that each act in their own environments and hand gradients to one central state.
+
+A worker reads the parameters, rolls out, computes a gradient, and applies it to what the parameters are by then, under
+a lock. How many updates came between is the gradient's staleness. All workers run one compiled program. Results depend
+on which thread was faster, so a run does not repeat; ``a3c(delay=...)`` does.
+
+Legend of shapes: W workers, B environments of each, T time, U updates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.rollout import reset, rollout
+from jaxrl.training import loop
+from jaxrl.training.interrupt import Interrupted, interrupts_wait
+from jaxrl.training.loop import START, UPDATES, TrainState, count_updates, strong_type
+from jaxrl.training.workers import Center, OnFailure, supervise
+from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
+
+GradientsFn = Callable[[Array, PyTree, Transition], tuple[PyTree, Metrics]]
+ApplyFn = Callable[[PyTree, PyTree], PyTree]
+
+WORKER, RESTART = 0xA3C, 0x2E5
+"""Folded into the run's key for every worker but the first, and into a worker's after a failure."""
+
+
+class Lane(NamedTuple):
+    """What a worker has of its own.
+
+    Attributes:
+      env_state, observation: of its environments, ``[B, ...]``.
+      episode_return, episode_length: ``[B]`` of the episodes under way.
+      rollouts: int32, rollouts whose gradients were applied; rollout i draws from ``fold_in(worker_key, i)``.
+    """
+
+    env_state: PyTree
+    observation: Any
+    episode_return: Array
+    episode_length: Array
+    rollouts: Array
+
+
+class Asynchronous:
+    """A run of one agent by W workers; ``fit`` takes it in place of a ``Program``.
+
+    The state is a ``TrainState`` with a leading axis of 1, as of a population of one: ``env_state``, ``observation``,
+    ``episode_return`` and ``episode_length`` are ``[1, W, B, ...]``. It does not keep the count of each worker's
+    rollouts: after a stop a worker goes on with other random numbers, drawn from the count of updates.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        gradients: GradientsFn,
+        apply: ApplyFn,
+        env: Any,
+        params: Any,
+        key: Array,
+        *,
+        num_workers: int,
+        num_envs: int,
+        rollout_length: int,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        """Describes a run; nothing is computed.
+
+        Args:
+          agent: whose ``init`` and ``act`` are used.
+          gradients, apply: its update in two halves, see ``agents.a3c.halves``.
+          env, params: a gymnax environment and its parameters.
+          key: of the run.
+          num_workers: W threads.
+          num_envs: B, environments of each.
+          rollout_length: T.
+          on_failure: called in the calling thread with ``(worker, error, failures in a row)`` before a worker that died
+            is started again, in fresh environments; None logs a warning.
+
+        Raises:
+          ValueError: a count below 1.
+        """
+        for name, count in (("workers", num_workers), ("num_envs", num_envs), ("rollout_length", rollout_length)):
+            if count < 1:
+                raise ValueError(f"{name}: got {count}, must be at least 1")
+        self.num_workers, self.num_envs, self.rollout_length = num_workers, num_envs, rollout_length
+        self._agent, self._env, self._params, self._key = agent, env, params, key
+        self._gradients, self._on_failure = gradients, on_failure
+        self._start, self._fresh = jax.jit(self._start_all), jax.jit(self._fresh_lane)
+        # Not donated: workers hold on to the state that they read.
+        self._work, self._apply = jax.jit(self._work_once), jax.jit(apply)
+        self._compiled: tuple[Any, Any] | None = None
+
+    def _worker_keys(self) -> list[Array]:
+        """One a worker; the first has the run's own, so that one worker draws what ``train`` draws."""
+        return [self._key, *(jax.random.fold_in(self._key, WORKER + w) for w in range(1, self.num_workers))]
+
+    def _fresh_lane(self, key: Array, rollouts: Array) -> Lane:
+        observation, env_state = reset(key, self._env, self._params, self.num_envs)
+        zeros = jnp.zeros(self.num_envs)
+        lane = Lane(env_state, observation, zeros, zeros.astype(jnp.int32), rollouts)
+        return jax.tree.map(strong_type, lane)
+
+    def _start_all(self, key: Array) -> TrainState:
+        keys = [jax.random.split(jax.random.fold_in(each, START)) for each in self._worker_keys()]
+        zero = jnp.zeros((), jnp.int32)
+        lanes = jax.tree.map(lambda *x: jnp.stack(x)[None], *(self._fresh_lane(k[1], zero) for k in keys))
+        agent = jax.tree.map(lambda x: x[None], self._agent.init(keys[0][0], self.num_envs))
+        state = TrainState(agent, *lanes[:4], jnp.zeros((1,), jnp.int32), jnp.zeros((1,), bool))
+        return jax.tree.map(strong_type, state)
+
+    def _work_once(self, key: Array, state: PyTree, lane: Lane) -> tuple[PyTree, Lane, Metrics]:
+        """One rollout and its gradient, with the keys of ``train_step``."""
+        rollout_key, update_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, UPDATES), lane.rollouts))
+        env_state, observation, trajectory = rollout(
+            rollout_key,
+            self._agent,
+            state,
+            self._env,
+            self._params,
+            lane.env_state,
+            lane.observation,
+            self.rollout_length,
+        )
+        grads, metrics = self._gradients(update_key, state, trajectory)
+        episode_return, episode_length, episodes = loop.episode_metrics(lane, trajectory)
+        new = Lane(env_state, observation, episode_return, episode_length, lane.rollouts + 1)
+        return grads, jax.tree.map(strong_type, new), {**episodes, **metrics}
+
+    def start(self) -> TrainState:
+        """The first state."""
+        return self._start(self._key)
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and dtypes of the state; nothing is allocated."""
+        return jax.eval_shape(self._start, self._key)
+
+    def state_bytes(self, part: Callable[[TrainState], Any] = lambda state: state) -> int:
+        """Exact bytes of the state, or of a part of it."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(part(self.abstract_state())))
+
+    def require_agreement(self, state: TrainState) -> None:
+        """Nothing: there is one state."""
+
+    def compile(self, num_updates: int) -> float:
+        """Compiles what workers run, the same for any ``num_updates``; returns the seconds it took."""
+        del num_updates
+        if self._compiled is not None:
+            return 0.0
+        begin = time.perf_counter()
+        shapes = self.abstract_state()
+        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes.agent)
+        lane = jax.eval_shape(self._fresh, self._key, jnp.zeros((), jnp.int32))
+        grads = jax.eval_shape(self._work, self._key, state, lane)[0]
+        self._compiled = (
+            self._work.lower(self._key, state, lane).compile(),
+            self._apply.lower(state, grads).compile(),
+        )
+        return time.perf_counter() - begin
+
+    def memory_bytes(self, num_updates: int) -> int | None:
+        """Peak of memory while all workers run, as the compiler estimates it; None where it does not tell."""
+        self.compile(num_updates)
+        assert self._compiled is not None
+        stats = self._compiled[0].memory_analysis()
+        if stats is None:
+            return None
+        each = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+        return int(self.num_workers * each)
+
+    def advance(
+        self, state: TrainState, num_updates: int, stop: Callable[[], bool] | None = None
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """Applies ``num_updates`` gradients; all threads have ended when it returns or raises.
+
+        Args:
+          state: from ``start`` or from the last call.
+          num_updates: by all workers together.
+          stop: asked several times a second; True ends the call before.
+
+        Returns:
+          ``(state, metrics)``, metrics ``[1, updates]``: those of the agent, and ``staleness``, ``staleness_max``
+          (the largest of this call), ``worker``, and ``seconds`` since the call began. None where no gradient came.
+
+        Raises:
+          WorkerFailed: a worker failed again and again.
+          KeyboardInterrupt: as anywhere; gradients under way are dropped.
+        """
+        self.compile(num_updates)
+        assert self._compiled is not None
+        work, apply = self._compiled
+        keys, first = self._worker_keys(), jax.tree.map(lambda x: x[0], state)
+        lanes = [Lane(*jax.tree.map(lambda x, w=w: x[w], first[1:5]), first.updates) for w in range(self.num_workers)]
+
+        def fresh_lane(worker: int, failures: int, old: Lane) -> Lane:
+            return self._fresh(jax.random.fold_in(jax.random.fold_in(keys[worker], RESTART), failures), old.rollouts)
+
+        center = Center(first.agent, lanes, apply, num_updates)
+        supervise(center, lambda w, *args: work(keys[w], *args), fresh_lane, self._on_failure, stop)
+        stacked = jax.tree.map(lambda *x: jnp.stack(x)[None], *center.lanes)
+        agent = jax.tree.map(lambda x: x[None], center.state)
+        new = TrainState(agent, *stacked[:4], state.updates + len(center.rows), state.stopped)
+        return new, _metrics(jax.device_get(center.rows))
+
+
+def _metrics(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    metrics = {name: np.asarray([row[name] for row in rows])[None] for name in (rows[0] if rows else ())}
+    if rows:
+        metrics["staleness_max"] = np.full_like(metrics["staleness"], metrics["staleness"].max())
+    return metrics
+
+
+def train(
+    key: Array,
+    agent: Agent,
+    gradients: GradientsFn,
+    apply: ApplyFn,
+    env: Any,
+    params: Any,
+    *,
+    num_steps: int,
+    num_workers: int,
+    num_envs: int = 4,
+    rollout_length: int = 8,
+    on_failure: OnFailure | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """Trains one agent by threads: ``train(key, agent, *halves(agent), env, params, num_steps=..., num_workers=4)``.
+
+    Args:
+      key: of the run; with one worker the same key gives the same run, that of ``training.train``.
+      agent, gradients, apply, env, params, num_workers, num_envs, rollout_length, on_failure: see ``Asynchronous``.
+      num_steps: environment steps of all workers together, rounded down to whole updates.
+      stop: asked several times a second; True ends the run before its budget is spent.
+
+    Returns:
+      ``(state, metrics)``: as a member of a population, without its axis: ``state.agent`` is the agent's, metrics are
+      ``[U]``, see ``Asynchronous.advance``.
+
+    Raises:
+      ValueError: a count below 1, or a budget too small for one update.
+      WorkerFailed: a worker failed again and again.
+      Interrupted: SIGINT or SIGTERM came, in the main thread; carries the state and the metrics.
+    """
+    num_updates = count_updates(num_steps, num_envs, rollout_length)
+    run = Asynchronous(
+        agent,
+        gradients,
+        apply,
+        env,
+        params,
+        key,
+        num_workers=num_workers,
+        num_envs=num_envs,
+        rollout_length=rollout_length,
+        on_failure=on_failure,
+    )
+    run.compile(num_updates)
+    with interrupts_wait() as interrupted:
+        state, metrics = run.advance(run.start(), num_updates, lambda: interrupted() or (stop is not None and stop()))
+    state, metrics = jax.tree.map(lambda x: x[0], (state, metrics))
+    if interrupted() and int(state.updates) < num_updates:
+        raise Interrupted(state, metrics)
+    return state, metrics

@@ -1,0 +1,62 @@
+"""A3C on paper: a delay of 0 is A2C bit for bit, and any delay is a loop that keeps its gradients in a list."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.agents import a2c, a3c, on_policy
+from jaxrl.agents.a3c import halves
+from jaxrl.envs import make, spec
+from jaxrl.networks import MLP
+from jaxrl.training import train
+
+
+def updates(kit, make_agent, count, **options):
+    """Parameters after each update on trajectories of the first policy."""
+    agent, state, _, update = kit.one_step(make_agent, **options)
+    found, first = [], state
+    for seed in range(count):
+        state, _ = update(jax.random.key(seed), state, kit.trajectory_of(agent, first, kit.specs["discrete"], seed))
+        found.append(state.params)
+    return found
+
+
+def test_no_delay_is_a2c_bit_for_bit(kit):
+    for one, other in zip(updates(kit, a3c, 3, delay=0), updates(kit, a2c, 3), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_gradients_are_late(kit):
+    """Those of the parameters at which they were computed, applied in order to what these have become."""
+    agent, state, _, _ = kit.one_step(a2c)
+    config, first, waiting, expected = on_policy.config_of(agent), state, [], []
+    compute, apply = (jax.jit(half) for half in halves(agent))
+    for seed in range(5):
+        key, trajectory = jax.random.key(seed), kit.trajectory_of(agent, first, kit.specs["discrete"], seed)
+        waiting.append(compute(key, state, trajectory)[0])
+        if len(waiting) > 2:
+            state = apply(state, waiting.pop(0))
+        expected.append(state.params)
+    assert config.num_epochs == 1 and kit.norm(kit.difference(expected[1], first.params)) == 0.0
+    for one, other in zip(updates(kit, a3c, 5, delay=2), expected, strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), one, other)
+
+
+def test_seeds_and_delays_vmap():
+    env, params = make("CartPole-v1")
+
+    def run(key, delay):
+        agent = a3c(spec(env, params), torso=MLP(hidden=(8,)), delay=delay, max_delay=4)
+        return train(key, agent, env, params, num_steps=256, num_envs=4, rollout_length=8)[0].agent.params
+
+    keys, delays = jax.random.split(jax.random.key(0), 3), jnp.array([0, 1, 4])
+    together = jax.jit(jax.vmap(run))(keys, delays)
+    alone = jax.jit(lambda key: run(key, 4))(keys[2])
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[2], y, rtol=1e-3, atol=1e-5), together, alone)
+
+
+@pytest.mark.parametrize("options", [{"delay": -1}, {"delay": 5, "max_delay": 4}])
+def test_bad_delays_are_refused_by_name(kit, options):
+    with pytest.raises(ValueError, match="delay: got"):
+        a3c(kit.specs["discrete"], **options)

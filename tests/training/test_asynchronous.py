@@ -1,0 +1,183 @@
+"""Threads that share one state: against the synchronous loop, and what happens when one dies or a run is stopped."""
+
+import os
+import signal
+import threading
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.agents import a2c, ppo
+from jaxrl.agents.a3c import halves
+from jaxrl.envs import make, probes, spec
+from jaxrl.networks import MLP
+from jaxrl.training import Interrupted, asynchronous, fit, train
+from jaxrl.training.asynchronous import Asynchronous
+from jaxrl.training.workers import WorkerFailed
+from jaxrl.types import Agent
+
+KEY = jax.random.key(3)
+LEAVES = 5
+
+
+def no_thread_is_left():
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("jaxrl worker")]
+
+
+class Counted(NamedTuple):
+    """A state whose leaves are all the count of updates: torn where two of them differ."""
+
+    leaves: Any
+    updates: Any
+
+
+class Toy:
+    """An agent whose gradient says what it read, and which fails where it is told to."""
+
+    def __init__(self, fails=lambda call: False):
+        self.calls, self.fails, self.lock = 0, fails, threading.Lock()
+        self.agent = Agent(
+            init=lambda key, num_envs=1: Counted(tuple(jnp.zeros(1000) for _ in range(LEAVES)), jnp.int32(0)),
+            act=lambda key, state, observation, *, explore=True: (jnp.zeros(observation.shape[0], jnp.int32), ()),
+            update=lambda key, state, trajectory: (state, {}),
+        )
+        self.env = probes.DiscountProbe()
+
+    def _host(self, x):
+        with self.lock:
+            self.calls += 1
+            call = self.calls
+        if self.fails(call):
+            raise RuntimeError(f"broken in call {call}")
+        return x
+
+    def gradients(self, key, state, trajectory):
+        read = jnp.stack([leaf.max() for leaf in state.leaves] + [leaf.min() for leaf in state.leaves])
+        read = jax.pure_callback(self._host, jax.ShapeDtypeStruct(read.shape, read.dtype), read)
+        ones = tuple(jnp.ones(1000) for _ in state.leaves)
+        return ones, {"read_at": read[0], "torn": read.max() - read.min()}
+
+    @staticmethod
+    def apply(state, grads):
+        return Counted(jax.tree.map(jnp.add, state.leaves, grads), state.updates + 1)
+
+    def train(self, num_updates=200, num_workers=4, **options):
+        return asynchronous.train(
+            KEY,
+            self.agent,
+            self.gradients,
+            self.apply,
+            self.env,
+            self.env.default_params,
+            num_steps=num_updates * 2,
+            num_workers=num_workers,
+            num_envs=1,
+            rollout_length=2,
+            **options,
+        )
+
+
+@pytest.fixture(scope="module")
+def a2c_run():
+    env, params = make("CartPole-v1")
+    agent = a2c(spec(env, params), torso=MLP(hidden=(8,)), learning_rate=0.01)
+    size = {"num_envs": 3, "rollout_length": 4}
+    state, metrics = jax.jit(lambda: train(KEY, agent, env, params, num_steps=12 * 12, **size))()
+    return agent, env, params, size, state, metrics
+
+
+def test_one_worker_is_the_synchronous_loop(a2c_run):
+    """Update for update: the same random numbers, rollouts, gradients and steps."""
+    agent, env, params, size, state, metrics = a2c_run
+    found, of_workers = asynchronous.train(
+        KEY, agent, *halves(agent), env, params, num_steps=12 * 12, num_workers=1, **size
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found.agent, state.agent)
+    for name, expected in metrics.items():
+        np.testing.assert_allclose(of_workers[name], expected, rtol=1e-3, atol=1e-5)
+    assert (of_workers["staleness"] == 0).all() and (of_workers["worker"] == 0).all()
+    np.testing.assert_array_equal(found.episode_length[0], state.episode_length)
+    assert int(found.updates) == 12 and no_thread_is_left()
+
+
+def test_fit_takes_it_in_chunks(a2c_run):
+    """With one worker a pause changes nothing."""
+    agent, env, params, size, state, _ = a2c_run
+    run = Asynchronous(agent, *halves(agent), env, params, KEY, num_workers=1, **size)
+    found, metrics = fit(run, num_updates=12, updates_per_chunk=5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[0], y, rtol=1e-4, atol=1e-6), found.agent, state.agent)
+    assert metrics["loss"].shape == (1, 12)
+
+
+def test_several_workers_never_read_a_torn_state_and_count_their_staleness():
+    """The gradient of update i says how many updates its worker had read; the rest came between."""
+    state, metrics = Toy().train(num_updates=300)
+    assert (metrics["torn"] == 0.0).all()
+    np.testing.assert_array_equal(metrics["staleness"], np.arange(300) - metrics["read_at"])
+    assert metrics["staleness"].max() >= 1 and (metrics["staleness_max"] == metrics["staleness"].max()).all()
+    assert len(np.unique(metrics["worker"])) > 1
+    assert all((leaf == 300.0).all() for leaf in state.agent.leaves) and int(state.updates) == 300
+    assert (np.diff(metrics["seconds"]) >= 0.0).all() and no_thread_is_left()
+
+
+def test_workers_draw_different_numbers(a2c_run):
+    agent, env, params, size, _, _ = a2c_run
+    run = Asynchronous(agent, *halves(agent), env, params, KEY, num_workers=3, **size)
+    observation = run.start().observation[0]
+    assert observation.shape == (3, 3, 4) and len(np.unique(observation[..., 0])) == 9
+
+
+def test_a_worker_that_dies_is_reported_and_started_again():
+    toy, seen = Toy(fails=lambda call: call in (5, 40)), []
+    state, metrics = toy.train(num_updates=100, on_failure=lambda *report: seen.append(report))
+    assert len(seen) == 2 and all("broken in call" in str(error) for _, error, _ in seen)
+    assert int(state.updates) == 100 and (metrics["torn"] == 0.0).all() and no_thread_is_left()
+
+
+def test_a_failure_is_logged_where_nobody_asks_for_it(caplog):
+    Toy(fails=lambda call: call == 3).train(num_updates=20, num_workers=1)
+    assert "worker 0 failed" in caplog.text and "broken in call 3" in caplog.text
+
+
+def test_one_that_fails_again_and_again_ends_the_run():
+    with pytest.raises(WorkerFailed, match=r"(?s)worker 0 failed 3 times in a row, .*broken in call 13"):
+        Toy(fails=lambda call: call > 10).train(num_workers=1, on_failure=lambda *report: None)
+    assert no_thread_is_left()
+
+
+def test_it_stops_when_asked():
+    start = time.monotonic()
+    state, metrics = Toy().train(num_updates=10**7, stop=lambda: time.monotonic() > start + 1.0)
+    assert time.monotonic() < start + 60.0 and no_thread_is_left()
+    assert int(state.updates) == len(metrics["staleness"]) < 10**7
+
+
+def test_ctrl_c_keeps_what_was_done():
+    timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(Interrupted) as caught:
+        Toy().train(num_updates=10**7)
+    assert int(caught.value.state.updates) == len(caught.value.metrics["worker"]) and no_thread_is_left()
+
+
+@pytest.mark.parametrize(
+    ("make_agent", "options", "message"),
+    [
+        (ppo, {}, "agent: its update is more than one gradient step; workers take a2c, a3c, or reinforce"),
+        (a2c, {"normalize_observation": True}, "normalize_observation: got True, must be False: asynchronous workers"),
+        (a2c, {"normalize_reward": True}, "normalize_reward: got True, must be False: asynchronous workers"),
+    ],
+)
+def test_what_workers_cannot_share_is_refused_by_name(make_agent, options, message):
+    env = probes.DiscountProbe()
+    with pytest.raises(ValueError, match=message):
+        halves(make_agent(spec(env, env.default_params), **options))
+
+
+def test_counts_below_one_are_refused_by_name():
+    with pytest.raises(ValueError, match="workers: got 0, must be at least 1"):
+        Toy().train(num_workers=0)
