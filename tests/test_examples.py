@@ -59,6 +59,13 @@ def test_self_play_rarely_loses_to_random_moves():
     assert won > 0.8 and lost < 0.05
 
 
+def test_asynchronous_workers_and_late_gradients_learn(tmp_path):
+    picture = tmp_path / "a3c.png"
+    found = load("asynchrony").main(num_steps=60_000, num_seeds=1, workers=(1, 2), delays=(0, 4), out=str(picture))
+    assert len(found) == 4 and min(found.values()) > 60
+    assert picture.stat().st_size > 10_000
+
+
 def test_every_example_is_tested():
     source = Path(__file__).read_text()
     missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]

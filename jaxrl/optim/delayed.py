@@ -15,12 +15,12 @@ class DelayedState(NamedTuple):
 
     Attributes:
       ring: of each leaf the last ``max_delay`` gradients, ``[max_delay, ...]``; () without a delay.
-      count: int32, gradients taken in so far.
+      updates: int32, gradients taken in so far.
       inner: the state of what they go to.
     """
 
     ring: Any
-    count: jax.Array
+    updates: jax.Array
     inner: Any
 
 
@@ -33,7 +33,7 @@ def delayed(
     and leave the state of ``inner`` as it is. With k = 0 it is ``inner``, bit for bit.
 
     Args:
-      k: whole number of updates, at least 0; may be a tracer, below ``max_delay``, which vmaps over delays.
+      k: whole number of updates, at least 0; may be a tracer of at most ``max_delay``, to vmap over.
       inner: what late gradients go to; None hands them on. In a chain, what follows sees zeros in the first k updates,
         which an optimizer with a memory counts; as ``inner``, it does not.
       max_delay: gradients that are kept, which takes as many times the memory of the parameters. None is k.
@@ -51,16 +51,16 @@ def delayed(
     def update_fn(updates: Any, state: DelayedState, params: Any = None, **extra: Any) -> tuple[Any, DelayedState]:
         if not size:
             stepped, new_inner = optimizer.update(updates, state.inner, params, **extra)
-            return stepped, DelayedState((), state.count + 1, new_inner)
+            return stepped, DelayedState((), state.updates + 1, new_inner)
         # Read before it is written over: of k = size the oldest, in this very place.
-        place, write = (state.count - k) % size, state.count % size
+        place, write = (state.updates - k) % size, state.updates % size
         late = jax.tree.map(lambda ring, new: jnp.where(k == 0, new, ring[place]), state.ring, updates)
         ring = jax.tree.map(lambda ring, new: ring.at[write].set(new), state.ring, updates)
         stepped, new_inner = optimizer.update(late, state.inner, params, **extra)
-        ready = state.count >= k
+        ready = state.updates >= k
         stepped = jax.tree.map(lambda step: jnp.where(ready, step, jnp.zeros_like(step)), stepped)
         new_inner = jax.tree.map(lambda new, old: jnp.where(ready, new, old), new_inner, state.inner)
-        return stepped, DelayedState(ring, state.count + 1, new_inner)
+        return stepped, DelayedState(ring, state.updates + 1, new_inner)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
