@@ -60,6 +60,7 @@ class Row(NamedTuple):
     """A command line, what its mean and its worst seed should reach, and how it is scored.
 
     ``policies``: greedy, sampled, or both. ``score``: a function of the row, the run, its last state and ``explore``.
+    ``seeds``: a run for each ``--seed``, one after the other.
     ``devices``: that the row needs, else it is left out; ``JAX_NUM_CPU_DEVICES=8`` makes so many of one CPU.
     """
 
@@ -70,6 +71,7 @@ class Row(NamedTuple):
     gpu: bool = False
     worst: float | None = None
     score: Callable[..., np.ndarray] = mean_return
+    seeds: tuple[int, ...] = (1,)
     devices: int = 1
 
 
@@ -112,6 +114,11 @@ ROWS = (
     Row("ppo Breakout-MinAtar --seeds 4", 45, policies=SAMPLED, gpu=True),
     Row("ppo Asterix-MinAtar --seeds 4", 25, policies=SAMPLED, gpu=True),
     Row("ppo Freeway-MinAtar --seeds 4", 62, policies=SAMPLED, gpu=True),
+    Row("trpo CartPole-v1 --seeds 8", 495),
+    Row("trpo Pendulum-v1 --seeds 8", -170, episodes=256),
+    Row("a3c CartPole-v1 --seeds 5", 475),
+    # Threads differ from run to run, and there is one state for all: seeds are runs of their own.
+    Row("a3c CartPole-v1 --workers 4", 475, seeds=(1, 2, 3, 4, 5)),
 )
 
 ATTENDS = "--seeds 2 --torso transformer"
@@ -154,10 +161,13 @@ def trained(command: str, console: Console) -> tuple[Built, Any, float]:
 
 def measure(row: Row, console: Console) -> str:
     """Runs a row: a line of a Markdown table for each policy."""
-    built, state, seconds = trained(f"{row.command} --seed 1", console)
-    return "\n".join(
-        line(row, policy, row.score(row, built, state, policy == "sampled"), seconds) for policy in row.policies
-    )
+    runs = [trained(f"{row.command} --seed {seed}", console) for seed in row.seeds]
+    seconds = sum(run[2] for run in runs)
+    scores = {
+        policy: np.concatenate([row.score(row, built, state, policy == "sampled") for built, state, _ in runs])
+        for policy in row.policies
+    }
+    return "\n".join(line(row, policy, scores[policy], seconds) for policy in row.policies)
 
 
 def line(row: Row, policy: str, scores: np.ndarray, seconds: float) -> str:
@@ -166,11 +176,13 @@ def line(row: Row, policy: str, scores: np.ndarray, seconds: float) -> str:
     reach = "reported" if row.reach is None else f">= {row.reach:g}"
     reach += "" if row.worst is None else f", worst >= {row.worst:g}"
     marks = ((scores.mean(), row.reach), (scores.min(), row.worst))
+    more = f" to {row.seeds[-1]}" if len(row.seeds) > 1 else ""
     reached = all(mark is None or score >= mark for score, mark in marks)
     verdict = "" if row.reach is None else ("yes" if reached else "NO")
     policy += "" if row.score is mean_return else f", {row.score.__name__} %"
     return (
-        f"| `jaxrl train {row.command} --seed 1` | {policy} | {scores.mean():.1f} ± {error:.1f} | {scores.min():.1f} "
+        f"| `jaxrl train {row.command} --seed {row.seeds[0]}`{more} "
+        f"| {policy} | {scores.mean():.1f} ± {error:.1f} | {scores.min():.1f} "
         f"| {reach} | {verdict} | {seconds:.0f} s |"
     )
 

@@ -99,6 +99,8 @@ def _build(config: RunConfig) -> Built:
     values = (None,) if config.sweep is None else config.sweep.values
     for value in values:
         agent = make_agent(**({} if config.sweep is None else {config.sweep.name: value}))
+        if config.workers:
+            halves(agent)
         jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     hyper = {}
