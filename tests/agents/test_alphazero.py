@@ -9,10 +9,11 @@ import pytest
 
 from jaxrl import agents, envs, losses, rollout
 from jaxrl.agents import planning
-from jaxrl.agents.alphazero import as_batch, remember
-from jaxrl.envs.probes import TruncationProbe
+from jaxrl.agents.alphazero import as_batch, evaluate, remember
+from jaxrl.envs.probes import DiscountProbe, TruncationProbe
 from jaxrl.networks import MLP
 from jaxrl.replay import outcomes
+from jaxrl.training.loop import train
 from jaxrl.types import Observation
 
 GAME, PARAMS = envs.make("pgx/tic_tac_toe")
@@ -187,6 +188,34 @@ def test_a_time_limit_inside_of_the_search_is_worth_what_is_seen_last(search):
     expected = float(last.reward) + 0.9 * 5.0
     np.testing.assert_allclose(summary.qvalues[0][np.asarray(summary.visit_counts[0]) > 0], expected, rtol=1e-5)
     assert int(found.search_tree.depths().max()) > 2
+
+
+@pytest.mark.parametrize(
+    ("probe", "n_step"), [(DiscountProbe(), None), (TruncationProbe(), None), (TruncationProbe(), 2)]
+)
+def test_values_of_one_player_are_the_returns(probe, n_step):
+    env, params = envs.expose_state(probe), probe.default_params
+    agent = make(
+        env,
+        params,
+        gamma=0.9,
+        n_step=n_step,
+        torso=MLP(hidden=(16,)),
+        num_simulations=4,
+        learning_rate=5e-3,
+        batch_size=64,
+        replay_capacity=512,
+        learning_starts=64,
+        num_gradient_steps=8,
+    )
+    config, solution = agent.update.args[0], probe.solution(0.9)
+
+    @jax.jit
+    def run(key):
+        state, _ = train(key, agent, env, params, num_steps=200 * 128, num_envs=16, rollout_length=8)
+        return evaluate(config, state.agent.params, solution.observations)[1]
+
+    np.testing.assert_allclose(run(jax.random.key(0)), solution.values, rtol=0.02, atol=0.02)
 
 
 def test_any_function_is_a_search_and_any_loss_a_loss():
