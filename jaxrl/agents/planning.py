@@ -144,6 +144,7 @@ def gumbel(
     steps: Array,
     max_num_considered_actions: int = 16,
     gumbel_scale: float = 1.0,
+    value_scale: float = 0.1,
 ) -> PolicyOutput:
     """Gumbel's search, good with few simulations; without noise where it does not explore.
 
@@ -156,6 +157,7 @@ def gumbel(
       explore, bounded, steps: see ``SearchFn``.
       max_num_considered_actions: how many actions halving begins with.
       gumbel_scale: the scale of the noise.
+      value_scale: how much values count beside logits; the paper has 0.1 for Atari and 1 for Go and chess.
     """
     del bounded, steps
     return search.gumbel(
@@ -165,6 +167,7 @@ def gumbel(
         recurrent_fn,
         num_simulations,
         invalid_actions,
+        qtransform=partial(qtransforms.completed_by_mix_value, value_scale=value_scale),
         max_num_considered_actions=max_num_considered_actions,
         gumbel_scale=gumbel_scale if explore else 0.0,
     )

@@ -1,5 +1,6 @@
 """AlphaZero: tactics as both players, illegal moves, outcomes, symmetries, time limits in the search, warm-up."""
 
+import inspect
 from functools import lru_cache, partial
 
 import jax
@@ -237,6 +238,46 @@ def test_any_function_is_a_search_and_any_loss_a_loss():
     _, metrics = agent.update(jax.random.key(2), state, trajectory)
     assert float(metrics["value_loss"]) > 0
     assert "policy_loss" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("search", "settings"),
+    [
+        (
+            planning.puct,
+            {
+                "temperature": 0.5,
+                "temperature_steps": 3,
+                "dirichlet_fraction": 0.5,
+                "dirichlet_alpha": 1.0,
+                "pb_c_init": 2.0,
+            },
+        ),
+        (planning.gumbel, {"max_num_considered_actions": 4, "gumbel_scale": 0.5, "value_scale": 1.0}),
+    ],
+)
+def test_settings_of_the_searches_matter(search, settings):
+    observation, _ = rollout.reset(jax.random.key(0), ENV, PARAMS, 2)
+
+    def program(**options):
+        agent = make(search=partial(search, **options))
+        state = jax.eval_shape(partial(agent.init, num_envs=2), jax.random.key(0))
+        act = jax.make_jaxpr(agent.act)(jax.random.key(0), state, observation)
+        return str(act), [np.asarray(const).tobytes() for const in act.consts]
+
+    settings_of_search = {
+        name for name, given in inspect.signature(search).parameters.items() if given.default is not given.empty
+    }
+    assert settings_of_search == set(settings)
+    assert program() == program()
+    for name, value in settings.items():
+        assert program(**{name: value}) != program(), name
+    # And each float may be a tracer.
+    floats = {name: value for name, value in settings.items() if isinstance(value, float)}
+    agent = lambda given: make(search=partial(search, **given))  # noqa: E731
+    jax.eval_shape(
+        lambda given: agent(given).act(jax.random.key(0), agent(given).init(jax.random.key(0), 2), observation), floats
+    )
 
 
 def test_bad_arguments_are_named():
