@@ -24,6 +24,7 @@ from jaxrl.ops import across, outcomes, returns, value
 from jaxrl.replay import outcomes as positions
 from jaxrl.replay.base import num_rows
 from jaxrl.replay.outcomes import Position
+from jaxrl.rollout import stored
 from jaxrl.types import Agent, Array, Discrete, Metrics, Observation, PyTree, Spec, Transition
 
 
@@ -83,15 +84,15 @@ class AlphaZero:
     learning_starts: int
 
 
-def stored(observation: Any) -> Any:
-    """An observation without the simulator's state."""
-    return observation._replace(env_state=None) if isinstance(observation, Observation) else observation
-
-
 def init(config: AlphaZero, key: Array, num_envs: int = 1) -> AlphaZeroState:
     """A fresh state, its replay empty; see ``types.InitFn``."""
     params = config.network.init(key, config.spec.zeros(1))
     rows = num_rows(config.replay_capacity, num_envs, config.n_step or 1)
+    if config.learning_starts > rows * num_envs:  # a step counts once and is kept, a position has to be held
+        raise ValueError(
+            f"learning_starts: got {config.learning_starts}, must be at most the positions that are kept, {rows} of "
+            f"each of {num_envs} environments; take a larger replay_capacity"
+        )
     ring = positions.init(config.spec.observation, config.network.num_actions, rows, num_envs)
     return AlphaZeroState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32), ring)
 
@@ -131,7 +132,7 @@ def act(config: AlphaZero, key: Array, state: AlphaZeroState, observation: Any, 
 def remember(config: AlphaZero, state: AlphaZeroState, trajectory: Transition) -> tuple[PyTree, Metrics]:
     """The replay with a rollout in it, and every return that it has closed."""
     shape = trajectory.reward.shape
-    _, v_t = evaluate(config, state.params, stored(trajectory.next_observation))
+    _, v_t = evaluate(config, state.params, trajectory.next_observation)
     v_t = v_t.reshape(shape)
     total, weight = outcomes.open_returns(
         trajectory.reward,
@@ -139,10 +140,15 @@ def remember(config: AlphaZero, state: AlphaZeroState, trajectory: Transition) -
         v_t,
         returns.continues(trajectory.terminated, trajectory.truncated),
     )
+    lost = positions.overwritten(state.per_env, shape[0])
     ring = positions.add(
-        state.per_env, stored(trajectory.observation), trajectory.extras, total, weight, v_t[-1], config.n_step
+        state.per_env, trajectory.observation, trajectory.extras, total, weight, v_t[-1], config.n_step
     )
-    return ring, {"search_confidence": trajectory.extras.max(axis=-1).mean(), "value": jnp.abs(v_t).mean()}
+    return ring, {
+        "search_confidence": trajectory.extras.max(axis=-1).mean(),
+        "value": jnp.abs(v_t).mean(),
+        "positions_lost": across.total(lost),
+    }
 
 
 def as_batch(config: AlphaZero, key: Array, drawn: Position) -> Planned:
@@ -255,10 +261,11 @@ def alphazero(
       anneal_learning_rate: linearly to 0 over num_updates.
       num_updates: the horizon of annealing, in calls of update.
       max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      replay_capacity: positions kept, of all environments together.
+      replay_capacity: positions kept, of all environments together. Games of more moves than replay_capacity / num_envs
+        lose their openings before these have an outcome: the metric positions_lost counts them.
       batch_size: positions of a gradient step.
       num_gradient_steps: gradient steps a call of update, so for each rollout_length x num_envs steps.
-      learning_starts: positions with an outcome before the first gradient step.
+      learning_starts: positions with an outcome before the first gradient step; at most replay_capacity.
 
     Returns:
       An ``Agent``, whose ``act`` wants observations with an ``env_state``.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxrl import search, types
 from jaxrl.search import PolicyOutput, RecurrentFnOutput, RootFnOutput, qtransforms
+from jaxrl.search.validation import check_count, check_positive
 from jaxrl.types import Array, PyTree
 
 Evaluate = Callable[[PyTree, Any], tuple[Array, Array]]
@@ -203,7 +204,13 @@ def puct(
       dirichlet_fraction: how much of the root's prior is noise.
       dirichlet_alpha: the concentration of the noise, about 10 / moves.
       pb_c_init: how much the prior counts.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
+    check_positive("temperature", temperature, zero_allowed=True)
+    if temperature_steps is not None:
+        check_count("temperature_steps", temperature_steps, least=0)
     search_key, draw_key = jax.random.split(key)
     found = search.puct(
         search_key,

@@ -63,7 +63,18 @@ def add(
       total, weight: ``[T, B]``, from ``ops.outcomes.open_returns``.
       value: ``[B]`` of the last next observation.
       n_step: what is at least so many steps old stops waiting and takes ``value`` for the rest; None waits for the end.
+
+    Raises:
+      ValueError: more steps than rows, or too few rows to wait ``n_step`` steps and up to a rollout more.
     """
+    length = total.shape[0]
+    needed = length if n_step is None else n_step + length - 1
+    if ring.rows < needed:
+        what = "" if n_step is None else f" and n_step, {n_step}, need {needed}"
+        raise ValueError(
+            f"replay_capacity: keeps {ring.rows} steps of each of {ring.num_envs} environments, a rollout of {length}"
+            f"{what or f' needs {needed}'}; take a larger one, or fewer environments"
+        )
     kept = ring.transitions
     waited = kept._replace(reward=kept.reward + kept.discount * total[:1], discount=kept.discount * weight[:1])
     ring = rings.add(ring._replace(transitions=waited), _stored(observation, policy, total, weight))
@@ -74,6 +85,16 @@ def add(
     old = (age >= n_step)[:, None]
     closed = jnp.where(old, kept.reward + kept.discount * value[None], kept.reward)
     return ring._replace(transitions=kept._replace(reward=closed, discount=jnp.where(old, 0.0, kept.discount)))
+
+
+def overwritten(ring: Ring, length: int) -> Array:
+    """int32, how many positions a rollout of ``length`` steps will write over before their outcome is known.
+
+    They are lost. Games of more moves than there are rows lose their openings, and always the same ones.
+    """
+    age = (ring.head - 1 - jnp.arange(ring.rows)) % ring.rows + 1
+    gone = (age > ring.rows - length) & (jnp.arange(ring.rows) < ring.filled)
+    return ((ring.transitions.discount != 0) & gone[:, None]).sum(dtype=jnp.int32)
 
 
 def counts(ring: Ring) -> Array:

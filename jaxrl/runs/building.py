@@ -130,15 +130,16 @@ def wrap(config: RunConfig, env: Any, torso: Any) -> Any:
 def fit_replay(config: RunConfig) -> RunConfig:
     """The configuration with a replay no larger than what the run puts into it.
 
-    Samples are drawn from what is filled, so that the run stays the same and takes less memory. It still holds the
-    ``n_step`` rows that a window wants.
+    Samples are drawn from what is filled, so that the run stays the same and takes less memory. It still holds the rows
+    that a window of ``n_step`` wants, and what learning starts with.
     """
     values = config.hyperparameters
     steps_per_update = config.num_envs * config.rollout_length
     if "replay_capacity" not in values or steps_per_update < 1:
         return config
     steps = config.num_steps // steps_per_update * steps_per_update
-    most = max(steps, config.num_envs * (values.get("n_step") or 1), 1)
+    rows = config.rollout_length + (values.get("n_step") or 1) - 1
+    most = max(steps, config.num_envs * rows, values.get("learning_starts", 0), 1)
     capacity = min(values["replay_capacity"], most)
     return dataclasses.replace(config, hyperparameters={**values, "replay_capacity": capacity})
 

@@ -19,7 +19,13 @@ from jaxrl.types import Observation
 
 GAME, PARAMS = envs.make("pgx/tic_tac_toe")
 ENV = envs.expose_state(GAME)
-SMALL = {"torso": MLP(hidden=(8,)), "num_simulations": 8, "replay_capacity": 400, "batch_size": 16}
+SMALL = {
+    "torso": MLP(hidden=(8,)),
+    "num_simulations": 8,
+    "replay_capacity": 400,
+    "batch_size": 16,
+    "learning_starts": 20,
+}
 
 
 def make(env=ENV, params=PARAMS, **options):
@@ -61,7 +67,7 @@ def test_wins_and_blocks_as_both_players_without_having_learned(search):
 
 @lru_cache
 def played(search, length=24, num=8):
-    agent = make(search=search, symmetries=GAME.symmetries, learning_starts=20, learning_rate=1e-2)
+    agent = make(search=search, symmetries=GAME.symmetries, learning_rate=1e-2)
     state = agent.init(jax.random.key(0), num)
 
     @jax.jit
@@ -105,6 +111,17 @@ def test_outcomes_are_those_of_the_game_over_rollouts():
                 sign = 1.0 if (end - t) % 2 == 0 else -1.0
                 assert float(stored.reward[t, b]) == sign * reward[end, b]
     assert known > 100
+
+
+def test_positions_that_are_lost_before_their_outcome_are_counted():
+    # Three rows of each environment, and no game of tic-tac-toe is over in three moves.
+    agent = make(replay_capacity=6, learning_starts=6)
+
+    @jax.jit
+    def run(key):
+        return train(key, agent, ENV, PARAMS, num_steps=2 * 3 * 6, num_envs=2, rollout_length=3)[1]
+
+    assert run(jax.random.key(0))["positions_lost"].tolist()[:2] == [0, 6]
 
 
 def test_learning_waits_for_outcomes_and_then_learns_both():
@@ -289,6 +306,13 @@ def test_bad_arguments_are_named():
         make(num_simulations=0)
     with pytest.raises(ValueError, match="n_step: got 0"):
         make(n_step=0)
+    with pytest.raises(ValueError, match=r"learning_starts: got 20, must be at most .*, 5 of each of 2 environments"):
+        make(replay_capacity=10).init(jax.random.key(0), 2)
+    for name, value in (("temperature", -1.0), ("temperature_steps", -1)):
+        agent = make(search=partial(planning.puct, **{name: value}))
+        observation, _ = rollout.reset(jax.random.key(0), ENV, PARAMS, 2)
+        with pytest.raises(ValueError, match=f"{name}: got -1"):
+            jax.eval_shape(lambda key: agent.act(key, agent.init(key, 2), observation), jax.random.key(0))  # noqa: B023
     agent = make()
     plain, _ = rollout.reset(jax.random.key(0), GAME, PARAMS, 2)
     with pytest.raises(ValueError, match=r"wrap the environment, envs.expose_state\(env\)"):

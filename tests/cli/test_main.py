@@ -183,12 +183,13 @@ def test_a_replay_is_no_larger_than_its_run():
 
     known = preset("dqn", "CartPole-v1")
     assert capacity() == known["replay_capacity"] < known["num_steps"], "a long run forgets"
-    # Updates are of 8 environments x 4 steps, and 31 of them are the whole ones.
-    assert capacity("--steps", "1000") == 992
+    # Updates are of 8 environments x 4 steps, and 62 of them are the whole ones.
+    assert capacity("--steps", "2000") == 1984
+    assert capacity("--steps", "100", "--learning-starts", "500") == 500, "what learning starts with can be held"
     assert capacity("--steps", "1000", "--replay-capacity", "5000") == 5000, "what is asked for stays"
     assert capacity("--steps", "1000", "--replay_capacity=5000") == 5000
-    # A window of 50 steps wants 50 rows of 8, however short the run.
-    assert capacity("--steps", "64", "--n-step", "50") == 400
+    # To wait 50 steps, and up to a rollout more, takes 53 rows of 8, however short the run.
+    assert capacity("--steps", "64", "--n-step", "50", "--learning-starts", "8") == 424
 
 
 def test_list_merges_equal_presets_and_narrows_to_recipes(jaxrl, monkeypatch):

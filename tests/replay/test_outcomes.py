@@ -90,6 +90,31 @@ def test_what_is_old_enough_takes_the_value_for_the_rest():
                 np.testing.assert_allclose(ring.transitions.reward[t, b], found, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("rows", "chunk"), [(64, 4), (10, 8), (5, 2), (7, 3)])
+def test_what_is_written_over_before_its_outcome_is_counted(rows, chunk):
+    """Against a list: row t is gone once row t + rows is written, and was open if no end came before that rollout."""
+    length = 48
+    _, (_, _, done) = filled(rows, length, chunk)
+    for at in range(0, length, chunk):
+        ring, _ = filled(rows, at, chunk) if at else (None, None)
+        expected = 0
+        for t in range(max(0, at - rows), at + chunk - rows):
+            expected += int((~done_before(done, t, at)).sum())
+        if ring is not None:
+            assert int(outcomes.overwritten(ring, chunk)) == expected, at
+
+
+def done_before(done, t, until):
+    """Which environments' episode at step t ended before ``until``."""
+    return done[t:until].any(axis=0)
+
+
+@pytest.mark.parametrize(("rows", "n_step"), [(3, None), (6, 4)])
+def test_a_ring_too_short_to_wait_in_is_refused(rows, n_step):
+    with pytest.raises(ValueError, match=f"replay_capacity: keeps {rows} steps of each of {NUM_ENVS} environments"):
+        filled(rows, 8, 4, n_step=n_step)
+
+
 def test_nothing_is_known_of_an_empty_ring():
     ring = outcomes.init(jax.ShapeDtypeStruct((2,), jnp.float32), 4, 8, NUM_ENVS)
     counted = outcomes.counts(ring)
