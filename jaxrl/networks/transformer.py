@@ -120,7 +120,7 @@ class Transformer(nn.Module):
     dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         """Raises a ValueError or TypeError that names the attribute."""
         for name in ("num_layers", "num_heads", "width", "mlp_ratio", "patch_size"):
             if getattr(self, name) < 1:
@@ -134,10 +134,11 @@ class Transformer(nn.Module):
             raise TypeError("dropout: got a tracer, must be a number: a torso's own arguments are static")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout: got {self.dropout}, must be in [0, 1)")
+        activation_fn(self.activation)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        self._check()
         tokenizer = Tokenizer(self.width, self.positions, self.patch_size, self.window, name="tokens")
         tokens, present = tokenizer(x)
         readout = self.param("readout", nn.initializers.normal(0.02), (1, 1, self.width))

@@ -333,23 +333,33 @@ class TestDropout:
 
     def test_a_tracer_is_refused_by_name(self):
         with pytest.raises(TypeError, match="dropout: got a tracer"):
-            jax.vmap(lambda rate: Transformer(dropout=rate).init(jax.random.key(0), self.X))(jnp.array([0.1, 0.2]))
+            jax.vmap(lambda rate: Transformer(dropout=rate).dropout)(jnp.array([0.1, 0.2]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_heads": 3}, "num_heads: got 3, must divide the width, 32"),
+        ({"num_layers": 0}, "num_layers: got 0, must be at least 1"),
+        ({"positions": "rotary"}, "positions: got 'rotary', allowed are learned, sinusoidal"),
+        ({"dtype": "float16"}, "dtype: got 'float16', allowed are float32, bfloat16"),
+        ({"dropout": 1.0}, r"dropout: got 1.0, must be in \[0, 1\)"),
+        ({"activation": "gleu"}, "activation: got 'gleu'"),
+    ],
+)
+def test_what_can_not_be_is_refused_when_it_is_made(options, message):
+    with pytest.raises(ValueError, match=message):
+        Transformer(**options)
 
 
 @pytest.mark.parametrize(
     ("options", "shape", "message"),
     [
-        ({"num_heads": 3}, VECTOR, "num_heads: got 3, must divide the width, 32"),
-        ({"num_layers": 0}, VECTOR, "num_layers: got 0, must be at least 1"),
-        ({"positions": "rotary"}, VECTOR, "positions: got 'rotary', allowed are learned, sinusoidal"),
-        ({"dtype": "float16"}, VECTOR, "dtype: got 'float16', allowed are float32, bfloat16"),
-        ({"dropout": 1.0}, VECTOR, r"dropout: got 1.0, must be in \[0, 1\)"),
-        ({"activation": "gleu"}, VECTOR, "activation: got 'gleu'"),
         ({"patch_size": 4}, IMAGE, "patch_size: got 4, must divide both sides of the image, 4 x 6"),
         ({}, (2, 2, 2, 2, 2), r"torso: Transformer makes tokens of .* got observations \[2, 2, 2, 2\]"),
         ({}, (2,), r"torso: Transformer makes tokens of .* got observations \[\]"),
     ],
 )
-def test_refused_by_name(options, shape, message):
+def test_observations_that_do_not_fit_are_refused(options, shape, message):
     with pytest.raises(ValueError, match=message):
         Transformer(**options).init(jax.random.key(0), jnp.ones(shape))
