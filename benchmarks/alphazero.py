@@ -140,20 +140,25 @@ def measure_connect_four(
     )
     actions = _all_actions(config, built, states, observe(built.env, built.params, lines))
     side = side_of(run, built, states)
-    others = [random_side(built), uct_side(built, rival)]
+    others = [random_side(built), uct_side(built, rival)] if games else []
     scores = [play_members(built, side, other, num_games=games, seed=seed) for other in others]
-    print(f"{own} simulations a move, UCT {rival}; {games} games each, half of them begun.\n")
-    print("| seed | points against random | won, drawn, lost | points against UCT | won, drawn, lost | wrong moves |")
-    print("|---|---|---|---|---|---|")
+    print(f"{own} simulations a move; {games} games against each, half of them begun.\n")
+    columns = [cell for other in others for cell in (f"points against {other.name}", "won, drawn, lost")]
+    print(_row("seed", *columns, "wrong moves"))
+    print("|---" * (2 + len(columns)) + "|")
     shares = np.stack([wrong_moves(outcomes, row).mean() for row in actions])
     for member in range(config.num_members):
         cells = []
         for score in scores:
             counts = ", ".join(str(int(np.asarray(column)[member].sum())) for column in score)
             cells += [f"{np.asarray(score.points)[member]:.1%}", counts]
-        print(f"| {member} | {' | '.join(cells)} | {shares[member]:.1%} |", flush=True)
-    means = [f"{np.mean(np.asarray(score.points)):.1%} |" for score in scores]
-    print(f"| mean | {means[0]} | {means[1]} | {shares.mean():.1%} |")
+        print(_row(str(member), *cells, f"{shares[member]:.1%}"), flush=True)
+    means = [cell for score in scores for cell in (f"{np.mean(np.asarray(score.points)):.1%}", "")]
+    print(_row("mean", *means, f"{shares.mean():.1%}"))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _all_actions(config: RunConfig, built: Built, states: Any, observations: Any) -> np.ndarray:
@@ -176,7 +181,7 @@ def main() -> None:
     exhaustive.add_argument("--keys", type=int, default=1, help="as many, for an agent that draws from its key")
     exact = commands.add_parser("connect_four", help="opponents and an exact solver")
     exact.add_argument("--uct-simulations", type=int, help="of the rival; 10 times the run's by default")
-    exact.add_argument("--games", type=int, default=256)
+    exact.add_argument("--games", type=int, default=256, help="against each opponent; 0 for none")
     exact.add_argument("--positions", type=int, default=500)
     exact.add_argument("--seed", type=int, default=0, help="of the positions and the games")
     for command in (exhaustive, exact):
