@@ -96,9 +96,9 @@ class Asynchronous:
         self._work, self._apply = jax.jit(self._work_once), jax.jit(apply)
         self._compiled: tuple[Any, Any] | None = None
 
-    def _worker_keys(self) -> list[Array]:
+    def _worker_keys(self, key: Array) -> list[Array]:
         """One a worker; the first has the run's own, so that one worker draws what ``train`` draws."""
-        return [self._key, *(jax.random.fold_in(self._key, WORKER + w) for w in range(1, self.num_workers))]
+        return [key, *(jax.random.fold_in(key, WORKER + w) for w in range(1, self.num_workers))]
 
     def _fresh_lane(self, key: Array, rollouts: Array) -> Lane:
         observation, env_state = reset(key, self._env, self._params, self.num_envs)
@@ -107,12 +107,11 @@ class Asynchronous:
         return jax.tree.map(strong_type, lane)
 
     def _start_all(self, key: Array) -> TrainState:
-        keys = [jax.random.split(jax.random.fold_in(each, START)) for each in self._worker_keys()]
+        keys = [jax.random.split(jax.random.fold_in(each, START)) for each in self._worker_keys(key)]
         zero = jnp.zeros((), jnp.int32)
-        lanes = jax.tree.map(lambda *x: jnp.stack(x)[None], *(self._fresh_lane(k[1], zero) for k in keys))
-        agent = jax.tree.map(lambda x: x[None], self._agent.init(keys[0][0], self.num_envs))
-        state = TrainState(agent, *lanes[:4], jnp.zeros((1,), jnp.int32), jnp.zeros((1,), bool))
-        return jax.tree.map(strong_type, state)
+        lanes = [self._fresh_lane(each[1], zero) for each in keys]
+        agent = self._agent.init(keys[0][0], self.num_envs)
+        return jax.tree.map(strong_type, _joined(agent, lanes, jnp.zeros((1,), jnp.int32), jnp.zeros((1,), bool)))
 
     def _work_once(self, key: Array, state: PyTree, lane: Lane) -> tuple[PyTree, Lane, Metrics]:
         """One rollout and its gradient, with the keys of ``train_step``."""
@@ -194,18 +193,37 @@ class Asynchronous:
         self.compile(num_updates)
         assert self._compiled is not None
         work, apply = self._compiled
-        keys, first = self._worker_keys(), jax.tree.map(lambda x: x[0], state)
-        lanes = [Lane(*jax.tree.map(lambda x, w=w: x[w], first[1:5]), first.updates) for w in range(self.num_workers)]
+        keys, first = self._worker_keys(self._key), jax.tree.map(lambda x: x[0], state)
+        lanes = [_lane_of(first, worker) for worker in range(self.num_workers)]
 
         def fresh_lane(worker: int, failures: int, old: Lane) -> Lane:
             return self._fresh(jax.random.fold_in(jax.random.fold_in(keys[worker], RESTART), failures), old.rollouts)
 
         center = Center(first.agent, lanes, apply, num_updates)
         supervise(center, lambda w, *args: work(keys[w], *args), fresh_lane, self._on_failure, stop)
-        stacked = jax.tree.map(lambda *x: jnp.stack(x)[None], *center.lanes)
-        agent = jax.tree.map(lambda x: x[None], center.state)
-        new = TrainState(agent, *stacked[:4], state.updates + len(center.rows), state.stopped)
+        new = _joined(center.state, center.lanes, state.updates + len(center.rows), state.stopped)
         return new, _metrics(jax.device_get(center.rows))
+
+
+def _joined(agent: PyTree, lanes: list[Lane], updates: Array, stopped: Array) -> TrainState:
+    """The state of a run, with its leading axis of 1."""
+    stacked = jax.tree.map(lambda *x: jnp.stack(x)[None], *lanes)
+    return TrainState(
+        agent=jax.tree.map(lambda x: x[None], agent),
+        env_state=stacked.env_state,
+        observation=stacked.observation,
+        episode_return=stacked.episode_return,
+        episode_length=stacked.episode_length,
+        updates=updates,
+        stopped=stopped,
+    )
+
+
+def _lane_of(state: TrainState, worker: int) -> Lane:
+    """What a worker goes on with, of a state without its leading axis."""
+    own = (state.env_state, state.observation, state.episode_return, state.episode_length)
+    env_state, observation, episode_return, episode_length = jax.tree.map(lambda x: x[worker], own)
+    return Lane(env_state, observation, episode_return, episode_length, state.updates)
 
 
 def _metrics(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

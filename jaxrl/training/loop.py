@@ -90,8 +90,12 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
     return make(key, params)
 
 
-def episode_metrics(state: TrainState, trajectory: Transition) -> tuple[Array, Array, Metrics]:
+def episode_metrics(state: Any, trajectory: Transition) -> tuple[Array, Array, Metrics]:
     """Follows returns through a rollout and averages those of the episodes that ended in it, on whatever device.
+
+    Args:
+      state: anything with ``episode_return`` and ``episode_length``, ``[B]``, of the episodes under way.
+      trajectory: ``[T, B]``, from there.
 
     Returns:
       ``(episode_return [B], episode_length [B], metrics)``: ``episodes`` counts the finished ones, ``episode_return``
