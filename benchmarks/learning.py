@@ -125,6 +125,7 @@ ATTENDS = "--seeds 2 --torso transformer"
 TRANSFORMER_ROWS = (
     Row(f"reinforce CartPole-v1 {ATTENDS}", 480),
     Row(f"a2c CartPole-v1 {ATTENDS}", 490),
+    Row(f"a3c CartPole-v1 {ATTENDS}", 475),
     Row(f"ppo CartPole-v1 {ATTENDS} --num-steps 100000", 490),
     Row(f"ppo CartPole-v1 {ATTENDS} --num-steps 500000", 498),
     Row(f"ppo Pendulum-v1 {ATTENDS}", -165, episodes=256),
