@@ -100,6 +100,7 @@ ROWS = (
         Row(f"{name} SpaceInvaders-MinAtar --seeds 2 --num-steps 500000", None, policies=BOTH)
         for name in ("dqn", "c51", "qr_dqn", "iqn", "rainbow", "pqn")
     ),
+    Row("alphazero CartPole-v1 --seeds 4", None),
     Row("dqn BitFlipping-40 --seeds 8", 99, score=success),
     Row("ppo CartPole-v1 --seeds 8 --num-steps 100000 --devices 8", 490, devices=8),
     Row("dqn CartPole-v1 --seeds 4 --num-envs 8 --devices 8", 490, devices=8),

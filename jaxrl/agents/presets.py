@@ -141,9 +141,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 100_000,
             "num_envs": 16,
             "search": {"name": "puct"},
-            "num_simulations": 16,
             "gamma": 0.99,
-            "n_step": 10,
+            "n_step": 25,
             "torso": {"name": "mlp", "hidden": (64, 64), "activation": "relu"},
             "anneal_learning_rate": True,
             "batch_size": 128,
@@ -153,6 +152,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 200_000,
             "rollout_length": 8,
             "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
+            # So much noise that every mistake is met with in training, and values that outweigh any prior in play.
+            "search": {"name": "gumbel", "gumbel_scale": 8.0, "value_scale": 0.5},
+            "num_simulations": 48,
+            # Below 1, so that the faster of two wins is the better one.
+            "gamma": 0.8,
             "anneal_learning_rate": True,
         },
         "pgx/connect_four": {
