@@ -33,6 +33,7 @@ def measure(name: str, torso: Any, batch: int, num_simulations: int, seconds: fl
         torso=torso,
         num_simulations=num_simulations,
         replay_capacity=batch,
+        learning_starts=1,
     )
     state = jax.jit(partial(agent.init, num_envs=batch))(jax.random.key(0))
     observation, _ = reset(jax.random.key(1), env, params, batch)
