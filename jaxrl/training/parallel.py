@@ -78,9 +78,10 @@ def check_split(mesh: Mesh, num_envs: int, num_members: int = 1) -> None:
 
 def _environment_axis(whole: Any, part: Any, num_envs: int, num_parts: int) -> P:
     """Where the environments of a leaf are: the axis that is as long as there are, with all and with a part of them."""
-    for axis, sizes in enumerate(zip(whole.shape, part.shape, strict=True)):
-        if sizes == (num_envs, num_envs // num_parts):
-            return P(*(None,) * axis, ENVS)
+    if whole.ndim == part.ndim:
+        for axis, sizes in enumerate(zip(whole.shape, part.shape, strict=True)):
+            if sizes == (num_envs, num_envs // num_parts):
+                return P(*(None,) * axis, ENVS)
     return P()
 
 
@@ -95,20 +96,23 @@ def state_specs(start: Callable[[int], TrainState], num_envs: int, mesh: Mesh) -
       mesh: from ``make_mesh``.
 
     Raises:
-      ValueError: a leaf of the agent's state depends on the number of environments, and does not lie under ``per_env``.
+      ValueError: a leaf depends on the number of environments and has no axis of them, or is one of the agent's that
+        does not lie under ``per_env``.
     """
     num_parts = mesh.shape[ENVS]
     whole, part = (jax.eval_shape(partial(start, count)) for count in (num_envs, num_envs // num_parts))
 
     def spec(path: Any, whole: Any, part: Any) -> P:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        found = P() if num_parts == 1 else _environment_axis(whole, part, num_envs, num_parts)
-        if name.startswith("agent.") and not name.startswith("agent.per_env") and whole.shape != part.shape:
+        shared = num_parts == 1 or (name.startswith("agent.") and not name.startswith("agent.per_env"))
+        found = P() if shared else _environment_axis(whole, part, num_envs, num_parts)
+        if whole.shape != part.shape and ENVS not in found:
             raise ValueError(
                 f"{name} is {list(whole.shape)} with {num_envs} environments and {list(part.shape)} with "
-                f"{num_envs // num_parts}: what environments have an axis of must lie under per_env to be split"
+                f"{num_envs // num_parts}: what depends on environments must lie under per_env, with an axis as "
+                "long as there are environments, to be split"
             )
-        return P() if name.startswith("agent.") and not name.startswith("agent.per_env") else found
+        return found
 
     return jax.tree_util.tree_map_with_path(spec, whole, part)
 
@@ -132,6 +136,11 @@ def split(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: An
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
+def _specs(key: Array, agent: Agent, env: Any, params: Any, num_envs: int, mesh: Mesh) -> TrainState:
+    check_split(mesh, num_envs)
+    return state_specs(lambda count: loop.start(key, agent, env, params, count), num_envs, mesh)
+
+
 def start(
     key: Array, agent: Agent, env: Any, params: Any, num_envs: int, *, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
@@ -140,8 +149,7 @@ def start(
     Returns:
       ``(state, specs)``.
     """
-    check_split(mesh, num_envs)
-    specs = state_specs(lambda count: loop.start(key, agent, env, params, count), num_envs, mesh)
+    specs = _specs(key, agent, env, params, num_envs, mesh)
     make = jax.jit(lambda key: loop.start(key, agent, env, params, num_envs), out_shardings=shardings(mesh, specs))
     return make(key), specs
 
@@ -168,7 +176,7 @@ def train(
       key, agent, env, params, num_steps, rollout_length, on_update: see ``training.train``. ``on_update`` is given one
         device's part of the state, and must stop on all alike: decide by metrics.
       mesh: from ``make_mesh``.
-      num_envs: E, on all devices together; also with ``state``, whose it must be.
+      num_envs: E, on all devices together. Ignored with ``state``, which has its own.
       state: where to go on from, from this function or ``start``.
 
     Returns:
@@ -177,8 +185,12 @@ def train(
     Raises:
       ValueError: counts that do not divide, an agent whose state can't be split.
     """
-    num_updates = count_updates(num_steps, num_envs, rollout_length)
-    first, specs = start(key, agent, env, params, num_envs, mesh=mesh)
+    if state is None:
+        count_updates(num_steps, num_envs, rollout_length)
+        state, specs = start(key, agent, env, params, num_envs, mesh=mesh)
+    else:
+        specs = _specs(key, agent, env, params, state.episode_return.shape[0], mesh)
+    num_updates = count_updates(num_steps, state.episode_return.shape[0], rollout_length)
 
     def advance(key: Array, state: TrainState) -> tuple[TrainState, Metrics]:
         return loop.advance(
@@ -193,7 +205,7 @@ def train(
         )
 
     run = split(advance, mesh, (P(), specs), (specs, P()))
-    return run(key, first if state is None else state)
+    return run(key, state)
 
 
 def _checksum(leaf: Any) -> Array:

@@ -217,6 +217,26 @@ def test_an_agent_whose_state_cannot_be_split_is_refused():
         parallel.start(KEY, stray, env, params, E, mesh=make_mesh(D))
 
 
+@pytest.mark.parametrize("length", [lambda n: (2 * n,), lambda n: (1,) * n], ids=["twice", "axes"])
+def test_a_leaf_of_per_env_without_an_axis_of_environments_is_refused(length):
+    agent, env, params = made("a2c")
+    odd = agent._replace(init=lambda key, num_envs=1: agent.init(key)._replace(per_env=jnp.zeros(length(num_envs))))
+    with pytest.raises(ValueError, match=r"agent\.per_env is \[.*with 8 environments and \[.*with 2: .* an axis as"):
+        parallel.start(KEY, odd, env, params, E, mesh=make_mesh(D))
+
+
+def test_a_run_goes_on_with_the_environments_of_its_state(monkeypatch):
+    """E is the state's, whatever ``num_envs`` says, and no second state is made."""
+    agent, env, params = made("a2c")
+    mesh = make_mesh(D)
+    state, _ = parallel.start(KEY, agent, env, params, E, mesh=mesh)
+    monkeypatch.setattr(parallel, "start", None)
+    after, metrics = parallel.train(
+        KEY, agent, env, params, mesh=mesh, num_steps=2 * E * T, rollout_length=T, state=state
+    )
+    assert (int(after.updates), metrics["loss"].shape, after.episode_return.shape) == (2, (2,), (E,))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
