@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 
 from jaxrl.cli.errors import UsageError
+from jaxrl.envs.wrappers import layers
 from jaxrl.rollout import reset, step
 from jaxrl.types import Agent, Array, PyTree
 
@@ -87,9 +88,8 @@ def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recor
     from matplotlib import animation, pyplot
 
     frames = [(number, index) for number, episode in enumerate(episodes) for index in range(len(episode.env_states))]
-    inner_state = getattr(env, "inner_state", lambda state: state)
-    states = [inner_state(episodes[number].env_states[index]) for number, index in frames]
-    with _painter(env, params, states) as painter:
+    innermost = [list(layers(env, episodes[number].env_states[index]))[-1] for number, index in frames]
+    with _painter(innermost[0][0], params, [state for _, state in innermost]) as painter:
         axes, writer = painter.figure.axes[0], animation.PillowWriter(fps=painter.frames_per_second)
         path.parent.mkdir(parents=True, exist_ok=True)
         with writer.saving(painter.figure, str(path), DPI):

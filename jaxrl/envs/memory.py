@@ -50,7 +50,7 @@ class _Window(Wrapper):
         return spaces.Dict({**inner.spaces, "features": space}) if isinstance(inner, spaces.Dict) else space
 
     def inner_state(self, state: WindowState) -> PyTree:
-        return self.env.inner_state(state.env_state) if isinstance(self.env, Wrapper) else state.env_state
+        return state.env_state
 
     def _first(self, row: Array) -> Array:
         """The window of an episode's first step."""
@@ -111,9 +111,6 @@ class _Remember(Wrapper):
     def observation_space(self, params: PyTree = None) -> Any:
         inner = self.env.observation_space(self._given(params))
         return inner if isinstance(inner, spaces.Dict) else spaces.Dict({"features": inner})
-
-    def inner_state(self, state: PyTree) -> PyTree:
-        return self.env.inner_state(state) if isinstance(self.env, Wrapper) else state
 
     def _zeros(self) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.memory)

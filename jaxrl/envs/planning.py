@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxrl.envs.wrappers import StepResult, Wrapper
+from jaxrl.envs.wrappers import StepResult, Wrapper, layers
 from jaxrl.types import Array, Observation, PyTree
 
 
@@ -78,11 +78,10 @@ class Simulator:
 
     def steps_taken(self, env_state: PyTree) -> Array:
         """The steps of its episode before a state, int32; 0 throughout for environments that don't count them."""
-        env = self._env
-        while not hasattr(env, "steps_taken") and hasattr(env, "inner_state"):
-            env_state, env = env.inner_state(env_state), env.env
-        counted = env.steps_taken(env_state) if hasattr(env, "steps_taken") else getattr(env_state, "time", 0)
-        return jnp.asarray(counted, jnp.int32)
+        for env, state in layers(self._env, env_state):
+            if hasattr(env, "steps_taken"):
+                return jnp.asarray(env.steps_taken(state), jnp.int32)
+        return jnp.asarray(getattr(state, "time", 0), jnp.int32)
 
     def __call__(self, key: Array, env_state: PyTree, action: Array) -> Simulated:
         """One step from any state; a random environment draws its outcome from the key."""

@@ -8,7 +8,7 @@ without it, refuses other wrappers, and therefore comes first: ``time_limit(mask
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +56,7 @@ class Wrapper:
         return self.env.observation_space(self._given(params))
 
     def inner_state(self, state: PyTree) -> PyTree:
-        """The state of the environment inside, for what looks at it (rendering)."""
+        """The state of the environment that this one wraps, one layer in; ``layers`` walks them all."""
         return state
 
     def reset(self, key: Array, params: PyTree = None) -> tuple[Any, PyTree]:
@@ -69,6 +69,14 @@ class Wrapper:
 
     def _given(self, params: PyTree) -> PyTree:
         return self.default_params if params is None else params
+
+
+def layers(env: Any, state: PyTree) -> Iterator[tuple[Any, PyTree]]:
+    """An environment and its state, then what it wraps and the state of that, to the innermost."""
+    yield env, state
+    while hasattr(env, "inner_state"):
+        env, state = env.env, env.inner_state(state)
+        yield env, state
 
 
 def select(done: Array, reset: PyTree, stepped: PyTree) -> PyTree:

@@ -63,10 +63,12 @@ def test_minatar_has_pictures_and_bandits_have_none(tmp_path):
     from jaxrl.agents import reinforce
     from jaxrl.cli.errors import UsageError
     from jaxrl.cli.render import draw_episodes, record_episodes
+    from jaxrl.envs.wrappers import time_limit
     from jaxrl.networks import MLP
 
     for name, drawn in (("Breakout-MinAtar", True), ("Pendulum-v1", True), ("SimpleBandit-bsuite", False)):
         env, params = envs.make(name)
+        env = envs.window(time_limit(env, 9), 2)
         agent = reinforce(envs.spec(env, params), torso=MLP(hidden=(4,)))
         state = agent.init(jax.random.key(0))
         recorded = record_episodes(

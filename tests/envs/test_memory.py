@@ -10,7 +10,7 @@ import pytest
 import jaxrl
 from jaxrl import envs, rollout
 from jaxrl.envs.probes import DiscountProbe
-from jaxrl.envs.wrappers import Wrapper, flatten_observation, mask_actions, time_limit
+from jaxrl.envs.wrappers import Wrapper, flatten_observation, layers, mask_actions, time_limit
 from jaxrl.training import evaluate, start
 from jaxrl.training.loop import advance
 from jaxrl.types import Agent, Observation, Remembered
@@ -155,9 +155,17 @@ def test_remembering_keeps_the_protocol_and_is_described():
     assert described.observation.memory == SHAPES and described.action == jaxrl.types.Discrete(2)
     assert set(wrapped.observation_space(params).spaces) == {"features", "action_mask"}
     assert set(envs.remember(env, SHAPES).observation_space(params).spaces) == {"features"}
-    state = wrapped.reset(jax.random.key(0), params)[1]
-    assert envs.remember(envs.window(env, 2), SHAPES).inner_state is not None
-    assert wrapped.inner_state(state) is state
+
+
+def test_layers_are_peeled_one_by_one():
+    env, params = jaxrl.make("CartPole-v1")
+    wrapped = envs.remember(envs.window(time_limit(env, 12), 2), SHAPES)
+    kinds, states = zip(*layers(wrapped, wrapped.reset(jax.random.key(0), params)[1]), strict=True)
+    assert [type(one) for one in kinds[:3]] == [type(wrapped), type(wrapped.env), type(wrapped.env.env)]
+    assert kinds[3] is env and states[0] is states[1] and states[3] is states[1].env_state.env_state
+    model = envs.simulator(wrapped.env, params)
+    assert int(model.steps_taken(states[1])) == 0
+    assert int(model.steps_taken(model(jax.random.key(0), states[1], jnp.int32(0)).env_state)) == 1
 
 
 @pytest.mark.parametrize(
