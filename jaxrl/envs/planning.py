@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxrl.envs.wrappers import StepResult, Wrapper, layers
-from jaxrl.types import Array, Observation, PyTree
+from jaxrl.types import Array, Observation, PyTree, Remembered, memory
 
 
 class _ExposeState(Wrapper):
@@ -44,6 +44,23 @@ def num_players(env: Any) -> int:
     while not hasattr(env, "num_players") and hasattr(env, "env"):
         env = env.env
     return int(getattr(env, "num_players", 1))
+
+
+def refuse_memory(caller: str, given: Any) -> None:
+    """Refuses what remembers in a game of two: players move in turn, and one memory would be fed back to both.
+
+    Args:
+      caller: who refuses, for the message.
+      given: an observation of the game, or an action of a player.
+
+    Raises:
+      ValueError: an observation with a memory, or an action with one.
+    """
+    instead = "a game of two feeds back no memory of a player's own; show it the last steps, envs.window(env, k)"
+    if isinstance(given, Remembered):
+        raise ValueError(f"{caller}: got a player that remembers: {instead}")
+    if memory(given) is not None:
+        raise ValueError(f"{caller}: got an environment that feeds a memory back (envs.remember): {instead}")
 
 
 class Simulated(NamedTuple):

@@ -82,6 +82,11 @@ def _build(config: RunConfig) -> Built:
         check_sweep(config.recipe, config.sweep)
     env, params = envs.make(config.environment)
     parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
+    if networks.is_recurrent(parts.get("torso")) and envs.num_players(env) == 2:
+        raise ConfigError(
+            f"torso: {config.parts['torso'].name} remembers, and {config.environment} is a game for two, in which both "
+            "sides would share one memory; take another torso and a window, which shows it the last steps (envs.window)"
+        )
     env = wrap(config, env, parts.get("torso"))
     filled_in: dict[str, Any] = {}
     if takes(recipe, "model"):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs import expose_state, num_players, spec
+from jaxrl.envs.planning import refuse_memory
 from jaxrl.rollout import future_weight, reset
 from jaxrl.training.evaluate import episode_limit
 from jaxrl.training.loop import TrainState
@@ -87,7 +88,7 @@ def match(
 
     Raises:
       TypeError: a player that is no pair of an agent and its state, or actions that are not discrete.
-      ValueError: an environment of one player, or a count out of range.
+      ValueError: an environment of one player, a count out of range, or an environment or a player that remembers.
     """
     limit = _check(env, params, {"one": one, "other": other}, num_games, opening_moves, max_steps)
     num_actions = _num_actions(env, params)
@@ -125,7 +126,12 @@ def match(
 def _think(key: Array, player: Player, observation: Any, turn: Array) -> Array:
     """The actions ``[B]`` of a player, where it is anywhere its ``turn [B]``; else anything."""
     agent, state = player
-    act = lambda: agent.act(key, state, observation, explore=False)[0].astype(jnp.int32)  # noqa: E731
+
+    def act() -> Array:
+        action = agent.act(key, state, observation, explore=False)[0]
+        refuse_memory("match", action)
+        return action.astype(jnp.int32)
+
     return jax.lax.cond(turn.any(), act, lambda: jnp.zeros(turn.shape, jnp.int32))
 
 
@@ -162,6 +168,7 @@ def _check(env: Any, params: Any, players: dict[str, Any], num_games: int, openi
     """The moves that a game lasts at most."""
     if num_players(env) != 2:
         raise ValueError(f"env: got {env.name}, which is no game of two players")
+    refuse_memory("match", spec(env, params).observation)
     for name, player in players.items():
         if not isinstance(player, tuple) or len(player) != 2 or not isinstance(player[0], Agent):
             raise TypeError(f"{name}: got {type(player).__name__}, must be a pair (agent, state)")

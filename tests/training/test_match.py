@@ -11,7 +11,7 @@ from benchmarks import tic_tac_toe as game
 from jaxrl import envs
 from jaxrl.envs import probes
 from jaxrl.training.match import match
-from jaxrl.types import Agent
+from jaxrl.types import Agent, Remembered
 
 
 def preferring(order):
@@ -97,6 +97,18 @@ def test_what_is_refused(tic_tac_toe):
         match(key, env, params, player, player, opening_moves=-1)
     with pytest.raises(ValueError, match=r"max_steps: got None"):
         match(key, env, params._replace(max_steps_in_episode=None), player, player)
+
+
+def test_what_remembers_is_refused(tic_tac_toe):
+    env, params = tic_tac_toe
+    player, key = preferring(range(9)), jax.random.key(0)
+    with pytest.raises(
+        ValueError, match=r"match: got an environment that feeds a memory back .*envs\.window\(env, k\)"
+    ):
+        match(key, envs.remember(env, jnp.zeros(3)), params, player, player)
+    act = lambda *given, explore=True: (Remembered(player[0].act(*given, explore=explore)[0], ()), ())  # noqa: E731
+    with pytest.raises(ValueError, match=r"match: got a player that remembers: .*envs\.window\(env, k\)"):
+        match(key, env, params, player, (player[0]._replace(act=act), player[1]))
 
 
 def test_the_page_of_games_is_true():

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.envs.planning import num_players
+from jaxrl.envs.planning import num_players, refuse_memory
 from jaxrl.envs.wrappers import StepResult, select
 from jaxrl.types import Agent, Array, PyTree
 
@@ -83,6 +83,10 @@ class Versus:
         """The game's."""
         return self.env.action_space(self._given(params).game)
 
+    def flags(self, params: VersusParams | None = None) -> Any:
+        """The game's, see ``Spec.flags``."""
+        return self.env.flags(self._given(params).game) if hasattr(self.env, "flags") else None
+
     def inner_state(self, state: VersusState) -> PyTree:
         """The state of the game."""
         return state.env_state
@@ -146,6 +150,7 @@ class Versus:
             key, act_key = jax.random.split(table.key)
             seen = jax.tree.map(lambda x: x[None], table.observation)
             action, _ = self.opponent.act(act_key, params.opponent, seen, explore=self.explore)
+            refuse_memory("versus", action)
             return self._moves(table._replace(key=key), action[0], params)
 
         return jax.lax.while_loop(lambda table: table.theirs, reply, table)
@@ -172,7 +177,8 @@ def versus(
 
     Raises:
       TypeError: an opponent that is no agent.
-      ValueError: an environment of one player.
+      ValueError: an environment of one player, or one that feeds a memory back (the player's own goes round it:
+        ``envs.remember(envs.versus(...), memory)``). An opponent that remembers is refused at the first reset.
     """
     if not isinstance(opponent, Agent):
         raise TypeError(f"versus: opponent: got {type(opponent).__name__}, must be an Agent")
@@ -180,4 +186,5 @@ def versus(
         name = getattr(env, "name", type(env).__name__)
         raise ValueError(f"versus: {name} has {num_players(env)} player, must be a game of two")
     params = env.default_params if params is None else params
+    refuse_memory("versus", jax.eval_shape(lambda: env.reset(jax.random.key(0), params)[0]))
     return Versus(env, opponent, VersusParams(params, opponent_state), explore)

@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl import envs
 from jaxrl.training.evaluate import evaluate
-from jaxrl.types import Agent
+from jaxrl.types import Agent, Remembered
 
 
 def by_the_book():
@@ -146,3 +146,17 @@ def test_bad_arguments_are_named(nim):
         envs.versus(nim(), "random", ())
     with pytest.raises(ValueError, match="CartPole-v1 has 1 player, must be a game of two"):
         envs.versus(envs.make("CartPole-v1")[0], by_the_book(), ())
+    with pytest.raises(ValueError, match="versus: got an environment that feeds a memory back"):
+        envs.versus(envs.remember(nim(), jnp.zeros(3)), by_the_book(), ())
+
+
+def test_an_opponent_that_remembers_is_refused_and_a_player_may(nim, scripted):
+    book = by_the_book()
+    act = lambda *given, explore=True: (Remembered(book.act(*given)[0], ()), ())  # noqa: E731
+    with pytest.raises(ValueError, match="versus: got a player that remembers"):
+        envs.versus(nim(), book._replace(act=act), scripted(SLOW)).reset(jax.random.key(0))
+    arena = envs.remember(envs.versus(nim(), book, scripted(SLOW)), jnp.zeros(3))
+    assert envs.num_players(arena) == 1
+    observation, state = arena.reset(jax.random.key(0))
+    observation = arena.step(jax.random.key(0), state, Remembered(SLOW[0], jnp.ones(3)))[0]
+    np.testing.assert_array_equal(observation.memory, 1.0)
