@@ -105,9 +105,17 @@ def layout(name: str, spec: Spec, *, unicode: bool = True) -> Layout:
     )
 
 
-def stones_of(observation: Any, moves: int) -> Stones:
-    """The stones ``[H, W]`` of one observation after so many moves, players having moved in turn."""
+def stones_of(layout: Layout, observation: Any, moves: int) -> Stones:
+    """The stones ``[H, W]`` of one observation after so many moves, players having moved in turn.
+
+    Args:
+      layout: of the board.
+      observation: planes ``[H, W, C]``, or a window of them, ``[k, H W C + 1]`` (``envs.window``).
+      moves: made so far.
+    """
     planes = np.asarray(features(observation))
+    if planes.ndim == 2:
+        planes = planes[-1, :-1].reshape(layout.height, layout.width, -1)
     mover, other = (1, 2) if moves % 2 == 0 else (2, 1)
     return np.where(planes[..., 0] > 0, mover, np.where(planes[..., 1] > 0, other, 0)).astype(np.int8)
 

@@ -67,7 +67,7 @@ def opponent(
     """What ``--opponent`` names.
 
     Args:
-      given: "random", "uct", or the folder of a run in the same environment.
+      given: "random", "uct", or the folder of a run in the same environment, with the same window.
       config, built: of the run that meets it.
       simulations: of its moves, where it searches.
       update: of which moment, where it is a run.
@@ -89,6 +89,9 @@ def opponent(
     other, other_built, states = restore_players(given, update, simulations=simulations)
     if other.environment != config.environment:
         raise UsageError(f"--opponent: {given} plays {other.environment}, this run {config.environment}")
+    if other.window != config.window:
+        shown = [f"{run.window or 1} step{'s' if (run.window or 1) > 1 else ''}" for run in (other, config)]
+        raise UsageError(f"--opponent: {given} is shown {shown[0]} at once, this run {shown[1]} (--window)")
     moment = "" if update is None else f" of update {update}"
     return side_of(f"{given}{moment}", other_built, states)
 

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(str(error)) from error
     _, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations)
     state = jax.tree.map(lambda leaf: leaf[number], states)
-    table = Table(jax.random.key(0), env, params, built.agent(number), state)
+    table = Table(jax.random.key(0), built.env, built.params, built.agent(number), state)
     human = int(flags.second)
     console.print(_welcome(config, layout, human), highlight=False)
     try:
@@ -102,7 +102,7 @@ def play(table: Table, layout: Layout, config: RunConfig, human: int, console: C
     """
     before = None
     while True:
-        stones = boards.stones_of(table.observation, table.moves)
+        stones = boards.stones_of(layout, table.observation, table.moves)
         console.print(boards.draw(layout, stones, before))
         before = stones
         if table.over:
@@ -166,7 +166,7 @@ def _explanation(
     if name == layout.extra:
         return f"you can't {layout.extra} now; {rest}"
     x, y = action % layout.width, action // layout.width
-    if boards.stones_of(table.observation, table.moves)[y, x]:
+    if boards.stones_of(layout, table.observation, table.moves)[y, x]:
         return f"{name} is taken; {rest}"
     reason = next((why for game, why in REASONS.items() if game in config.environment), "against the rules here")
     return f"{name} is {reason}; {rest}"

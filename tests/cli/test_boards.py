@@ -54,7 +54,7 @@ def test_a_column_is_drawn_with_what_was_put_down_in_brackets():
     drawn, before = "", None
     for column in (3, 3, 4):
         table.move(column)
-        stones = boards.stones_of(table.observation, table.moves)
+        stones = boards.stones_of(found, table.observation, table.moves)
         drawn, before = boards.draw(found, stones, before).plain, stones
     rows = drawn.splitlines()
     assert rows[-3:] == ["  ·  ·  ·  ○  ·  ·  · ", "  ·  ·  ·  ● (●) ·  · ", "  1  2  3  4  5  6  7 "]
@@ -66,10 +66,11 @@ def test_a_column_is_drawn_with_what_was_put_down_in_brackets():
 def test_stones_belong_to_the_same_player_whoever_looks():
     """Othello, by its own rules: d3 turns d4 over."""
     table = open_table("pgx/othello")
-    start = boards.stones_of(table.observation, 0)
+    found = layout("pgx/othello")
+    start = boards.stones_of(found, table.observation, 0)
     assert [start[3, 3], start[3, 4], start[4, 3], start[4, 4]] == [2, 1, 1, 2]
     table.move(layout("pgx/othello").action("d3"))
-    after = boards.stones_of(table.observation, 1)
+    after = boards.stones_of(found, table.observation, 1)
     assert [after[2, 3], after[3, 3]] == [1, 1] and table.mover == 1
     assert (after != start).sum() == 2
     text = boards.draw(layout("pgx/othello"), after, start).plain
@@ -114,7 +115,7 @@ def test_a_table_knows_who_won():
     assert table.think() in table.legal() and not table.over
     table.move(2)
     assert (table.over, table.winner, table.moves, table.legal()) == (True, 0, 5, [])
-    stones = boards.stones_of(table.observation, table.moves)
+    stones = boards.stones_of(layout("pgx/tic_tac_toe"), table.observation, table.moves)
     np.testing.assert_array_equal(stones, [[1, 1, 1], [2, 2, 0], [0, 0, 0]])
     drawn = open_table("pgx/tic_tac_toe")
     for move in (0, 4, 8, 1, 7, 6, 2, 5, 3):

@@ -92,6 +92,27 @@ def test_somebody_plays(run, jaxrl, monkeypatch, side):
     assert re.search(r"(you won|you lost|drawn) after \d moves", outcome.out)
 
 
+def test_somebody_plays_against_a_run_with_a_window(run, jaxrl, monkeypatch, tmp_path):
+    """The board is that of the newest step; and a run without a window is no opponent."""
+    folder = tmp_path / "windowed"
+    arguments = ["--window", "2", "--steps", "64", "--eval-episodes", "0", "--num-envs", "4", "--rollout-length", "8"]
+    outcome = jaxrl("train", "a2c", "pgx/tic_tac_toe", *arguments, "--torso.hidden", "8", "--out", folder)
+    assert outcome.code == 0, outcome.error
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(square for square in SQUARES for _ in (0, 1))))
+    outcome = jaxrl("play", folder)
+    assert outcome.code == 0, outcome.error
+    assert "is taken; legal: " in outcome.out and re.search(r"a2c \(O\) plays [abc][123]", outcome.out)
+    assert re.search(r"(you won|you lost|drawn) after \d moves", outcome.out)
+    outcome = jaxrl("evaluate", folder, "--opponent", run)
+    assert outcome.code == 2 and "is shown 1 step at once, this run 2 steps (--window)" in outcome.error
+
+
+def test_a_torso_that_remembers_is_refused_before_it_is_trained(jaxrl, tmp_path):
+    outcome = jaxrl("train", "ppo", "pgx/tic_tac_toe", "--torso", "gru", "--out", tmp_path / "run")
+    assert outcome.code == 2 and not (tmp_path / "run").exists()
+    assert "torso: gru remembers, and pgx/tic_tac_toe is a game for two" in outcome.error
+
+
 @pytest.mark.parametrize("typed", ["quit\n", "a1\n", ""])
 def test_somebody_leaves(run, jaxrl, monkeypatch, typed):
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
