@@ -124,11 +124,14 @@ class Spec(NamedTuple):
       observation: one observation (no batch axis) with a ``jax.ShapeDtypeStruct`` for each leaf.
       action: ``Discrete`` or ``Box``.
       num_observations: how many there are, for observations that are single integers counted from 0; else None.
+      flags: bool, of the shape of the features: True for those that say yes or no by 1 or 0, which no normaliser may
+        touch (``envs.window``); None where there are none. On the host, so that it is static.
     """
 
     observation: Any
     action: Discrete | Box
     num_observations: int | None = None
+    flags: Any = None
 
     def zeros(self, *batch: int) -> Any:
         """An observation of zeros with the leading axes ``batch``, to initialise networks with."""

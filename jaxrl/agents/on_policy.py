@@ -127,10 +127,11 @@ def init(config: OnPolicy, key: Array, num_envs: int = 1) -> OnPolicyState:
 
 
 def standardize(config: OnPolicy, state: OnPolicyState, observation: Any) -> Any:
-    """The observation as the network takes it: standardised features where the recipe asks for it."""
+    """The observation as the network takes it: standardised features, flags aside, where the recipe asks for it."""
     if not config.normalize_observation:
         return observation
-    x = normalize.standardize(state.observation_statistics, inputs.as_float(types.features(observation)))
+    x = inputs.as_float(types.features(observation))
+    x = normalize.standardize(state.observation_statistics, x, flags=config.spec.flags)
     return observation._replace(features=x) if isinstance(observation, types.Observation) else x
 
 

@@ -42,10 +42,21 @@ class _Window(Wrapper):
         super().__init__(env)
         self.k = k
 
+    def _width(self, params: PyTree) -> int:
+        """D + 1."""
+        return jax.eval_shape(lambda: _row(self.env.reset(jax.random.key(0), params)[0])).shape[0]
+
+    def flags(self, params: PyTree = None) -> Any:
+        params = self._given(params)
+        row = np.zeros(self._width(params), bool)
+        inner = super().flags(params)
+        row[:-1] = False if inner is None else inner.reshape(-1)
+        row[-1] = True
+        return np.tile(row, (self.k, 1))
+
     def observation_space(self, params: PyTree = None) -> Any:
         params = self._given(params)
-        width = jax.eval_shape(lambda: _row(self.env.reset(jax.random.key(0), params)[0])).shape[0]
-        space = spaces.Box(-jnp.inf, jnp.inf, (self.k, width), jnp.float32)
+        space = spaces.Box(-jnp.inf, jnp.inf, (self.k, self._width(params)), jnp.float32)
         inner = self.env.observation_space(params)
         return spaces.Dict({**inner.spaces, "features": space}) if isinstance(inner, spaces.Dict) else space
 
@@ -84,7 +95,8 @@ def window(env: Any, k: int) -> Wrapper:
     """Shows the last k observations of the episode: features float32 ``[k, D + 1]``, the newest last.
 
     The last channel is 1 where a step is absent, before the start of the episode, and the rest of such a row is 0; it
-    is 0 where a step is present. Standardised by running statistics, it stays above 0 exactly where a step is absent.
+    is 0 where a step is present. The spec names it a flag (``Spec.flags``), which recipes that standardise observations
+    leave as it is: by statistics of samples in which a row was always absent, its 1 would become a 0.
     The final observation of an episode has the window of that episode, the one after it a fresh window. Any torso can
     read it: ``Transformer`` makes a token of each row, ``MLP`` flattens all.
 

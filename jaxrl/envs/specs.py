@@ -39,7 +39,8 @@ def spec(env: Environment, params: PyTree = None) -> Spec:
             action = action_spec(env.action_space(params))
             seen = observation_spec(observation, action)
             number = num_observations(env, params, seen)
-    return Spec(observation=seen, action=action, num_observations=number)
+            flags = env.flags(params) if hasattr(env, "flags") else None
+    return Spec(observation=seen, action=action, num_observations=number, flags=flags)
 
 
 def num_observations(env: Environment, params: PyTree, observation: Any) -> int | None:

@@ -55,6 +55,10 @@ class Wrapper:
         """Declared observation space of the environment inside."""
         return self.env.observation_space(self._given(params))
 
+    def flags(self, params: PyTree = None) -> Any:
+        """Which of the features are flags, see ``Spec.flags``: those of the environment inside."""
+        return self.env.flags(self._given(params)) if hasattr(self.env, "flags") else None
+
     def inner_state(self, state: PyTree) -> PyTree:
         """The state of the environment that this one wraps, one layer in; ``layers`` walks them all."""
         return state
@@ -146,6 +150,10 @@ class _FlattenObservation(Wrapper):
             return spaces.Box(0, inner.n - 1, (1,), inner.dtype)
         low, high = (jnp.broadcast_to(jnp.asarray(bound), inner.shape).reshape(-1) for bound in (inner.low, inner.high))
         return spaces.Box(low, high, low.shape, inner.dtype)
+
+    def flags(self, params: PyTree = None) -> Any:
+        inner = super().flags(params)
+        return None if inner is None else inner.reshape(-1)
 
     def reset(self, key: Array, params: PyTree = None) -> tuple[Any, PyTree]:
         observation, state = self.env.reset(key, self._given(params))

@@ -77,7 +77,8 @@ class Tokenizer(nn.Module):
       width: of a token.
       positions: learned or sinusoidal.
       patch_size: the side of the squares that an image is cut into; 1 for boards.
-      window: matrices are windows ``[k, D + 1]`` of steps whose last channel is above 0 where the step is absent.
+      window: matrices are windows ``[k, D + 1]`` of steps whose last channel is a flag, 1 where the step is absent
+        and 0 where it is present, never standardised (``Spec.flags``).
     """
 
     width: int

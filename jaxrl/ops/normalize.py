@@ -88,7 +88,9 @@ def standard_deviation(stats: RunningStatistics, epsilon: Any = 1e-8) -> Array:
     return jnp.sqrt(jnp.where(stats.num_samples > 0, stats.variance + epsilon, 1.0))
 
 
-def standardize(stats: RunningStatistics, x: Array, clip: Any = 10.0, epsilon: Any = 1e-8) -> Array:
+def standardize(
+    stats: RunningStatistics, x: Array, clip: Any = 10.0, epsilon: Any = 1e-8, *, flags: Any = None
+) -> Array:
     """``(x - mean) / sqrt(variance + epsilon)``, clipped to ``[-clip, clip]``; before any data, only clipped.
 
     Args:
@@ -96,6 +98,8 @@ def standardize(stats: RunningStatistics, x: Array, clip: Any = 10.0, epsilon: A
       x: ``[..., *shape]`` any number of leading axes; any real dtype.
       clip: scalar, in deviations.
       epsilon: scalar, added to the variance.
+      flags: ``[*shape]`` bool, True for what is left as it is; None for nothing. A flag that was 1 in all samples
+        so far has mean 1, and standardised would read as 0.
 
     Returns:
       ``[..., *shape]`` float32.
@@ -107,7 +111,8 @@ def standardize(stats: RunningStatistics, x: Array, clip: Any = 10.0, epsilon: A
     leading = (1,) * (x.ndim - stats.mean.ndim)
     mean = stats.mean.reshape(leading + stats.mean.shape)
     deviation = standard_deviation(stats, epsilon).reshape(leading + stats.mean.shape)
-    return jnp.clip((x - mean) / deviation, -clip, clip)
+    standardized = jnp.clip((x - mean) / deviation, -clip, clip)
+    return standardized if flags is None else jnp.where(flags.reshape(leading + flags.shape), x, standardized)
 
 
 def discounted_return_trace(trace: Array, r_t: Array, discount_t: Array, continue_t: Array) -> tuple[Array, Array]:

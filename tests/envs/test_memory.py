@@ -9,8 +9,11 @@ import pytest
 
 import jaxrl
 from jaxrl import envs, rollout
+from jaxrl.agents import on_policy
 from jaxrl.envs.probes import DiscountProbe
 from jaxrl.envs.wrappers import Wrapper, flatten_observation, layers, mask_actions, time_limit
+from jaxrl.networks import MLP
+from jaxrl.ops.normalize import update_statistics
 from jaxrl.training import evaluate, start
 from jaxrl.training.loop import advance
 from jaxrl.types import Agent, Observation, Remembered
@@ -82,9 +85,33 @@ def test_windows_keep_the_protocol(k):
         assert report.truncated > 50
     assert envs.spec(envs.window(env, k), params).observation == jax.ShapeDtypeStruct((k, 5), jnp.float32)
     assert envs.window(env, k).observation_space(params).shape == (k, 5)
-    # Standardised with a positive scale, the last channel still tells what is absent.
-    window = stacked([np.ones(4)])
-    assert ((window - window.mean(0))[:, -1] > 0).sum() == K - 1
+
+
+@pytest.mark.parametrize("recipe", [jaxrl.reinforce, jaxrl.a2c, jaxrl.ppo, jaxrl.trpo])
+def test_statistics_of_first_steps_alone_do_not_hide_what_is_absent(recipe):
+    """A row that was absent in all samples has a flag of mean 1, which would be standardised to 0: present."""
+    env, params = jaxrl.make("CartPole-v1")
+    env = envs.window(env, K)
+    agent = recipe(envs.spec(env, params), torso=MLP((4,)), normalize_observation=True)
+    resets = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(jax.random.key(0), B), params)[0]
+    state = agent.init(jax.random.key(1))
+    state = state._replace(observation_statistics=update_statistics(state.observation_statistics, resets))
+    seen = on_policy.standardize(on_policy.config_of(agent), state, resets)
+    np.testing.assert_array_equal(seen[..., -1], resets[..., -1])
+    np.testing.assert_array_equal(seen[0, :, -1], [1.0] * (K - 1) + [0.0])
+    np.testing.assert_allclose(seen[:, -1, :-1].std(0), 1.0, rtol=1e-2)
+
+
+def test_flags_are_known_through_wrappers():
+    env, params = jaxrl.make("CartPole-v1")
+    flags = np.tile([False] * 4 + [True], (2, 1))
+    window = envs.window(env, 2)
+    for wrapped in (window, time_limit(window, 3), envs.remember(window, SHAPES), envs.expose_state(window)):
+        np.testing.assert_array_equal(envs.spec(wrapped, params).flags, flags)
+    np.testing.assert_array_equal(envs.spec(flatten_observation(window), params).flags, flags.reshape(-1))
+    twice = envs.spec(envs.window(window, 1), params).flags
+    np.testing.assert_array_equal(twice, [[*flags.reshape(-1), True]])
+    assert envs.spec(time_limit(env, 3), params).flags is None
 
 
 def test_other_parts_of_the_observation_are_those_of_the_newest_step():
