@@ -478,7 +478,8 @@ class KeepsAKey(Corridor):
         return Observation(super().see(state[0]), memory=jax.random.normal(state[1], (2,)), env_state=state[1])
 
     def move(self, key, state, action):
-        return super().move(key, state[0], action), jax.random.fold_in(state[1], 1)
+        # Who is shown a memory answers with one, a ``Remembered``.
+        return super().move(key, state[0], action.value), jax.random.fold_in(state[1], 1)
 
     def step(self, key, state, action, params=None):
         key, reset_key = jax.random.split(key)
