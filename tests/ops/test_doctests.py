@@ -4,9 +4,9 @@ import doctest
 
 import pytest
 
-from jaxrl.ops import distributional, exploration, normalize, policy_gradient, returns, td, value
+from jaxrl.ops import across, distributional, exploration, normalize, policy_gradient, returns, td, value
 
-MODULES = [distributional, exploration, normalize, policy_gradient, returns, td, value]
+MODULES = [across, distributional, exploration, normalize, policy_gradient, returns, td, value]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
