@@ -32,7 +32,8 @@ def test_the_default_of_every_recipe_has_a_name(recipe, environment):
             continue
         assert set(settings) == set(settings_of(part, name))
         if part == "torso":
-            assert name == ("conv" if "MinAtar" in environment else "mlp")
+            of_images = "residual" if recipe == "alphazero" else "conv"
+            assert name == (of_images if "MinAtar" in environment else "mlp")
 
 
 def test_a_torso_is_made_of_its_sizes():
