@@ -149,7 +149,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_gradient_steps": 8,
         },
         "pgx/tic_tac_toe": {
-            "num_steps": 200_000,
+            "num_steps": 400_000,
             "rollout_length": 8,
             "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
             # So much noise that every mistake is met with in training, and values that outweigh any prior in play.

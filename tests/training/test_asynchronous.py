@@ -156,6 +156,15 @@ def test_it_stops_when_asked():
     assert int(state.updates) == len(metrics["staleness"]) < 10**7
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """A session in the background inherits that SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_what_was_done():
     timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
