@@ -117,21 +117,6 @@ def steps_taken(model: Any, env_state: PyTree, batch: tuple[int, ...]) -> Array:
     return jnp.zeros(batch, jnp.int32) if count is None else jax.vmap(count)(env_state)
 
 
-def draw(key: Array, weights: Array, temperature: Array) -> Array:
-    """Actions ``[B]`` in proportion to ``weights^(1 / temperature)``; where the temperature is 0, the heaviest.
-
-    Args:
-      key: consumed.
-      weights: ``[B, A]``; an action without weight is never taken.
-      temperature: ``[B]``.
-    """
-    tiny = jnp.finfo(weights.dtype).tiny
-    logits = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, tiny)), -jnp.inf)
-    logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / jnp.maximum(temperature, tiny)[:, None]
-    drawn = jax.random.categorical(key, logits)
-    return jnp.where(temperature > 0, drawn, jnp.argmax(weights, axis=-1)).astype(jnp.int32)
-
-
 def gumbel(
     key: Array,
     params: PyTree,
@@ -225,10 +210,12 @@ def puct(
         dirichlet_alpha=dirichlet_alpha,
         pb_c_init=pb_c_init,
     )
+    most_visited = jnp.argmax(found.action_weights, axis=-1).astype(jnp.int32)
     if not explore:
-        return found._replace(action=jnp.argmax(found.action_weights, axis=-1).astype(jnp.int32))
+        return found._replace(action=most_visited)
+    drawn = search.in_proportion(draw_key, found.action_weights, temperature)
     early = jnp.ones(steps.shape, bool) if temperature_steps is None else steps < temperature_steps
-    return found._replace(action=draw(draw_key, found.action_weights, jnp.where(early, temperature, 0.0)))
+    return found._replace(action=jnp.where(early, drawn, most_visited))
 
 
 _BY_BOUNDS = partial(qtransforms.by_min_max, min_value=-1.0, max_value=1.0)

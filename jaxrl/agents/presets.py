@@ -281,6 +281,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "damping": 0.01,
             "num_minibatches": 8,
         },
+        "Pendulum-v1": {
+            "num_steps": 300_000,
+            "num_envs": 8,
+            "rollout_length": 256,
+            "gamma": 0.95,
+            "gae_lambda": 0.9,
+            "normalize_reward": True,
+        },
     },
 }
 """``PRESETS[recipe][environment]``; "-N" stands for any size, and for none."""

@@ -17,7 +17,7 @@ from jaxrl.search.base import (
 )
 from jaxrl.search.drawing import draw
 from jaxrl.search.loop import search
-from jaxrl.search.policies import gumbel, puct, uct
+from jaxrl.search.policies import gumbel, in_proportion, puct, uct
 from jaxrl.search.reuse import subtree
 from jaxrl.search.rollouts import rollout_root, with_rollouts
 from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Summary, Tree, size_bytes
@@ -39,6 +39,7 @@ __all__ = [
     "UNVISITED",
     "draw",
     "gumbel",
+    "in_proportion",
     "mean_backup",
     "puct",
     "qtransforms",

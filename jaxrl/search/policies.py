@@ -237,13 +237,24 @@ def _by_gumbel(
     return PolicyOutput(jnp.argmax(score, axis=-1).astype(jnp.int32), jax.nn.softmax(logits, axis=-1), tree)
 
 
-def _by_visits(key: Array, tree: Tree, temperature: Any) -> PolicyOutput:
-    weights = tree.summary().visit_probs
+def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
+    """Actions ``[B]`` in proportion to ``weights^(1 / temperature)``; at temperature 0 the heaviest, a tie by chance.
+
+    Args:
+      key: consumed.
+      weights: ``[B, A]``, at least 0; an action without weight is never taken.
+      temperature: a number, at least 0.
+    """
     tiny = jnp.finfo(weights.dtype).tiny
-    logits = jnp.log(jnp.maximum(weights, tiny))
+    logits = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, tiny)), -jnp.inf)
     # The largest logit is moved to 0, or a low temperature would make it overflow.
     logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / jnp.maximum(tiny, temperature)
-    return PolicyOutput(jax.random.categorical(key, logits).astype(jnp.int32), weights, tree)
+    return jax.random.categorical(key, logits).astype(jnp.int32)
+
+
+def _by_visits(key: Array, tree: Tree, temperature: Any) -> PolicyOutput:
+    weights = tree.summary().visit_probs
+    return PolicyOutput(in_proportion(key, weights, temperature), weights, tree)
 
 
 def _with_noise(key: Array, root: Any, fraction: Any, alpha: Any) -> RootFnOutput:

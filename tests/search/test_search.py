@@ -262,3 +262,16 @@ def test_uct_follows_the_textbook(random_game, key):
             visits[below] += 1
     assert list(visits.values()) == tree.node_visits.tolist()
     np.testing.assert_allclose(list(values.values()), tree.node_values, atol=1e-5)
+
+
+def test_in_proportion_draws_what_weights_and_temperature_say():
+    weights = jnp.array([[0.1, 0.0, 0.6, 0.3]] * 4096)
+    drawn = {t: np.asarray(search.in_proportion(jax.random.key(0), weights, t)) for t in (0.0, 1e-3, 0.5, 1.0, 1e6)}
+    assert (drawn[0.0] == 2).all() and (drawn[1e-3] == 2).all()
+    for temperature in (0.5, 1.0, 1e6):
+        powers = np.where(weights[0] > 0, np.asarray(weights[0], float) ** (1.0 / temperature), 0.0)
+        shares = np.bincount(drawn[temperature], minlength=4) / 4096
+        assert np.abs(shares - powers / powers.sum()).max() < 0.03
+        assert shares[1] == 0.0  # without weight it is never taken
+    ties = np.asarray(search.in_proportion(jax.random.key(1), jnp.full((4096, 2), 0.5), 0.0))
+    assert 0.4 < ties.mean() < 0.6
