@@ -17,7 +17,8 @@ from jaxrl.agents import planning
 from jaxrl.agents.off_policy import DROPOUT, gradient_norm
 from jaxrl.agents.planning import SearchFn
 from jaxrl.agents.torsos import default_torso
-from jaxrl.agents.validation import check_arguments, check_callable
+from jaxrl.agents.validation import check_arguments
+from jaxrl.arguments import check_callable
 from jaxrl.losses import LossFn, Planned, Settings
 from jaxrl.networks import inputs
 from jaxrl.ops import across, outcomes, returns, value

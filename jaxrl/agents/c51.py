@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrl.agents.action_values import Criterion, action_values
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import ANY, check_count, check_float
+from jaxrl.arguments import ANY, check_count, check_float
 from jaxrl.ops import distributional
 from jaxrl.types import Agent, Array, Spec
 

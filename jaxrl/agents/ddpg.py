@@ -8,7 +8,7 @@ from typing import Any
 from jaxrl import networks
 from jaxrl.agents.actor_critics import Networks, Roles, Rule, actor_critics
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import NON_NEGATIVE, check_float
+from jaxrl.arguments import NON_NEGATIVE, check_float
 from jaxrl.ops import exploration
 from jaxrl.types import Agent, Array, Box, Spec
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxrl.agents.action_values import Criterion, action_values
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import POSITIVE, check_float
+from jaxrl.arguments import POSITIVE, check_float
 from jaxrl.ops import td, value
 from jaxrl.types import Agent, Array, Spec
 

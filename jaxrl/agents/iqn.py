@@ -11,7 +11,7 @@ from jaxrl import networks
 from jaxrl.agents.action_values import Criterion, Inputs, action_values
 from jaxrl.agents.qr_dqn import quantile_terms
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import NON_NEGATIVE, check_count, check_float
+from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
 from jaxrl.ops import distributional
 from jaxrl.types import Agent, Array, Spec
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import search, types
+from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
 from jaxrl.search import PolicyOutput, RecurrentFnOutput, RootFnOutput, qtransforms
-from jaxrl.search.validation import check_count, check_positive
 from jaxrl.types import Array, PyTree
 
 Evaluate = Callable[[PyTree, Any], tuple[Array, Array]]
@@ -193,7 +193,7 @@ def puct(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
-    check_positive("temperature", temperature, zero_allowed=True)
+    check_float("temperature", temperature, NON_NEGATIVE)
     if temperature_steps is not None:
         check_count("temperature_steps", temperature_steps, least=0)
     search_key, draw_key = jax.random.split(key)

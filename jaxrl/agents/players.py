@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import search
-from jaxrl.agents.validation import NON_NEGATIVE, check_arguments, check_callable, check_count, check_float
+from jaxrl.agents.validation import check_arguments
+from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
 from jaxrl.types import ActFn, Agent, Array, Discrete, Metrics, PyTree, Spec, Transition, action_mask
 
 SimulatorFn = Callable[[Array, PyTree, Array], Any]

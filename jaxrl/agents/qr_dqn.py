@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxrl.agents.action_values import Criterion, action_values
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import NON_NEGATIVE, check_count, check_float
+from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
 from jaxrl.ops import distributional
 from jaxrl.types import Agent, Array, Spec
 

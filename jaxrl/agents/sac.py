@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxrl import networks, types
 from jaxrl.agents.actor_critics import Networks, Roles, Rule, Temperature, actor_critics
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import ANY, NON_NEGATIVE, POSITIVE, check_float
+from jaxrl.arguments import ANY, NON_NEGATIVE, POSITIVE, check_float
 from jaxrl.ops import td
 from jaxrl.ops.policy_gradient import categorical_entropy
 from jaxrl.types import Agent, Array, Box, Discrete, Spec

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import types
-from jaxrl.agents.validation import UNIT, check_arguments, check_count, check_float
+from jaxrl.agents.validation import check_arguments
+from jaxrl.arguments import UNIT, check_count, check_float
 from jaxrl.ops import across, exploration, returns, td
 from jaxrl.types import Agent, Array, Discrete, Metrics, Spec, Transition
 

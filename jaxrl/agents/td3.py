@@ -7,7 +7,7 @@ from typing import Any
 from jaxrl.agents.actor_critics import Networks, Roles, Rule, actor_critics
 from jaxrl.agents.ddpg import deterministic
 from jaxrl.agents.signature import extends
-from jaxrl.agents.validation import NON_NEGATIVE, check_count, check_float
+from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
 from jaxrl.ops import exploration
 from jaxrl.types import Agent, Array, Spec
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,26 +10,8 @@ import jax
 import numpy as np
 
 from jaxrl import networks
+from jaxrl.arguments import ANY, INNER_UNIT, NON_NEGATIVE, POSITIVE, UNIT, check_callable, check_count, check_float
 from jaxrl.types import Box, Discrete, Spec, memory
-
-
-class Range:
-    """An interval that a float must lie in; brackets as in ``[0, 1)``."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        low, high = (float(bound) for bound in text[1:-1].split(","))
-        self.low, self.high = low, high
-        self.open_low, self.open_high = text[0] == "(", text[-1] == ")"
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
-
-
-NON_NEGATIVE, POSITIVE, UNIT = Range("[0, inf)"), Range("(0, inf)"), Range("[0, 1]")
-ANY = Range("(-inf, inf)")
 
 _FLOATS = {
     "learning_rate": NON_NEGATIVE,
@@ -55,7 +35,7 @@ _FLOATS = {
     "noisy_sigma": NON_NEGATIVE,
     "max_kl": POSITIVE,
     "damping": NON_NEGATIVE,
-    "backtrack_decay": Range("(0, 1)"),
+    "backtrack_decay": INNER_UNIT,
 }
 _OPTIONAL = {"actor_learning_rate", "clip_value_epsilon", "huber_delta", "max_grad_norm", "target_kl"}
 _SWITCHES = (
@@ -93,39 +73,6 @@ _FUNCTIONS = {
     "optimizer": "a function from a learning rate to an optax optimizer",
     "replay": "a function (capacity, *, n_step, gamma) -> Replay such as jaxrl.replay.uniform, or None",
 }
-
-
-def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -> None:
-    """Refuses a number outside its range; tracers and arrays under a trace pass, their values being unknown.
-
-    Raises:
-      TypeError: not a number.
-      ValueError: out of range, or not finite.
-    """
-    if (value is None and optional) or isinstance(value, jax.core.Tracer):
-        return
-    is_array = (
-        isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 and np.issubdtype(value.dtype, np.floating)
-    )
-    if not is_array and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-        raise TypeError(f"{name}: got {value!r}, must be a number{' or None' if optional else ''}")
-    number = float(value)
-    if math.isnan(number) or math.isinf(number) or number not in allowed:
-        raise ValueError(f"{name}: got {number}, must lie in {allowed.text}")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuses what is no whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: got {value!r}, must be a whole number")
-    if value < least:
-        raise ValueError(f"{name}: got {value}, must be at least {least}")
-
-
-def check_callable(name: str, value: Any, takes: str) -> None:
-    """Refuses what can't be called."""
-    if not isinstance(value, Callable):  # type: ignore[arg-type]
-        raise TypeError(f"{name}: got {value!r}, must be {takes}")
 
 
 def check_no_memory(spec: Spec, torso: Any) -> None:

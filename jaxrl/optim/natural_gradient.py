@@ -5,7 +5,9 @@ All three are given functions of the parameters beside the gradient, as optax's 
     optimizer = optim.trust_region(max_divergence=0.01)
     updates, state = optimizer.update(grads, state, params, value_fn=surrogate, divergence_fn=divergence)
 
-``divergence_fn(params)`` is the mean ``KL(pi_old || pi_params)``, pi_old held constant: 0 at the present parameters.
+Both are functions of parameters like ``params`` alone, and give a scalar. ``value_fn`` is what is to fall, ``grads``
+its gradient at ``params``. ``divergence_fn(there)`` is the mean ``KL(pi_old || pi_there)`` with pi_old, the policy of
+``params``, held constant: 0 and flat at ``params``.
 
 Where environments are split over devices (``ops.across``), gradient, products, value and divergence are each averaged
 over them, so that all devices take the step of the whole batch.
@@ -20,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.arguments import INNER_UNIT, NON_NEGATIVE, POSITIVE, check_count, check_float
 from jaxrl.ops import across
 
 ScalarFn = Callable[[Any], jax.Array]
@@ -57,13 +60,20 @@ def natural_gradient(
       max_divergence: scalar, delta; may be a tracer.
       num_cg_steps: conjugate-gradient steps at most; fewer where the residual has fallen by 1e5.
       damping: scalar, may be a tracer.
+
+    Raises:
+      TypeError, ValueError: an argument outside of its range, or an update without what it needs, named.
     """
+    check_float("max_divergence", max_divergence, POSITIVE)
+    check_count("num_cg_steps", num_cg_steps)
+    check_float("damping", damping, NON_NEGATIVE)
 
     def update_fn(
-        updates: Any, state: Any, params: Any = None, *, divergence_fn: ScalarFn, **extra: Any
+        updates: Any, state: Any, params: Any = None, *, divergence_fn: ScalarFn | None = None, **extra: Any
     ) -> tuple[Any, Any]:
         del extra
-        of_part = fisher_vector_product(divergence_fn, _given(params, "natural_gradient"), damping)
+        divergence = _scalar("divergence_fn", divergence_fn)
+        of_part = fisher_vector_product(divergence, _given(params, "natural_gradient"), damping)
         product = lambda v: across.mean(of_part(v))  # noqa: E731
         updates = across.mean(updates)
         # The start at 0 as 0 x g, which no compiler folds: with constant zeros, jaxlib 0.10.2 on CPU gets the first
@@ -105,22 +115,35 @@ def backtrack(
       max_divergence: scalar, may be a tracer.
       num_backtracks: tries, the full step included.
       decay: scalar in (0, 1), may be a tracer.
+
+    Raises:
+      TypeError, ValueError: an argument outside of its range, or an update without what it needs, named.
     """
+    check_float("max_divergence", max_divergence, POSITIVE)
+    check_count("num_backtracks", num_backtracks)
+    check_float("decay", decay, INNER_UNIT)
 
     def init_fn(params: Any) -> BacktrackState:
         del params
         return BacktrackState(*(jnp.zeros((), jnp.float32) for _ in BacktrackState._fields))
 
     def update_fn(
-        updates: Any, state: Any, params: Any = None, *, value_fn: ScalarFn, divergence_fn: ScalarFn, **extra: Any
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        value_fn: ScalarFn | None = None,
+        divergence_fn: ScalarFn | None = None,
+        **extra: Any,
     ) -> tuple[Any, BacktrackState]:
         del state, extra
+        value_of, divergence_of = _scalar("value_fn", value_fn), _scalar("divergence_fn", divergence_fn)
         start = _given(params, "backtrack")
-        before = across.mean(value_fn(start))
+        before = across.mean(value_of(start))
 
         def tried(scale: jax.Array) -> tuple[jax.Array, BacktrackState]:
             there = optax.tree.add_scale(start, scale, updates)
-            divergence, value = across.mean((divergence_fn(there), value_fn(there)))
+            divergence, value = across.mean((divergence_of(there), value_of(there)))
             found = BacktrackState(scale, divergence, before - value)
             return (found.divergence <= max_divergence) & (found.improvement > 0.0), found
 
@@ -150,6 +173,17 @@ def trust_region(
     """``natural_gradient``, then ``backtrack``: the step of TRPO. The state's last element is a ``BacktrackState``.
 
     Schulman et al. 2015, "Trust region policy optimization", arXiv:1502.05477. See the two for the arguments.
+
+    >>> target = jnp.array([3.0, 0.0])
+    >>> value = lambda params: jnp.sum((params - target) ** 2)
+    >>> params = jnp.zeros(2)
+    >>> divergence = lambda there: jnp.sum((there - params) ** 2) / 2  # of unit Gaussians with these means
+    >>> optimizer = trust_region(max_divergence=0.5, damping=0.0)
+    >>> step, _ = optimizer.update(
+    ...     jax.grad(value)(params), optimizer.init(params), params, value_fn=value, divergence_fn=divergence
+    ... )
+    >>> bool(0.7 < step[0] <= 1.0)  # up to the bound, where the two are a distance of 1 apart
+    True
     """
     return optax.chain(
         natural_gradient(max_divergence, num_cg_steps=num_cg_steps, damping=damping),
@@ -166,3 +200,22 @@ def _given(params: Any, name: str) -> Any:
     if params is None:
         raise ValueError(f"{name}: update got params=None, must be the parameters that the step starts from")
     return params
+
+
+def _scalar(name: str, function: ScalarFn | None) -> ScalarFn:
+    """The function, which must be there and give a scalar.
+
+    Raises:
+      TypeError: it is not there, or gives something else.
+    """
+    takes = "a function from parameters to a scalar"
+    if not callable(function):
+        raise TypeError(f"{name}: update got {function!r}, must be {takes}")
+
+    def checked(params: Any) -> jax.Array:
+        result = function(params)
+        if jnp.shape(result) != ():
+            raise TypeError(f"{name}: gave shape {jnp.shape(result)}, must be {takes}")
+        return result
+
+    return checked

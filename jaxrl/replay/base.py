@@ -6,12 +6,11 @@ Legend of shapes in this folder: T time, B environments, N samples of a batch, n
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
 
+from jaxrl.arguments import check_count
 from jaxrl.types import Array, PyTree, Transition
 
 
@@ -131,25 +130,6 @@ def size_bytes(replay: Replay | MakeReplay, example: Transition, num_envs: int, 
     made = replay
     state = jax.eval_shape(lambda: made.init(example, num_envs))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuses what is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: got {value!r}, must be a whole number")
-    if value < 1:
-        raise ValueError(f"{name}: got {value}, must be at least 1")
-
-
-def check_unit(name: str, value: Any) -> None:
-    """Refuses a number outside of [0, 1]; tracers pass, their values being unknown."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    scalar_array = isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0
-    if not scalar_array and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-        raise TypeError(f"{name}: got {value!r}, must be a number")
-    if not 0.0 <= float(value) <= 1.0:
-        raise ValueError(f"{name}: got {value}, must lie in [0, 1]")
 
 
 def num_rows(capacity: int, num_envs: int, n_step: int) -> int:

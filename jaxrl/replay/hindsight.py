@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.arguments import UNIT, check_count, check_float
 from jaxrl.replay import episodes as episode_rings
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
-from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, check_count, check_unit, num_rows
+from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, num_rows
 from jaxrl.replay.episodes import Episodes
 from jaxrl.replay.relabel import GoalFn, Steps, relabel, where
 from jaxrl.types import Array, Observation, Transition
@@ -64,7 +65,7 @@ def hindsight(
     def make(capacity: int, *, n_step: int, gamma: Any) -> Replay:
         check_count("capacity", capacity)
         check_count("n_step", n_step)
-        check_unit("gamma", gamma)
+        check_float("gamma", gamma, UNIT)
 
         def init(example: Transition, num_envs: int) -> Episodes:
             _check_example(example, reward_fn, terminated_fn)

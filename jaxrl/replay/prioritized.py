@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import UNIT, check_count, check_float
 from jaxrl.ops import across
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
 from jaxrl.replay import sum_tree
-from jaxrl.replay.base import Replay, Sample, Slot, check_count, check_unit, num_rows
+from jaxrl.replay.base import Replay, Sample, Slot, num_rows
 from jaxrl.replay.ring import Ring
 from jaxrl.replay.sum_tree import SumTree
 from jaxrl.types import Array, Transition
@@ -73,7 +74,7 @@ def prioritized(
     check_count("capacity", capacity)
     check_count("n_step", n_step)
     for name, value in {"gamma": gamma, "alpha": alpha, "beta": beta, "epsilon": epsilon}.items():
-        check_unit(name, value)
+        check_float(name, value, UNIT)
     if beta_steps is not None and not isinstance(beta_steps, jax.core.Tracer):
         check_count("beta_steps", beta_steps)
 

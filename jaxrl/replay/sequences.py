@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import check_count
 from jaxrl.replay import ring as rings
-from jaxrl.replay.base import Slot, check_count
+from jaxrl.replay.base import Slot
 from jaxrl.replay.ring import Ring
 from jaxrl.types import Array, Transition
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxrl.arguments import UNIT, check_count, check_float
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
-from jaxrl.replay.base import Replay, Sample, Slot, check_count, check_unit, num_rows
+from jaxrl.replay.base import Replay, Sample, Slot, num_rows
 from jaxrl.replay.ring import Ring
 from jaxrl.types import Array, Transition
 
@@ -32,7 +33,7 @@ def uniform(capacity: int, *, n_step: int, gamma: Any) -> Replay:
     """
     check_count("capacity", capacity)
     check_count("n_step", n_step)
-    check_unit("gamma", gamma)
+    check_float("gamma", gamma, UNIT)
 
     def init(example: Transition, num_envs: int) -> Ring:
         return rings.init(example, num_rows(capacity, num_envs, n_step), num_envs)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from jaxrl.arguments import check_count
 from jaxrl.search.tree import ROOT, UNVISITED, Tree
-from jaxrl.search.validation import check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+FORMATS = (".svg", ".png")
+LEAST_SPAN = 0.05
+"""Of the colours: values closer together than this look alike."""
 
 
 def draw(
@@ -25,6 +30,8 @@ def draw(
     action_names: list[str] | None = None,
 ) -> Figure:
     """Draws one of the trees: area and edge by visits, colour by value, for the player to move in a node.
+
+    A step of discount 0 leads to an end, which has no value; what a search visits behind it is nothing, and not drawn.
 
     Args:
       tree: of a finished search.
@@ -47,13 +54,17 @@ def draw(
         raise ValueError(f"index: got {index}, must lie in [0, {batch})")
     if action_names is not None and len(action_names) != tree.num_actions:
         raise ValueError(f"action_names: got {len(action_names)}, must be {tree.num_actions}, one for each action")
+    if path is not None and Path(path).suffix.lower() not in FORMATS:
+        raise ValueError(f"path: got {str(path)!r}, must end in {' or '.join(FORMATS)}")
     from matplotlib.figure import Figure
 
     arrays = {
         name: np.asarray(jax.device_get(getattr(tree, name))[index])
-        for name in ("node_visits", "node_values", "children_index")
+        for name in ("node_visits", "node_values", "node_discounts", "children_index")
     }
-    places, edges = _layout(arrays["children_index"], arrays["node_visits"], min_visits, max_depth)
+    arrays["ended"] = (arrays["node_discounts"] == 0.0) & (np.arange(tree.capacity) != ROOT)
+    drawn = (arrays["node_visits"] >= min_visits) & (arrays["node_visits"] > 0)
+    places, edges = _layout(arrays["children_index"], drawn, arrays["ended"], max_depth)
     width = max(6.0, 0.55 * (1 + max(x for x, _ in places.values())))
     height = 1.6 + 1.3 * max(depth for _, depth in places.values())
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -66,7 +77,7 @@ def draw(
 
 
 def _layout(
-    children: np.ndarray, visits: np.ndarray, min_visits: int, max_depth: int
+    children: np.ndarray, drawn: np.ndarray, ended: np.ndarray, max_depth: int
 ) -> tuple[dict[int, tuple[float, int]], list[tuple[int, int, int]]]:
     """Where nodes go, leaves side by side and parents over the middle of their children; edges with their actions."""
     places: dict[int, tuple[float, int]] = {}
@@ -77,7 +88,7 @@ def _layout(
         nonlocal column
         below = []
         for action, child in enumerate(children[node].tolist()):
-            if child != UNVISITED and visits[child] >= min_visits and depth < max_depth:
+            if child != UNVISITED and drawn[child] and not ended[node] and depth < max_depth:
                 below.append(put(child, depth + 1))
                 edges.append((node, child, action))
         if not below:
@@ -97,7 +108,7 @@ def _paint(
     edges: list[tuple[int, int, int]],
     names: list[str],
 ) -> None:
-    visits, values = arrays["node_visits"], arrays["node_values"]
+    visits, values, ended = arrays["node_visits"], arrays["node_values"], arrays["ended"]
     most = visits[ROOT]
     for node, child, action in edges:
         (x0, y0), (x1, y1) = places[node], places[child]
@@ -107,13 +118,23 @@ def _paint(
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6}, zorder=2)  # fmt: skip
     nodes = list(places)
     x, y = np.array([places[node] for node in nodes]).T
-    limit = max(float(np.abs(values[nodes]).max()), 1e-6)
+    shown = np.where(ended[nodes], np.nan, values[nodes])
+    limit = max(float(np.nanmax(np.abs(shown))), LEAST_SPAN)
     sizes = 330 + 900 * np.sqrt(visits[nodes] / most)
-    dots = axes.scatter(x, -y, s=sizes, c=values[nodes], cmap="RdYlGn", vmin=-limit, vmax=limit, zorder=3,
-                        edgecolors="0.3", linewidths=0.6)  # fmt: skip
+    dots = axes.scatter(x, -y, s=sizes, c=shown, cmap=_colours(), vmin=-limit, vmax=limit, zorder=3,
+                        edgecolors="0.3", linewidths=0.6, plotnonfinite=True)  # fmt: skip
     for node, left, down in zip(nodes, x, y, strict=True):
-        axes.text(left, -down, f"{visits[node]}\n{values[node]:+.2f}", fontsize=6, ha="center", va="center", zorder=4)
+        value = "end" if ended[node] else f"{values[node]:+.2f}"
+        axes.text(left, -down, f"{visits[node]}\n{value}", fontsize=6, ha="center", va="center", zorder=4)
     axes.figure.colorbar(dots, ax=axes, label="value for the player to move", shrink=0.8)
     axes.set_title(f"{most} visits, value {values[ROOT]:+.3f}", fontsize=9)
     axes.margins(0.06, 0.12)
     axes.set_axis_off()
+
+
+def _colours() -> Any:
+    """From red to green without the darkest ends, on which figures could not be read; grey for an end."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["RdYlGn"](np.linspace(0.15, 0.85, 256))).with_extremes(bad="0.85")

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import NON_NEGATIVE, POSITIVE, UNIT, check_callable, check_count, check_float, check_key
 from jaxrl.search import halving, qtransforms, selection
 from jaxrl.search.base import NodeStats, PolicyOutput, QTransform, RecurrentFn, RootFnOutput
 from jaxrl.search.choice import mask_logits
 from jaxrl.search.loop import search
 from jaxrl.search.tree import ROOT, Tree
-from jaxrl.search.validation import check_callable, check_count, check_positive, check_root, check_unit
+from jaxrl.search.validation import check_root
 from jaxrl.types import Array, PyTree
 
 
@@ -67,13 +68,14 @@ def puct(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
+    check_key(key)
     check_root(root, invalid_actions)
     check_callable("qtransform", qtransform, "a function of NodeStats")
-    check_unit("dirichlet_fraction", dirichlet_fraction)
-    check_positive("dirichlet_alpha", dirichlet_alpha)
-    check_positive("pb_c_init", pb_c_init, zero_allowed=True)
-    check_positive("pb_c_base", pb_c_base)
-    check_positive("temperature", temperature, zero_allowed=True)
+    check_float("dirichlet_fraction", dirichlet_fraction, UNIT)
+    check_float("dirichlet_alpha", dirichlet_alpha, POSITIVE)
+    check_float("pb_c_init", pb_c_init, NON_NEGATIVE)
+    check_float("pb_c_base", pb_c_base, POSITIVE)
+    check_float("temperature", temperature, NON_NEGATIVE)
     action_key, noise_key, search_key = jax.random.split(key, 3)
     found = search(
         search_key,
@@ -130,8 +132,9 @@ def uct(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
-    check_positive("exploration", exploration, zero_allowed=True)
-    check_positive("temperature", temperature, zero_allowed=True)
+    check_key(key)
+    check_float("exploration", exploration, NON_NEGATIVE)
+    check_float("temperature", temperature, NON_NEGATIVE)
     action_key, search_key = jax.random.split(key)
     found = search(
         search_key,
@@ -189,11 +192,12 @@ def gumbel(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
+    check_key(key)
     check_root(root, invalid_actions)
     check_count("num_simulations", num_simulations)
     check_count("max_num_considered_actions", max_num_considered_actions)
     check_callable("qtransform", qtransform, "a function of NodeStats")
-    check_positive("gumbel_scale", gumbel_scale, zero_allowed=True)
+    check_float("gumbel_scale", gumbel_scale, NON_NEGATIVE)
     root = RootFnOutput(mask_logits(root.prior_logits, invalid_actions), root.value, root.embedding)
     search_key, gumbel_key = jax.random.split(key)
     shape, dtype = root.prior_logits.shape, root.prior_logits.dtype

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import check_callable, check_count
 from jaxrl.search import indexing
 from jaxrl.search.base import RecurrentFn, RecurrentFnOutput, RootFnOutput
 from jaxrl.search.choice import mask_logits, of_step
-from jaxrl.search.validation import check_callable, check_count
 from jaxrl.types import Array, PyTree
 
 

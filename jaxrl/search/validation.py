@@ -6,41 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxrl.arguments import check_callable, check_count, check_key
 from jaxrl.search.tree import Tree
 from jaxrl.types import Array, PyTree
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuses what is no whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: got {value!r}, must be a whole number")
-    if value < least:
-        raise ValueError(f"{name}: got {value}, must be at least {least}")
-
-
-def check_callable(name: str, value: Any, takes: str) -> None:
-    """Refuses what can't be called."""
-    if not callable(value):
-        raise TypeError(f"{name}: got {value!r}, must be {takes}")
-
-
-def check_positive(name: str, value: Any, zero_allowed: bool = False) -> None:
-    """Refuses numbers below 0, or 0 unless it is allowed; tracers pass, their values being unknown."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    if isinstance(value, bool) or np.ndim(value) != 0 or not np.isreal(value):
-        raise TypeError(f"{name}: got {value!r}, must be a number")
-    if not (float(value) >= 0 if zero_allowed else float(value) > 0):
-        raise ValueError(f"{name}: got {value}, must be {'at least 0' if zero_allowed else 'above 0'}")
-
-
-def check_unit(name: str, value: Any) -> None:
-    """Refuses a number outside of [0, 1]; tracers pass."""
-    check_positive(name, value, zero_allowed=True)
-    if not isinstance(value, jax.core.Tracer) and float(value) > 1:
-        raise ValueError(f"{name}: got {value}, must lie in [0, 1]")
 
 
 def check_root(root: Any, invalid_actions: Array | None) -> tuple[int, int]:
@@ -90,6 +59,7 @@ def check_search(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
+    check_key(key)
     check_count("num_simulations", num_simulations)
     if max_depth is not None:
         check_count("max_depth", max_depth)

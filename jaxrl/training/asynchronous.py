@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.arguments import check_count
 from jaxrl.rollout import reset, rollout
 from jaxrl.training import loop
 from jaxrl.training.interrupt import Interrupted, interrupts_wait
@@ -86,8 +87,7 @@ class Asynchronous:
           ValueError: a count below 1.
         """
         for name, count in (("workers", num_workers), ("num_envs", num_envs), ("rollout_length", rollout_length)):
-            if count < 1:
-                raise ValueError(f"{name}: got {count}, must be at least 1")
+            check_count(name, count)
         self.num_workers, self.num_envs, self.rollout_length = num_workers, num_envs, rollout_length
         self._agent, self._env, self._params, self._key = agent, env, params, key
         self._gradients, self._on_failure = gradients, on_failure

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import processes
+from jaxrl.arguments import check_count
 from jaxrl.types import PyTree
 
 FORMAT_VERSION = 1
@@ -124,8 +125,7 @@ class Checkpoints:
           ValueError: ``keep`` below 1.
           TypeError: an identity that JSON cannot hold.
         """
-        if keep < 1:
-            raise ValueError(f"keep: got {keep}, must be at least 1")
+        check_count("keep", keep)
         self.directory, self.keep = Path(directory).absolute(), keep
         self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity or {})))
         self._manager: Any = None

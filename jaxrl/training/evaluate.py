@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import check_count
 from jaxrl.rollout import reset, step
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, Array, PyTree
@@ -59,16 +60,14 @@ def evaluate(
     """
     if isinstance(state, TrainState):
         raise TypeError("state: got a TrainState, must be the state of the agent in it: state.agent")
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes: got {num_episodes}, must be at least 1")
+    check_count("num_episodes", num_episodes)
     limit = episode_limit(params) if max_steps is None else max_steps
     if limit is None:
         raise ValueError(
             "max_steps: got None, and params declare no max_steps_in_episode that is known outside of a trace; "
             "give max_steps"
         )
-    if limit < 1:
-        raise ValueError(f"max_steps: got {limit}, must be at least 1")
+    check_count("max_steps", limit)
     reset_key, run_key = jax.random.split(key)
     observation, env_state = reset(reset_key, env, params, num_episodes)
     start = Episodes(jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32), jnp.zeros(num_episodes, bool))

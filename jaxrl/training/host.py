@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxrl import processes
+from jaxrl.arguments import check_count
 from jaxrl.training.interrupt import Interrupted, interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
@@ -96,8 +97,7 @@ def fit(
         lost (a process still ends only when the device has done its chunk). In the main thread only.
     """
     for name, count in (("num_updates", num_updates), ("updates_per_chunk", updates_per_chunk)):
-        if count < 1:
-            raise ValueError(f"{name}: got {count}, must be at least 1")
+        check_count(name, count)
     state = program.start() if state is None else state
     done = updates_done(state)
     if done > num_updates:

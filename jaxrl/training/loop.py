@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import check_count
 from jaxrl.ops import across
 from jaxrl.rollout import reset, rollout
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
@@ -48,8 +49,7 @@ def count_updates(num_steps: int, num_envs: int, rollout_length: int) -> int:
       ValueError: an argument below 1, or a budget too small for one update.
     """
     for name, value in (("num_steps", num_steps), ("num_envs", num_envs), ("rollout_length", rollout_length)):
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, must be at least 1")
+        check_count(name, value)
     if num_steps < num_envs * rollout_length:
         raise ValueError(
             f"num_steps: got {num_steps}, one update takes num_envs x rollout_length = {num_envs * rollout_length}"

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxrl.arguments import check_count
 from jaxrl.envs import expose_state, num_players, spec
 from jaxrl.envs.planning import refuse_memory
 from jaxrl.rollout import future_weight, reset
@@ -175,8 +175,7 @@ def _check(env: Any, params: Any, players: dict[str, Any], num_games: int, openi
         if isinstance(player[1], TrainState):
             raise TypeError(f"{name}: got a TrainState, must be the state of the agent in it: state.agent")
     for name, count, least in (("num_games", num_games, 2), ("opening_moves", opening_moves, 0)):
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < least:
-            raise ValueError(f"{name}: got {count!r}, must be a whole number of at least {least}")
+        check_count(name, count, least)
     if num_games % 2:
         raise ValueError(f"num_games: got {num_games}, must be even, for each player begins half of them")
     limit = episode_limit(params) if steps is None else steps

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxrl.arguments import check_count
 from jaxrl.ops import across
 from jaxrl.training import loop
 from jaxrl.training.loop import OnUpdate, TrainState, count_updates
@@ -44,8 +45,7 @@ def make_mesh(num_devices: int | None = None, *, seeds: int = 1) -> Mesh:
     there = jax.devices()
     count = len(there) if num_devices is None else num_devices
     for name, value in (("devices", count), ("seed_devices", seeds)):
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, must be at least 1")
+        check_count(name, value)
     if count > len(there):
         trial = f"; for a trial on the CPU, JAX_NUM_CPU_DEVICES={count} makes as many of one"
         raise ValueError(

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrl import processes
+from jaxrl.arguments import check_count
 from jaxrl.training import loop, parallel
 from jaxrl.training.loop import OnUpdate, TrainState
 from jaxrl.types import Agent, Array, Metrics
@@ -100,8 +101,7 @@ class Program:
                     f"hyper: {name!r} has shape {list(values.shape)}, must be {list(keys.shape)}, a value for each key"
                 )
         for name, count in (("num_envs", num_envs), ("rollout_length", rollout_length)):
-            if count < 1:
-                raise ValueError(f"{name}: got {count}, must be at least 1")
+            check_count(name, count)
         if mesh is not None:
             parallel.check_split(mesh, num_envs, keys.shape[0])
         self.num_envs, self.rollout_length, self.mesh = num_envs, rollout_length, mesh
@@ -206,8 +206,7 @@ class Program:
 
     def compile(self, num_updates: int) -> float:
         """Compiles ``advance`` for ``num_updates`` a call; returns the seconds it took, 0 if it was there."""
-        if num_updates < 1:
-            raise ValueError(f"num_updates: got {num_updates}, must be at least 1")
+        check_count("num_updates", num_updates)
         length = capacity(num_updates)
         if length in self._compiled:
             return 0.0

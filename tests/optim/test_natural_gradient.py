@@ -1,5 +1,8 @@
 """The natural gradient against explicit matrices, and the trust region that its step never leaves."""
 
+import doctest
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from jaxrl import optim
 from jaxrl.networks.heads import CategoricalHead, GaussianHead
+
+natural_gradient = importlib.import_module("jaxrl.optim.natural_gradient")  # by name, which the package's own hides
 
 N, D = 16, 3
 HEADS = {"discrete": CategoricalHead(4, scale=1.0), "continuous": GaussianHead(2, initial_log_std=-0.3, scale=1.0)}
@@ -180,3 +185,37 @@ def test_params_are_asked_for_by_name(make):
     optimizer = make(0.01)
     with pytest.raises(ValueError, match=rf"{make.__name__}: update got params=None"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), value_fn=jnp.sum, divergence_fn=jnp.sum)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "value"),
+    [
+        (optim.natural_gradient, "max_divergence", -1.0),
+        (optim.natural_gradient, "max_divergence", "a"),
+        (optim.natural_gradient, "num_cg_steps", 0),
+        (optim.natural_gradient, "damping", -0.1),
+        (optim.backtrack, "max_divergence", 0.0),
+        (optim.backtrack, "num_backtracks", 0),
+        (optim.backtrack, "decay", 1.5),
+        (optim.trust_region, "decay", 1.0),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(make, argument, value):
+    with pytest.raises((TypeError, ValueError), match=f"{argument}: got"):
+        make(**{"max_divergence": 0.01, argument: value})
+
+
+@pytest.mark.parametrize("lacking", ["value_fn", "divergence_fn"])
+def test_functions_are_asked_for_by_name_and_give_scalars(lacking):
+    optimizer, params = optim.trust_region(0.01), jnp.ones(2)
+    functions = {"value_fn": jnp.sum, "divergence_fn": jnp.sum}
+    update = lambda given: optimizer.update(params, optimizer.init(params), params, **given)  # noqa: E731
+    with pytest.raises(TypeError, match=f"{lacking}: update got None, must be a function from parameters to a scalar"):
+        update({name: function for name, function in functions.items() if name != lacking})
+    with pytest.raises(TypeError, match=rf"{lacking}: gave shape \(2,\), must be"):
+        update({**functions, lacking: jnp.square})
+
+
+def test_the_example_in_the_docstring():
+    result = doctest.testmod(natural_gradient)
+    assert result.attempted > 0 and result.failed == 0

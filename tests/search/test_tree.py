@@ -108,6 +108,21 @@ def test_a_drawing_shows_every_node_that_was_asked_for(tree, tmp_path):
     assert (tmp_path / "tree.svg").read_text().count("<path") > shown
 
 
+def test_a_drawing_ends_where_the_discount_is_0_and_writes_what_it_can(tmp_path):
+    tree = search.puct(jax.random.key(0), (), Chain.root, Chain.step, 30).search_tree
+    texts = [text.get_text() for text in search.draw(tree, max_depth=40).axes[0].texts]
+    children, ended = np.asarray(tree.children_index[0]), np.asarray(tree.node_discounts[0]) == 0.0
+
+    def below(node):
+        return 1 + (0 if node and ended[node] else sum(below(child) for child in children[node] if child >= 0))
+
+    nodes = [text for text in texts if "\n" in text]
+    assert len(nodes) == below(0) and sum("end" in text for text in nodes) > 0
+    assert not any("e-0" in label.get_text() for label in search.draw(tree).axes[1].get_yticklabels())
+    with pytest.raises(ValueError, match=r"path: got .*tree.gif', must end in .svg or .png"):
+        search.draw(tree, tmp_path / "tree.gif")
+
+
 GOOD = {"params": (), "root": Chain.root, "recurrent_fn": Chain.step, "num_simulations": 3}
 BAD = {
     "num_simulations": [0, 2.0, True],
@@ -134,6 +149,9 @@ def test_bad_input_is_refused_by_name(name, value):
 
 
 def test_other_refusals_name_their_argument(tree):
+    for key in ((), 0, jax.random.split(jax.random.key(0))):
+        with pytest.raises(TypeError, match="key: got .*, must be one key .*; the key comes first"):
+            search.puct(key, **GOOD)
     with pytest.raises(ValueError, match="action"):
         search.subtree(tree, jnp.zeros(3, int))
     with pytest.raises(ValueError, match="index"):
