@@ -117,7 +117,7 @@ def size_bytes(replay: Replay | MakeReplay, example: Transition, num_envs: int, 
       num_envs: B.
       capacity: transitions of all environments together.
 
-    >>> scalar, flag = jax.ShapeDtypeStruct((), np.float32), jax.ShapeDtypeStruct((), bool)
+    >>> scalar, flag = jax.ShapeDtypeStruct((), "float32"), jax.ShapeDtypeStruct((), bool)
     >>> example = Transition(scalar, scalar, scalar, scalar, flag, flag, scalar)
     >>> from jaxrl.replay.uniform import uniform
     >>> size_bytes(uniform, example, num_envs=8, capacity=1000)
