@@ -125,7 +125,7 @@ ROWS = (
 ATTENDS = "--seeds 2 --torso transformer"
 TRANSFORMER_ROWS = (
     # One gradient a rollout and rates chosen for an MLP: a transformer wants smaller steps, and more of them.
-    Row(f"reinforce CartPole-v1 {ATTENDS} --num-envs 2 --learning-rate 5e-4 --gamma 0.98", 480),
+    Row(f"reinforce CartPole-v1 {ATTENDS} --num-envs 2 --learning-rate 3e-4 --gamma 0.98", 480),
     Row(f"a2c CartPole-v1 {ATTENDS} --num-envs 4 --learning-rate 3e-4", 490),
     Row(f"a3c CartPole-v1 {ATTENDS} --num-envs 4 --learning-rate 3e-4 --entropy-coef 0.01", 475),
     Row(f"ppo CartPole-v1 {ATTENDS} --num-steps 100000", 490),
