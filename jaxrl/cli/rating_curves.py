@@ -42,14 +42,14 @@ def draw_ratings(curve: RatingCurve, title: str, path: Path) -> None:
         axes.plot(curve.env_steps, curve.elo.mean(0), color="C0", linewidth=2.0, marker="o", markersize=5, label=label)
     for index, (name, ratings) in enumerate(curve.anchors.items()):
         axes.axhline(ratings.mean(), color=f"C{index + 1}", linestyle="--", linewidth=1.2, label=name)
-    axes.set_xlim(left=0)
     axes.set_xlabel("environment steps of each seed")
     axes.set_ylabel("Elo, random = 0")
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title)
-    axes.legend(edgecolor="none", framealpha=0.9, loc="lower right")
+    # Below, since the lines of the anchors go from side to side.
+    figure.legend(loc="outside lower center", ncols=2, edgecolor="none")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
