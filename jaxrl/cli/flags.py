@@ -113,6 +113,8 @@ def _spec(environment: str | None, window: str | None) -> Spec:
     except envs.UnknownEnvironment as error:
         problem, _, _ = str(error).partition("; jaxrl.envs")
         raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if window is not None and window.isdecimal() and int(window) > 0:
         env = envs.window(env, int(window))
     return envs.spec(env, params)

@@ -111,7 +111,7 @@ def window(env: Any, k: int) -> Wrapper:
       ValueError: ``k`` is no positive int.
     """
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"window: k has to be an int of at least 1, got {k!r}")
+        raise ValueError(f"window: got {k!r}, must be an int of at least 1")
     return _Window(env, int(k))
 
 

@@ -81,14 +81,16 @@ def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     if not slash:
         prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name
     if prefix not in ADAPTERS:
-        known = ", ".join(f'"{known}/"' for known in ADAPTERS)
-        raise UnknownEnvironment(f'unknown prefix "{prefix}/" of environment "{name}"; known prefixes: {known}')
+        known = ", ".join(f"'{known}/'" for known in ADAPTERS)
+        raise UnknownEnvironment(f"unknown prefix '{prefix}/' of environment '{name}'; known prefixes: {known}")
     adapter = ADAPTERS[prefix]
     if rest in adapter.refused:
-        raise UnknownEnvironment(f'"{name}" is not offered: {adapter.refused[rest]}')
+        raise UnknownEnvironment(f"'{name}' is not offered: {adapter.refused[rest]}")
     if not adapter.knows(rest):
         nearest = _nearest(rest if prefix in BARE else name, available())
-        raise UnknownEnvironment(f'unknown environment "{name}"{nearest}; jaxrl.envs.available() lists all')
+        stem = rest.rpartition("-")[0]
+        size = f" The size is a number, as in '{stem}-8'" if stem in SIZED else ""
+        raise UnknownEnvironment(f"unknown environment '{name}'{nearest}{size}; jaxrl.envs.available() lists all")
     return adapter.make(rest, **env_kwargs)
 
 
@@ -145,7 +147,7 @@ def check_arguments(name: str, given: Iterable[str], constructor: Collection[str
     for argument in given:
         if argument not in constructor and argument not in fields:
             raise UnknownArgument(
-                f"\"{name}\" has no argument '{argument}'{_nearest(argument, [*constructor, *fields])}; "
+                f"'{name}' has no argument '{argument}'{_nearest(argument, [*constructor, *fields])}; "
                 f"allowed: fields of its params ({', '.join(fields) or 'none'}) "
                 f"and constructor arguments ({', '.join(constructor) or 'none'})"
             )
@@ -171,7 +173,7 @@ def _make_gymnax(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
         except OSError as error:
             if name not in DOWNLOADS:
                 raise
-            raise OSError(f'"{name}" downloads its data set when it is made, and that failed: {error}') from error
+            raise OSError(f"'{name}' downloads its data set when it is made, and that failed: {error}") from error
 
     # The public gymnax.make does not say what a factory takes, and without that a wrong argument cannot be named.
     return _build(name, registration._registry[name], construct, env_kwargs)
@@ -194,12 +196,15 @@ def _make_ours(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     for argument, value in said.items():
         if env_kwargs.get(argument, value) != value:
             raise ValueError(
-                f'"{name}": the name says {argument}={value} and the argument {env_kwargs[argument]!r}; give one'
+                f"{name}: the name says {argument}={value} and the argument {env_kwargs[argument]!r}; give one"
             )
     factory = OURS[stem]
 
     def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
-        env = factory(**kwargs)
+        try:
+            env = factory(**kwargs)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         return env, env.default_params
 
     return _build(name, factory, construct, {**env_kwargs, **said})

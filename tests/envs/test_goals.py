@@ -178,14 +178,14 @@ def test_names():
     ("name", "arguments", "error", "message"),
     [
         ("bitflipping", {}, envs.UnknownEnvironment, "did you mean 'BitFlipping'"),
-        ("BitFlipping-x", {}, envs.UnknownEnvironment, "did you mean 'BitFlipping'"),
+        ("BitFlipping-x", {}, envs.UnknownEnvironment, "did you mean 'BitFlipping'.*a number, as in 'BitFlipping-8'"),
         ("jaxrl/PointReech", {}, envs.UnknownEnvironment, "did you mean 'PointReach'"),
         ("gymnax/BitFlipping", {}, envs.UnknownEnvironment, "BitFlipping"),
         ("BitFlipping", {"bits": 3}, envs.UnknownArgument, "did you mean 'num_bits'"),
-        ("BitFlipping-0", {}, ValueError, "num_bits has to be an int of at least 1, got 0"),
-        ("BitFlipping", {"num_bits": 2.5}, ValueError, "num_bits has to be an int of at least 1, got 2.5"),
+        ("BitFlipping-0", {}, ValueError, "^BitFlipping-0: num_bits: got 0, must be an int of at least 1"),
+        ("BitFlipping", {"num_bits": 2.5}, ValueError, "BitFlipping: num_bits: got 2.5, must be an int of at least 1"),
         ("BitFlipping-40", {"num_bits": 8}, ValueError, "the name says num_bits=40 and the argument 8"),
-        ("PointReach", {"radius": 0.0}, ValueError, "radius has to be above 0"),
+        ("PointReach", {"radius": 0.0}, ValueError, "PointReach: radius: got 0.0, must be above 0"),
     ],
 )
 def test_wrong_names_and_sizes_are_refused(name, arguments, error, message):

@@ -145,7 +145,7 @@ def test_features_of_any_shape_become_rows():
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, True, None])
 def test_a_window_of_no_steps_is_refused(k):
-    with pytest.raises(ValueError, match=r"window: k has to be an int of at least 1, got"):
+    with pytest.raises(ValueError, match="window: got .*, must be an int of at least 1"):
         envs.window(DiscountProbe(), k)
 
 

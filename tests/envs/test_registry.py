@@ -59,14 +59,14 @@ def test_a_name_like_no_other_gets_no_suggestion():
 
 def test_an_unknown_prefix_names_the_known_ones(monkeypatch):
     adapter = registry.Adapter(make=lambda name, **kwargs: (name, kwargs), names=lambda: ["chess"])
-    with pytest.raises(envs.UnknownEnvironment, match=r'"suite/".*known prefixes: "gymnax/"'):
+    with pytest.raises(envs.UnknownEnvironment, match=r"'suite/'.*known prefixes: 'gymnax/'"):
         envs.make("suite/chess")
     monkeypatch.setitem(registry.ADAPTERS, "suite", adapter)
     assert envs.make("suite/chess", size=3) == ("chess", {"size": 3})
     assert "suite/chess" in envs.available()
     with pytest.raises(envs.UnknownEnvironment, match="did you mean 'suite/chess'"):
         envs.make("suite/ches")
-    with pytest.raises(envs.UnknownEnvironment, match='known prefixes: "gymnax/", "jaxrl/", "pgx/", "suite/"'):
+    with pytest.raises(envs.UnknownEnvironment, match="known prefixes: 'gymnax/', 'jaxrl/', 'pgx/', 'suite/'"):
         envs.make("other/chess")
 
 

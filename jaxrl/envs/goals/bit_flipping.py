@@ -42,7 +42,7 @@ class BitFlipping(GoalEnvironment):
     def __init__(self, num_bits: int = 8) -> None:
         super().__init__()
         if isinstance(num_bits, bool) or not isinstance(num_bits, int) or num_bits < 1:
-            raise ValueError(f"BitFlipping: num_bits has to be an int of at least 1, got {num_bits!r}")
+            raise ValueError(f"num_bits: got {num_bits!r}, must be an int of at least 1")
         self.num_bits = num_bits
 
     @property

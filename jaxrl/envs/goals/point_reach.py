@@ -47,7 +47,7 @@ class PointReach(GoalEnvironment):
     def __init__(self, radius: float = 0.05) -> None:
         super().__init__()
         if not radius > 0.0:
-            raise ValueError(f"PointReach: radius has to be above 0, got {radius!r}")
+            raise ValueError(f"radius: got {radius!r}, must be above 0")
         self.radius = radius
 
     @property

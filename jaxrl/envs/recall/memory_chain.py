@@ -22,8 +22,8 @@ class MemoryChain(memory_chain.MemoryChain):
     """
 
     def __init__(self, memory_length: int = 20, num_bits: int = 1) -> None:
-        check_length("MemoryChain: memory_length", memory_length, least=2)
-        check_length("MemoryChain: num_bits", num_bits)
+        check_length("memory_length", memory_length, least=2)
+        check_length("num_bits", num_bits)
         super().__init__(num_bits)
         self.memory_length = memory_length
 

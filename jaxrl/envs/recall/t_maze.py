@@ -17,7 +17,7 @@ NORTH, EAST, SOUTH, WEST = range(4)
 def check_length(name: str, value: Any, least: int = 1) -> None:
     """Refuses what is no whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} has to be an int of at least {least}, got {value!r}")
+        raise ValueError(f"{name}: got {value!r}, must be an int of at least {least}")
 
 
 class TMazeState(NamedTuple):
@@ -55,7 +55,7 @@ class TMaze(environment.Environment[Any, Any]):
 
     def __init__(self, length: int = 20) -> None:
         super().__init__()
-        check_length("TMaze: length", length)
+        check_length("length", length)
         self.length = length
 
     @property
