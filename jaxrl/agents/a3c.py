@@ -24,11 +24,11 @@ from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 @extends(a2c)
 def a3c(spec: Spec, *, delay: int = 3, max_delay: int | None = None, **options: Any) -> Agent:
-    """Asynchronous advantage actor-critic, on paper: A2C whose gradients are applied late, as if others came between.
+    """Asynchronous advantage actor-critic: A2C by gradients that come late; ``--workers N`` has the threads.
 
-    ``theta_{t+1} = theta_t - rmsprop(g(theta_{t-k}))``, what each of k + 1 workers in turn does to the others. Mnih et
-    al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv:1602.01783. Reproducible, and vmappable over
-    seeds and delays; ``training.asynchronous`` has the threads. Every float may be a tracer.
+    On paper ``theta_{t+1} = theta_t - rmsprop(g(theta_{t-k}))``, what each of k + 1 workers in turn does to the others.
+    Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv:1602.01783. Reproducible, and
+    vmappable over seeds and delays; the threads are in ``training.asynchronous``. Every float may be a tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``.

@@ -208,7 +208,11 @@ def check_workers(config: RunConfig) -> None:
     if config.workers < 0:
         raise ConfigError(f"workers: got {config.workers}, must be at least 0")
     if config.workers and config.recipe not in WORKERS_TAKE:
-        raise ConfigError(f"workers: {config.recipe} has no single gradient; they take {', '.join(WORKERS_TAKE)}")
+        *others, last = WORKERS_TAKE
+        raise ConfigError(
+            f"workers: got {config.workers}, must be 0 for {config.recipe}: "
+            f"only {', '.join(others)} and {last} take --workers"
+        )
     for name in ("devices", "seeds"):
         if config.workers and getattr(config, name) != 1:
             raise ConfigError(f"{name}: got {getattr(config, name)}, must be 1 with workers, which share one state")
