@@ -99,7 +99,7 @@ class Tokenizer(nn.Module):
         if self.window and (x.ndim != 3 or x.shape[-1] < 2):
             raise ValueError(
                 f"window: got observations {list(x.shape[1:])}, must be [k, D + 1], the last channel telling which "
-                "steps are absent, as envs.window makes them"
+                "steps are absent, as envs.window makes them and --window K does"
             )
         embedding: Any = nn.Dense(self.width, kernel_init=gaussian(1.0), name="embedding")
         if x.ndim == 2:
