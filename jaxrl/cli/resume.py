@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     console, folder = Console(quiet=not processes.is_first()), RunFolder(flags.run)
     before = folder.read_config()
     config = _changed(before, flags)
+    _refuse_fewer_devices(folder, config, flags)
     mesh, built = make_mesh(config), build(config)
     program = make_program(config, built, mesh)
     refuse_what_cannot_fit(config, program.state_bytes())
@@ -83,9 +85,8 @@ def main(arguments: Sequence[str]) -> int:
         folder.write_config(config)
     console.print(f"going on from update {done} of {built.num_updates}", highlight=False)
     if (config.devices, config.seed_devices) != (before.devices, before.seed_devices):
-        console.print(
-            f"on {config.devices} devices, {before.devices} before: with other random numbers", highlight=False
-        )
+        on = f"{config.devices} device{'s' if config.devices > 1 else ''}"
+        console.print(f"on {on}, {before.devices} before: with other random numbers", highlight=False)
     session = Session(folder, config, built, program, console, wandb=flags.wandb)
     finish(folder, config, built, session.train(state), flags.eval_episodes, console)
     return 0
@@ -99,6 +100,18 @@ def _changed(config: RunConfig, flags: ResumeFlags) -> RunConfig:
         num_steps=config.num_steps if flags.num_steps is None else flags.num_steps,
         devices=devices if flags.devices is None else flags.devices,
         seed_devices=config.seed_devices if flags.seed_devices is None else flags.seed_devices,
+    )
+
+
+def _refuse_fewer_devices(folder: RunFolder, config: RunConfig, flags: ResumeFlags) -> None:
+    """Refuses a run on more devices than there are, where nobody said on how many it is to go on."""
+    there = jax.device_count()
+    if flags.devices is not None or config.devices <= there:
+        return
+    one = "--devices 1" if config.seed_devices == 1 else "--devices 1 --seed-devices 1"
+    raise UsageError(
+        f"{folder.path} had {config.devices} devices, and there {'is' if there == 1 else 'are'} {there}; "
+        f"on one it goes on with other random numbers: jaxrl resume {folder.path} {one}"
     )
 
 

@@ -39,6 +39,17 @@ def test_a_run_over_eight_devices_resumes_on_eight_or_fewer(jaxrl, short_chunks,
     assert RunFolder(run).read_config().devices == 4
 
 
+def test_a_run_that_had_more_devices_says_how_to_go_on(jaxrl, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    flags = ["ppo", "CartPole-v1", "--devices", "16", "--num-envs", "16"]
+    for seeds, words in (("1", "--devices 1"), ("2", "--devices 1 --seed-devices 1")):
+        folder.write_config(train.train_flags.parse([*flags, "--seeds", seeds, "--seed-devices", seeds])[0])
+        refused = jaxrl("resume", folder.path)
+        assert refused.code == 2 and "run had 16 devices, and there are 8; on one it goes on" in refused.error
+        assert refused.error.endswith(f"jaxrl resume {folder.path} {words}")
+
+
 def test_a_dry_run_says_what_lies_on_each_device(jaxrl):
     sizes = ("--num-envs", 8, "--replay-capacity", 4096, "--torso.hidden", 8, "--steps", 10_000)
     done = jaxrl("train", "dqn", "CartPole-v1", "--dry-run", "--devices", 4, *sizes)
