@@ -157,11 +157,21 @@ def _paragraphs(docstring: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(docstring).split("\n\n"))
 
 
+class _Set(str):
+    """A text whose lines stay as they are: tyro, which joins lines again, is told that there is one."""
+
+    __slots__ = ()
+
+    def split(self, *arguments: Any) -> list[str]:
+        """The text."""
+        return [self]
+
+
 def _wrapped(text: str) -> str:
-    """The lines of a text at the terminal's width; tyro would join again those that begin without a space."""
+    """The lines of a text at the terminal's width."""
     width = shutil.get_terminal_size().columns
-    fill = textwrap.TextWrapper(width, subsequent_indent=" ", break_on_hyphens=False).fill
-    return "\n".join(fill(line) if line[:1].strip() else line for line in text.split("\n"))
+    fill = textwrap.TextWrapper(width, break_on_hyphens=False).fill
+    return _Set("\n".join(fill(line) if line[:1].strip() else line for line in text.split("\n")))
 
 
 def as_flag(name: str) -> str:

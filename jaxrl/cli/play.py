@@ -43,7 +43,7 @@ class PlayFlags:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     first: tyro.conf.FlagCreatePairsOff[bool] = False
-    """You begin, as you do anyway."""
+    """You begin, which is the default."""
     second: tyro.conf.FlagCreatePairsOff[bool] = False
     """The run begins."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None

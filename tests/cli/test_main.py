@@ -1,5 +1,6 @@
 """Help, lists, and what is said of a wrong name or value: one line, the nearest right one, exit code 2."""
 
+import re
 import subprocess
 import sys
 
@@ -126,6 +127,8 @@ def test_help_fits_the_terminal_and_says_what_a_default_is(capsys, monkeypatch, 
     text = capsys.readouterr().out
     about = [line for line in text.splitlines() if not line.startswith("usage")]
     assert max(map(len, about)) <= columns
+    description = text.partition("positional arguments")[0]
+    assert not re.search(r"^ \w", description, re.MULTILINE), "lines that go on begin where the first does"
     own = text.partition(f"{command.split()[-1]} options")[0]  # None is a value of some hyper-parameters
     assert "default: None" not in " ".join(own.replace("│", "").split())
 
@@ -240,6 +243,12 @@ def test_list_prints_recipes_environments_and_every_preset(jaxrl):
     [
         (["train", "pppo", "CartPole-v1"], "unknown recipe 'pppo', did you mean 'ppo'?"),
         (["train", "ppo", "CartPole"], "did you mean 'CartPole-v1'?"),
+        (["train", "ppo", "MemoryChain-0"], "jaxrl: MemoryChain-0: memory_length: got 0, must be an int of at least 2"),
+        (
+            ["train", "ppo", "BitFlipping-N"],
+            "did you mean 'BitFlipping'? The size is a number, as in 'BitFlipping-8'",
+        ),
+        (["train", "ppo", "MemoryChain-6", "--torso", "transformer", "--torso.window"], "--window K"),
         ([*PPO, "--gama", "1"], "--gamma"),
         ([*PPO, "--torso", "mpl"], "unknown torso 'mpl', did you mean 'mlp'?"),
         ([*PPO, "--torso", "conv"], "Conv needs images"),
