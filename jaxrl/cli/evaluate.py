@@ -18,9 +18,10 @@ from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.cli.scores import print_scores
 from jaxrl.envs import make, num_players
 from jaxrl.runs.building import Built
+from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_seed, first_member, restore
-from jaxrl.runs.snapshots import restore_players
+from jaxrl.runs.snapshots import moments, restore_players
 from jaxrl.types import PyTree
 
 GAME_FLAGS = ("opponent", "simulations", "opponent_simulations", "opponent_update", "opening_moves")
@@ -55,7 +56,7 @@ class EvaluateFlags:
     opponent: Annotated[
         str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a game for two)")
     ] = None
-    """Whom to meet in a game for two: random moves, plain tree search, another run, or this one of an earlier day."""
+    """Whom to meet in games for two: random moves, plain tree search, another run, or an earlier update of this one."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
     """Simulations of each move of this run, where its recipe searches."""
     opponent_simulations: Annotated[
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     with console.status("evaluating"):
         episodes = evaluate_members(built, agents, num_episodes=flags.episodes, explore=flags.explore, seed=flags.seed)
     print_table(config, episodes, console, explore=flags.explore)
+    _say_unfinished(flags, config, built, console)
     if flags.gif is not None:
         _draw(flags, built, agents, console)
     return 0
@@ -126,7 +128,21 @@ def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
             seed=flags.seed,
         )
     print_scores(config, score, other.name, console, opening_moves=opening_moves)
+    _say_unfinished(flags, config, built, console)
     return 0
+
+
+def _say_unfinished(flags: EvaluateFlags, config: RunConfig, built: Built, console: Console) -> None:
+    """Says which update it was, of a run that has not come to its end."""
+    last = moments(RunFolder(flags.run), config)[-1]
+    if last < built.num_updates:
+        update = last if flags.update is None else flags.update
+        console.print(
+            f"this is update {update} of {built.num_updates}, the run is unfinished; "
+            f"go on with: jaxrl resume {flags.run}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _draw(flags: EvaluateFlags, built: Built, agents: PyTree, console: Console) -> None:

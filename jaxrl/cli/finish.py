@@ -32,8 +32,6 @@ def finish(
     In a game for two the episodes are games against a random player. Of several processes each evaluates, so that none
     has to wait for another, and the first one writes.
     """
-    from jaxrl.cli.curves import draw  # Matplotlib and SciPy take a second, which training need not wait for
-
     agents = lean(state.agent) if config.devices == 1 else on_one_device(state.agent)
     if episodes and num_players(built.env) == 2:
         _play(folder, config, built, agents, episodes, console)
@@ -45,12 +43,19 @@ def finish(
         print_table(config, played, console, explore=False)
     if not processes.is_first():
         return
+    curve = folder.curve_file if draw_curve(folder) else "none, since not every seed has ended an episode"
+    console.print(f"run: {folder.path}    curve: {curve}", soft_wrap=True, highlight=False)
+
+
+def draw_curve(folder: RunFolder) -> bool:
+    """Draws curve.png, unless the run is too short for every seed to have ended an episode; says whether it did."""
+    from jaxrl.cli.curves import draw  # Matplotlib and SciPy take a second, which training need not wait for
+
     try:
         draw([folder], folder.curve_file)
-        curve = str(folder.curve_file)
-    except ValueError:  # a run too short for every seed to end an episode
-        curve = "none, since not every seed has ended an episode"
-    console.print(f"run: {folder.path}    curve: {curve}", soft_wrap=True, highlight=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _play(folder: RunFolder, config: RunConfig, built: Built, agents: PyTree, episodes: int, console: Console) -> None:

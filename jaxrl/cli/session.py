@@ -13,6 +13,7 @@ from rich.console import Console
 
 from jaxrl import processes
 from jaxrl.cli.errors import CommandError, InterruptedRun
+from jaxrl.cli.finish import draw_curve
 from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.cli.progress import RunProgress
 from jaxrl.envs import num_players
@@ -145,6 +146,8 @@ class Session:
                 done = updates_done(interrupted.state)
                 if not self._save(done, interrupted.state):
                     self._stop()
+                if processes.is_first():
+                    draw_curve(self.folder)
                 raise InterruptedRun(
                     f"interrupted and saved at update {done} of {self.built.num_updates}; "
                     f"go on with: jaxrl resume {self.folder.path}"

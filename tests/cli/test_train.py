@@ -155,6 +155,9 @@ def test_interrupted_and_resumed_equals_unbroken(jaxrl, trained, tmp_path, short
     done = int(np.max(restore(folder)[2].updates))
     assert 0 < done < 32
     assert len(rows_of(folder)) == done
+    assert (folder / "curve.png").exists()
+    shown = jaxrl("evaluate", folder, "--episodes", 2).out
+    assert f"this is update {done} of 32, the run is unfinished; go on with: jaxrl resume {folder}" in shown
     outcome = jaxrl("resume", folder, "--eval-episodes", 4)
     assert outcome.code == 0, outcome.error
     assert f"going on from update {done} of 32" in outcome.out
