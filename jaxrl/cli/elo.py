@@ -10,15 +10,15 @@ from typing import Annotated
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.opponents import UCT_SIMULATIONS, random_side, side_of, uct_side
 from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.cli.plot import FORMATS
+from jaxrl.cli.progress import MatchProgress
 from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
-from jaxrl.cli.tournament import Tournament
+from jaxrl.cli.tournament import Tournament, pairings
 from jaxrl.envs import make, num_players
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunError, RunFolder
@@ -98,6 +98,9 @@ def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Co
     """Plays the tournaments of all seeds and rates their players."""
     first = first_member(config, flags.run, flags.value)
     members = range(first, first + (flags.seeds or config.seeds))
+    num_anchors = 2 if flags.uct_simulations else 1
+    matches = len(pairings(num_anchors, len(updates), flags.predecessors)) * len(members)
+    console.print(f"{matches} matches of {flags.games} games each", highlight=False)
     restored = [restore_players(flags.run, update, simulations=flags.simulations) for update in updates]
     built = restored[0][1]
     anchors = [random_side(built), *([uct_side(built, flags.uct_simulations)] if flags.uct_simulations else [])]
@@ -109,9 +112,8 @@ def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Co
         num_games=flags.games,
         opening_moves=flags.opening_moves,
     )
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("matches", total=tournament.num_matches * len(members))
-        points = [tournament.play(member, lambda: progress.advance(task)) for member in members]
+    with MatchProgress(console, matches) as progress:
+        points = [tournament.play(member, progress.advance) for member in members]
     ratings = [fit_ratings(each) for each in points]
     elo, error = (np.stack([getattr(rating, name) for rating in ratings]) for name in ("elo", "error"))
     return RatingCurve(

@@ -1,4 +1,4 @@
-"""Whom the players of a run meet: a random one, plain tree search, another run, or themselves of an earlier day."""
+"""Whom the players of a run meet: a random one, plain tree search, another run, or themselves at an earlier update."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jaxrl.cli.errors import UsageError
 from jaxrl.cli.evaluation import evaluation_keys, max_steps
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.recipes import nearest
 from jaxrl.runs.snapshots import restore_players
 from jaxrl.training.match import Score, match
 from jaxrl.types import Agent, PyTree
@@ -85,7 +86,10 @@ def opponent(
     if given == "uct":
         return uct_side(built, simulations or UCT_SIMULATIONS)
     if not Path(given).exists():
-        raise UsageError(f"--opponent: got '{given}', must be random, uct, or the folder of a run")
+        hint = nearest(given, ("random", "uct"))
+        raise UsageError(
+            f"--opponent: got '{given}', must be random, uct, or the folder of a run; there is no such folder{hint}"
+        )
     other, other_built, states = restore_players(given, update, simulations=simulations)
     if other.environment != config.environment:
         raise UsageError(f"--opponent: {given} plays {other.environment}, this run {config.environment}")

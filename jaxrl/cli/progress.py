@@ -44,6 +44,22 @@ def describe_returns(config: RunConfig, returns: Floats) -> str:
     return f"{leader}return {seeds.mean():.1f}{spread}"
 
 
+class Pace:
+    """When a plain line is due: a tenth of the whole, or half a minute, after the one before; and at the end."""
+
+    def __init__(self, fraction: float = 0.0) -> None:
+        """``fraction`` lies behind."""
+        self._last = (fraction, time.monotonic())
+
+    def is_due(self, fraction: float) -> bool:
+        """Whether to print one now; it is taken to be printed."""
+        now = time.monotonic()
+        if fraction < 1.0 and fraction - self._last[0] < LINE_EVERY and now - self._last[1] < LINE_SECONDS:
+            return False
+        self._last = (fraction, now)
+        return True
+
+
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(task.fields["speed"])
@@ -64,7 +80,7 @@ class RunProgress:
         self.steps_per_update = config.num_envs * config.rollout_length * config.num_members
         self.returns = np.full(config.num_members, np.nan)
         self.speed = 0.0
-        self._last_line = (done / num_updates, time.monotonic())
+        self._pace = Pace(done / num_updates)
         self._seconds, self._trained = 0.0, 0
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -119,15 +135,43 @@ class RunProgress:
             self._line()
 
     def _line(self) -> None:
-        fraction, now = self.done / self.num_updates, time.monotonic()
-        if self.done < self.num_updates and (
-            fraction - self._last_line[0] < LINE_EVERY and now - self._last_line[1] < LINE_SECONDS
-        ):
+        fraction = self.done / self.num_updates
+        if not self._pace.is_due(fraction):
             return
-        self._last_line = (fraction, now)
         steps, total = self.done * self.steps_per_update, self.num_updates * self.steps_per_update
         left = (total - steps) / max(self.speed, 1e-9)
         self.say(
             f"{fraction:4.0%}  {human(steps)}/{human(total)} steps in all  {human(self.speed)}/s  {left:.0f} s left  "
             f"{describe_returns(self.config, self.returns)}"
         )
+
+
+class MatchProgress:
+    """Follows the matches of a tournament; a context manager."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.done, self.total = console, 0, total
+        self._pace, self._began = Pace(), time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(console=console, transient=True)
+            self._task = self._bar.add_task("matches", total=total)
+
+    def __enter__(self) -> MatchProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """Shows that one more is over."""
+        self.done += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        elif self._pace.is_due(self.done / self.total):
+            left = (time.monotonic() - self._began) / self.done * (self.total - self.done)
+            line = f"{self.done / self.total:4.0%}  {self.done}/{self.total} matches  {left:.0f} s left"
+            self.console.print(line, highlight=False)

@@ -67,11 +67,6 @@ class Tournament:
             for one, other in self._pairs
         }
 
-    @property
-    def num_matches(self) -> int:
-        """Of one member."""
-        return len(self._pairs)
-
     def play(self, member: int, on_match: Callable[[], Any] = lambda: None) -> NDArray[np.float64]:
         """The points ``[P, P]`` of a member's tournament, what each got against each."""
         points = np.zeros((len(self._sides), len(self._sides)))

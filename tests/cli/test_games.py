@@ -66,6 +66,8 @@ def test_elo_rates_the_moments_and_draws_them(run, jaxrl, tmp_path):
     assert outcome.code == 0, outcome.error
     assert "mean of 2 seeds" in outcome.out and re.search(r"│ random │ - │ 0 │ - │ 0 │ 0 │", outcome.out)
     assert all(f"update {update} │ {32 * update} │" in outcome.out for update in (0, 4, 40))
+    # 11 moments: each meets random, and all but the first the one before it; of two seeds.
+    assert outcome.out.startswith("42 matches of 4 games each") and "100% 42/42 matches 0 s left" in outcome.out
     assert out.stat().st_size > 10_000
 
 
@@ -123,7 +125,11 @@ def test_somebody_leaves(run, jaxrl, monkeypatch, typed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "--opponent", "nobody"], "--opponent: got 'nobody', must be random, uct, or the folder of a run"),
+        (
+            ["evaluate", "--opponent", "runs/nope"],
+            "must be random, uct, or the folder of a run; there is no such",
+        ),
+        (["evaluate", "--opponent", "rnadom"], "got 'rnadom', must be .*, did you mean 'random'"),
         (["evaluate", "--opponent-simulations", "3"], "--opponent-simulations: got 3, but random doesn't search"),
         (["evaluate", "--opponent-update", "3"], "--opponent-update: got 3, but random is no run"),
         (["evaluate", "--simulations", "3"], "simulations: got 3, but dqn doesn't search"),
