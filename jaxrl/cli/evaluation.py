@@ -119,7 +119,7 @@ def print_table(config: RunConfig, episodes: Episodes, console: Console, *, expl
             cells = _cells(means.mean(), standard_error(means), returns.min(), lengths.mean())
             table.add_row(f"all {config.seeds}", *cells, style="bold")
         console.print(table)
-        if config.seeds > 1:
+        if means.min() < means.max():
             console.print(f"worst seed: {means.argmin()}, mean return {means.min():.2f}", highlight=False)
     unfinished = int((~np.asarray(episodes.finished)).sum())
     if unfinished:

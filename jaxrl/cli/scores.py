@@ -37,8 +37,8 @@ def print_scores(config: RunConfig, score: Score, opponent: str, console: Consol
         table.add_section()
         table.add_row(f"all {config.num_members}", *_cells(wins.sum(0), draws.sum(0), losses.sum(0)), style="bold")
     console.print(table)
-    if config.num_members > 1:
-        points = np.asarray(score.points)
+    points = np.asarray(score.points)
+    if points.min() < points.max():
         worst = config.members()[int(points.argmin())].label(config.sweep)
         console.print(f"worst: {worst}, {points.min():.1%} of the points", highlight=False)
 
