@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
-from jaxrl.cli.labels import labels
+from jaxrl.cli.labels import SELF_PLAY, labels
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import Floats, read_curves
 
@@ -133,7 +133,7 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
     last = max(curve.env_steps[-1] for curve in curves if curve.env_steps.size)
     axes.set_xlim(0, 1.03 * last)
     axes.set_xlabel("environment steps of each seed")
-    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_ylabel(_name(metric, folders))
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -146,6 +146,12 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def _name(metric: str, folders: Sequence[RunFolder]) -> str:
+    if metric == "episode_return" and all(folder.is_self_play for folder in folders):
+        return SELF_PLAY
+    return metric.replace("_", " ")
 
 
 def _title(folders: Sequence[RunFolder]) -> str:

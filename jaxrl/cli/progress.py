@@ -30,7 +30,7 @@ def human(number: float) -> str:
     raise AssertionError
 
 
-def describe_returns(config: RunConfig, returns: Floats) -> str:
+def describe_returns(config: RunConfig, returns: Floats, name: str = "return") -> str:
     """Mean and standard deviation over seeds of the last returns ``[S]``; of a sweep, which value leads, and its."""
     if np.isnan(returns).all():
         return "no episode ended yet"
@@ -41,7 +41,7 @@ def describe_returns(config: RunConfig, returns: Floats) -> str:
     seeds = rows[best][known[best]]
     spread = f" ± {seeds.std():.1f}" if config.seeds > 1 else ""
     leader = "" if config.sweep is None else f"best: {config.sweep.values[best]:g}, "
-    return f"{leader}return {seeds.mean():.1f}{spread}"
+    return f"{leader}{name} {seeds.mean():.1f}{spread}"
 
 
 class Pace:
@@ -73,9 +73,11 @@ class _Steps(ProgressColumn):
 class RunProgress:
     """Follows a run; a context manager. Steps are counted over all members."""
 
-    def __init__(self, config: RunConfig, console: Console, num_updates: int, done: int) -> None:
+    def __init__(
+        self, config: RunConfig, console: Console, num_updates: int, done: int, name_of_return: str = "return"
+    ) -> None:
         """``done`` of ``num_updates`` updates lie behind."""
-        self.config, self.console = config, console
+        self.config, self.console, self.name_of_return = config, console, name_of_return
         self.num_updates, self.done = num_updates, done
         self.steps_per_update = config.num_envs * config.rollout_length * config.num_members
         self.returns = np.full(config.num_members, np.nan)
@@ -129,7 +131,7 @@ class RunProgress:
                 self._task,
                 completed=updates * self.steps_per_update,
                 speed=f"{human(self.speed)}/s",
-                returns=describe_returns(self.config, self.returns),
+                returns=describe_returns(self.config, self.returns, self.name_of_return),
             )
         else:
             self._line()
@@ -142,7 +144,7 @@ class RunProgress:
         left = (total - steps) / max(self.speed, 1e-9)
         self.say(
             f"{fraction:4.0%}  {human(steps)}/{human(total)} steps in all  {human(self.speed)}/s  {left:.0f} s left  "
-            f"{describe_returns(self.config, self.returns)}"
+            f"{describe_returns(self.config, self.returns, self.name_of_return)}"
         )
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from jaxrl import processes
 from jaxrl.cli.errors import CommandError, InterruptedRun
 from jaxrl.cli.finish import draw_curve
+from jaxrl.cli.labels import SELF_PLAY
 from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.cli.progress import RunProgress
 from jaxrl.envs import num_players
@@ -131,7 +132,8 @@ class Session:
                 # So that a run that breaks before the first minute is over has something to go back to.
                 self._save(done, state)
                 self._take_snapshot(-1, done, state)
-            progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done))
+            name = "return" if self.snapshots is None else SELF_PLAY
+            progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done, name))
             stack.enter_context(_of_peers(self.folder))
             try:
                 state, _ = fit(

@@ -48,6 +48,11 @@ class RunFolder:
         self.evaluation_file = self.path / "evaluation.json"
         self.curve_file = self.path / "curve.png"
 
+    @property
+    def is_self_play(self) -> bool:
+        """Whether its agents play a game for two against themselves: such runs leave snapshots from the start."""
+        return self.snapshot_folder.exists()
+
     def refuse_existing(self) -> None:
         """Refuses a path where something is already, or where nothing can be made.
 

@@ -100,6 +100,7 @@ def test_somebody_plays_against_a_run_with_a_window(run, jaxrl, monkeypatch, tmp
     arguments = ["--window", "2", "--steps", "64", "--eval-episodes", "0", "--num-envs", "4", "--rollout-length", "8"]
     outcome = jaxrl("train", "a2c", "pgx/tic_tac_toe", *arguments, "--torso.hidden", "8", "--out", folder)
     assert outcome.code == 0, outcome.error
+    assert "last mover's result 1.0" in outcome.out or "last mover's result 0." in outcome.out
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(square for square in SQUARES for _ in (0, 1))))
     outcome = jaxrl("play", folder)
     assert outcome.code == 0, outcome.error

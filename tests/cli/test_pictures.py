@@ -7,14 +7,18 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from jaxrl.cli import flags
 from jaxrl.cli.curves import bootstrap_interval, carried_forward, draw, interquartile_mean
+from jaxrl.cli.evaluation import print_table
 from jaxrl.cli.progress import describe_returns, human
+from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
 from jaxrl.runs.config import RunConfig, Sweep
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.runs.recipes import hyperparameters
+from jaxrl.training import Episodes
 
 
 def numbers(text):
@@ -33,6 +37,14 @@ def test_evaluate_prints_the_table_that_training_ended_with(jaxrl, trained):
     summary = numbers(outcome.out.split("all 2")[1])
     np.testing.assert_allclose(summary[:3], [means.mean(), abs(means[0] - means[1]) / 2, returns.min()], atol=0.006)
     assert f"worst seed: {means.argmin()}, mean return {means.min():.2f}" in outcome.out
+
+
+def test_no_seed_is_the_worst_of_equal_ones(capsys):
+    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {})
+    for last, said in ((500.0, False), (499.0, True)):
+        returns = np.array([[500.0, 500.0], [500.0, last]])
+        print_table(config, Episodes(returns, returns, returns > 0), Console(), explore=False)
+        assert ("worst seed: 1" in capsys.readouterr().out) == said
 
 
 def test_other_seeds_and_exploration_give_other_episodes(jaxrl, trained):
@@ -156,6 +168,29 @@ def test_few_points_of_few_seeds_are_seen(tmp_path, figures, seeds, expected, po
     assert mean.get_marker() == "o", "a single point of a line without markers is nothing"
     if seeds == 4:  # a band of one point is nothing either
         assert (len(axes.containers), len(axes.collections)) == ((1, 1) if points == 1 else (0, 1))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_ratings_hide_nothing(tmp_path, figures, seeds):
+    steps, elo = np.array([0, 5000, 10_000]), np.tile([0.0, 100.0, 200.0], (seeds, 1))
+    anchors = {"random": np.zeros(seeds), "uct, 100 simulations": np.full(seeds, 50.0)}
+    draw_ratings(RatingCurve(steps, elo, np.full_like(elo, 9.0), anchors), "a title", tmp_path / "elo.png")
+    (axes,), (legend,) = figures[0].axes, figures[0].legends
+    assert axes.get_xlim()[0] < -100, "the caps of the first error bar are wider than it"
+    assert {"random", "uct, 100 simulations"} < set(labels(figures[0]))
+    assert legend.get_window_extent().y1 < axes.get_window_extent().y0
+
+
+def test_the_return_of_self_play_is_called_what_it_is(tmp_path, figures):
+    alone, game = (run_with_curves(tmp_path / name, seeds=1, points=2) for name in ("alone", "game"))
+    game.snapshot_folder.mkdir()
+    for folders, name in (
+        ([alone], "episode return"),
+        ([game], "last mover's result"),
+        ([alone, game], "episode return"),
+    ):
+        draw(folders, tmp_path / "curve.png")
+        assert figures[-1].axes[0].get_ylabel() == name
 
 
 def test_a_sweep_has_a_curve_a_value_and_a_key_of_the_lines(tmp_path, figures):
