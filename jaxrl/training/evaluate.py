@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.arguments import check_count
+from jaxrl.arguments import check_count, check_key
 from jaxrl.rollout import reset, step
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, Array, PyTree
@@ -55,9 +55,10 @@ def evaluate(
       explore: True samples the policy; False takes its mode.
 
     Raises:
-      TypeError: the state of a training, whose field ``agent`` is meant.
+      TypeError: a key that is none, or the state of a training, whose field ``agent`` is meant.
       ValueError: counts below 1, or no ``max_steps`` for an environment without a time limit.
     """
+    check_key(key)
     if isinstance(state, TrainState):
         raise TypeError("state: got a TrainState, must be the state of the agent in it: state.agent")
     check_count("num_episodes", num_episodes)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.arguments import check_count
+from jaxrl.arguments import check_count, check_key
 from jaxrl.ops import across
 from jaxrl.rollout import reset, rollout
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
@@ -70,7 +70,11 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
       agent: any agent.
       env, params: a gymnax environment and its parameters.
       num_envs: B.
+
+    Raises:
+      TypeError: a key that is none.
     """
+    check_key(key)
 
     @jax.jit
     def make(key: Array, params: Any) -> TrainState:
@@ -228,8 +232,10 @@ def train(
       ``(state, metrics)``, the metrics stacked ``[num_updates]``.
 
     Raises:
+      TypeError: a key that is none.
       ValueError: a count below 1, or a budget too small for one update.
     """
+    check_key(key)
     if state is None:
         count_updates(num_steps, num_envs, rollout_length)
         state = start(key, agent, env, params, num_envs)

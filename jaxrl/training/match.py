@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.arguments import check_count
+from jaxrl.arguments import check_count, check_key
 from jaxrl.envs import expose_state, num_players, spec
 from jaxrl.envs.planning import refuse_memory
 from jaxrl.rollout import future_weight, reset
@@ -87,9 +87,11 @@ def match(
       The score of ``one``.
 
     Raises:
-      TypeError: a player that is no pair of an agent and its state, or actions that are not discrete.
+      TypeError: a key that is none, a player that is no pair of an agent and its state, or actions that are not
+        discrete.
       ValueError: an environment of one player, a count out of range, or an environment or a player that remembers.
     """
+    check_key(key)
     limit = _check(env, params, {"one": one, "other": other}, num_games, opening_moves, max_steps)
     num_actions = _num_actions(env, params)
     env, size = expose_state(env), num_games // 2

@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl.rollout import rollout
-from jaxrl.training import advance, loop, start, train
+from jaxrl.training import advance, evaluate, loop, start, train
 from jaxrl.types import Transition
 
 B, T = 4, 5
@@ -181,3 +182,18 @@ def test_a_population_equals_its_members_alone(cartpole):
     losses = np.asarray(grid[1]["loss"])
     assert len(np.unique(losses[..., -1])) == 4, "seeds or learning rates change nothing"
     np.testing.assert_allclose(grid[1]["episodes"][:, 0, 0], grid[1]["episodes"][:, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [(0, "0"), (np.int32(3), "int32[]"), (jax.random.split(jax.random.key(0), 3), "key<fry>[3]"), (None, "None")],
+)
+def test_what_is_no_key_is_named(toys, key, given):
+    calls = (
+        lambda: train(key, toys.make_agent(), toys.env, toys.params, num_steps=100),
+        lambda: start(key, toys.make_agent(), toys.env, toys.params, B),
+        lambda: evaluate(key, toys.make_agent(), None, toys.env, toys.params, num_episodes=1),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=re.escape(f"key: got {given}, must be one key such as jax.random.key(0)")):
+            call()
