@@ -11,6 +11,7 @@ import jaxrl
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = {
     "types": 0,
+    "arguments": 1,
     "ops": 1,
     "hoist": 1,
     "processes": 1,
