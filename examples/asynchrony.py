@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 
 import jaxrl
@@ -90,7 +91,7 @@ def synchronous(num_steps: int) -> float:
 def draw(threads: dict[int, Any], delays: dict[int, np.ndarray], seconds: float, num_steps: int, out: str) -> None:
     """Three panels: threads over steps, threads over wall time, delays over steps."""
     steps = (np.arange(POINTS) + 1) * num_steps / POINTS
-    figure, (of_steps, of_time, of_delays) = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
+    figure, (of_steps, of_time, of_delays) = plt.subplots(1, 3, figsize=(13, 5), sharey=True, layout="constrained")
     colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, max(len(threads), len(delays))))
     for color, (workers, found) in zip(colors, threads.items(), strict=False):
         mean = np.nanmean(found["return"], axis=0)
@@ -104,8 +105,13 @@ def draw(threads: dict[int, Any], delays: dict[int, np.ndarray], seconds: float,
     of_steps.set(xlabel="environment steps", ylabel="return of finished episodes", title="threads")
     of_time.set(xlabel="seconds", title="threads, wall time")
     of_delays.set(xlabel="environment steps", title="delays, in updates")
+    for axes in (of_steps, of_delays):
+        axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     for axes in (of_steps, of_time, of_delays):
-        axes.legend(fontsize=8)
+        axes.set_ylim(0.0, 510.0)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
     figure.savefig(Path(out), dpi=120)
     plt.close(figure)
     print(f"drawn to {out}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -39,12 +40,17 @@ def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -
     """
     if (value is None and optional) or isinstance(value, jax.core.Tracer):
         return
-    is_array = isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 and np.issubdtype(value.dtype, np.number)
+    is_array = isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 and _is_real(value.dtype)
     if not is_array and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(f"{name}: got {value!r}, must be a number{' or None' if optional else ''}")
     number = float(value)
     if math.isnan(number) or math.isinf(number) or number not in allowed:
         raise ValueError(f"{name}: got {number}, must lie in {allowed.text}")
+
+
+def _is_real(dtype: Any) -> bool:
+    """As JAX sees it, which knows bfloat16."""
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
@@ -62,9 +68,9 @@ def check_callable(name: str, value: Any, takes: str) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Refuses what is no key, or more than one; a raw key of two uint32 passes, as everywhere in JAX."""
+    """Refuses what is no key, or more than one; a raw key of two or four uint32 passes, as everywhere in JAX."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     is_key = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    if not is_key and not (dtype == np.uint32 and shape is not None and len(shape) == 1):
+    if not is_key and not (dtype == np.uint32 and shape in ((2,), (4,))):
         given = f"{dtype}{list(shape)}" if shape is not None else repr(key)
         raise TypeError(f"key: got {given}, must be one key such as jax.random.key(0); the key comes first")

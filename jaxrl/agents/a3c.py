@@ -62,7 +62,8 @@ class Halves(NamedTuple):
 def _gradients(config: OnPolicy, key: Array, state: OnPolicyState, trajectory: Transition) -> tuple[PyTree, Metrics]:
     estimated = on_policy.estimate(config, state.params, trajectory)
     batch = on_policy.make_batch(trajectory, estimated)
-    dropout_key = jax.random.fold_in(key, DROPOUT)
+    # That of the one minibatch of the one epoch, as ``on_policy.update`` draws it.
+    dropout_key = jax.random.split(jax.random.fold_in(jax.random.split(key, 1)[0], DROPOUT), 1)[0]
     grads, metrics = on_policy.gradients(config, state.params, batch, config.settings(state.updates), dropout_key)
     if config.network.critic:
         metrics = {**metrics, "explained_variance": explained_variance(estimated.value, estimated.target)}

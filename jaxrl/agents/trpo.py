@@ -57,7 +57,7 @@ def step_actor(
 
     def loss_fn(actor: PyTree) -> tuple[Array, Metrics]:
         outputs: Any = config.network.apply(join(actor, critic), observation)
-        return config.loss(outputs, batch, settings)
+        return losses.checked(config.loss, outputs, batch, settings)
 
     def policy(actor: PyTree) -> Any:
         return config.network.apply(join(actor, critic), observation, method="act")

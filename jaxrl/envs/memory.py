@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
+from jaxrl.arguments import check_count
 from jaxrl.envs.wrappers import StepResult, Wrapper, select
 from jaxrl.types import Array, Observation, PyTree, Remembered, features, memory
 
@@ -108,10 +109,9 @@ def window(env: Any, k: int) -> Wrapper:
       k: steps to show, at least 1.
 
     Raises:
-      ValueError: ``k`` is no positive int.
+      TypeError, ValueError: ``k`` is no whole number of at least 1.
     """
-    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"window: got {k!r}, must be an int of at least 1")
+    check_count("window", k)
     return _Window(env, int(k))
 
 

@@ -203,8 +203,8 @@ def _make_ours(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
     def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
         try:
             env = factory(**kwargs)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
         return env, env.default_params
 
     return _build(name, factory, construct, {**env_kwargs, **said})

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnax.environments import environment, spaces
 
+from jaxrl.arguments import check_count
 from jaxrl.envs.specs import action_spec
 from jaxrl.types import Array, Discrete, Observation, PyTree
 
@@ -136,10 +136,9 @@ def time_limit(env: Any, max_steps: int) -> Wrapper:
       max_steps: steps an episode, at least 1; a step that ends the task as well is terminated and truncated.
 
     Raises:
-      ValueError: ``max_steps`` is no positive int.
+      TypeError, ValueError: ``max_steps`` is no whole number of at least 1.
     """
-    if not isinstance(max_steps, (int, np.integer)) or isinstance(max_steps, bool) or max_steps < 1:
-        raise ValueError(f"time_limit: max_steps has to be an int of at least 1, got {max_steps!r}")
+    check_count("max_steps", max_steps)
     return _TimeLimit(env, int(max_steps))
 
 

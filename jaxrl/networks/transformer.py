@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import check_count
 from jaxrl.networks.gating import GRUGate
 from jaxrl.networks.initializers import gaussian
 from jaxrl.networks.mlp import activation_fn
@@ -123,8 +124,7 @@ class Transformer(nn.Module):
     def __post_init__(self) -> None:
         """Raises a ValueError or TypeError that names the attribute."""
         for name in ("num_layers", "num_heads", "width", "mlp_ratio", "patch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, must be at least 1")
+            check_count(name, getattr(self, name))
         if self.width % self.num_heads:
             raise ValueError(f"num_heads: got {self.num_heads}, must divide the width, {self.width}")
         for name, allowed in (("positions", POSITIONS), ("dtype", DTYPES)):

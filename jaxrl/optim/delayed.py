@@ -35,7 +35,8 @@ def delayed(
     and leave the state of ``inner`` as it is. With k = 0 it is ``inner``, bit for bit.
 
     Args:
-      delay: k, a whole number of updates, at least 0; may be a tracer of at most ``max_delay``, to vmap over.
+      delay: k, a whole number of updates, at least 0; may be a tracer, to vmap over: what is above ``max_delay`` is
+        taken as ``max_delay``.
       inner: what late gradients go to; None hands them on. In a chain, what follows sees zeros in the first k updates,
         which an optimizer with a memory counts; as ``inner``, it does not.
       max_delay: gradients that are kept, which takes as many times the memory of the parameters. None is k.
@@ -44,6 +45,7 @@ def delayed(
       TypeError, ValueError: a delay that is no whole number from 0 to ``max_delay``, or a tracer without ``max_delay``.
     """
     size = _size(delay, max_delay)
+    delay = jnp.clip(delay, 0, size)
     optimizer = optax.with_extra_args_support(optax.identity() if inner is None else inner)
 
     def init_fn(params: Any) -> DelayedState:

@@ -84,7 +84,8 @@ def natural_gradient(
         # No step where nothing is to be gained, or where rounding has made the curvature negative.
         bent = curvature > 0.0
         scale = jnp.where(bent, jnp.sqrt(2.0 * max_divergence / jnp.where(bent, curvature, 1.0)), 0.0)
-        return optax.tree.scale(-scale, direction), state
+        # Chosen, not multiplied, as in the search below: 0 x NaN is NaN.
+        return jax.tree.map(lambda d: jnp.where(bent, -scale * d, jnp.zeros_like(d)), direction), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 

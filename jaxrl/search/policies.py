@@ -246,9 +246,18 @@ def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
 
     Args:
       key: consumed.
-      weights: ``[B, A]``, at least 0; an action without weight is never taken.
+      weights: ``[B, A]``, at least 0, such as visits; what has none is never taken, unless all have none.
       temperature: a number, at least 0.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
+    check_key(key)
+    check_float("temperature", temperature, NON_NEGATIVE)
+    if jnp.ndim(weights) != 2:
+        raise ValueError(f"weights: got shape {jnp.shape(weights)}, must be [B, A]")
+    weights = jnp.asarray(weights, jnp.promote_types(jnp.result_type(weights), jnp.float32))
+    weights = jnp.where(jnp.any(weights > 0, axis=-1, keepdims=True), weights, 1.0)
     tiny = jnp.finfo(weights.dtype).tiny
     logits = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, tiny)), -jnp.inf)
     # The largest logit is moved to 0, or a low temperature would make it overflow.

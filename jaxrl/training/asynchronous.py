@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.arguments import check_count
+from jaxrl.arguments import check_count, check_key
 from jaxrl.rollout import reset, rollout
 from jaxrl.training import loop
 from jaxrl.training.interrupt import Interrupted, interrupts_wait
 from jaxrl.training.loop import START, UPDATES, TrainState, count_updates, strong_type
-from jaxrl.training.workers import Center, OnFailure, supervise
+from jaxrl.training.workers import Center, Failures, OnFailure, supervise
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
 
 GradientsFn = Callable[[Array, PyTree, Transition], tuple[PyTree, Metrics]]
@@ -86,11 +86,12 @@ class Asynchronous:
         Raises:
           ValueError: a count below 1.
         """
+        check_key(key)
         for name, count in (("workers", num_workers), ("num_envs", num_envs), ("rollout_length", rollout_length)):
             check_count(name, count)
         self.num_workers, self.num_envs, self.rollout_length = num_workers, num_envs, rollout_length
         self._agent, self._env, self._params, self._key = agent, env, params, key
-        self._gradients, self._on_failure = gradients, on_failure
+        self._gradients, self._on_failure, self._failures = gradients, on_failure, Failures(num_workers)
         self._start, self._fresh = jax.jit(self._start_all), jax.jit(self._fresh_lane)
         # Not donated: workers hold on to the state that they read.
         self._work, self._apply = jax.jit(self._work_once), jax.jit(apply)
@@ -197,9 +198,11 @@ class Asynchronous:
         lanes = [_lane_of(first, worker) for worker in range(self.num_workers)]
 
         def fresh_lane(worker: int, failures: int, old: Lane) -> Lane:
-            return self._fresh(jax.random.fold_in(jax.random.fold_in(keys[worker], RESTART), failures), old.rollouts)
+            # By the rollouts too: after a resume failures are counted from 0 again.
+            key = jax.random.fold_in(jax.random.fold_in(keys[worker], RESTART), failures)
+            return self._fresh(jax.random.fold_in(key, old.rollouts), old.rollouts)
 
-        center = Center(first.agent, lanes, apply, num_updates)
+        center = Center(first.agent, lanes, apply, num_updates, self._failures)
         supervise(center, lambda w, *args: work(keys[w], *args), fresh_lane, self._on_failure, stop)
         new = _joined(center.state, center.lanes, state.updates + len(center.rows), state.stopped)
         return new, _metrics(jax.device_get(center.rows))

@@ -243,7 +243,7 @@ def test_list_prints_recipes_environments_and_every_preset(jaxrl):
     [
         (["train", "pppo", "CartPole-v1"], "unknown recipe 'pppo', did you mean 'ppo'?"),
         (["train", "ppo", "CartPole"], "did you mean 'CartPole-v1'?"),
-        (["train", "ppo", "MemoryChain-0"], "jaxrl: MemoryChain-0: memory_length: got 0, must be an int of at least 2"),
+        (["train", "ppo", "MemoryChain-0"], "jaxrl: MemoryChain-0: memory_length: got 0, must be at least 2"),
         (
             ["train", "ppo", "BitFlipping-N"],
             "did you mean 'BitFlipping'? The size is a number, as in 'BitFlipping-8'",

@@ -79,7 +79,7 @@ def test_the_memory_fed_back_is_what_the_recipe_remembers(arguments, memories):
     ("arguments", "message"),
     [
         (("dqn", "--torso", "gru"), "torso: GRU remembers, and this recipe does not learn from memories"),
-        (("ppo", "--window", 0), "window: got 0, must be an int of at least 1"),
+        (("ppo", "--window", 0), "window: got 0, must be at least 1"),
         (("ppo", "--torso", "gru", "--torso.size", 0), "torso.size: got 0, sizes must be at least 1"),
         (("ppo", "--torso", "gru", "--num-envs", 6), "num_minibatches: got 4, which does not divide num_envs = 6"),
     ],

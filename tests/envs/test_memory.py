@@ -145,7 +145,7 @@ def test_features_of_any_shape_become_rows():
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, True, None])
 def test_a_window_of_no_steps_is_refused(k):
-    with pytest.raises(ValueError, match="window: got .*, must be an int of at least 1"):
+    with pytest.raises((TypeError, ValueError), match="window: got .*, must be"):
         envs.window(DiscountProbe(), k)
 
 

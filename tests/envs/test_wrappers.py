@@ -99,7 +99,7 @@ def test_the_shorter_of_two_limits_holds_whichever_is_inside():
 
 @pytest.mark.parametrize("max_steps", [0, -1, 2.0, True, None])
 def test_time_limit_refuses_what_is_no_number_of_steps(max_steps):
-    with pytest.raises(ValueError, match="max_steps"):
+    with pytest.raises((TypeError, ValueError), match="max_steps: got"):
         time_limit(DiscountProbe(), max_steps)
 
 

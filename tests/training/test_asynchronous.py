@@ -17,7 +17,7 @@ from jaxrl.envs import make, probes, spec
 from jaxrl.networks import MLP
 from jaxrl.training import Interrupted, asynchronous, fit, train
 from jaxrl.training.asynchronous import Asynchronous
-from jaxrl.training.workers import WorkerFailed
+from jaxrl.training.workers import Center, Failures, WorkerFailed, supervise
 from jaxrl.types import Agent
 
 KEY = jax.random.key(3)
@@ -147,6 +147,51 @@ def test_one_that_fails_again_and_again_ends_the_run():
     with pytest.raises(WorkerFailed, match=r"(?s)worker 0 failed 3 times in a row, .*broken in call 13"):
         Toy(fails=lambda call: call > 10).train(num_workers=1, on_failure=lambda *report: None)
     assert no_thread_is_left()
+
+
+def centre(num_workers, num_updates, failures=None):
+    """Of a state that counts its gradients; lanes are numbers."""
+    return Center(0, [0] * num_workers, lambda state, grads: state + grads, num_updates, failures)
+
+
+def test_a_restart_that_fails_is_a_failure_of_its_worker_and_the_others_go_on():
+    seen, center = [], centre(2, 50)
+
+    def work(worker, state, lane):
+        if worker == 0 and lane == 0:
+            raise SystemExit("left")  # no Exception, and nobody else would notice
+        time.sleep(0.001)
+        return 1, lane, {}
+
+    def fresh(worker, failures, lane):
+        if failures == 1:
+            raise OSError("no environment today")
+        return failures
+
+    supervise(center, work, fresh, lambda *failure: seen.append(failure))
+    assert [(worker, type(error), in_a_row) for worker, error, in_a_row in seen] == [
+        (0, SystemExit, 1),
+        (0, OSError, 2),
+    ]
+    assert center.state == 50 and {row["worker"] for row in center.rows} == {0, 1} and no_thread_is_left()
+
+
+def test_failures_in_a_row_are_counted_from_call_to_call_and_forgotten_after_a_gradient():
+    failures = Failures(2)
+    for call in range(1, 3):
+        center = centre(2, 10, failures)
+        center.report(0, OSError())
+        assert (failures.in_a_row, failures.in_all) == ([call, 0], [call, 0])
+        center.hand_over(1, 1, 0, {}, 0)
+    center.hand_over(0, 1, 0, {}, 0)
+    assert (failures.in_a_row, failures.in_all) == ([0, 0], [2, 0])
+
+    def work(worker, state, lane):
+        raise OSError
+
+    failures.in_a_row[0] = 2
+    with pytest.raises(WorkerFailed, match="worker 0 failed 3 times in a row"):
+        supervise(centre(1, 10, failures), work, lambda *given: 0, lambda *failure: None)
 
 
 def test_it_stops_when_asked():

@@ -257,3 +257,14 @@ def test_a_batch_that_devices_cannot_share_is_named():
     agent = jaxrl.dqn(envs.spec(env, params), batch_size=30)
     with pytest.raises(ValueError, match="batch_size: got 30, .*4 devices; take a multiple of 4"):
         parallel.train(KEY, agent, env, params, mesh=make_mesh(D), **COUNTS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool", "uint8"])
+def test_the_checksum_sees_every_bit_that_differs(dtype):
+    x = jnp.maximum(jax.random.normal(jax.random.key(0), (64, 64)) * 50, 0.0).astype(dtype)
+    checksum = parallel._checksum
+    assert checksum(x) == checksum(jnp.array(x)) != checksum(x[::-1])
+    assert len({int(checksum(x.at[i, i].set(x[i, i] == 0))) for i in range(8)} | {int(checksum(x))}) > 4
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        assert checksum(x) != checksum(-x)
+        assert checksum(x) != checksum(x.at[:2, 0].multiply(-1))  # a plain sum has 2 x 2^31 = 0

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import environment, spaces
 
+from jaxrl.arguments import check_count
 from jaxrl.envs.goals.base import GoalEnvironment
 from jaxrl.types import Array, Observation
 
@@ -41,8 +42,7 @@ class BitFlipping(GoalEnvironment):
 
     def __init__(self, num_bits: int = 8) -> None:
         super().__init__()
-        if isinstance(num_bits, bool) or not isinstance(num_bits, int) or num_bits < 1:
-            raise ValueError(f"num_bits: got {num_bits!r}, must be an int of at least 1")
+        check_count("num_bits", num_bits)
         self.num_bits = num_bits
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gymnax.environments.bsuite import memory_chain
 
-from jaxrl.envs.recall.t_maze import check_length
+from jaxrl.arguments import check_count
 
 
 class MemoryChain(memory_chain.MemoryChain):
@@ -22,8 +22,8 @@ class MemoryChain(memory_chain.MemoryChain):
     """
 
     def __init__(self, memory_length: int = 20, num_bits: int = 1) -> None:
-        check_length("memory_length", memory_length, least=2)
-        check_length("num_bits", num_bits)
+        check_count("memory_length", memory_length, least=2)
+        check_count("num_bits", num_bits)
         super().__init__(num_bits)
         self.memory_length = memory_length
 

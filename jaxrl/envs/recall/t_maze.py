@@ -9,15 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from jaxrl.arguments import check_count
 from jaxrl.types import Array
 
 NORTH, EAST, SOUTH, WEST = range(4)
-
-
-def check_length(name: str, value: Any, least: int = 1) -> None:
-    """Refuses what is no whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: got {value!r}, must be an int of at least {least}")
 
 
 class TMazeState(NamedTuple):
@@ -55,7 +50,7 @@ class TMaze(environment.Environment[Any, Any]):
 
     def __init__(self, length: int = 20) -> None:
         super().__init__()
-        check_length("length", length)
+        check_count("length", length)
         self.length = length
 
     @property
