@@ -149,7 +149,10 @@ class Session:
                 if not self._save(done, interrupted.state):
                     self._stop()
                 if processes.is_first():
-                    draw_curve(self.folder)
+                    try:
+                        draw_curve(self.folder)
+                    except Exception as error:  # the run is saved, and how it goes on is what has to be said
+                        progress.say(f"no curve: {type(error).__name__}: {error}")
                 raise InterruptedRun(
                     f"interrupted and saved at update {done} of {self.built.num_updates}; "
                     f"go on with: jaxrl resume {self.folder.path}"
