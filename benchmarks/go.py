@@ -19,6 +19,7 @@ from jaxrl.rollout import reset
 
 NETWORKS: dict[str, Any] = {
     "residual, 32 channels, 3 blocks": networks.Residual(),
+    "transformer, width 32, 1 layer": networks.Transformer(),
     "mlp, 8 units": networks.MLP(hidden=(8,)),
 }
 
@@ -54,11 +55,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="games at once")
     parser.add_argument("--num-simulations", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each row")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     flags = parser.parse_args()
     print("| game | network | games x simulations | compile | simulations/s |\n|---|---|---|---|---|")
     for name in ("pgx/go_9x9", "pgx/go_19x19"):
-        for label, torso in NETWORKS.items():
-            compiled, speed = measure(name, torso, flags.batch, flags.num_simulations, flags.seconds)
+        for label in flags.networks:
+            compiled, speed = measure(name, NETWORKS[label], flags.batch, flags.num_simulations, flags.seconds)
             size = f"{flags.batch} x {flags.num_simulations}"
             print(f"| {name} | {label} | {size} | {compiled:.0f} s | {speed:,.0f} |", flush=True)
 
