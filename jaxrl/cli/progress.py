@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from rich.console import Console
@@ -70,7 +71,22 @@ class _Steps(ProgressColumn):
         return Text(f"{human(task.completed)}/{human(task.total or 0)} steps in all")
 
 
-class RunProgress:
+class _Shown:
+    """A context manager that shows its bar, where it has one: only a terminal does."""
+
+    _bar: Progress | None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class RunProgress(_Shown):
     """Follows a run; a context manager. Steps are counted over all members."""
 
     def __init__(
@@ -84,7 +100,7 @@ class RunProgress:
         self.speed = 0.0
         self._pace = Pace(done / num_updates)
         self._seconds, self._trained = 0.0, 0
-        self._bar: Progress | None = None
+        self._bar = None
         if console.is_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
@@ -104,15 +120,6 @@ class RunProgress:
                 speed="",
                 returns="",
             )
-
-    def __enter__(self) -> RunProgress:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def say(self, message: str) -> None:
         """Prints a line beside the bar."""
@@ -148,25 +155,16 @@ class RunProgress:
         )
 
 
-class MatchProgress:
+class MatchProgress(_Shown):
     """Follows the matches of a tournament; a context manager."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.done, self.total = console, 0, total
         self._pace, self._began = Pace(), time.monotonic()
-        self._bar: Progress | None = None
+        self._bar = None
         if console.is_terminal:
             self._bar = Progress(console=console, transient=True)
             self._task = self._bar.add_task("matches", total=total)
-
-    def __enter__(self) -> MatchProgress:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def advance(self) -> None:
         """Shows that one more is over."""

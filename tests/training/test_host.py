@@ -206,12 +206,14 @@ class TestInterrupts:
         thread.join()
         toys.assert_same(results[0][0], walkers.state)
 
-    def test_stays_ignored_where_it_is(self, walkers):
+    def test_stays_ignored_where_it_is(self, walkers, toys):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            run(walkers, 3, on_chunk=lambda chunk: signal.raise_signal(signal.SIGINT))
+            state, _ = run(walkers, 3, on_chunk=lambda chunk: signal.raise_signal(signal.SIGINT))
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         finally:
             signal.signal(signal.SIGINT, before)
+        toys.assert_same(state, walkers.state)
 
 
 class TestFirstBad:
