@@ -56,7 +56,7 @@ def test_several_devices_learn_as_one():
 
 def test_self_play_rarely_loses_to_random_moves():
     won, _, lost = load("self_play").main(num_steps=8_192, num_games=128)
-    assert won > 0.8 and lost < 0.15  # of random players each side loses 44%
+    assert won > 0.8 and lost < 0.1  # of random players each side loses 44%
 
 
 def test_asynchronous_workers_and_late_gradients_learn(tmp_path):
