@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrl.arguments import UNIT, check_count, check_float
+from jaxrl.arguments import NON_NEGATIVE, UNIT, check_callable, check_count, check_float
 from jaxrl.replay import episodes as episode_rings
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
@@ -168,25 +166,18 @@ def _below(key: Array, bound: Array) -> Array:
 
 
 def _check_arguments(reward_fn: Any, terminated_fn: Any, strategy: Any, k: Any) -> None:
-    if not callable(reward_fn):
-        raise TypeError(
-            f"reward_fn: got {reward_fn!r}, must be a function (achieved_goal [N, G], goal [N, G]) -> reward [N]"
-        )
-    if terminated_fn is not None and not callable(terminated_fn):
-        raise TypeError(
-            f"terminated_fn: got {terminated_fn!r}, must be a function (achieved_goal [N, G], goal [N, G]) -> bool "
-            "[N], or None where reaching a goal does not end the task"
+    check_callable("reward_fn", reward_fn, "a function (achieved_goal [N, G], goal [N, G]) -> reward [N]")
+    if terminated_fn is not None:
+        check_callable(
+            "terminated_fn",
+            terminated_fn,
+            "a function (achieved_goal [N, G], goal [N, G]) -> bool [N], or None where reaching a goal does not end "
+            "the task",
         )
     if strategy not in STRATEGIES:
         known = ", ".join(f'"{name}"' for name in STRATEGIES)
         raise ValueError(f"strategy: got {strategy!r}, must be one of {known}")
-    if isinstance(k, jax.core.Tracer):
-        return
-    scalar_array = isinstance(k, (jax.Array, np.ndarray)) and k.ndim == 0
-    if not scalar_array and (isinstance(k, bool) or not isinstance(k, numbers.Real)):
-        raise TypeError(f"k: got {k!r}, must be a number")
-    if not 0.0 <= float(k) < float("inf"):
-        raise ValueError(f"k: got {k}, must be at least 0 and finite: relabelled samples for each original one")
+    check_float("k", k, NON_NEGATIVE)
 
 
 def _check_example(example: Transition, reward_fn: GoalFn, terminated_fn: GoalFn | None) -> None:

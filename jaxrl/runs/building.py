@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxrl import envs, networks, processes
 from jaxrl.agents.a3c import halves
+from jaxrl.arguments import check_count
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
@@ -72,12 +73,11 @@ def build(config: RunConfig) -> Built:
 
 def _build(config: RunConfig) -> Built:
     for name in ("seeds", "num_envs", "rollout_length", "num_steps"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name}: got {getattr(config, name)}, must be at least 1")
+        check_count(name, getattr(config, name))
     if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
         raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
     recipe = lookup("recipe", config.recipe, RECIPES)
-    check_workers(config)
+    _check_workers(config)
     if config.sweep is not None:
         check_sweep(config.recipe, config.sweep)
     env, params = envs.make(config.environment)
@@ -199,14 +199,9 @@ def make_mesh(config: RunConfig) -> Mesh | None:
     return mesh
 
 
-def check_workers(config: RunConfig) -> None:
-    """Refuses what threads that share one state can't do.
-
-    Raises:
-      ConfigError: naming it.
-    """
-    if config.workers < 0:
-        raise ConfigError(f"workers: got {config.workers}, must be at least 0")
+def _check_workers(config: RunConfig) -> None:
+    """Refuses what threads that share one state can't do."""
+    check_count("workers", config.workers, least=0)
     if config.workers and config.recipe not in WORKERS_TAKE:
         *others, last = WORKERS_TAKE
         raise ConfigError(
