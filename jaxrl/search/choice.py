@@ -88,22 +88,23 @@ def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: A
     return best_legal(rules, rules.selection, node)
 
 
-def at_nodes(rules: Rules, state: Searching, nodes: Array) -> Searching:
-    """Chooses anew at nodes ``[B, C]``, not at those of index N."""
+def at_nodes(rules: Rules, state: Searching, trees: Array, nodes: Array) -> Searching:
+    """Chooses anew at a list of nodes ``[K]`` of trees ``[K]``, not at those of index N."""
     tree = state.tree
+    of_nodes = lambda x: indexing.take_listed(x, trees, nodes)  # noqa: E731
     node = NodeStats(
-        visits=indexing.take(tree.node_visits, nodes),
-        value=indexing.take(tree.node_values, nodes),
-        raw_value=indexing.take(tree.raw_values, nodes),
-        children_visits=indexing.take(tree.children_visits, nodes),
-        children_qvalues=indexing.take(tree.children_qvalues, nodes),
-        prior_logits=indexing.take(tree.children_prior_logits, nodes),
-        prior_probs=indexing.take(tree.children_prior_probs, nodes),
-        noise=rules.noise[:, None],
+        visits=of_nodes(tree.node_visits),
+        value=of_nodes(tree.node_values),
+        raw_value=of_nodes(tree.raw_values),
+        children_visits=of_nodes(tree.children_visits),
+        children_qvalues=of_nodes(tree.children_qvalues),
+        prior_logits=of_nodes(tree.children_prior_logits),
+        prior_probs=of_nodes(tree.children_prior_probs),
+        noise=rules.noise[trees],
     )
     action = best_legal(rules, rules.selection, node)
-    child = indexing.take_entry(tree.children_index, nodes, action)
-    return Searching(tree, indexing.put(state.best, nodes, pair(tree, child, action)))
+    child = indexing.take_listed(tree.children_index, trees, nodes, action)
+    return Searching(tree, indexing.put_listed(state.best, pair(tree, child, action), trees, nodes))
 
 
 def pair(tree: Tree, child: Array, action: Array) -> Array:
@@ -113,11 +114,9 @@ def pair(tree: Tree, child: Array, action: Array) -> Array:
 
 def at_roots(rules: Rules, state: Searching) -> Searching:
     """Chooses anew at the roots, by the rule that holds there."""
-    if rules.root_selection is None:
-        return state
     tree = state.tree
     roots = jax.tree.map(lambda x: x[:, ROOT], _everywhere(rules, tree))
-    action = best_legal(rules, rules.root_selection, roots)
+    action = best_legal(rules, rules.root_selection or rules.selection, roots)
     child = jnp.take_along_axis(tree.children_index[:, ROOT], action[:, None], axis=1)[:, 0]
     return Searching(tree, state.best.at[:, ROOT].set(pair(tree, child, action)))
 
@@ -144,8 +143,8 @@ def _everywhere(rules: Rules, tree: Tree) -> NodeStats:
 
 def first(rules: Rules, tree: Tree) -> Searching:
     """Chooses at the roots of trees that have no other node."""
-    nowhere = jnp.zeros((*tree.parents.shape, 2), jnp.int32)
-    return at_roots(rules, at_nodes(rules, Searching(tree, nowhere), nowhere[:, :1, 0]))
+    nowhere = jnp.full((*tree.parents.shape, 2), tree.capacity, jnp.int32)
+    return at_roots(rules, Searching(tree, nowhere))
 
 
 def of_step(step: Any) -> Array | None:

@@ -15,13 +15,16 @@ from jaxrl.types import Array
 # Levels between two questions whether any tree goes further.
 STRIDE = 4
 
+# Levels that a backup takes together.
+LEVELS = 8
+
 
 class Path(NamedTuple):
     """The nodes of one descent in each tree.
 
     Attributes:
-      nodes: ``[chunk + D, B]`` int32: ``chunk`` rows of N, which is no node, then one for each depth, N behind the
-        leaf. It is handed on from simulation to simulation; rows from ``chunk + levels + 1`` on are of earlier ones.
+      nodes: ``[LEVELS + D, B]`` int32: ``LEVELS`` rows of N, which is no node, then one for each depth, N behind the
+        leaf. It is handed on from simulation to simulation; rows from ``LEVELS + levels + 1`` on are of earlier ones.
       leaf: ``[B]`` the last node of each.
       depth: ``[B]`` of the leaf.
       levels: scalar, how many nodes the longest has.
@@ -33,12 +36,12 @@ class Path(NamedTuple):
     levels: Array
 
 
-def empty_paths(batch: int, capacity: int, max_depth: int, chunk: int) -> Array:
+def empty_paths(batch: int, capacity: int, max_depth: int) -> Array:
     """Room for ``Path.nodes``."""
-    return jnp.full((chunk + max_depth + STRIDE, batch), capacity, jnp.int32).at[chunk].set(ROOT)
+    return jnp.full((LEVELS + max_depth + STRIDE, batch), capacity, jnp.int32).at[LEVELS].set(ROOT)
 
 
-def descend(state: Searching, nodes: Array, max_depth: int, chunk: int) -> Path:
+def descend(state: Searching, nodes: Array, max_depth: int) -> Path:
     """Follows every node's choice, in all trees at once, to the first that leads nowhere yet or to ``max_depth - 1``.
 
     The tree is read and not carried, so that a vmapped loop has nothing large to select.
@@ -57,7 +60,7 @@ def descend(state: Searching, nodes: Array, max_depth: int, chunk: int) -> Path:
             leaf = jnp.where(node < capacity, node, leaf)
             depth = depth + (node < capacity)
             rows.append(node)
-        nodes = jax.lax.dynamic_update_slice_in_dim(nodes, jnp.stack(rows), chunk + 1 + level, 0)
+        nodes = jax.lax.dynamic_update_slice_in_dim(nodes, jnp.stack(rows), LEVELS + 1 + level, 0)
         return nodes, node, leaf, depth, level + STRIDE
 
     roots = jnp.full((batch,), ROOT, jnp.int32)

@@ -36,21 +36,31 @@ def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
     return highest(x), False
 
 
-def take(x: Array, index: Array) -> Array:
-    """``x[b, index[b, ...]]`` of ``x`` ``[B, N, ...]``; an index outside of N is moved to its edge."""
-    return jax.vmap(lambda row, i: row.at[i].get(mode="clip"))(x, index)
+def take(x: Array, node: Array) -> Array:
+    """``x[b, node[b, ...]]`` of ``x`` ``[B, N, ...]``; an index outside of N is moved to its edge."""
+    return jax.vmap(lambda row, i: row.at[i].get(mode="clip"))(x, node)
 
 
-def put(x: Array, index: Array, values: Array) -> Array:
-    """``x[b, index[b, ...]] = values[b, ...]``; where the index is N or more nothing is written."""
-    return jax.vmap(lambda row, i, v: row.at[i].set(v.astype(row.dtype), mode="drop"))(x, index, values)
+def put(x: Array, node: Array, values: Array) -> Array:
+    """``x[b, node[b, ...]] = values[b, ...]``; where the index is N or more nothing is written."""
+    return jax.vmap(lambda row, i, v: row.at[i].set(v.astype(row.dtype), mode="drop"))(x, node, values)
 
 
-def put_entry(x: Array, index: Array, action: Array, values: Array) -> Array:
-    """``x[b, index[b, ...], action[b, ...]] = values[b, ...]`` of ``x`` ``[B, N, A]``, else as ``put``."""
-    return jax.vmap(lambda row, i, a, v: row.at[i, a].set(v.astype(row.dtype), mode="drop"))(x, index, action, values)
+def take_entry(x: Array, node: Array, action: Array) -> Array:
+    """``x[b, node[b, ...], action[b, ...]]`` of ``x`` ``[B, N, A]``, else as ``take``."""
+    return jax.vmap(lambda row, i, a: row.at[i, a].get(mode="clip"))(x, node, action)
 
 
-def take_entry(x: Array, index: Array, action: Array) -> Array:
-    """``x[b, index[b, ...], action[b, ...]]`` of ``x`` ``[B, N, A]``, else as ``take``."""
-    return jax.vmap(lambda row, i, a: row.at[i, a].get(mode="clip"))(x, index, action)
+def put_entry(x: Array, node: Array, action: Array, values: Array) -> Array:
+    """``x[b, node[b, ...], action[b, ...]] = values[b, ...]`` of ``x`` ``[B, N, A]``, else as ``put``."""
+    return jax.vmap(lambda row, i, a, v: row.at[i, a].set(v.astype(row.dtype), mode="drop"))(x, node, action, values)
+
+
+def take_listed(x: Array, *index: Array) -> Array:
+    """``x[tree[k], node[k], ...]`` for a list of nodes ``[K]`` of any trees, else as ``take``."""
+    return x.at[index].get(mode="clip")
+
+
+def put_listed(x: Array, values: Array, *index: Array) -> Array:
+    """``x[tree[k], node[k], ...] = values[k]`` for a list of nodes ``[K]`` of any trees, else as ``put``."""
+    return x.at[index].set(values.astype(x.dtype), mode="drop")

@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 
-from jaxrl.arguments import check_count
 from jaxrl.search import choice
-from jaxrl.search.backup import back_up, mean_backup
+from jaxrl.search.backup import back_up, empty_order, mean_backup
 from jaxrl.search.base import Backup, RecurrentFn, RootFnOutput, Selection
 from jaxrl.search.choice import Rules, Searching
 from jaxrl.search.descent import descend, empty_paths
@@ -33,7 +32,6 @@ def search(
     max_depth: int | None = None,
     capacity: int | None = None,
     tree: Tree | None = None,
-    levels_at_once: int | None = None,
 ) -> Tree:
     """Searches a batch of trees by a rule of yours.
 
@@ -55,7 +53,6 @@ def search(
       capacity: N, the nodes of each tree, by default as many as simulations can make. In a full tree leaves are
         evaluated as ever and their parents remember them, but no node is made of them.
       tree: what ``subtree`` kept of an earlier search, whose capacity holds; ``root`` is evaluated anew.
-      levels_at_once: how many levels of a path are taken together, a matter of speed alone; None chooses by A.
 
     Returns:
       The trees.
@@ -63,8 +60,6 @@ def search(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
-    if levels_at_once is not None:
-        check_count("levels_at_once", levels_at_once)
     masks = check_search(key, params, root, recurrent_fn, num_simulations, invalid_actions, max_depth, capacity, tree)
     noise_key, key = jax.random.split(key)
     noise = jax.random.uniform(noise_key, root.prior_logits.shape, root.value.dtype)
@@ -78,20 +73,15 @@ def search(
     # New nodes go to the same place in every tree, unless trees hold different numbers or some leaf is not new.
     aligned = tree is None and max_depth is None and state.tree.capacity > num_simulations
     deepest = min(max_depth or state.tree.capacity, state.tree.capacity)
-    chunk = _levels_at_once(state.tree.num_actions) if levels_at_once is None else levels_at_once
     keys = jax.random.split(key, num_simulations)
 
-    def simulate(simulation: Array, carry: tuple[Searching, Array]) -> tuple[Searching, Array]:
-        state, nodes = carry
-        path = descend(state, nodes, deepest, chunk)
+    def simulate(simulation: Array, carry: tuple[Searching, Array, Array]) -> tuple[Searching, Array, Array]:
+        state, paths, order = carry
+        path = descend(state, paths, deepest)
         slot = simulation + 1 if aligned else None
         state, leaf = expand(keys[simulation], params, rules, state, recurrent_fn, path.leaf, slot)
-        return choice.at_roots(rules, back_up(rules, state, path, leaf, backup, chunk)), path.nodes
+        state, order = back_up(rules, state, path, order, leaf, backup)
+        return state, path.nodes, order
 
-    paths = empty_paths(root.value.shape[0], state.tree.capacity, deepest, chunk)
-    return jax.lax.fori_loop(0, num_simulations, simulate, (state, paths))[0].tree
-
-
-def _levels_at_once(num_actions: int) -> int:
-    """By measurement, see docs/search.md."""
-    return 8 if num_actions <= 32 else 4
+    paths = empty_paths(root.value.shape[0], state.tree.capacity, deepest)
+    return jax.lax.fori_loop(0, num_simulations, simulate, (state, paths, empty_order(paths)))[0].tree

@@ -224,7 +224,6 @@ def gumbel(
         max_depth=max_depth,
         capacity=capacity,
         tree=tree,
-        levels_at_once=4,  # fewer than PUCT's where actions are few: the rule costs more a level
     )
     return _by_gumbel(found, noise, qtransform, before, invalid_actions)
 

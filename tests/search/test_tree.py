@@ -160,7 +160,5 @@ def test_other_refusals_name_their_argument(tree):
         tree.principal_variation(0)
     with pytest.raises(ValueError, match="max_num_considered_actions"):
         search.gumbel(jax.random.key(0), **GOOD, max_num_considered_actions=0)
-    with pytest.raises(ValueError, match="levels_at_once: got 0"):
-        search.search(jax.random.key(0), **GOOD, selection=search.selection.uct_score, levels_at_once=0)
     with pytest.raises(ValueError, match="capacity"):
         search.puct(jax.random.key(0), **GOOD, tree=tree, capacity=5)
