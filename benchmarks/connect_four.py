@@ -116,7 +116,8 @@ def _wins(mine, both, draws_win, known):
         return draws_win  # nobody wins with the last two stones: neither has a cell where they would
     if not safe:
         return 0
-    question = (mine + both) << 1 | draws_win  # the sum marks the top of every column, so no two boards share it
+    # The sum marks the top of every column, so no two boards share it, and none is 0, which is an empty slot.
+    question = (mine + both + _BOTTOM) << 1 | draws_win
     slot = question % _SLOTS
     if known[slot] >> 1 == question:
         return known[slot] & 1

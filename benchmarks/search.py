@@ -93,7 +93,7 @@ def compare(policy: str, size: tuple[int, int, int], repeats: int) -> tuple[str,
     )
     mine, peer = ours().search_tree, theirs().search_tree
     equal = np.mean(np.asarray(mine.children_visits[:, 0] == peer.children_visits[:, 0]).all(axis=-1))
-    pairs = [(statistics.median(seconds(ours) for _ in range(3)), seconds(theirs)) for _ in range(repeats)]
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
     fast, slow = (statistics.median(times) for times in zip(*pairs, strict=True))
     depth = int(mine.depths().max())
     total = batch * num_simulations
@@ -166,10 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", action="append", choices=list(OURS), help="may be repeated; default: all")
     parser.add_argument("--size", action="append", help="B,A,N, may be repeated; default: those of the table")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
     parser.add_argument("--grow", action="store_true", help="how time grows")
     parser.add_argument("--seeds", action="store_true", help="the cost of vmap")
     arguments = parser.parse_args()
+    if arguments.grow + arguments.seeds + bool(arguments.policy or arguments.size) > 1:
+        parser.error("--grow, --seeds, and --policy with --size: one at a time; the first two have sizes of their own")
     print(f"Measured on {describe_machine()}\n")
     if arguments.grow:
         grow(arguments.repeats)

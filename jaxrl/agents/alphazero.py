@@ -89,10 +89,10 @@ def init(config: AlphaZero, key: Array, num_envs: int = 1) -> AlphaZeroState:
     """A fresh state, its replay empty; see ``types.InitFn``."""
     params = config.network.init(key, config.spec.zeros(1))
     rows = num_rows(config.replay_capacity, num_envs, config.n_step or 1)
-    if config.learning_starts > rows * num_envs:  # a step counts once and is kept, a position has to be held
+    if 2 * config.learning_starts > rows * num_envs:  # positions of games that go on are held, and don't count
         raise ValueError(
-            f"learning_starts: got {config.learning_starts}, must be at most the positions that are kept, {rows} of "
-            f"each of {num_envs} environments; take a larger replay_capacity"
+            f"learning_starts: got {config.learning_starts}, must be at most half of the positions that are kept, "
+            f"{rows} of each of {num_envs} environments; take a larger replay_capacity"
         )
     ring = positions.init(config.spec.observation, config.network.num_actions, rows, num_envs)
     return AlphaZeroState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32), ring)
@@ -112,8 +112,6 @@ def act(config: AlphaZero, key: Array, state: AlphaZeroState, observation: Any, 
     Raises:
       ValueError: observations without the simulator's state.
     """
-    if not isinstance(observation, Observation) or observation.env_state is None:
-        raise ValueError("observation: got none with env_state; wrap the environment, envs.expose_state(env)")
     network = partial(evaluate, config)
     found = config.search(
         # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
@@ -266,7 +264,7 @@ def alphazero(
         lose their openings before these have an outcome: the metric positions_lost counts them.
       batch_size: positions of a gradient step.
       num_gradient_steps: gradient steps a call of update, so for each rollout_length x num_envs steps.
-      learning_starts: positions with an outcome before the first gradient step; at most replay_capacity.
+      learning_starts: positions with an outcome before the first gradient step; at most half of replay_capacity.
 
     Returns:
       An ``Agent``, whose ``act`` wants observations with an ``env_state``.
@@ -281,11 +279,6 @@ def alphazero(
     check_callable("model", model, "envs.simulator(env, params) or a function (key, env_state, action) -> Simulated")
     if symmetries is not None:
         check_callable("symmetries", symmetries, "a function (key, features, mask, policy) -> the same three, or None")
-    if isinstance(search, str):
-        if search not in planning.SEARCHES:
-            raise ValueError(f"search: got {search!r}, must be {' or '.join(planning.SEARCHES)}, or a function")
-        search = planning.SEARCHES[search]
-    check_callable("search", search, "gumbel, puct or a function, see planning.SearchFn")
     is_bounded = getattr(model, "num_players", 1) == 2 if bounded is None else bool(bounded)
     lr: Any = learning_rate
     if anneal_learning_rate:
@@ -298,7 +291,7 @@ def alphazero(
         spec=spec,
         network=networks.PolicyValue(torso, num_actions, inputs.event_rank(spec.observation), is_bounded),
         model=model,
-        search=search,
+        search=planning.search_fn(search),
         symmetries=symmetries,
         optimizer=optim.clipped(optimizer, lr, max_grad_norm),
         loss=loss,

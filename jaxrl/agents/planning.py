@@ -5,6 +5,7 @@ Legend: B states, A actions.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import search, types
-from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
+from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
 from jaxrl.search import PolicyOutput, RecurrentFnOutput, RootFnOutput, qtransforms
 from jaxrl.types import Array, PyTree
 
@@ -71,9 +72,14 @@ class Node(NamedTuple):
 
 
 def root(evaluate: Evaluate, params: PyTree, observation: Any) -> RootFnOutput:
-    """The states to search from, of observations with an ``env_state``."""
+    """The states to search from, of observations with an ``env_state``.
+
+    Raises:
+      ValueError: they have none.
+    """
+    env_state = true_state(observation)
     logits, value = evaluate(params, observation)
-    node = Node(observation.env_state, jnp.zeros(value.shape, bool), jnp.zeros_like(value))
+    node = Node(env_state, jnp.zeros(value.shape, bool), jnp.zeros_like(value))
     return RootFnOutput(logits, value, node)
 
 
@@ -103,6 +109,18 @@ def recurrent_fn(model: Any, evaluate: Evaluate, gamma: Any) -> Callable[..., tu
         return output, Node(simulated.env_state, node.cut | simulated.truncated, value)
 
     return step
+
+
+def true_state(observation: Any) -> PyTree:
+    """The simulator's state in an observation.
+
+    Raises:
+      ValueError: there is none.
+    """
+    env_state = getattr(observation, "env_state", None)
+    if env_state is None:
+        raise ValueError("observation: has no env_state to plan from; wrap the environment: envs.expose_state(env)")
+    return env_state
 
 
 def invalid_actions(observation: Any) -> Array | None:
@@ -144,8 +162,12 @@ def gumbel(
       max_num_considered_actions: how many actions halving begins with.
       gumbel_scale: the scale of the noise.
       value_scale: how much values count beside logits; the paper has 0.1 for Atari and 1 for Go and chess.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
     del bounded, steps
+    check_float("value_scale", value_scale, NON_NEGATIVE)
     return search.gumbel(
         key,
         params,
@@ -222,3 +244,24 @@ _BY_BOUNDS = partial(qtransforms.by_min_max, min_value=-1.0, max_value=1.0)
 
 SEARCHES: dict[str, SearchFn] = {"gumbel": gumbel, "puct": puct}
 """By name."""
+
+
+def search_fn(search: Any) -> SearchFn:
+    """A search by name, or one that takes what recipes give it.
+
+    Raises:
+      TypeError, ValueError: no such name, no function, or one of other arguments.
+    """
+    if isinstance(search, str):
+        if search not in SEARCHES:
+            raise ValueError(f"search: got {search!r}, must be {' or '.join(SEARCHES)}, or a function")
+        return SEARCHES[search]
+    check_callable("search", search, "gumbel, puct or a function, see planning.SearchFn")
+    try:
+        inspect.signature(search).bind(*[None] * 6, explore=True, bounded=True, steps=None)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"search: got {search!r}, must take (key, params, root, recurrent_fn, num_simulations, invalid_actions, *, "
+            f"explore, bounded, steps), see planning.SearchFn: {error}"
+        ) from error
+    return search

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import search
+from jaxrl.agents import planning
 from jaxrl.agents.validation import check_arguments
 from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
 from jaxrl.types import ActFn, Agent, Array, Discrete, Metrics, PyTree, Spec, Transition, action_mask
@@ -65,9 +66,8 @@ def uct_player(
 
     def act(key: Array, state: PyTree, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         del state, explore
-        root = search.rollout_root(true_state(observation), num_actions)
-        mask = action_mask(observation)
-        illegal = None if mask is None else ~mask
+        root = search.rollout_root(planning.true_state(observation), num_actions)
+        illegal = planning.invalid_actions(observation)
         found = search.uct(key, (), root, recurrent_fn, num_simulations, illegal, exploration=exploration)
         return found.action, ()
 
@@ -84,29 +84,16 @@ def as_recurrent_fn(model: SimulatorFn, num_actions: int) -> search.RecurrentFn:
         del params
         batch = action.shape[0]
         step = jax.vmap(model)(jax.random.split(key, batch), embedding, action)
-        mask = action_mask(step.observation)
         output = search.RecurrentFnOutput(
             reward=step.reward,
             discount=jnp.where(step.truncated, 0.0, step.discount),
             prior_logits=jnp.zeros((batch, num_actions)),
             value=jnp.zeros(batch),
-            invalid_actions=None if mask is None else ~mask,
+            invalid_actions=planning.invalid_actions(step.observation),
         )
         return output, step.env_state
 
     return recurrent_fn
-
-
-def true_state(observation: Any) -> PyTree:
-    """The simulator's state in an observation.
-
-    Raises:
-      ValueError: there is none.
-    """
-    env_state = getattr(observation, "env_state", None)
-    if env_state is None:
-        raise ValueError("observation: has no env_state to plan from; wrap the environment: envs.expose_state(env)")
-    return env_state
 
 
 def _num_actions(name: str, spec: Spec) -> int:

@@ -101,9 +101,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
-    for name in ("gif", "value"):
+    for name, instead in (("gif", "jaxrl play shows one"), ("value", "the players of all values are listed")):
         if getattr(flags, name) is not None:
-            raise UsageError(f"{as_flag(name)}: not in a game for two; jaxrl play shows one")
+            raise UsageError(f"{as_flag(name)}: not in a game for two; {instead}")
     if flags.explore:
         raise UsageError("--explore: nobody explores in a match")
     if flags.episodes % 2:

@@ -16,8 +16,8 @@ from jaxrl import envs
 from jaxrl.cli import boards
 from jaxrl.cli.boards import Layout
 from jaxrl.cli.errors import UsageError
+from jaxrl.cli.game import Game
 from jaxrl.cli.parsing import parse
-from jaxrl.cli.table import Table
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_seed, first_member
@@ -77,21 +77,21 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(str(error)) from error
     _, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations)
     state = jax.tree.map(lambda leaf: leaf[number], states)
-    table = Table(jax.random.key(0), built.env, built.params, built.agent(number), state)
+    game = Game(jax.random.key(0), built.env, built.params, built.agent(number), state)
     human = int(flags.second)
     console.print(_welcome(config, layout, human), highlight=False)
     try:
-        return play(table, layout, config, human, console)
+        return play(game, layout, config, human, console)
     except (EOFError, KeyboardInterrupt):
         console.print("\nleft the game", highlight=False)
         return 0
 
 
-def play(table: Table, layout: Layout, config: RunConfig, human: int, console: Console) -> int:
+def play(game: Game, layout: Layout, config: RunConfig, human: int, console: Console) -> int:
     """Plays one game.
 
     Args:
-      table: the game, where it begins.
+      game: the game, where it begins.
       layout: of its board.
       config: of the run that plays.
       human: 0 where the human begins, else 1.
@@ -102,24 +102,24 @@ def play(table: Table, layout: Layout, config: RunConfig, human: int, console: C
     """
     before = None
     while True:
-        stones = boards.stones_of(layout, table.observation, table.moves)
+        stones = boards.stones_of(layout, game.observation, game.moves)
         console.print(boards.draw(layout, stones, before))
         before = stones
-        if table.over:
+        if game.over:
             break
-        if table.mover == human:
-            action = _ask(table, layout, config, console)
+        if game.mover == human:
+            action = _ask(game, layout, config, console)
             if action is None:
                 console.print("left the game", highlight=False)
                 return 0
         else:
             with console.status("thinking"):
-                action = table.think()
+                action = game.think()
             console.print(
-                f"{config.recipe} ({layout.symbols[1 + table.mover]}) plays {layout.name(action)}", highlight=False
+                f"{config.recipe} ({layout.symbols[1 + game.mover]}) plays {layout.name(action)}", highlight=False
             )
-        table.move(action)
-    console.print(_result(table, human, config.recipe), style="bold", highlight=False)
+        game.move(action)
+    console.print(_result(game, human, config.recipe), style="bold", highlight=False)
     return 0
 
 
@@ -132,11 +132,11 @@ def _welcome(config: RunConfig, layout: Layout, human: int) -> str:
     )
 
 
-def _ask(table: Table, layout: Layout, config: RunConfig, console: Console) -> int | None:
+def _ask(game: Game, layout: Layout, config: RunConfig, console: Console) -> int | None:
     """The human's move, None for quit; asks again until it is legal, and says what was wrong."""
-    legal = table.legal()
+    legal = game.legal()
     while True:
-        said = console.input(f"your move ({layout.symbols[1 + table.mover]}): ").strip()
+        said = console.input(f"your move ({layout.symbols[1 + game.mover]}): ").strip()
         if not sys.stdin.isatty():  # nobody saw it being typed
             console.print(said, highlight=False, markup=False)
         word = said.lower()
@@ -145,12 +145,10 @@ def _ask(table: Table, layout: Layout, config: RunConfig, console: Console) -> i
         action = layout.action(word)
         if action in legal:
             return action
-        console.print(_explanation(word, action, legal, table, layout, config), highlight=False, markup=False)
+        console.print(_explanation(word, action, legal, game, layout, config), highlight=False, markup=False)
 
 
-def _explanation(
-    word: str, action: int | None, legal: list[int], table: Table, layout: Layout, config: RunConfig
-) -> str:
+def _explanation(word: str, action: int | None, legal: list[int], game: Game, layout: Layout, config: RunConfig) -> str:
     """Why there is no move yet."""
     names = [layout.name(move) for move in legal]
     listed = ", ".join(names)
@@ -166,15 +164,15 @@ def _explanation(
     if name == layout.extra:
         return f"you can't {layout.extra} now; {rest}"
     x, y = action % layout.width, action // layout.width
-    if boards.stones_of(layout, table.observation, table.moves)[y, x]:
+    if boards.stones_of(layout, game.observation, game.moves)[y, x]:
         return f"{name} is taken; {rest}"
     reason = next((why for game, why in REASONS.items() if game in config.environment), "against the rules here")
     return f"{name} is {reason}; {rest}"
 
 
-def _result(table: Table, human: int, opponent: str) -> str:
-    if table.winner is None:
-        return f"drawn after {table.moves} moves"
-    return f"you {'won' if table.winner == human else 'lost'} after {table.moves} moves" + (
-        "" if table.winner == human else f": {opponent} won"
+def _result(game: Game, human: int, opponent: str) -> str:
+    if game.winner is None:
+        return f"drawn after {game.moves} moves"
+    return f"you {'won' if game.winner == human else 'lost'} after {game.moves} moves" + (
+        "" if game.winner == human else f": {opponent} won"
     )

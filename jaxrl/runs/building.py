@@ -136,7 +136,7 @@ def fit_replay(config: RunConfig) -> RunConfig:
     """The configuration with a replay no larger than what the run puts into it.
 
     Samples are drawn from what is filled, so that the run stays the same and takes less memory. It still holds the rows
-    that a window of ``n_step`` wants, and what learning starts with.
+    that a window of ``n_step`` wants, and twice what learning starts with, of which a part may wait for outcomes.
     """
     values = config.hyperparameters
     steps_per_update = config.num_envs * config.rollout_length
@@ -144,7 +144,7 @@ def fit_replay(config: RunConfig) -> RunConfig:
         return config
     steps = config.num_steps // steps_per_update * steps_per_update
     rows = config.rollout_length + (values.get("n_step") or 1) - 1
-    most = max(steps, config.num_envs * rows, values.get("learning_starts", 0), 1)
+    most = max(steps, config.num_envs * rows, 2 * values.get("learning_starts", 0), 1)
     capacity = min(values["replay_capacity"], most)
     return dataclasses.replace(config, hyperparameters={**values, "replay_capacity": capacity})
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrl.search import indexing
 from jaxrl.search.argmax import row_argmax
-from jaxrl.search.base import NodeStats, Selection
+from jaxrl.search.base import NodeStats, RootFnOutput, Selection
 from jaxrl.search.tree import ROOT, UNVISITED, Tree
 from jaxrl.types import Array
 
@@ -63,6 +63,12 @@ def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
         return logits
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     return jnp.where(invalid_actions != 0, jnp.finfo(logits.dtype).min, logits)
+
+
+def masked_root(root: Any, invalid_actions: Array | None) -> RootFnOutput:
+    """A root without illegal logits, all of them of the dtype of values, as in the tree."""
+    logits = jnp.asarray(root.prior_logits, jnp.result_type(root.value))
+    return RootFnOutput(mask_logits(logits, invalid_actions), root.value, root.embedding)
 
 
 def prior_probs(rules: Rules, logits: Array) -> Array:

@@ -62,7 +62,9 @@ def expand(
     action = indexing.take(state.best, node)[:, 1]
     embedding = jax.tree.map(lambda x: indexing.take(x, node), tree.embeddings)
     step, embedding = recurrent_fn(params, key, action, embedding)
-    logits = choice.mask_logits(step.prior_logits, choice.of_step(step)).astype(tree.children_prior_logits.dtype)
+    # In the tree's dtype before the mask: the lowest number of another one would pass for a logit.
+    logits = step.prior_logits.astype(tree.children_prior_logits.dtype)
+    logits = choice.mask_logits(logits, choice.of_step(step))
     value = step.value.astype(tree.node_values.dtype)
     probs = choice.prior_probs(rules, logits)
     slots, visits, is_new = _slots(state, node, action, slot)

@@ -8,7 +8,7 @@ import jax
 
 from jaxrl.search import choice
 from jaxrl.search.backup import back_up, empty_order, mean_backup
-from jaxrl.search.base import Backup, RecurrentFn, RootFnOutput, Selection
+from jaxrl.search.base import Backup, RecurrentFn, Selection
 from jaxrl.search.choice import Rules, Searching
 from jaxrl.search.descent import descend, empty_paths
 from jaxrl.search.expansion import expand
@@ -51,7 +51,7 @@ def search(
       backup: how values are averaged, see ``Backup``.
       max_depth: the longest path from the root, in steps; what lies there is evaluated again at every visit.
       capacity: N, the nodes of each tree, by default as many as simulations can make. In a full tree leaves are
-        evaluated as ever and their parents remember them, but no node is made of them.
+        evaluated as ever and their parents remember the mean of them, but no node is made of them.
       tree: what ``subtree`` kept of an earlier search, whose capacity holds; ``root`` is evaluated anew.
 
     Returns:
@@ -64,7 +64,7 @@ def search(
     noise_key, key = jax.random.split(key)
     noise = jax.random.uniform(noise_key, root.prior_logits.shape, root.value.dtype)
     rules = Rules(selection, root_selection, noise, masked=masks)
-    root = RootFnOutput(choice.mask_logits(root.prior_logits, invalid_actions), root.value, root.embedding)
+    root = choice.masked_root(root, invalid_actions)
     probs = choice.prior_probs(rules, root.prior_logits)
     if tree is None:
         state = choice.first(rules, plant(root, probs, capacity or num_simulations + 1, invalid_actions))

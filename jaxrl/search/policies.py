@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxrl.arguments import NON_NEGATIVE, POSITIVE, UNIT, check_callable, check_count, check_float, check_key
 from jaxrl.search import halving, qtransforms, selection
 from jaxrl.search.base import NodeStats, PolicyOutput, QTransform, RecurrentFn, RootFnOutput
-from jaxrl.search.choice import mask_logits
+from jaxrl.search.choice import mask_logits, masked_root
 from jaxrl.search.loop import search
 from jaxrl.search.tree import ROOT, Tree
 from jaxrl.search.validation import check_root
@@ -198,7 +198,7 @@ def gumbel(
     check_count("max_num_considered_actions", max_num_considered_actions)
     check_callable("qtransform", qtransform, "a function of NodeStats")
     check_float("gumbel_scale", gumbel_scale, NON_NEGATIVE)
-    root = RootFnOutput(mask_logits(root.prior_logits, invalid_actions), root.value, root.embedding)
+    root = masked_root(root, invalid_actions)
     search_key, gumbel_key = jax.random.split(key)
     shape, dtype = root.prior_logits.shape, root.prior_logits.dtype
     noise = gumbel_scale * jax.random.gumbel(gumbel_key, shape, dtype)
@@ -266,13 +266,17 @@ def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
 
 
 def _by_visits(key: Array, tree: Tree, temperature: Any) -> PolicyOutput:
-    weights = tree.summary().visit_probs
+    # What is illegal now may have been followed in a kept tree, when it was legal.
+    visits = jnp.where(tree.root_invalid_actions, 0, tree.children_visits[:, ROOT]).astype(tree.node_values.dtype)
+    legal = jnp.where(tree.root_invalid_actions, 0.0, 1.0).astype(visits.dtype)
+    weights = jnp.where(jnp.sum(visits, axis=-1, keepdims=True) > 0, visits, legal)
+    weights = weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1.0)
     return PolicyOutput(in_proportion(key, weights, temperature), weights, tree)
 
 
 def _with_noise(key: Array, root: Any, fraction: Any, alpha: Any) -> RootFnOutput:
     """Dirichlet noise mixed into the prior."""
-    probs = jax.nn.softmax(root.prior_logits, axis=-1)
+    probs = jax.nn.softmax(jnp.asarray(root.prior_logits, jnp.result_type(root.value)), axis=-1)
     if isinstance(fraction, jax.core.Tracer) or float(fraction) > 0:
         concentration = jnp.full(probs.shape[-1:], alpha, probs.dtype)
         noise = jax.random.dirichlet(key, concentration, probs.shape[:1], probs.dtype)

@@ -65,7 +65,7 @@ def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
         children_qvalues=move(tree.children_qvalues, 0),
         children_prior_logits=move(tree.children_prior_logits, 0),
         children_prior_probs=move(tree.children_prior_probs, 0),
-        embeddings=jax.tree.map(lambda x: move(x, 0), tree.embeddings),
+        embeddings=jax.tree.map(lambda x: indexing.take(x, source), tree.embeddings),
         root_invalid_actions=jnp.zeros_like(tree.root_invalid_actions),
         num_nodes=num_nodes,
     )

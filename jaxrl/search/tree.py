@@ -126,6 +126,8 @@ class Tree(NamedTuple):
     def principal_variation(self, length: int) -> Array:
         """The most visited action at every step, ``[B, length]`` int32, ``NO_ACTION`` behind the last node.
 
+        A node that is entered with a discount of 0 is the last: the game is over there.
+
         Raises:
           ValueError: length is less than 1.
         """
@@ -139,7 +141,8 @@ class Tree(NamedTuple):
             inside = inside & (jnp.max(visits, axis=-1) > 0)
             action = jnp.where(inside, jnp.argmax(visits, axis=-1), NO_ACTION).astype(jnp.int32)
             child = self.children_index[trees, jnp.maximum(node, 0), jnp.maximum(action, 0)]
-            return jnp.where(inside, child, UNVISITED), action
+            goes_on = inside & (self.node_discounts[trees, jnp.maximum(child, 0)] != 0)
+            return jnp.where(goes_on, child, UNVISITED), action
 
         root = jnp.full(trees.shape, ROOT, jnp.int32)
         return jax.lax.scan(follow, root, None, length=length)[1].T

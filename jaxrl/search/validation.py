@@ -98,8 +98,7 @@ def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch:
     if wanted_structure != structure:
         raise ValueError(f"recurrent_fn: got an embedding of {structure}, must be {wanted_structure} as at the root")
     for before, after in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True):
-        if before.shape != after.shape:
-            raise ValueError(
-                f"recurrent_fn: got an embedding of shape {after.shape}, must be {before.shape} as at the root"
-            )
+        if (before.shape, before.dtype) != (after.shape, after.dtype):
+            found, at_root = (f"{x.dtype}{list(x.shape)}" for x in (after, before))
+            raise ValueError(f"recurrent_fn: got an embedding {found}, must be {at_root} as at the root")
     return mask is not None

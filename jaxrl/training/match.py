@@ -169,7 +169,7 @@ def _num_actions(env: Any, params: Any) -> int:
 def _check(env: Any, params: Any, players: dict[str, Any], num_games: int, opening_moves: int, steps: Any) -> int:
     """The moves that a game lasts at most."""
     if num_players(env) != 2:
-        raise ValueError(f"env: got {env.name}, which is no game of two players")
+        raise ValueError(f"env: got {getattr(env, 'name', type(env).__name__)}, which is no game of two players")
     refuse_memory("match", spec(env, params).observation)
     for name, player in players.items():
         if not isinstance(player, tuple) or len(player) != 2 or not isinstance(player[0], Agent):

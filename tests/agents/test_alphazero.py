@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import agents, envs, losses, rollout
+from jaxrl import agents, envs, losses, rollout, search
 from jaxrl.agents import planning
 from jaxrl.agents.alphazero import as_batch, evaluate, remember
 from jaxrl.envs.probes import DiscountProbe, TruncationProbe
@@ -115,7 +115,7 @@ def test_outcomes_are_those_of_the_game_over_rollouts():
 
 def test_positions_that_are_lost_before_their_outcome_are_counted():
     # Three rows of each environment, and no game of tic-tac-toe is over in three moves.
-    agent = make(replay_capacity=6, learning_starts=6)
+    agent = make(replay_capacity=6, learning_starts=3)
 
     @jax.jit
     def run(key):
@@ -293,13 +293,18 @@ def test_settings_of_the_searches_matter(search, settings):
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="search: got 'uct', must be gumbel or puct"):
         make(search="uct")
+    for other in (search.puct, partial(planning.puct, dirichlet_alhpa=1.0)):
+        with pytest.raises(TypeError, match="search: got .*, must take .*explore, bounded, steps"):
+            make(search=other)
     with pytest.raises(TypeError, match="model: got 3, must be envs.simulator"):
         make(model=3)
     with pytest.raises(ValueError, match="num_simulations: got 0"):
         make(num_simulations=0)
     with pytest.raises(ValueError, match="n_step: got 0"):
         make(n_step=0)
-    with pytest.raises(ValueError, match=r"learning_starts: got 20, must be at most .*, 5 of each of 2 environments"):
+    with pytest.raises(
+        ValueError, match=r"learning_starts: got 20, must be at most half of .* 5 of each of 2 env"
+    ):
         make(replay_capacity=10).init(jax.random.key(0), 2)
     for name, value in (("temperature", -1.0), ("temperature_steps", -1)):
         agent = make(search=partial(planning.puct, **{name: value}))
@@ -308,5 +313,5 @@ def test_bad_arguments_are_named():
             jax.eval_shape(lambda key: agent.act(key, agent.init(key, 2), observation), jax.random.key(0))  # noqa: B023
     agent = make()
     plain, _ = rollout.reset(jax.random.key(0), GAME, PARAMS, 2)
-    with pytest.raises(ValueError, match=r"wrap the environment, envs.expose_state\(env\)"):
+    with pytest.raises(ValueError, match=r"wrap the environment: envs.expose_state\(env\)"):
         agent.act(jax.random.key(0), agent.init(jax.random.key(0), 2), plain)

@@ -7,7 +7,7 @@ import pytest
 from jaxrl import envs
 from jaxrl.agents.players import random_player
 from jaxrl.cli import boards, play
-from jaxrl.cli.table import Table
+from jaxrl.cli.game import Game
 from jaxrl.runs.config import RunConfig
 from jaxrl.types import Discrete, Spec
 
@@ -19,7 +19,7 @@ def layout(name, **options):
 
 def open_table(name):
     env, params = envs.make(name)
-    return Table(jax.random.key(0), env, params, random_player(envs.spec(env, params)), ())
+    return Game(jax.random.key(0), env, params, random_player(envs.spec(env, params)), ())
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,11 @@ def test_what_is_refused(run, jaxrl, arguments, message):
     assert outcome.code == 2 and re.search(message, outcome.error), outcome.error
 
 
+def test_simulations_of_an_opponent_that_does_not_search_are_refused_by_their_flag(run, jaxrl):
+    outcome = jaxrl("evaluate", run, "--opponent", run, "--opponent-simulations", "3")
+    assert outcome.code == 2 and re.search(r"--opponent-simulations: got 3, but .*, dqn, doesn't search", outcome.error)
+
+
 @pytest.mark.parametrize("arguments", [["play"], ["elo"], ["evaluate", "--opponent", "random"]])
 def test_one_player_alone_plays_no_matches(tmp_path, jaxrl, arguments):
     folder = RunFolder(tmp_path / "alone")

@@ -100,18 +100,52 @@ def test_puct_in_a_kept_subtree_goes_on_as_if_it_had_never_stopped(random_game, 
     root = game.root(key, 3)
     only = jnp.ones((3, 4), bool).at[:, 2].set(False)
     find = functools.partial(search.puct, dirichlet_fraction=0.0)
-    above = find(key, (), root, game.step, 21, only).search_tree
+    above = find(key, (), root, game.step, 21, only, capacity=60).search_tree
     kept = search.subtree(above, jnp.full((3,), 2))
     _, below = game.step((), key, jnp.full((3,), 2), root.embedding)
     there = search.RootFnOutput(game.logits(below["state"]), game.value(below["state"]), below)
-    at_once = find(key, (), there, game.step, 40).search_tree
-    in_parts = find(key, (), there, game.step, 20, tree=search.subtree(above, jnp.full((3,), 2))).search_tree
-    np.testing.assert_array_equal(
-        kept.children_visits[:, 0], find(key, (), there, game.step, 20).search_tree.children_visits[:, 0]
-    )
-    assert in_parts.node_visits.shape[1] == 22  # full: the capacity of the first search
-    np.testing.assert_array_equal(in_parts.node_visits[:, 0], at_once.node_visits[:, 0])
+    at_once = find(key, (), there, game.step, 40, capacity=60).search_tree
+    in_parts = find(key, (), there, game.step, 20, tree=kept).search_tree
+    for name in ("children_visits", "children_index", "node_visits"):
+        np.testing.assert_array_equal(getattr(in_parts, name), getattr(at_once, name))
+    np.testing.assert_allclose(in_parts.node_values, at_once.node_values, atol=1e-6)
     consistent(in_parts)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_became_illegal_is_not_done_though_a_kept_tree_went_there(policy, random_game, key):
+    """A learned model tells no masks, so that a kept tree holds visits of what the rules now forbid."""
+    game = random_game(4, -1.0)
+    before = POLICIES[policy](key, (), game.root(key, 8), game.step, 60).search_tree
+    action = jnp.argmax(before.children_visits[:, 0], axis=-1)
+    kept = search.subtree(before, action)
+    favourite = jnp.argmax(kept.children_visits[:, 0], axis=-1)
+    forbidden = jax.nn.one_hot(favourite, 4, dtype=bool)
+    state = kept.embeddings["state"][:, 0]
+    root = search.RootFnOutput(game.logits(state), game.value(state), {"state": state})
+    found = POLICIES[policy](key, (), root, game.step, 4, forbidden, tree=kept)
+    assert (found.action != favourite).all()
+    np.testing.assert_array_equal(found.action_weights[forbidden], 0.0)
+    np.testing.assert_allclose(found.action_weights.sum(-1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_logits_of_half_precision_keep_their_masks(policy, dtype, random_game, key):
+    game = random_game(4, -1.0, masked=True)
+
+    def step(params, key, action, embedding):
+        output, embedding = game.step(params, key, action, embedding)
+        return output._replace(prior_logits=output.prior_logits.astype(dtype)), embedding
+
+    root = game.root(key, 3)
+    invalid = game.invalid(root.embedding["state"])
+    found = POLICIES[policy](key, (), root._replace(prior_logits=root.prior_logits.astype(dtype)), step, 40, invalid)
+    tree = found.search_tree
+    used = tree.node_visits[:, 1:] > 0
+    illegal = jax.vmap(game.invalid)(tree.embeddings["state"])[:, 1:] & used[..., None]
+    assert (tree.children_visits[:, 0] * invalid).sum() == 0 and (tree.children_visits[:, 1:] * illegal).sum() == 0
+    assert illegal.any() and not np.take_along_axis(np.asarray(invalid), np.asarray(found.action)[:, None], 1).any()
 
 
 def test_nothing_is_kept_of_what_was_not_followed_or_not_wanted(random_game, key):

@@ -58,6 +58,15 @@ def test_the_principal_variation_is_the_most_visited_line(tree):
     assert (line[0, :2] == 2).all()
 
 
+def test_the_principal_variation_ends_with_the_game():
+    """The favourite ends it, and what a search visits behind an end is nothing."""
+    root = Chain.root._replace(prior_logits=jnp.tile(jnp.array([[9.0, 0.0, 0.0]]), (2, 1)))
+    stuck = lambda params, key, action, count: Chain.step(params, key, jnp.zeros_like(action), count)  # noqa: E731
+    tree = search.puct(jax.random.key(0), (), root, stuck, 30, dirichlet_fraction=0.0).search_tree
+    assert int(tree.depths().max()) > 1
+    assert tree.principal_variation(3)[0].tolist() == [0, search.NO_ACTION, search.NO_ACTION]
+
+
 def test_depths(tree):
     depths = tree.depths()
     assert (depths[:, 0] == 0).all() and (depths[:, 1:] > 0).all()
@@ -162,3 +171,6 @@ def test_other_refusals_name_their_argument(tree):
         search.gumbel(jax.random.key(0), **GOOD, max_num_considered_actions=0)
     with pytest.raises(ValueError, match="capacity"):
         search.puct(jax.random.key(0), **GOOD, tree=tree, capacity=5)
+    halves = lambda params, key, action, count: (Chain.step(params, key, action, count)[0], count + 0.5)  # noqa: E731
+    with pytest.raises(ValueError, match=r"recurrent_fn: got an embedding float32\[2\], must be int32\[2\]"):
+        search.puct(jax.random.key(0), **GOOD | {"recurrent_fn": halves})

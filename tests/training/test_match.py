@@ -112,6 +112,6 @@ def test_what_remembers_is_refused(tic_tac_toe):
 
 
 def test_the_page_of_games_is_true():
-    page = (Path(__file__).parents[2] / "docs" / "alphazero.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "games.md").read_text()
     (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    exec(compile(block, "docs/alphazero.md", "exec"), {})
+    exec(compile(block, "docs/games.md", "exec"), {})

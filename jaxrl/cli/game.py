@@ -12,7 +12,7 @@ from jaxrl.envs import expose_state
 from jaxrl.types import Agent, Array, PyTree, action_mask
 
 
-class Table:
+class Game:
     """A board between two players, one of whom is an agent.
 
     Attributes:
