@@ -302,9 +302,7 @@ def test_bad_arguments_are_named():
         make(num_simulations=0)
     with pytest.raises(ValueError, match="n_step: got 0"):
         make(n_step=0)
-    with pytest.raises(
-        ValueError, match=r"learning_starts: got 20, must be at most half of .* 5 of each of 2 env"
-    ):
+    with pytest.raises(ValueError, match=r"learning_starts: got 20, must be at most half of .* 5 of each of 2 env"):
         make(replay_capacity=10).init(jax.random.key(0), 2)
     for name, value in (("temperature", -1.0), ("temperature_steps", -1)):
         agent = make(search=partial(planning.puct, **{name: value}))
