@@ -162,6 +162,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "pgx/connect_four": {
             "num_envs": 128,
             "torso": {"name": "residual", "channels": 32, "blocks": 2},
+            # So much noise that games go where good players do not, and mistakes are answered.
+            "search": {"name": "gumbel", "gumbel_scale": 3.0},
             "num_simulations": 16,
             "anneal_learning_rate": True,
             "batch_size": 512,
