@@ -125,6 +125,7 @@ def act(config: AlphaZero, key: Array, state: AlphaZeroState, observation: Any, 
         bounded=config.network.bounded,
         steps=planning.steps_taken(config.model, observation.env_state, types.features(observation).shape[:1]),
     )
+    planning.check_found(found, len(types.features(observation)), config.network.num_actions)
     return found.action, found.action_weights
 
 

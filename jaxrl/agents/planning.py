@@ -52,7 +52,7 @@ class SearchFn(Protocol):
           steps: ``[B]`` of the episode, taken before.
 
         Returns:
-          The actions to take, and the policies to learn from.
+          The actions to take ``[B]``, and as ``action_weights`` ``[B, A]`` the policies to learn from, of sum one.
         """
         ...
 
@@ -261,7 +261,24 @@ def search_fn(search: Any) -> SearchFn:
         inspect.signature(search).bind(*[None] * 6, explore=True, bounded=True, steps=None)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"search: got {search!r}, must take (key, params, root, recurrent_fn, num_simulations, invalid_actions, *, "
-            f"explore, bounded, steps), see planning.SearchFn: {error}"
+            f"search: got {getattr(search, '__name__', search)!r}, must take (key, params, root, recurrent_fn, "
+            "num_simulations, invalid_actions, *, explore, bounded, steps) as planning.gumbel and planning.puct do: "
+            f"{error}"
         ) from error
     return search
+
+
+def check_found(found: Any, batch: int, num_actions: int) -> None:
+    """Refuses what a search must not find.
+
+    Raises:
+      TypeError, ValueError: naming it.
+    """
+    wanted = {"action": ((batch,), jnp.integer), "action_weights": ((batch, num_actions), jnp.floating)}
+    for field, (shape, kind) in wanted.items():
+        given = getattr(found, field, None)
+        if given is None:
+            raise TypeError(f"search: found {type(found).__name__} without {field}, must be a search.PolicyOutput")
+        if given.shape != shape or not jnp.issubdtype(given.dtype, kind):
+            what = "integers" if kind is jnp.integer else "floats that sum to one, of shape"
+            raise ValueError(f"search: found {field} {given.dtype}{list(given.shape)}, must be {what} {list(shape)}")

@@ -86,7 +86,7 @@ def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
       UnknownName: no such name.
     """
     if name not in table:
-        raise UnknownName(f"unknown {kind} '{name}'{nearest(name, table)} ({kind}s: {', '.join(table)})")
+        raise UnknownName(f"unknown {kind} '{name}'{nearest(name, table)} (there are: {', '.join(table)})")
     return table[name]
 
 

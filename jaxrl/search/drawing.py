@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl.arguments import check_count
-from jaxrl.search.tree import ROOT, UNVISITED, Tree
+from jaxrl.search.tree import ROOT, UNVISITED, Tree, check_tree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,8 @@ def draw(
 ) -> Figure:
     """Draws one of the trees: area and edge by visits, colour by value, for the player to move in a node.
 
-    A step of discount 0 leads to an end, which has no value; what a search visits behind it is nothing, and not drawn.
+    A step of discount 0 leads to an end: instead of a value it has the step's reward, to the player who made it. What a
+    search visits behind it is nothing, and not drawn.
 
     Args:
       tree: of a finished search.
@@ -47,6 +48,7 @@ def draw(
     Raises:
       TypeError, ValueError: naming the argument.
     """
+    check_tree(tree)
     check_count("min_visits", min_visits)
     check_count("max_depth", max_depth)
     batch = tree.node_visits.shape[0]
@@ -60,7 +62,7 @@ def draw(
 
     arrays = {
         name: np.asarray(jax.device_get(getattr(tree, name))[index])
-        for name in ("node_visits", "node_values", "node_discounts", "children_index")
+        for name in ("node_visits", "node_values", "node_rewards", "node_discounts", "children_index")
     }
     arrays["ended"] = (arrays["node_discounts"] == 0.0) & (np.arange(tree.capacity) != ROOT)
     drawn = (arrays["node_visits"] >= min_visits) & (arrays["node_visits"] > 0)
@@ -108,7 +110,7 @@ def _paint(
     edges: list[tuple[int, int, int]],
     names: list[str],
 ) -> None:
-    visits, values, ended = arrays["node_visits"], arrays["node_values"], arrays["ended"]
+    visits, values, rewards, ended = (arrays[name] for name in ("node_visits", "node_values", "node_rewards", "ended"))
     most = visits[ROOT]
     for node, child, action in edges:
         (x0, y0), (x1, y1) = places[node], places[child]
@@ -124,7 +126,7 @@ def _paint(
     dots = axes.scatter(x, -y, s=sizes, c=shown, cmap=_colours(), vmin=-limit, vmax=limit, zorder=3,
                         edgecolors="0.3", linewidths=0.6, plotnonfinite=True)  # fmt: skip
     for node, left, down in zip(nodes, x, y, strict=True):
-        value = "end" if ended[node] else f"{values[node]:+.2f}"
+        value = f"end {rewards[node]:+.4g}" if ended[node] else f"{values[node]:+.2f}"
         axes.text(left, -down, f"{visits[node]}\n{value}", fontsize=6, ha="center", va="center", zorder=4)
     axes.figure.colorbar(dots, ax=axes, label="value for the player to move", shrink=0.8)
     axes.set_title(f"{most} visits, value {values[ROOT]:+.3f}", fontsize=9)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.search import indexing
-from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Tree
+from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Tree, check_tree
 from jaxrl.types import Array
 
 
@@ -25,8 +25,10 @@ def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
       The trees, without any node where the action was never followed. Give them to a search as ``tree=``.
 
     Raises:
+      TypeError: no tree.
       ValueError: action or keep have another shape than ``[B]``.
     """
+    check_tree(tree)
     batch = tree.node_visits.shape[:1]
     for name, value in {"action": action, "keep": keep}.items():
         if value is not None and jnp.shape(value) != batch:

@@ -115,7 +115,10 @@ class Tree(NamedTuple):
         return Summary(visits, probs, self.node_values[:, ROOT], self.children_qvalues[:, ROOT])
 
     def depths(self) -> Array:
-        """The depth ``[B, N]`` int32 of every node, 0 at the root; -1 where a node is not in use."""
+        """The depth ``[B, N]`` int32 of every node, 0 at the root; -1 where a node is not in use.
+
+        Simulations that end a game again and again make nodes behind the end, which count here.
+        """
 
         def add(node: int | Array, depths: Array) -> Array:
             above = jnp.take_along_axis(depths, jnp.maximum(self.parents[:, node], 0)[:, None], axis=1)[:, 0]
@@ -146,6 +149,16 @@ class Tree(NamedTuple):
 
         root = jnp.full(trees.shape, ROOT, jnp.int32)
         return jax.lax.scan(follow, root, None, length=length)[1].T
+
+
+def check_tree(tree: Any) -> None:
+    """Refuses what is no tree.
+
+    Raises:
+      TypeError: naming it.
+    """
+    if not isinstance(tree, Tree):
+        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree, such as the search_tree of a result")
 
 
 def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:

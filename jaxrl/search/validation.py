@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_callable, check_count, check_key
+from jaxrl.search.base import NodeStats
 from jaxrl.search.tree import Tree
 from jaxrl.types import Array, PyTree
 
@@ -83,7 +84,10 @@ def check_search(
 def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch: int, num_actions: int) -> bool:
     """Whether the model tells illegal actions; its shapes are checked without running it."""
     action = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    step, embedding = jax.eval_shape(recurrent_fn, params, key, action, root.embedding)
+    found = jax.eval_shape(recurrent_fn, params, key, action, root.embedding)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"recurrent_fn: got {type(found).__name__}, must return a pair (output, embedding)")
+    step, embedding = found
     wanted = dict.fromkeys(("reward", "discount", "value"), (batch,)) | {"prior_logits": (batch, num_actions)}
     for name, shape in wanted.items():
         given = getattr(step, name, None)
@@ -97,8 +101,30 @@ def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch:
     wanted_structure, structure = str(jax.tree.structure(expected)), str(jax.tree.structure(given))
     if wanted_structure != structure:
         raise ValueError(f"recurrent_fn: got an embedding of {structure}, must be {wanted_structure} as at the root")
-    for before, after in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True):
+    for (path, before), after in zip(
+        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(given), strict=True
+    ):
         if (before.shape, before.dtype) != (after.shape, after.dtype):
+            where = f"embedding{jax.tree_util.keystr(path)}"
             found, at_root = (f"{x.dtype}{list(x.shape)}" for x in (after, before))
-            raise ValueError(f"recurrent_fn: got an embedding {found}, must be {at_root} as at the root")
+            raise ValueError(f"recurrent_fn: got {where} {found}, must be {at_root} as at the root")
     return mask is not None
+
+
+def check_rules(rules: dict[str, Any], root: Any) -> None:
+    """Refuses selection rules that are none; they are traced, not run.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+    """
+    (batch, num_actions), dtype = jnp.shape(root.prior_logits), jnp.result_type(root.value)
+    of_node: list[Any] = [jax.ShapeDtypeStruct((batch,), kind) for kind in (jnp.int32, dtype, dtype)]
+    of_child: list[Any] = [jax.ShapeDtypeStruct((batch, num_actions), kind) for kind in (jnp.int32, *[dtype] * 4)]
+    for name, rule in rules.items():
+        check_callable(name, rule, "a rule: a function of NodeStats, such as jaxrl.search.selection.puct_score")
+        try:
+            score = jax.eval_shape(rule, NodeStats(*of_node, *of_child))
+        except TypeError as error:
+            raise TypeError(f"{name}: got {rule!r}, must be a function of NodeStats: {error}") from error
+        if getattr(score, "shape", None) != (batch, num_actions):
+            raise ValueError(f"{name}: got scores {score}, must be [..., A], here {(batch, num_actions)}")

@@ -290,6 +290,11 @@ def test_settings_of_the_searches_matter(search, settings):
     )
 
 
+def visits_as_weights(*arguments):
+    found = search.puct(*arguments)
+    return found._replace(action_weights=found.search_tree.children_visits[:, 0])
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="search: got 'uct', must be gumbel or puct"):
         make(search="uct")
@@ -304,6 +309,11 @@ def test_bad_arguments_are_named():
         make(n_step=0)
     with pytest.raises(ValueError, match=r"learning_starts: got 20, must be at most half of .* 5 of each of 2 env"):
         make(replay_capacity=10).init(jax.random.key(0), 2)
+    observation, _ = rollout.reset(jax.random.key(0), ENV, PARAMS, 2)
+    for found, message in (((1, 2), "found tuple without action"), (visits_as_weights, "found action_weights int32")):
+        agent = make(search=lambda *arguments, found=found, **_: found(*arguments) if callable(found) else found)
+        with pytest.raises((TypeError, ValueError), match=f"search: {message}"):
+            agent.act(jax.random.key(0), agent.init(jax.random.key(0), 2), observation)
     for name, value in (("temperature", -1.0), ("temperature_steps", -1)):
         agent = make(search=partial(planning.puct, **{name: value}))
         observation, _ = rollout.reset(jax.random.key(0), ENV, PARAMS, 2)

@@ -105,7 +105,7 @@ def test_the_parts_of_an_off_policy_recipe_are_flags(jaxrl):
     assert plain.parts["replay"].settings == {}
     assert "--replay {uniform,prioritized," in jaxrl("train", "dqn", "--help").out
     for arguments, message in (
-        (["--replay", "uniforn"], "unknown replay 'uniforn', did you mean 'uniform'? (replays: uniform, prioritized"),
+        (["--replay", "uniforn"], "unknown replay 'uniforn', did you mean 'uniform'? (there are: uniform, prioritized"),
         (["--replay.alpha", "1"], "--replay.alpha is a setting of --replay prioritized"),
         (["--replay", "uniform", "--replay.alpha", "1"], "a setting of --replay prioritized (this run's is uniform)"),
         (["--replay", "prioritized", "--replay.alpha", "2"], "alpha: got 2.0"),

@@ -33,7 +33,7 @@ def test_floats_may_be_swept_and_nothing_else():
 
 
 def test_unknown_names_come_with_the_nearest():
-    with pytest.raises(UnknownName, match=r"unknown recipe 'PP0', did you mean 'ppo'\? \(recipes: a2c, "):
+    with pytest.raises(UnknownName, match=r"unknown recipe 'PP0', did you mean 'ppo'\? \(there are: a2c, "):
         lookup("recipe", "PP0", RECIPES)
     options = ("learning_rate", "gamma", "gae_lambda", "num_epochs")
     assert nearest("gama", options) == ", did you mean 'gamma'?", "one that is this near stands alone"
