@@ -166,7 +166,7 @@ def _explanation(word: str, action: int | None, legal: list[int], game: Game, la
     x, y = action % layout.width, action // layout.width
     if boards.stones_of(layout, game.observation, game.moves)[y, x]:
         return f"{name} is taken; {rest}"
-    reason = next((why for game, why in REASONS.items() if game in config.environment), "against the rules here")
+    reason = next((why for kind, why in REASONS.items() if kind in config.environment), "against the rules here")
     return f"{name} is {reason}; {rest}"
 
 

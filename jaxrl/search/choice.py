@@ -97,7 +97,10 @@ def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: A
 def at_nodes(rules: Rules, state: Searching, trees: Array, nodes: Array) -> Searching:
     """Chooses anew at a list of nodes ``[K]`` of trees ``[K]``, not at those of index N."""
     tree = state.tree
-    of_nodes = lambda x: indexing.take_listed(x, trees, nodes)  # noqa: E731
+
+    def of_nodes(x: Array) -> Array:
+        return indexing.take_listed(x, trees, nodes)
+
     node = NodeStats(
         visits=of_nodes(tree.node_visits),
         value=of_nodes(tree.node_values),
@@ -122,7 +125,8 @@ def at_roots(rules: Rules, state: Searching) -> Searching:
     """Chooses anew at the roots, by the rule that holds there."""
     tree = state.tree
     roots = jax.tree.map(lambda x: x[:, ROOT], _everywhere(rules, tree))
-    action = best_legal(rules, rules.root_selection or rules.selection, roots)
+    rule = rules.selection if rules.root_selection is None else rules.root_selection
+    action = best_legal(rules, rule, roots)
     child = jnp.take_along_axis(tree.children_index[:, ROOT], action[:, None], axis=1)[:, 0]
     return Searching(tree, state.best.at[:, ROOT].set(pair(tree, child, action)))
 

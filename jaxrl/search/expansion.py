@@ -62,7 +62,7 @@ def expand(
     action = indexing.take(state.best, node)[:, 1]
     embedding = jax.tree.map(lambda x: indexing.take(x, node), tree.embeddings)
     step, embedding = recurrent_fn(params, key, action, embedding)
-    # In the tree's dtype before the mask: the lowest number of another one would pass for a logit.
+    # In the tree's dtype before the mask: the lowest number of another dtype would pass for a legal logit.
     logits = step.prior_logits.astype(tree.children_prior_logits.dtype)
     logits = choice.mask_logits(logits, choice.of_step(step))
     value = step.value.astype(tree.node_values.dtype)
@@ -92,7 +92,8 @@ def expand(
         num_nodes=tree.num_nodes + is_new,
     )
     first = choice.at_new_nodes(rules, value, logits, probs)
-    leaf = Leaf(node, action, step.reward, step.discount, value, kept)
+    reward, discount = (x.astype(value.dtype) for x in (step.reward, step.discount))
+    leaf = Leaf(node, action, reward, discount, value, kept)
     nowhere = jnp.full_like(first, UNVISITED)
     return Searching(tree, write(state.best, choice.pair(tree, nowhere, first))), leaf
 

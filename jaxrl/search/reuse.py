@@ -15,6 +15,8 @@ from jaxrl.types import Array
 def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
     """What is below an action, moved up so that it begins at node 0; the capacity stays.
 
+    The embeddings of nodes that are not in use are whatever they were.
+
     Args:
       tree: of a finished search.
       action: ``[B]`` what was done.

@@ -59,7 +59,7 @@ def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:
     total = jnp.maximum(jnp.sum(visits, axis=-1, keepdims=True), 1.0)
     bonus = exploration * jnp.sqrt(jnp.log(total) / jnp.maximum(visits, 1.0))
     # Above every score, and low enough for the noise to tell the unvisited apart.
-    first = jnp.asarray(1e9, visits.dtype) * (1.0 + node.noise)
+    first = jnp.finfo(visits.dtype).max / 4 * (1.0 + node.noise)
     return jnp.where(visits > 0, node.children_qvalues + bonus + TIE_NOISE * node.noise, first)
 
 

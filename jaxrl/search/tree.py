@@ -210,9 +210,9 @@ def size_bytes(root: Any, capacity: int) -> int:
     >>> from jaxrl.search import RootFnOutput
     >>> struct = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
     >>> size_bytes(RootFnOutput(struct(64, 362), struct(64), struct(64, 19, 19)), capacity=257)
-    143449984
+    143581568
     """
-    # Beside the tree a search keeps two numbers a node: what would be followed, and where it leads.
-    choices = root.value.shape[0] * capacity * 2 * 4
+    # Beside the tree a search keeps four numbers a node: what would be followed, where it leads, a path and a list.
+    choices = root.value.shape[0] * capacity * 4 * 4
     tree = jax.eval_shape(lambda root: plant(root, root.prior_logits, capacity), root)
     return choices + sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -11,7 +11,7 @@ import pytest
 from jaxrl import search
 
 POLICIES = {"puct": (search.puct, mctx.muzero_policy), "gumbel": (search.gumbel, mctx.gumbel_muzero_policy)}
-SIZES = [(1, 2, 20), (5, 9, 40), (3, 40, 60)]
+SIZES = [(1, 2, 20), (5, 9, 40), (3, 40, 60), (70, 3, 90)]
 
 
 def both(policy, game, batch, num_simulations, invalid=None, **options):

@@ -17,11 +17,12 @@ POLICIES = {"puct": search.puct, "gumbel": search.gumbel}
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("options", [{}, {"max_depth": 3}, {"capacity": 15}], ids=str)
-def test_vmapped_equals_one_by_one(policy, options, random_game):
+@pytest.mark.parametrize("batch", [4, 20])
+def test_vmapped_equals_one_by_one(policy, options, batch, random_game):
     game, keys = random_game(5, -1.0, masked=True), jax.random.split(jax.random.key(1), 3)
 
     def run(key):
-        found = POLICIES[policy](key, (), game.root(key, 4), game.step, 25, **options)
+        found = POLICIES[policy](key, (), game.root(key, batch), game.step, 25, **options)
         return found.action, found.search_tree.children_visits, found.search_tree.node_values
 
     together = jax.jit(jax.vmap(run))(keys)

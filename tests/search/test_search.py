@@ -112,6 +112,27 @@ def test_puct_in_a_kept_subtree_goes_on_as_if_it_had_never_stopped(random_game, 
     consistent(in_parts)
 
 
+def test_keys_in_an_embedding_are_kept_too(random_game, key):
+    game = random_game(4, -1.0)
+
+    def step(params, key, action, embedding):
+        output, after = game.step(params, key, action, embedding)
+        return output, {**after, "key": embedding["key"]}
+
+    root = game.root(key, 3)
+    root = root._replace(embedding={**root.embedding, "key": jax.random.split(key, 3)})
+    before = search.puct(key, (), root, step, 20).search_tree
+    kept = search.subtree(before, jnp.argmax(before.children_visits[:, 0], axis=-1))
+    assert (jax.random.key_data(kept.embeddings["key"][:, 0]) == jax.random.key_data(root.embedding["key"])).all()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_weights_are_weights_where_nothing_is_legal(policy, random_game, key):
+    game = random_game(4, -1.0)
+    found = POLICIES[policy](key, (), game.root(key, 2), game.step, 8, jnp.array([[True] * 4, [False] * 4]))
+    np.testing.assert_allclose(found.action_weights.sum(-1), 1.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_became_illegal_is_not_done_though_a_kept_tree_went_there(policy, random_game, key):
     """A learned model tells no masks, so that a kept tree holds visits of what the rules now forbid."""
@@ -130,17 +151,19 @@ def test_what_became_illegal_is_not_done_though_a_kept_tree_went_there(policy, r
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("field", ["prior_logits", "value"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_logits_of_half_precision_keep_their_masks(policy, dtype, random_game, key):
+def test_masks_hold_at_half_precision(policy, field, dtype, random_game, key):
     game = random_game(4, -1.0, masked=True)
+    halved = lambda output: output._replace(**{field: getattr(output, field).astype(dtype)})  # noqa: E731
 
     def step(params, key, action, embedding):
         output, embedding = game.step(params, key, action, embedding)
-        return output._replace(prior_logits=output.prior_logits.astype(dtype)), embedding
+        return halved(output), embedding
 
     root = game.root(key, 3)
     invalid = game.invalid(root.embedding["state"])
-    found = POLICIES[policy](key, (), root._replace(prior_logits=root.prior_logits.astype(dtype)), step, 40, invalid)
+    found = POLICIES[policy](key, (), halved(root), step, 40, invalid)
     tree = found.search_tree
     used = tree.node_visits[:, 1:] > 0
     illegal = jax.vmap(game.invalid)(tree.embeddings["state"])[:, 1:] & used[..., None]

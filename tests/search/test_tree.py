@@ -76,7 +76,7 @@ def test_depths(tree):
 
 def test_the_memory_is_that_of_the_tree(tree):
     bytes_of_tree = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    assert search.size_bytes(Chain.root, 13) == bytes_of_tree + 2 * 13 * 2 * 4
+    assert search.size_bytes(Chain.root, 13) == bytes_of_tree + 2 * 13 * 4 * 4
     struct = jax.eval_shape(lambda: Chain.root)
     assert search.size_bytes(struct, 13) == search.size_bytes(Chain.root, 13)
 
