@@ -95,18 +95,21 @@ def compare(policy: str, size: tuple[int, int, int], repeats: int) -> tuple[str,
     equal = np.mean(np.asarray(mine.children_visits[:, 0] == peer.children_visits[:, 0]).all(axis=-1))
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
     fast, slow = (statistics.median(times) for times in zip(*pairs, strict=True))
-    depth = int(mine.depths().max())
+    # Node s + 1 of a tree was made by simulation s, at the end of its path.
+    depths = np.asarray(mine.depths())[:, 1:]
+    paths = f"{depths.mean():.1f}, {depths.max(axis=0).mean():.1f}, {depths.max()}"
     total = batch * num_simulations
     row = (
         f"| {policy} | {batch}, {num_actions}, {num_simulations} | {total / fast:,.0f} | {total / slow:,.0f} | "
-        f"{slow / fast:.1f}x | {ours_compile:.1f} s, {theirs_compile:.1f} s | {depth} | {equal:.0%} |"
+        f"{slow / fast:.1f}x | {ours_compile:.1f} s, {theirs_compile:.1f} s | {paths} | {equal:.0%} |"
     )
     return row, slow / fast
 
 
 def compare_all(policies: list[str], sizes: list[tuple[int, int, int]], repeats: int) -> None:
     print(
-        "| policy | B, A, N | jaxrl sims/s | mctx sims/s | ratio | compile, each | deepest | roots with equal visits |"
+        "| policy | B, A, N | jaxrl sims/s | mctx sims/s | ratio | compile, each "
+        "| path: mean, longest of the batch, longest of all | roots with equal visits |"
     )
     print("|---|---|---|---|---|---|---|---|")
     means = []

@@ -283,8 +283,7 @@ def alphazero(
     is_bounded = getattr(model, "num_players", 1) == 2 if bounded is None else bool(bounded)
     lr: Any = learning_rate
     if anneal_learning_rate:
-        schedule = optim.annealed(learning_rate, num_updates)
-        lr = lambda count: schedule(count // num_gradient_steps)  # noqa: E731
+        lr = optim.annealed(learning_rate, num_updates, num_gradient_steps)
 
     spec = spec._replace(observation=stored(spec.observation))
     torso = default_torso("alphazero", spec.observation) if torso is None else torso

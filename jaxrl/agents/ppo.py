@@ -89,8 +89,7 @@ def ppo(
     check_arguments(locals(), remembers=True)
     lr: Any = learning_rate
     if anneal_learning_rate:
-        schedule = optim.annealed(learning_rate, num_updates)
-        lr = lambda count: schedule(count // (num_epochs * num_minibatches))  # noqa: E731
+        lr = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
     clip = optim.annealed(clip_epsilon, num_updates) if anneal_clip else lambda updates: clip_epsilon
 
     def settings(updates: Array) -> losses.Settings:

@@ -185,8 +185,7 @@ def pqn(
         raise TypeError(f"spec: pqn chooses among discrete actions, the environment has {spec.action}")
     lr: Any = learning_rate
     if anneal_learning_rate:
-        schedule = optim.annealed(learning_rate, num_updates)
-        lr = lambda count: schedule(count // (num_epochs * num_minibatches))  # noqa: E731
+        lr = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
     torso = default_torso("pqn", spec.observation) if torso is None else torso
     head = networks.ActionValueHead(spec.action.num_actions, dueling=dueling)
     network = networks.QNetwork(torso, head, inputs.event_rank(spec.observation))

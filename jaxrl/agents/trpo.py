@@ -195,8 +195,7 @@ def trpo(
     check_arguments(locals(), remembers=True)
     lr: Any = learning_rate
     if anneal_learning_rate:
-        schedule = optim.annealed(learning_rate, num_updates)
-        lr = lambda count: schedule(count // (num_epochs * num_minibatches))  # noqa: E731
+        lr = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
     settings = losses.Settings(huber_delta=huber_delta, entropy_coef=entropy_coef)
     gaussian: dict[str, Any] = {
         "squash": squash,

@@ -13,10 +13,10 @@ from jaxrl import envs
 from jaxrl.agents.players import random_player, uct_player
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.evaluation import evaluation_keys, max_steps
-from jaxrl.runs.building import Built, build
+from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.recipes import nearest
-from jaxrl.runs.snapshots import restore_players, with_simulations
+from jaxrl.runs.snapshots import restore_players
 from jaxrl.training.match import Score, match
 from jaxrl.types import Agent, PyTree
 
@@ -90,12 +90,7 @@ def opponent(
         raise UsageError(
             f"--opponent: got '{given}', must be random, uct, or the folder of a run; there is no such folder{hint}"
         )
-    other, other_built, states = restore_players(given, update)
-    if simulations is not None:
-        if "num_simulations" not in other.hyperparameters:
-            raise UsageError(f"--opponent-simulations: got {simulations}, but {given}, {other.recipe}, doesn't search")
-        other = with_simulations(other, simulations)
-        other_built = build(other)
+    other, other_built, states = restore_players(given, update, simulations=simulations)
     if other.environment != config.environment:
         raise UsageError(f"--opponent: {given} plays {other.environment}, this run {config.environment}")
     if other.window != config.window:

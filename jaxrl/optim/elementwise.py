@@ -24,9 +24,12 @@ ELEMENTWISE: tuple[Any, ...] = (ADAM, RMSPROP, optax.adam, optax.adamw, optax.rm
 """Optimizers that treat every element of every parameter alike, and so may see them as one vector."""
 
 
-def annealed(start: Any, num_updates: Any) -> Callable[[jax.Array], jax.Array]:
-    """``start * (1 - updates / num_updates)``, never below zero; both may be tracers."""
-    return lambda updates: start * jnp.clip(1.0 - updates / num_updates, 0.0, 1.0)
+def annealed(start: Any, num_updates: Any, steps_per_update: int = 1) -> Callable[[jax.Array], jax.Array]:
+    """``start * (1 - updates / num_updates)``, never below zero, ``updates = steps // steps_per_update``.
+
+    Start and num_updates may be tracers. An optimizer counts its gradient steps, of which an update takes several.
+    """
+    return lambda steps: start * jnp.clip(1.0 - (steps // steps_per_update) / num_updates, 0.0, 1.0)
 
 
 def clipped(make: MakeOptimizer, learning_rate: Any, max_grad_norm: Any = None) -> optax.GradientTransformation:

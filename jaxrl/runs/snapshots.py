@@ -66,17 +66,9 @@ def restore_players(
     else:
         states = lean(folder.checkpoints(config).restore(template, update, under="agent"))
     if simulations is not None:
-        config = with_simulations(config, simulations)
+        if "num_simulations" not in config.hyperparameters:
+            raise RunError(f"simulations: got {simulations}, but {config.recipe} in {folder.path} doesn't search")
+        searching = {**config.hyperparameters, "num_simulations": simulations}
+        config = dataclasses.replace(config, hyperparameters=searching)
         built = build(config)
     return config, built, states
-
-
-def with_simulations(config: RunConfig, simulations: int) -> RunConfig:
-    """A run whose agent searches as many simulations a move.
-
-    Raises:
-      RunError: it doesn't search.
-    """
-    if "num_simulations" not in config.hyperparameters:
-        raise RunError(f"simulations: got {simulations}, but {config.recipe} doesn't search")
-    return dataclasses.replace(config, hyperparameters={**config.hyperparameters, "num_simulations": simulations})

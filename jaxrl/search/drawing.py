@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jaxrl.arguments import check_count
-from jaxrl.search.tree import ROOT, UNVISITED, Tree, check_tree
+from jaxrl.search.tree import ROOT, UNVISITED, Tree
+from jaxrl.search.validation import check_tree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

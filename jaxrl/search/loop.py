@@ -15,7 +15,7 @@ from jaxrl.search.descent import descend, empty_paths
 from jaxrl.search.expansion import expand
 from jaxrl.search.reuse import replant
 from jaxrl.search.tree import Tree, plant
-from jaxrl.search.validation import check_rules, check_search
+from jaxrl.search.validation import check_rule, check_search
 from jaxrl.types import Array, PyTree
 
 
@@ -62,7 +62,9 @@ def search(
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
     masks = check_search(key, params, root, recurrent_fn, num_simulations, invalid_actions, max_depth, capacity, tree)
-    check_rules({"selection": selection} | ({} if root_selection is None else {"root_selection": root_selection}), root)
+    check_rule("selection", selection, root)
+    if root_selection is not None:
+        check_rule("root_selection", root_selection, root)
     check_callable("backup", backup, "a function (value, visits, target) -> value, such as jaxrl.search.mean_backup")
     noise_key, key = jax.random.split(key)
     noise = jax.random.uniform(noise_key, root.prior_logits.shape, root.value.dtype)

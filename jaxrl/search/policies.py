@@ -266,12 +266,7 @@ def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
 
 
 def _by_visits(key: Array, tree: Tree, temperature: Any) -> PolicyOutput:
-    # What is illegal now may have been followed in a kept tree, when it was legal.
-    visits = jnp.where(tree.root_invalid_actions, 0, tree.children_visits[:, ROOT]).astype(tree.node_values.dtype)
-    any_legal = jnp.any(~tree.root_invalid_actions, axis=-1, keepdims=True)
-    legal = jnp.where(tree.root_invalid_actions & any_legal, 0.0, 1.0).astype(visits.dtype)
-    weights = jnp.where(jnp.sum(visits, axis=-1, keepdims=True) > 0, visits, legal)
-    weights = weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1.0)
+    weights = tree.summary().visit_probs
     return PolicyOutput(in_proportion(key, weights, temperature), weights, tree)
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.search import indexing
-from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Tree, check_tree
+from jaxrl.search.tree import NO_ACTION, NO_PARENT, ROOT, UNVISITED, Tree
+from jaxrl.search.validation import check_tree
 from jaxrl.types import Array
 
 

@@ -24,7 +24,7 @@ class Summary(NamedTuple):
 
     Attributes:
       visit_counts: ``[B, A]``.
-      visit_probs: ``[B, A]`` visits over their sum; uniform where there are none.
+      visit_probs: ``[B, A]`` visits of legal actions over their sum; uniform where there are none.
       value: ``[B]``.
       qvalues: ``[B, A]``, 0 where unvisited.
     """
@@ -110,8 +110,10 @@ class Tree(NamedTuple):
     def summary(self) -> Summary:
         """The statistics of the roots."""
         visits = self.children_visits[:, ROOT].astype(self.node_values.dtype)
-        total = jnp.sum(visits, axis=-1, keepdims=True)
-        probs = jnp.where(total > 0, visits / jnp.maximum(total, 1.0), 1.0 / self.num_actions)
+        # What is illegal now may have been followed in a kept tree, when it was legal.
+        counted = jnp.where(self.root_invalid_actions, 0.0, visits)
+        total = jnp.sum(counted, axis=-1, keepdims=True)
+        probs = jnp.where(total > 0, counted / jnp.maximum(total, 1.0), 1.0 / self.num_actions)
         return Summary(visits, probs, self.node_values[:, ROOT], self.children_qvalues[:, ROOT])
 
     def depths(self) -> Array:
@@ -149,16 +151,6 @@ class Tree(NamedTuple):
 
         root = jnp.full(trees.shape, ROOT, jnp.int32)
         return jax.lax.scan(follow, root, None, length=length)[1].T
-
-
-def check_tree(tree: Any) -> None:
-    """Refuses what is no tree.
-
-    Raises:
-      TypeError: naming it.
-    """
-    if not isinstance(tree, Tree):
-        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree, such as the search_tree of a result")
 
 
 def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:

@@ -71,14 +71,23 @@ def check_search(
     masks = check_model(key, params, root, recurrent_fn, batch, num_actions)
     if tree is None:
         return masks or invalid_actions is not None
-    if not isinstance(tree, Tree):
-        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree from jaxrl.search.subtree")
+    check_tree(tree)
     if (tree.node_visits.shape[0], tree.num_actions) != (batch, num_actions):
         given = f"{tree.node_visits.shape[0]} trees of {tree.num_actions} actions"
         raise ValueError(f"tree: got {given}, must be {batch} of {num_actions}, as root has them")
     if capacity is not None and capacity != tree.capacity:
         raise ValueError(f"capacity: got {capacity}, but the tree given has {tree.capacity}; leave it out")
     return True  # an earlier root may have been masked
+
+
+def check_tree(tree: Any) -> None:
+    """Refuses what is no tree.
+
+    Raises:
+      TypeError: naming it.
+    """
+    if not isinstance(tree, Tree):
+        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree, the search_tree of a result or its subtree")
 
 
 def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch: int, num_actions: int) -> bool:
@@ -111,20 +120,19 @@ def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch:
     return mask is not None
 
 
-def check_rules(rules: dict[str, Any], root: Any) -> None:
-    """Refuses selection rules that are none; they are traced, not run.
+def check_rule(name: str, rule: Any, root: Any) -> None:
+    """Refuses a selection rule that is none; it is traced, not run.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
+    check_callable(name, rule, "a rule: a function of NodeStats, such as jaxrl.search.selection.puct_score")
     (batch, num_actions), dtype = jnp.shape(root.prior_logits), jnp.result_type(root.value)
     of_node: list[Any] = [jax.ShapeDtypeStruct((batch,), kind) for kind in (jnp.int32, dtype, dtype)]
     of_child: list[Any] = [jax.ShapeDtypeStruct((batch, num_actions), kind) for kind in (jnp.int32, *[dtype] * 4)]
-    for name, rule in rules.items():
-        check_callable(name, rule, "a rule: a function of NodeStats, such as jaxrl.search.selection.puct_score")
-        try:
-            score = jax.eval_shape(rule, NodeStats(*of_node, *of_child))
-        except TypeError as error:
-            raise TypeError(f"{name}: got {rule!r}, must be a function of NodeStats: {error}") from error
-        if getattr(score, "shape", None) != (batch, num_actions):
-            raise ValueError(f"{name}: got scores {score}, must be [..., A], here {(batch, num_actions)}")
+    try:
+        score = jax.eval_shape(rule, NodeStats(*of_node, *of_child))
+    except TypeError as error:
+        raise TypeError(f"{name}: got {rule!r}, must be a function of NodeStats: {error}") from error
+    if getattr(score, "shape", None) != (batch, num_actions):
+        raise ValueError(f"{name}: got scores {score}, must be [..., A], here {(batch, num_actions)}")

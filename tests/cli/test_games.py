@@ -133,7 +133,7 @@ def test_somebody_leaves(run, jaxrl, monkeypatch, typed):
         (["evaluate", "--opponent", "rnadom"], "got 'rnadom', must be .*, did you mean 'random'"),
         (["evaluate", "--opponent-simulations", "3"], "--opponent-simulations: got 3, but random doesn't search"),
         (["evaluate", "--opponent-update", "3"], "--opponent-update: got 3, but random is no run"),
-        (["evaluate", "--simulations", "3"], "simulations: got 3, but dqn doesn't search"),
+        (["evaluate", "--simulations", "3"], "simulations: got 3, but dqn in .* doesn't search"),
         (["evaluate", "--episodes", "3"], "--episodes: got 3, must be even"),
         (["evaluate", "--explore"], "--explore: nobody explores in a match"),
         (["evaluate", "--gif", "x.gif"], "--gif: not in a game for two; jaxrl play shows one"),
@@ -151,9 +151,9 @@ def test_what_is_refused(run, jaxrl, arguments, message):
     assert outcome.code == 2 and re.search(message, outcome.error), outcome.error
 
 
-def test_simulations_of_an_opponent_that_does_not_search_are_refused_by_their_flag(run, jaxrl):
+def test_of_two_runs_the_one_that_does_not_search_is_named(run, jaxrl):
     outcome = jaxrl("evaluate", run, "--opponent", run, "--opponent-simulations", "3")
-    assert outcome.code == 2 and re.search(r"--opponent-simulations: got 3, but .*, dqn, doesn't search", outcome.error)
+    assert outcome.code == 2 and f"simulations: got 3, but dqn in {run} doesn't search" in outcome.error
 
 
 @pytest.mark.parametrize("arguments", [["play"], ["elo"], ["evaluate", "--opponent", "random"]])

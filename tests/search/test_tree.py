@@ -174,7 +174,7 @@ def test_other_refusals_name_their_argument(tree):
     halves = lambda params, key, action, count: (Chain.step(params, key, action, count)[0], count + 0.5)  # noqa: E731
     with pytest.raises(ValueError, match=r"recurrent_fn: got embedding float32\[2\], must be int32\[2\]"):
         search.puct(jax.random.key(0), **GOOD | {"recurrent_fn": halves})
-    with pytest.raises(TypeError, match="tree: got PolicyOutput, must be a Tree, such as the search_tree of a result"):
+    with pytest.raises(TypeError, match="tree: got PolicyOutput, must be a Tree, the search_tree of a result"):
         search.draw(search.puct(jax.random.key(0), **GOOD))
 
 
