@@ -72,5 +72,7 @@ def check_key(key: Any) -> None:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     is_key = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not is_key and not (dtype == np.uint32 and shape in ((2,), (4,))):
-        given = f"{dtype}{list(shape)}" if shape is not None else type(key).__name__
+        # A key forgotten leaves the parameters in its place: their type says enough.
+        short = repr(key) if key is None or np.isscalar(key) else type(key).__name__
+        given = f"{dtype}{list(shape)}" if shape is not None else short
         raise TypeError(f"key: got {given}, must be one key such as jax.random.key(0); the key comes first")

@@ -187,8 +187,8 @@ def test_a_replay_is_no_larger_than_its_run():
     known = preset("dqn", "CartPole-v1")
     assert capacity() == known["replay_capacity"] < known["num_steps"], "a long run forgets"
     # Updates are of 8 environments x 4 steps, and 62 of them are the whole ones.
-    assert capacity("--steps", "2000") == 1984
-    assert capacity("--steps", "100", "--learning-starts", "500") == 500, "what learning starts with can be held"
+    assert capacity("--steps", "2000", "--learning-starts", "500") == 1984
+    assert capacity("--steps", "100", "--learning-starts", "500") == 1000, "twice what learning starts with can be held"
     assert capacity("--steps", "1000", "--replay-capacity", "5000") == 5000, "what is asked for stays"
     assert capacity("--steps", "1000", "--replay_capacity=5000") == 5000
     # To wait 50 steps, and up to a rollout more, takes 53 rows of 8, however short the run.

@@ -186,7 +186,13 @@ def test_a_population_equals_its_members_alone(cartpole):
 
 @pytest.mark.parametrize(
     ("key", "given"),
-    [(0, "0"), (np.int32(3), "int32[]"), (jax.random.split(jax.random.key(0), 3), "key<fry>[3]"), (None, "None")],
+    [
+        (0, "0"),
+        (np.int32(3), "int32[]"),
+        (jax.random.split(jax.random.key(0), 3), "key<fry>[3]"),
+        (None, "None"),
+        ({}, "dict"),
+    ],
 )
 def test_what_is_no_key_is_named(toys, key, given):
     calls = (
