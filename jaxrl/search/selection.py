@@ -98,5 +98,6 @@ def considered_score(
     """
     logits = node.prior_logits - jnp.max(node.prior_logits, axis=-1, keepdims=True)
     # An action that is alone to be considered may be followed whatever its logit is.
-    score = jnp.maximum(-1e9, gumbel + logits + qtransform(node))
+    score = gumbel + logits + qtransform(node)
+    score = jnp.maximum(jnp.finfo(score.dtype).min, score)
     return jnp.where(visits == considered_visits[..., None], score, -jnp.inf)
