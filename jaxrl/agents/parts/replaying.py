@@ -1,0 +1,155 @@
+"""Learning from a replay: what is stored, random actions until learning starts, gradient steps on samples.
+
+Legend of shapes: T steps, B environments, N samples of a batch, D action dimensions, n steps of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import networks, types
+from jaxrl import replay as replays
+from jaxrl.ops import across, exploration
+from jaxrl.replay import MakeReplay, Replay, Sample
+from jaxrl.types import Array, Discrete, Metrics, PyTree, Spec, Transition
+
+Learner = TypeVar("Learner")
+
+StepFn = Callable[[Array, Any, Sample], tuple[Any, Array, Metrics]]
+"""``(key, learner, sample) -> (learner, priorities [N], metrics)``: one gradient step on a batch."""
+
+RewardFn = Callable[[Array, Transition], Array]
+"""``(key, transitions [n, N, ...]) -> rewards [n, N]``."""
+
+REWARD_MODEL = 0x4E3D
+"""Folded into keys for a reward model, so that they are the same keys as without one everywhere else."""
+
+
+def make_buffer(replay: MakeReplay | None, prioritized: bool, replay_capacity: int, n_step: int, gamma: Any) -> Replay:
+    """The replay that a recipe's arguments ask for.
+
+    Args:
+      replay: makes it; None for the uniform one, or the prioritised one.
+      prioritized: sample by priority.
+      replay_capacity: transitions of all environments together.
+      n_step: steps of a window.
+      gamma: the discount of a step, may be a tracer.
+
+    Raises:
+      ValueError: ``replay`` and ``prioritized`` ask for different ones.
+    """
+    if replay is not None and prioritized:
+        raise ValueError("prioritized: got True together with replay=, which says already what is sampled; give one")
+    make = replay if replay is not None else replays.prioritized if prioritized else replays.uniform
+    return make(replay_capacity, n_step=n_step, gamma=gamma)
+
+
+def example(spec: Spec) -> Transition:
+    """One transition as it is stored, without a batch axis: shapes and dtypes alone."""
+    scalar: Any = jax.ShapeDtypeStruct((), np.float32)
+    flag: Any = jax.ShapeDtypeStruct((), np.bool_)
+    discrete = isinstance(spec.action, Discrete)
+    action: Any = jax.ShapeDtypeStruct((), np.int32) if discrete else jax.ShapeDtypeStruct((_size(spec),), np.float32)
+    seen = spec.observation
+    if isinstance(seen, types.Observation):
+        seen = seen._replace(env_state=None)
+    return Transition(seen, action, scalar, scalar, flag, flag, seen, ())
+
+
+def stored(spec: Spec, trajectory: Transition) -> Transition:
+    """The trajectory as the replay keeps it: continuous actions in units of the bounds, no extras."""
+    action = trajectory.action if isinstance(spec.action, Discrete) else trajectory.extras
+    return trajectory._replace(action=action, extras=())
+
+
+def num_steps(trajectory: Transition) -> int:
+    """Environment steps of a trajectory, those of all devices together."""
+    return trajectory.reward.size * across.size()
+
+
+def uniform_action(key: Array, spec: Spec, observation: Any) -> Array:
+    """Uniformly random actions, legal ones only: ``[B]``, or ``[B, D]`` in units of the bounds."""
+    batch = types.features(observation).shape[0]
+    if isinstance(spec.action, Discrete):
+        return exploration.uniform_discrete(key, (batch,), spec.action.num_actions, types.action_mask(observation))
+    return exploration.uniform_box(key, (batch, _size(spec)))
+
+
+def to_environment(spec: Spec, chosen: Array) -> tuple[Array, Any]:
+    """What ``act`` returns for actions ``[B]``, or ``[B, D]`` in units of the bounds.
+
+    Returns:
+      ``(action, extras)``: what the environment takes; extras are continuous actions in units of the bounds, for
+      ``stored``, else ``()``.
+    """
+    if isinstance(spec.action, Discrete):
+        return chosen, ()
+    return networks.environment_action(spec.action, chosen), chosen
+
+
+def gradient_steps(
+    key: Array,
+    step: StepFn,
+    learner: Learner,
+    buffer: Replay,
+    replay: PyTree,
+    batch_size: int,
+    num_gradient_steps: int,
+    ready: Array,
+    reward_fn: RewardFn | None = None,
+) -> tuple[Learner, PyTree, Metrics]:
+    """Gradient steps, each on a batch from the replay, whose priorities it updates.
+
+    Args:
+      key: consumed.
+      step: takes one gradient step.
+      learner: what a step changes, any pytree.
+      buffer: the functions of the replay.
+      replay: its state.
+      batch_size: N, samples of a step; of all devices together, where environments are split over several.
+      num_gradient_steps: how many.
+      ready: bool scalar, whether learning has started; until then the learner stays as it is and metrics are 0.
+      reward_fn: gives sampled transitions new rewards; None for those that are stored.
+
+    Returns:
+      ``(learner, replay, metrics)``, the mean of the metrics over the steps.
+    """
+    batch_size = across.share("batch_size", batch_size)
+
+    def sample_and_step(carry: tuple[Learner, PyTree], key: Array) -> tuple[tuple[Learner, PyTree], Metrics]:
+        learner, replay = carry
+        sample_key, step_key = jax.random.split(key)
+        if reward_fn is None:
+            sample = buffer.sample(sample_key, replay, batch_size)
+        else:
+            rewards = partial(reward_fn, jax.random.fold_in(sample_key, REWARD_MODEL))
+            sample = buffer.sample(sample_key, replay, batch_size, reward_fn=rewards)
+
+        def skip(learner: Learner) -> tuple[Learner, Array, Metrics]:
+            _, priorities, metrics = jax.eval_shape(step, step_key, learner, sample)
+            zeros: Metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+            # Transitions that no step has looked at yet have priority 1.
+            return learner, jnp.ones(priorities.shape, priorities.dtype), zeros
+
+        # The replay stays outside: a cond with it inside would copy it.
+        learner, priorities, metrics = jax.lax.cond(
+            ready, lambda learner: step(step_key, learner, sample), skip, learner
+        )
+        return (learner, buffer.update_priorities(replay, sample.index, priorities)), metrics
+
+    if num_gradient_steps == 1:
+        (learner, replay), metrics = sample_and_step((learner, replay), key)
+        return learner, replay, metrics
+    keys = jax.random.split(key, num_gradient_steps)
+    (learner, replay), metrics = jax.lax.scan(sample_and_step, (learner, replay), keys)
+    return learner, replay, jax.tree.map(lambda x: x.mean(axis=0), metrics)
+
+
+def _size(spec: Spec) -> int:
+    return 0 if isinstance(spec.action, Discrete) else int(np.prod(spec.action.shape))

@@ -1,0 +1,62 @@
+"""What gradient steps change in a recipe with a target network, and how the target follows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl.types import Array, PyTree
+
+
+class Learner(NamedTuple):
+    """What gradient steps change.
+
+    Attributes:
+      params: of the networks.
+      target_params: of the target networks, which follow slowly.
+      optimizer_state: of optax.
+      gradient_steps: int32, done so far.
+    """
+
+    params: PyTree
+    target_params: PyTree
+    optimizer_state: PyTree
+    gradient_steps: Array
+
+
+def init(params: PyTree, optimizer: optax.GradientTransformation) -> Learner:
+    """No step done, the target a copy of the parameters."""
+    return Learner(params, jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def follow(params: PyTree, target_params: PyTree, tau: Any, gradient_steps: Any = 0, interval: int = 1) -> PyTree:
+    """``theta' <- tau theta + (1 - tau) theta'`` at every ``interval``-th gradient step, else ``theta'`` as it is.
+
+    ``tau`` 1 with a long interval is the periodic copy of Mnih et al. 2015; a small ``tau`` with interval 1 is the
+    Polyak average of Lillicrap et al. 2016.
+
+    Args:
+      params: theta.
+      target_params: theta', of the same structure.
+      tau: may be a tracer.
+      gradient_steps: steps done, this one included.
+      interval: Python int.
+    """
+    moved = optax.incremental_update(params, target_params, tau)
+    if interval == 1:
+        return moved
+    return jax.tree.map(lambda new, old: jnp.where(gradient_steps % interval == 0, new, old), moved, target_params)
+
+
+def apply(
+    optimizer: optax.GradientTransformation, learner: Learner, grads: PyTree, tau: Any, interval: int = 1
+) -> Learner:
+    """One step of the optimizer, then one of the target; see ``follow``."""
+    updates, optimizer_state = optimizer.update(grads, learner.optimizer_state, learner.params)
+    params = optax.apply_updates(learner.params, updates)
+    gradient_steps = learner.gradient_steps + 1
+    target_params = follow(params, learner.target_params, tau, gradient_steps, interval)
+    return Learner(params, target_params, optimizer_state, gradient_steps)
