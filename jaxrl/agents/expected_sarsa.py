@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.tabular import Step
 from jaxrl.agents.signature import extends
-from jaxrl.agents.tabular import Step, tabular
-from jaxrl.ops import exploration, td
-from jaxrl.types import Agent, Array, Spec
+from jaxrl.ops import across, exploration, returns, td
+from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
 
-def expected(q_t: Array, step: Step, discount_t: Array, epsilon: Array) -> Array:
-    """``r + gamma sum_a pi(a|s') Q(s', a)``, pi the epsilon-greedy policy of this table."""
-    probs = exploration.epsilon_greedy_probs(q_t, epsilon, step.next_mask)
-    return td.expected_sarsa_target(step.reward, discount_t, q_t, probs)
+class ExpectedSarsaState(NamedTuple):
+    """The state of ``expected_sarsa``.
+
+    Attributes:
+      params: ``[S, A]`` action values, the table.
+      visits: ``[S, A]`` float32, how often each entry was updated.
+      steps: int32, environment steps seen, all environments together.
+    """
+
+    params: Array
+    visits: Array
+    steps: Array
 
 
-@extends(tabular, without=("target", "needs_next_action", "name"))
+@extends(tabular.make_table)
 def expected_sarsa(spec: Spec, **options: Any) -> Agent:
     """Expected SARSA: the values of the policy that explores, averaged over its next action instead of sampled.
 
     ``Q(s, a) <- Q(s, a) + alpha (r + gamma sum_a' pi(a'|s') Q(s', a') - Q(s, a))``, pi epsilon-greedy. van Seijen et
-    al. 2009, "A theoretical and empirical analysis of expected Sarsa". The table is the latest, epsilon that of the
-    rollout. Every float may be a tracer.
+    al. 2009, "A theoretical and empirical analysis of expected Sarsa". pi is greedy in the latest table and has the
+    epsilon of the rollout. Every float may be a tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
@@ -33,4 +45,31 @@ def expected_sarsa(spec: Spec, **options: Any) -> Agent:
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    return tabular(spec, target=expected, needs_next_action=False, name="expected_sarsa", **options)
+    table = tabular.make_table(spec, "expected_sarsa", **options)
+
+    def init(key: Array, num_envs: int = 1) -> ExpectedSarsaState:
+        return ExpectedSarsaState(*tabular.init(table), steps=jnp.zeros((), jnp.int32))
+
+    def act(
+        key: Array, state: ExpectedSarsaState, observation: Any, *, explore: bool = True
+    ) -> tuple[Array, tuple[()]]:
+        return tabular.act(key, state.params, observation, table.epsilon(state.steps), explore=explore), ()
+
+    def update(key: Array, state: ExpectedSarsaState, trajectory: Transition) -> tuple[ExpectedSarsaState, Metrics]:
+        steps, epsilon = tabular.as_steps(trajectory), table.epsilon(state.steps)
+
+        def learn(carry: tuple[Array, Array], step: Step) -> tuple[tuple[Array, Array], Array]:
+            q, visits = carry
+            q_t = q[step.next_state]
+            discount_t = returns.bootstrap_discount(step.discount, table.gamma)
+            # r + gamma sum_a pi(a|s') Q(s', a), pi epsilon-greedy
+            probs_t = exploration.epsilon_greedy_probs(q_t, epsilon, step.next_mask)
+            target = td.expected_sarsa_target(step.reward, discount_t, q_t, probs_t)
+            q, visits, error = tabular.move(table, q, visits, step, target)
+            return (q, visits), error
+
+        (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
+        seen = state.steps + trajectory.reward.size * across.size()
+        return ExpectedSarsaState(q, visits, seen), tabular.metrics(q, steps, error)
+
+    return Agent(init, act, update)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.tabular import Step
 from jaxrl.agents.signature import extends
-from jaxrl.agents.tabular import Step, tabular
-from jaxrl.ops import td
-from jaxrl.types import Agent, Array, Spec
+from jaxrl.ops import across, returns, td
+from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
 
-def best(q_t: Array, step: Step, discount_t: Array, epsilon: Array) -> Array:
-    """``r + gamma max_a Q(s', a)`` over legal actions."""
-    return td.q_learning_target(step.reward, discount_t, q_t, step.next_mask)
+class QLearningState(NamedTuple):
+    """The state of ``q_learning``.
+
+    Attributes:
+      params: ``[S, A]`` action values, the table.
+      visits: ``[S, A]`` float32, how often each entry was updated.
+      steps: int32, environment steps seen, all environments together.
+    """
+
+    params: Array
+    visits: Array
+    steps: Array
 
 
-@extends(tabular, without=("target", "needs_next_action", "name"))
+@extends(tabular.make_table)
 def q_learning(spec: Spec, **options: Any) -> Agent:
     """Q-learning: a table of action values learned from ``r + gamma max_a Q(s', a)``, whatever policy acts.
 
@@ -31,4 +44,27 @@ def q_learning(spec: Spec, **options: Any) -> Agent:
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    return tabular(spec, target=best, needs_next_action=False, name="q_learning", **options)
+    table = tabular.make_table(spec, "q_learning", **options)
+
+    def init(key: Array, num_envs: int = 1) -> QLearningState:
+        return QLearningState(*tabular.init(table), steps=jnp.zeros((), jnp.int32))
+
+    def act(key: Array, state: QLearningState, observation: Any, *, explore: bool = True) -> tuple[Array, tuple[()]]:
+        return tabular.act(key, state.params, observation, table.epsilon(state.steps), explore=explore), ()
+
+    def update(key: Array, state: QLearningState, trajectory: Transition) -> tuple[QLearningState, Metrics]:
+        steps = tabular.as_steps(trajectory)
+
+        def learn(carry: tuple[Array, Array], step: Step) -> tuple[tuple[Array, Array], Array]:
+            q, visits = carry
+            discount_t = returns.bootstrap_discount(step.discount, table.gamma)
+            # r + gamma max_a Q(s', a), over the legal actions
+            target = td.q_learning_target(step.reward, discount_t, q[step.next_state], step.next_mask)
+            q, visits, error = tabular.move(table, q, visits, step, target)
+            return (q, visits), error
+
+        (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
+        seen = state.steps + trajectory.reward.size * across.size()
+        return QLearningState(q, visits, seen), tabular.metrics(q, steps, error)
+
+    return Agent(init, act, update)

@@ -30,10 +30,10 @@ from jaxrl.agents import (
     reinforce,
     sac,
     sarsa,
-    tabular,
     td3,
     trpo,
 )
+from jaxrl.agents.parts import tabular
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
 from jaxrl.rollout import rollout

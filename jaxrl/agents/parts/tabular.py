@@ -1,0 +1,189 @@
+"""What recipes with a table of action values share: making it, acting on it, moving its entries towards a target.
+
+Legend of shapes: T time, B environments, S states, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.agents.validation import check_arguments
+from jaxrl.arguments import UNIT, check_count, check_float
+from jaxrl.ops import across, exploration, returns, td
+from jaxrl.types import Array, Discrete, Metrics, Spec, Transition
+
+
+class Table(NamedTuple):
+    """The options of a table, checked. Floats may be tracers.
+
+    Attributes:
+      num_states, num_actions: S and A.
+      initial_value: of all entries.
+      learning_rate, omega: the step size of an entry is ``learning_rate / visits^omega``.
+      gamma: discount of the future, a step.
+      epsilon: share of random actions, a function of the environment steps seen.
+    """
+
+    num_states: int
+    num_actions: int
+    initial_value: Any
+    learning_rate: Any
+    omega: Any
+    gamma: Any
+    epsilon: Callable[[Array], Array]
+
+
+def make_table(
+    spec: Spec,
+    name: str,
+    *,
+    learning_rate: float = 0.1,
+    omega: float = 0.0,
+    gamma: float = 0.99,
+    epsilon_start: float = 1.0,
+    epsilon_end: float = 0.05,
+    epsilon_steps: int = 100_000,
+    initial_value: float = 0.0,
+    num_states: int | None = None,
+) -> Table:
+    """Checks the options that all recipes with a table take.
+
+    Args:
+      spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
+      name: of the recipe, for its errors.
+      learning_rate: how far an entry moves towards its target at its first visit, from 0 to 1.
+      omega: the step size is learning_rate / visits^omega; 0 keeps it, above 0.5 and up to 1 entries converge.
+      gamma: discount of the future, a step.
+      epsilon_start: share of random actions at the start.
+      epsilon_end: share of random actions from epsilon_steps on.
+      epsilon_steps: environment steps over which epsilon goes linearly from start to end.
+      initial_value: of all entries; above what can be reached, it makes the greedy policy try everything.
+      num_states: rows of the table; None for the number of observations that the environment declares.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+    """
+    check_arguments(locals())
+    check_float("learning_rate", learning_rate, UNIT)
+    if not isinstance(spec.action, Discrete):
+        raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
+    return Table(
+        num_states=table_size(spec, num_states, name),
+        num_actions=spec.action.num_actions,
+        initial_value=initial_value,
+        learning_rate=learning_rate,
+        omega=omega,
+        gamma=gamma,
+        epsilon=lambda steps: exploration.linear_schedule(steps, epsilon_start, epsilon_end, epsilon_steps),
+    )
+
+
+def table_size(spec: Spec, num_states: int | None, name: str) -> int:
+    """S, as given or as the environment declares it.
+
+    Raises:
+      TypeError: observations are not single integers.
+      ValueError: their number is unknown, or larger than the one given.
+    """
+    seen = types.features(spec.observation)
+    if seen.shape != () or not jnp.issubdtype(seen.dtype, jnp.integer):
+        raise TypeError(
+            f"spec: {name} keeps a table with a row for each observation, which must be a single integer; the "
+            f"environment has {seen.dtype}{list(seen.shape)}. Number its observations in a wrapper, or use dqn"
+        )
+    if num_states is None and spec.num_observations is None:
+        raise ValueError(f"num_states: the environment does not say how many observations {name} has to tell apart")
+    if num_states is None:
+        return int(spec.num_observations or 0)
+    check_count("num_states", num_states)
+    if spec.num_observations is not None and num_states < spec.num_observations:
+        raise ValueError(f"num_states: got {num_states}, the environment has {spec.num_observations} observations")
+    return num_states
+
+
+def init(table: Table) -> tuple[Array, Array]:
+    """A fresh table ``[S, A]`` of action values and one of visit counts, float32."""
+    shape = (table.num_states, table.num_actions)
+    return jnp.full(shape, table.initial_value, jnp.float32), jnp.zeros(shape, jnp.float32)
+
+
+def values(q: Array, observation: Any) -> Array:
+    """The rows ``[..., A]`` of a table ``[S, A]`` for observations ``[...]``."""
+    return q[types.features(observation)]
+
+
+def act(key: Array, q: Array, observation: Any, epsilon: Array, *, explore: bool) -> Array:
+    """Epsilon-greedy actions ``[B]``, or those of the largest value."""
+    rows, mask = values(q, observation), types.action_mask(observation)
+    return exploration.epsilon_greedy(key, rows, epsilon, mask) if explore else td.masked_argmax(rows, mask)
+
+
+class Step(NamedTuple):
+    """What a table learns from, leaves ``[B]`` or ``[T, B]``.
+
+    Attributes:
+      state, action: what was observed, and the action taken there, int32.
+      reward: float32.
+      discount: weight of the future without gamma, float32.
+      continues: whether the next index belongs to the same episode.
+      next_state: the true next one, at the end of an episode the final one.
+      next_mask: ``[B, A]`` the legal actions there; None where all are legal.
+      next_action: the action taken there, where the episode continues.
+      weight: 0 for a placeholder, else 1.
+    """
+
+    state: Array
+    action: Array
+    reward: Array
+    discount: Array
+    continues: Array
+    next_state: Array
+    next_mask: Array | None
+    next_action: Array
+    weight: Array
+
+
+def as_steps(trajectory: Transition) -> Step:
+    """The steps of a trajectory ``[T, B]``; the next actions of its last index are unknown, and 0."""
+    action = trajectory.action.astype(jnp.int32)
+    reward = trajectory.reward.astype(jnp.float32)
+    return Step(
+        state=types.features(trajectory.observation).astype(jnp.int32),
+        action=action,
+        reward=reward,
+        discount=trajectory.discount.astype(jnp.float32),
+        continues=returns.continues(trajectory.terminated, trajectory.truncated),
+        next_state=types.features(trajectory.next_observation).astype(jnp.int32),
+        next_mask=types.action_mask(trajectory.next_observation),
+        next_action=jnp.concatenate([action[1:], jnp.zeros_like(action[:1])]),
+        weight=jnp.ones_like(reward),
+    )
+
+
+def move(table: Table, q: Array, visits: Array, step: Step, target: Array) -> tuple[Array, Array, Array]:
+    """Moves the entries that B environments visited towards their targets ``[B]``.
+
+    ``q <- q + (1 - (1 - alpha)^n) (mean of the n targets - q)`` for an entry that n environments visit at once, with
+    ``alpha = learning_rate / visits^omega``: n equal targets move it as far as one after another would, and n = 1 is
+    the plain rule ``q <- q + alpha (target - q)``.
+
+    Returns:
+      ``(q [S, A], visits [S, A], td_error [B])``.
+    """
+    entry = (step.state, step.action)
+    error = step.weight * (target - q[entry])
+    # A table that all devices share learns from the visits of all of them.
+    count, total = across.total((jnp.zeros_like(q).at[entry].add(step.weight), jnp.zeros_like(q).at[entry].add(error)))
+    visits = visits + count
+    alpha = table.learning_rate * jnp.maximum(visits, 1.0) ** -jnp.asarray(table.omega, q.dtype)
+    q = q + (1.0 - (1.0 - alpha) ** count) * total / jnp.maximum(count, 1.0)
+    return q, visits, error
+
+
+def metrics(q: Array, steps: Step, error: Array) -> Metrics:
+    """The size of the temporal-difference error, and the value of the actions taken."""
+    return {"td_error": jnp.abs(error).mean(), "value": td.take_action(q[steps.state], steps.action).mean()}
