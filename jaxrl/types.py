@@ -191,3 +191,131 @@ class Agent(NamedTuple):
     init: InitFn
     act: ActFn
     update: UpdateFn
+
+
+class Simulated(NamedTuple):
+    """One step of a ``Model``, for one state.
+
+    Attributes:
+      state: the state to step on from. Where the episode ended it may belong to the next one.
+      observation: the true next observation; the final one where the episode ended.
+      reward: of the step, to the player that moved; float32.
+      discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes, else 1.
+      truncated: bool, the episode was cut here though it has a future: the value of ``observation`` counts, but
+        ``state`` must not be searched, because it belongs to another episode.
+    """
+
+    state: PyTree
+    observation: Any
+    reward: Array
+    discount: Array
+    truncated: Array
+
+
+class ModelInitFn(Protocol):
+    """``init`` of a model."""
+
+    def __call__(self, key: Array, /) -> PyTree:
+        """Makes the parameters: ``()`` for the true simulator.
+
+        Args:
+          key: a PRNG key, consumed.
+        """
+        ...
+
+
+class ModelStepFn(Protocol):
+    """``step`` of a model."""
+
+    def __call__(self, params: PyTree, key: Array, state: PyTree, action: Array, /) -> Simulated:
+        """Steps one state; ``vmap`` it for a batch.
+
+        Args:
+          params: from ``init``, or learned.
+          key: a PRNG key, consumed; a random model draws the outcome from it.
+          state: the model's own: the state of a simulator, or a hidden state.
+          action: one action.
+        """
+        ...
+
+
+class StepsTakenFn(Protocol):
+    """``steps_taken`` of a model."""
+
+    def __call__(self, state: PyTree, /) -> Array:
+        """The number of steps of its episode before one state, int32."""
+        ...
+
+
+class Model(NamedTuple):
+    """What search, planners and dreams step in: the true simulator (``envs.simulator``) or a learned model.
+
+    Attributes:
+      init: makes the parameters.
+      step: steps one state.
+      num_players: 2 where two players move in turn, else 1.
+      steps_taken: counts the steps of an episode; None for a model that doesn't know.
+    """
+
+    init: ModelInitFn
+    step: ModelStepFn
+    num_players: int = 1
+    steps_taken: StepsTakenFn | None = None
+
+
+class RewardInitFn(Protocol):
+    """``init`` of a reward model."""
+
+    def __call__(self, key: Array, num_envs: int = 1) -> PyTree:
+        """Makes the state.
+
+        Args:
+          key: a PRNG key, consumed.
+          num_envs: B, the number of environments that act together.
+
+        Returns:
+          One immutable pytree; the leaves with an environment axis under the field ``per_env``.
+        """
+        ...
+
+
+class RewardFn(Protocol):
+    """``reward`` of a reward model."""
+
+    def __call__(self, key: Array, state: PyTree, trajectory: Transition) -> Array:
+        """Computes the rewards ``[T, B]`` of a trajectory.
+
+        Args:
+          key: a PRNG key, consumed.
+          state: from ``init`` or ``update``.
+          trajectory: ``[T, B]``, with the reward of the environment.
+        """
+        ...
+
+
+class RewardUpdateFn(Protocol):
+    """``update`` of a reward model."""
+
+    def __call__(self, key: Array, state: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
+        """Learns from a trajectory ``[T, B]``.
+
+        Args:
+          key: a PRNG key, consumed.
+          state: from ``init`` or ``update``.
+          trajectory: ``[T, B]``, with the reward of the environment.
+
+        Returns:
+          ``(state, metrics)``, as for an agent.
+        """
+        ...
+
+
+class RewardModel(NamedTuple):
+    """A reward that is computed, and learned if it has parameters: curiosity, preferences, feedback, a judge.
+
+    Like an ``Agent`` it is not a pytree: close over it.
+    """
+
+    init: RewardInitFn
+    reward: RewardFn
+    update: RewardUpdateFn

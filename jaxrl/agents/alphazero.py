@@ -26,7 +26,8 @@ from jaxrl.replay import outcomes as positions
 from jaxrl.replay.base import num_rows
 from jaxrl.replay.outcomes import Position
 from jaxrl.rollout import stored
-from jaxrl.types import Agent, Array, Discrete, Metrics, Observation, PyTree, Spec, Transition
+from jaxrl.search import models
+from jaxrl.types import Agent, Array, Discrete, Metrics, Model, Observation, PyTree, Spec, Transition
 
 
 class AlphaZeroState(NamedTuple):
@@ -37,13 +38,18 @@ class AlphaZeroState(NamedTuple):
       optimizer_state: optax's.
       gradient_steps: int32, done so far.
       per_env: positions with their outcomes, and those that wait for them, leaves ``[rows, B, ...]``.
+      model: the parameters of the model, ``()`` for the true simulator.
     """
 
     params: PyTree
     optimizer_state: PyTree
     gradient_steps: Array
     per_env: PyTree
+    model: PyTree
 
+
+MODEL = 1
+"""Folded into the key of ``init`` for the model's parameters."""
 
 Learner = tuple[PyTree, PyTree, Array]
 """``(params, optimizer_state, gradient_steps)``: what gradient steps change."""
@@ -56,7 +62,7 @@ class AlphaZero:
     Attributes:
       spec: the environment's.
       network: a ``networks.PolicyValue``.
-      model: from ``envs.simulator``.
+      model: see ``types.Model``.
       search: see ``planning.SearchFn``.
       symmetries: see ``envs.games.Symmetries``; None for none.
       optimizer: applied to the gradient of the loss, the global-norm clip inside.
@@ -70,7 +76,7 @@ class AlphaZero:
 
     spec: Spec
     network: networks.PolicyValue
-    model: Any
+    model: Model
     search: SearchFn
     symmetries: Any
     optimizer: optax.GradientTransformation
@@ -95,7 +101,8 @@ def init(config: AlphaZero, key: Array, num_envs: int = 1) -> AlphaZeroState:
             f"{rows} of each of {num_envs} environments; take a larger replay_capacity"
         )
     ring = positions.init(config.spec.observation, config.network.num_actions, rows, num_envs)
-    return AlphaZeroState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32), ring)
+    model = config.model.init(jax.random.fold_in(key, MODEL))
+    return AlphaZeroState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32), ring, model)
 
 
 def evaluate(config: AlphaZero, params: PyTree, observation: Any) -> tuple[Array, Array]:
@@ -112,15 +119,15 @@ def act(config: AlphaZero, key: Array, state: AlphaZeroState, observation: Any, 
     Raises:
       ValueError: observations without the simulator's state.
     """
-    network = partial(evaluate, config)
+    network, params = partial(evaluate, config), models.Params(state.model, state.params)
     found = config.search(
         # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
         key if explore else jax.random.key(0),
-        state.params,
-        planning.root(network, state.params, observation),
-        planning.recurrent_fn(config.model, network, config.gamma),
+        params,
+        models.root(network, params, planning.true_state(observation), observation),
+        models.recurrent_fn(config.model, network, config.gamma),
         config.num_simulations,
-        planning.invalid_actions(observation),
+        models.invalid_actions(observation),
         explore=explore,
         bounded=config.network.bounded,
         steps=planning.steps_taken(config.model, observation.env_state, types.features(observation).shape[:1]),
@@ -210,13 +217,13 @@ def update(
     learner = (state.params, state.optimizer_state, state.gradient_steps)
     learner, metrics = jax.lax.scan(gradient_step, learner, jax.random.split(key, config.num_gradient_steps))
     metrics = {**jax.tree.map(lambda x: x.mean(axis=0), metrics), **seen, "positions": across.total(counted[-1])}
-    return AlphaZeroState(*learner, ring), metrics
+    return AlphaZeroState(*learner, ring, state.model), metrics
 
 
 def alphazero(
     spec: Spec,
     *,
-    model: Any,
+    model: Model,
     torso: nn.Module | None = None,
     search: str | SearchFn = planning.gumbel,
     num_simulations: int = 32,
@@ -245,7 +252,7 @@ def alphazero(
 
     Args:
       spec: of the environment ``envs.expose_state(env)``; its actions are discrete.
-      model: ``envs.simulator(env, params)``, or any ``(key, env_state, action) -> envs.Simulated`` of one state.
+      model: ``envs.simulator(env, params)``, or another ``types.Model`` of the environment's states.
       torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or, for boards, Residual.
       search: "gumbel", good with few simulations, "puct", AlphaZero's own, or a function, see ``planning.SearchFn``:
         ``functools.partial(planning.puct, dirichlet_alpha=1.0)``.
@@ -277,10 +284,10 @@ def alphazero(
     if not isinstance(spec.action, Discrete):
         raise TypeError(f"spec: alphazero chooses among discrete actions, the environment has {spec.action}")
     num_actions = spec.action.num_actions
-    check_callable("model", model, "envs.simulator(env, params) or a function (key, env_state, action) -> Simulated")
+    models.check_model("model", model)
     if symmetries is not None:
         check_callable("symmetries", symmetries, "a function (key, features, mask, policy) -> the same three, or None")
-    is_bounded = getattr(model, "num_players", 1) == 2 if bounded is None else bool(bounded)
+    is_bounded = model.num_players == 2 if bounded is None else bool(bounded)
     lr: Any = learning_rate
     if anneal_learning_rate:
         lr = optim.annealed(learning_rate, num_updates, num_gradient_steps)

@@ -6,20 +6,16 @@ Legend: B states, A actions.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import search, types
+from jaxrl import search
 from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
-from jaxrl.search import PolicyOutput, RecurrentFnOutput, RootFnOutput, qtransforms
-from jaxrl.types import Array, PyTree
-
-Evaluate = Callable[[PyTree, Any], tuple[Array, Array]]
-"""``(params, observation [B]) -> (logits [B, A], value [B])``, the value in units of returns."""
+from jaxrl.search import PolicyOutput, RootFnOutput, qtransforms
+from jaxrl.types import Array, Model, PyTree
 
 
 class SearchFn(Protocol):
@@ -42,9 +38,9 @@ class SearchFn(Protocol):
 
         Args:
           key: consumed.
-          params: of the network.
+          params: of the model and the network, ``search.models.Params``.
           root: the states.
-          recurrent_fn: simulator and network.
+          recurrent_fn: the model and the network.
           num_simulations: model steps of each search.
           invalid_actions: ``[B, A]``, or None.
           explore: whether noise is wanted.
@@ -55,60 +51,6 @@ class SearchFn(Protocol):
           The actions to take ``[B]``, and as ``action_weights`` ``[B, A]`` the policies to learn from, of sum one.
         """
         ...
-
-
-class Node(NamedTuple):
-    """What the search keeps of a state.
-
-    Attributes:
-      env_state: of the simulator.
-      cut: bool ``[B]``, an episode was truncated on the way here: its simulator has gone on to another one.
-      value: ``[B]`` the network's, where it was cut.
-    """
-
-    env_state: PyTree
-    cut: Array
-    value: Array
-
-
-def root(evaluate: Evaluate, params: PyTree, observation: Any) -> RootFnOutput:
-    """The states to search from, of observations with an ``env_state``.
-
-    Raises:
-      ValueError: they have none.
-    """
-    env_state = true_state(observation)
-    logits, value = evaluate(params, observation)
-    node = Node(env_state, jnp.zeros(value.shape, bool), jnp.zeros_like(value))
-    return RootFnOutput(logits, value, node)
-
-
-def recurrent_fn(model: Any, evaluate: Evaluate, gamma: Any) -> Callable[..., tuple[RecurrentFnOutput, Node]]:
-    """The simulator and the network as one model for ``jaxrl.search``.
-
-    Where an episode is truncated the value of its last observation counts, and nothing is searched behind it: steps
-    from there stay, pay nothing and have that same value.
-
-    Args:
-      model: from ``envs.simulator``.
-      evaluate: the network.
-      gamma: discount of a step.
-    """
-
-    def step(params: PyTree, key: Array, action: Array, node: Node) -> tuple[RecurrentFnOutput, Node]:
-        simulated = jax.vmap(model)(jax.random.split(key, action.shape[0]), node.env_state, action)
-        logits, value = evaluate(params, simulated.observation)
-        value = jnp.where(node.cut, node.value, value)
-        output = RecurrentFnOutput(
-            reward=jnp.where(node.cut, 0.0, simulated.reward),
-            discount=jnp.where(node.cut, 1.0, gamma * simulated.discount),
-            prior_logits=logits,
-            value=value,
-            invalid_actions=invalid_actions(simulated.observation),
-        )
-        return output, Node(simulated.env_state, node.cut | simulated.truncated, value)
-
-    return step
 
 
 def true_state(observation: Any) -> PyTree:
@@ -123,16 +65,10 @@ def true_state(observation: Any) -> PyTree:
     return env_state
 
 
-def invalid_actions(observation: Any) -> Array | None:
-    """``[B, A]`` where a search must not go, or None."""
-    mask = types.action_mask(observation)
-    return None if mask is None else ~mask
-
-
-def steps_taken(model: Any, env_state: PyTree, batch: tuple[int, ...]) -> Array:
-    """``[B]`` the steps of their episodes before states, by a model that can tell, such as a simulator; else 0."""
-    count = getattr(model, "steps_taken", None)
-    return jnp.zeros(batch, jnp.int32) if count is None else jax.vmap(count)(env_state)
+def steps_taken(model: Model, state: PyTree, batch: tuple[int, ...]) -> Array:
+    """``[B]`` the steps of their episodes before states; 0 for a model that doesn't know."""
+    count = model.steps_taken
+    return jnp.zeros(batch, jnp.int32) if count is None else jax.vmap(count)(state)
 
 
 def gumbel(

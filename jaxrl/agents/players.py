@@ -5,7 +5,6 @@ Legend of shapes: B environments, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,11 +13,9 @@ import jax.numpy as jnp
 from jaxrl import search
 from jaxrl.agents import planning
 from jaxrl.agents.validation import check_arguments
-from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
-from jaxrl.types import ActFn, Agent, Array, Discrete, Metrics, PyTree, Spec, Transition, action_mask
-
-SimulatorFn = Callable[[Array, PyTree, Array], Any]
-"""``(key, env_state, action) -> Simulated``, one state at a time: ``envs.simulator``."""
+from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
+from jaxrl.search import models
+from jaxrl.types import ActFn, Agent, Array, Discrete, InitFn, Metrics, Model, PyTree, Spec, Transition, action_mask
 
 
 def random_player(spec: Spec) -> Agent:
@@ -40,7 +37,7 @@ def random_player(spec: Spec) -> Agent:
 
 
 def uct_player(
-    spec: Spec, model: SimulatorFn, num_simulations: int = 100, *, exploration: Any = 2.0**0.5, max_steps: int = 1000
+    spec: Spec, model: Model, num_simulations: int = 100, *, exploration: Any = 2.0**0.5, max_steps: int = 1000
 ) -> Agent:
     """The textbook's player: UCT in the true simulator, values by one random game each, no network.
 
@@ -49,7 +46,7 @@ def uct_player(
 
     Args:
       spec: what is known of the environment; its actions are discrete.
-      model: ``envs.simulator(env, params)``. Observations have to come from ``envs.expose_state(env)``.
+      model: ``envs.simulator(env, params)``; observations have to come from ``envs.expose_state(env)``.
       num_simulations: random games for each move.
       exploration: the factor of ``sqrt(log n / n(a))``.
       max_steps: the longest random game, in moves.
@@ -58,42 +55,27 @@ def uct_player(
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
     num_actions = _num_actions("uct_player", spec)
-    check_callable("model", model, "a simulator (key, env_state, action) -> Simulated, see envs.simulator")
+    models.check_model("model", model)
     check_count("num_simulations", num_simulations)
     check_count("max_steps", max_steps)
     check_float("exploration", exploration, NON_NEGATIVE)
-    recurrent_fn = search.with_rollouts(as_recurrent_fn(model, num_actions), max_steps)
+
+    def evaluate(params: PyTree, observation: Any) -> tuple[Array, Array]:
+        del params
+        batch = jax.tree.leaves(observation)[0].shape[0]
+        return jnp.zeros((batch, num_actions), jnp.float32), jnp.zeros(batch, jnp.float32)
+
+    recurrent_fn = search.with_rollouts(models.recurrent_fn(model, evaluate), max_steps)
 
     def act(key: Array, state: PyTree, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
-        del state, explore
-        root = search.rollout_root(planning.true_state(observation), num_actions)
-        illegal = planning.invalid_actions(observation)
-        found = search.uct(key, (), root, recurrent_fn, num_simulations, illegal, exploration=exploration)
+        del explore
+        params = models.Params(state, ())
+        root = models.root(evaluate, params, planning.true_state(observation), observation)
+        illegal = models.invalid_actions(observation)
+        found = search.uct(key, params, root, recurrent_fn, num_simulations, illegal, exploration=exploration)
         return found.action, ()
 
-    return _player(act)
-
-
-def as_recurrent_fn(model: SimulatorFn, num_actions: int) -> search.RecurrentFn:
-    """A simulator as a model to search in, for all states of a batch; its priors are uniform and its values 0.
-
-    A game that is cut off ends there: behind it lies another one.
-    """
-
-    def recurrent_fn(params: PyTree, key: Array, action: Array, embedding: PyTree) -> tuple[Any, PyTree]:
-        del params
-        batch = action.shape[0]
-        step = jax.vmap(model)(jax.random.split(key, batch), embedding, action)
-        output = search.RecurrentFnOutput(
-            reward=step.reward,
-            discount=jnp.where(step.truncated, 0.0, step.discount),
-            prior_logits=jnp.zeros((batch, num_actions)),
-            value=jnp.zeros(batch),
-            invalid_actions=planning.invalid_actions(step.observation),
-        )
-        return output, step.env_state
-
-    return recurrent_fn
+    return _player(act, lambda key, num_envs=1: model.init(key))
 
 
 def _num_actions(name: str, spec: Spec) -> int:
@@ -103,11 +85,12 @@ def _num_actions(name: str, spec: Spec) -> int:
     return spec.action.num_actions
 
 
-def _player(act: ActFn) -> Agent:
-    def init(key: Array, num_envs: int = 1) -> PyTree:
-        del key, num_envs
-        return ()
+def _nothing(key: Array, num_envs: int = 1) -> PyTree:
+    del key, num_envs
+    return ()
 
+
+def _player(act: ActFn, init: InitFn = _nothing) -> Agent:
     def update(key: Array, state: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
         del key, trajectory
         return state, {}

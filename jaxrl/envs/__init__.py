@@ -11,7 +11,7 @@ from jaxrl.envs.episodes import ProtocolError
 from jaxrl.envs.games.pgx_games import NotInstalled
 from jaxrl.envs.games.versus import versus
 from jaxrl.envs.memory import remember, window
-from jaxrl.envs.planning import Simulated, Simulator, expose_state, num_players, simulator
+from jaxrl.envs.planning import expose_state, num_players, simulator, steps_taken
 from jaxrl.envs.protocol import Environment
 from jaxrl.envs.registry import UnknownArgument, UnknownEnvironment, available, make
 from jaxrl.envs.specs import SpecError, spec
@@ -22,8 +22,6 @@ __all__ = [
     "NotInstalled",
     "ProtocolError",
     "Report",
-    "Simulated",
-    "Simulator",
     "SpecError",
     "UnknownArgument",
     "UnknownEnvironment",
@@ -39,6 +37,7 @@ __all__ = [
     "remember",
     "simulator",
     "spec",
+    "steps_taken",
     "versus",
     "window",
     "wrappers",

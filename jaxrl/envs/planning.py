@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxrl.envs.wrappers import StepResult, Wrapper, layers
-from jaxrl.types import Array, Observation, PyTree, Remembered, memory
+from jaxrl.types import Array, Model, Observation, PyTree, Remembered, Simulated, memory
 
 
 class _ExposeState(Wrapper):
@@ -63,65 +64,40 @@ def refuse_memory(caller: str, given: Any) -> None:
         raise ValueError(f"{caller}: got an environment that feeds a memory back (envs.remember): {instead}")
 
 
-class Simulated(NamedTuple):
-    """What a simulator says of one step.
+def steps_taken(env: Any, env_state: PyTree) -> Array:
+    """The number of steps of its episode before a state, int32; 0 for environments that don't count them."""
+    for layer, state in layers(env, env_state):
+        if hasattr(layer, "steps_taken"):
+            return jnp.asarray(layer.steps_taken(state), jnp.int32)
+    return jnp.asarray(getattr(state, "time", 0), jnp.int32)
 
-    Attributes:
-      env_state: to step on from; that of a new episode where this one ended.
-      observation: the true next one, final where the episode ended.
-      reward: to the player that moved, float32.
-      discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes, else 1.
-      truncated: the episode was cut here though it has a future: the value of ``observation`` counts, but nothing can
-        be searched behind it, since ``env_state`` belongs to another episode.
+
+def simulator(env: Any, params: PyTree = None) -> Model:
+    """The environment itself as a model, whose parameters are ``()``.
+
+    A step resets where an episode ends. Where it terminated the discount is 0, so that nothing behind it counts; where
+    it was truncated the planner has to stop, see ``types.Simulated`` and ``search.models``.
+
+    Args:
+      env: any environment.
+      params: its parameters, ``env.default_params`` if None.
     """
+    env_params = env.default_params if params is None else params
 
-    env_state: PyTree
-    observation: Any
-    reward: Array
-    discount: Array
-    truncated: Array
+    def init(key: Array) -> PyTree:
+        del key
+        return ()
 
-
-class Simulator:
-    """``model(key, env_state, action) -> Simulated``, one state at a time: batches are the caller's ``vmap``.
-
-    Attributes:
-      num_players: 2 where two players move in turn, else 1.
-    """
-
-    def __init__(self, env: Any, params: PyTree) -> None:
-        self._env, self._params = env, params
-        self.num_players = num_players(env)
-
-    def steps_taken(self, env_state: PyTree) -> Array:
-        """The steps of its episode before a state, int32; 0 throughout for environments that don't count them."""
-        for env, state in layers(self._env, env_state):
-            if hasattr(env, "steps_taken"):
-                return jnp.asarray(env.steps_taken(state), jnp.int32)
-        return jnp.asarray(getattr(state, "time", 0), jnp.int32)
-
-    def __call__(self, key: Array, env_state: PyTree, action: Array) -> Simulated:
-        """One step from any state; a random environment draws its outcome from the key."""
-        stepped = self._env.step(key, env_state, action, self._params)
-        _, env_state, reward, terminated, truncated, info = stepped
+    def step(params: PyTree, key: Array, state: PyTree, action: Array) -> Simulated:
+        del params
+        _, state, reward, terminated, truncated, info = env.step(key, state, action, env_params)
         weight = jnp.asarray(info.get("discount", 1.0), jnp.float32)
         return Simulated(
-            env_state=env_state,
+            state=state,
             observation=info["final_observation"],
             reward=jnp.asarray(reward, jnp.float32),
             discount=jnp.where(terminated, 0.0, weight),
             truncated=jnp.asarray(truncated) & ~jnp.asarray(terminated),
         )
 
-
-def simulator(env: Any, params: PyTree = None) -> Simulator:
-    """The environment itself as a model for planners.
-
-    A step resets where an episode ends. That is sound in a search where terminated, since the discount is 0 and what
-    follows weighs nothing; where truncated the planner has to stop by itself, see ``Simulated.truncated``.
-
-    Args:
-      env: any environment.
-      params: its parameters, ``env.default_params`` if None.
-    """
-    return Simulator(env, env.default_params if params is None else params)
+    return Model(init, step, num_players(env), partial(steps_taken, env))

@@ -3,7 +3,7 @@
 ``puct``, ``gumbel`` and ``uct`` are ready; ``search`` is what they are made of, with a rule of yours.
 """
 
-from jaxrl.search import qtransforms, selection
+from jaxrl.search import models, qtransforms, selection
 from jaxrl.search.backup import mean_backup
 from jaxrl.search.base import (
     Backup,
@@ -41,6 +41,7 @@ __all__ = [
     "gumbel",
     "in_proportion",
     "mean_backup",
+    "models",
     "puct",
     "qtransforms",
     "rollout_root",

@@ -14,6 +14,7 @@ from jaxrl.agents.alphazero import as_batch, evaluate, remember
 from jaxrl.envs.probes import DiscountProbe, TruncationProbe
 from jaxrl.networks import MLP
 from jaxrl.replay import outcomes
+from jaxrl.search import models
 from jaxrl.training.loop import train
 from jaxrl.types import Observation
 
@@ -179,8 +180,8 @@ def test_a_time_limit_inside_of_the_search_is_worth_what_is_seen_last(search):
     model = envs.simulator(exposed, env.default_params)
     _, state = env.reset(jax.random.key(0), env.default_params)
     for t in range(env.default_params.max_steps_in_episode - 1):
-        state = model(jax.random.key(t), state, jnp.int32(0)).env_state
-    last = model(jax.random.key(9), state, jnp.int32(0))
+        state = model.step((), jax.random.key(t), state, jnp.int32(0)).state
+    last = model.step((), jax.random.key(9), state, jnp.int32(0))
     assert bool(last.truncated)
 
     def network(params, observation):
@@ -188,11 +189,12 @@ def test_a_time_limit_inside_of_the_search_is_worth_what_is_seen_last(search):
         value = jnp.where(jnp.all(seen == last.observation.features[None], axis=-1), 5.0, -100.0)
         return jnp.zeros((value.shape[0], 2)), value
 
-    node = planning.Node(jax.tree.map(lambda x: x[None], state), jnp.zeros(1, bool), jnp.zeros(1))
-    root = planning.RootFnOutput(jnp.zeros((1, 2)), jnp.zeros(1), node)
-    step = planning.recurrent_fn(model, network, 0.9)
+    one = jax.tree.map(lambda x: x[None], state)
+    params = models.Params((), ())
+    root = models.root(network, params, one, last.observation.features[None])
+    step = models.recurrent_fn(model, network, 0.9)
     found = planning.SEARCHES[search](
-        jax.random.key(0), (), root, step, 40, None, explore=False, bounded=False, steps=jnp.zeros(1)
+        jax.random.key(0), params, root, step, 40, None, explore=False, bounded=False, steps=jnp.zeros(1)
     )
     # Every path goes through the cut, and what lies behind it must not be the next episode's -100.
     summary = found.search_tree.summary()
@@ -301,7 +303,7 @@ def test_bad_arguments_are_named():
     for other in (search.puct, partial(planning.puct, dirichlet_alhpa=1.0)):
         with pytest.raises(TypeError, match="search: got .*, must take .*explore, bounded, steps"):
             make(search=other)
-    with pytest.raises(TypeError, match="model: got 3, must be envs.simulator"):
+    with pytest.raises(TypeError, match="model: got 3, must be .*envs.simulator"):
         make(model=3)
     with pytest.raises(ValueError, match="num_simulations: got 0"):
         make(num_simulations=0)

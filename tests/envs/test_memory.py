@@ -192,7 +192,7 @@ def test_layers_are_peeled_one_by_one():
     assert kinds[3] is env and states[0] is states[1] and states[3] is states[1].env_state.env_state
     model = envs.simulator(wrapped.env, params)
     assert int(model.steps_taken(states[1])) == 0
-    assert int(model.steps_taken(model(jax.random.key(0), states[1], jnp.int32(0)).env_state)) == 1
+    assert int(model.steps_taken(model.step((), jax.random.key(0), states[1], jnp.int32(0)).state)) == 1
 
 
 @pytest.mark.parametrize(

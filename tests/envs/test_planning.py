@@ -28,9 +28,9 @@ def test_the_simulator_is_the_environment():
     model = envs.simulator(env, params)
     assert model.num_players == 1
     _, state = env.reset(jax.random.key(0), params)
-    found = model(jax.random.key(1), state, jnp.int32(1))
+    found = model.step((), jax.random.key(1), state, jnp.int32(1))
     observation, stepped, reward, _, _, _ = env.step(jax.random.key(1), state, jnp.int32(1), params)
-    jax.tree.map(np.testing.assert_array_equal, found.env_state, stepped)
+    jax.tree.map(np.testing.assert_array_equal, found.state, stepped)
     np.testing.assert_array_equal(found.observation, observation)
     assert (float(found.reward), float(found.discount), bool(found.truncated)) == (float(reward), 1.0, False)
 
@@ -41,8 +41,8 @@ def test_ends_of_the_simulator():
     _, state = env.reset(jax.random.key(0), env.default_params)
     ends = []
     for t in range(env.default_params.max_steps_in_episode):
-        found = model(jax.random.key(t), state, jnp.int32(0))
-        state = found.env_state
+        found = model.step((), jax.random.key(t), state, jnp.int32(0))
+        state = found.state
         ends.append((float(found.discount), bool(found.truncated)))
     # A cut keeps its weight and says so.
     assert ends == [(1.0, False)] * (len(ends) - 1) + [(1.0, True)]
@@ -55,8 +55,8 @@ def test_a_game_in_the_simulator_has_weights_of_minus_one_and_nothing_behind_its
     _, state = env.reset(jax.random.key(0), params)
     outcomes = []
     for move in (0, 3, 1, 4, 2):  # the first player fills the upper row
-        found = model(jax.random.key(0), state, jnp.int32(move))
-        state = found.env_state
+        found = model.step((), jax.random.key(0), state, jnp.int32(move))
+        state = found.state
         outcomes.append((float(found.reward), float(found.discount)))
     assert outcomes == [(0.0, -1.0)] * 4 + [(1.0, 0.0)]
     assert np.asarray(found.observation.features).sum() == 5
