@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks import connect_four, tic_tac_toe
 from benchmarks.learning import describe_machine
 from benchmarks.positions import make_decide, observe
-from jaxrl.cli.opponents import play_members, random_side, side_of, uct_side
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.matches import play_members, random_side, side_of, uct_side
 from jaxrl.runs.snapshots import restore_players
 
 

@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import frozen_lake
-from jaxrl.cli.evaluation import evaluate_members
-from jaxrl.cli.finish import on_one_device
 from jaxrl.cli.flags import parse
 from jaxrl.runs.building import Built, build, make_mesh, make_program
+from jaxrl.runs.evaluation import evaluate_members
+from jaxrl.runs.finish import on_one_device
 from jaxrl.training import fit
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.learning import describe_machine, trained
-from jaxrl.cli.evaluation import evaluate_members
+from jaxrl.runs.evaluation import evaluate_members
 
 TASKS = ("MemoryChain-20", "TMaze-20")
 EPISODES = 512

@@ -13,16 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.cli.errors import UsageError
-from jaxrl.cli.opponents import UCT_SIMULATIONS, random_side, side_of, uct_side
 from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.cli.plot import FORMATS
-from jaxrl.cli.progress import MatchProgress
 from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
 from jaxrl.cli.tournament import Tournament, pairings
-from jaxrl.envs import make, num_players
+from jaxrl.envs import make
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunError, RunFolder
+from jaxrl.runs.kinds import kind_of
 from jaxrl.runs.loading import first_member
+from jaxrl.runs.matches import UCT_SIMULATIONS, random_side, side_of, uct_side
+from jaxrl.runs.progress import MatchProgress
 from jaxrl.runs.snapshots import moments, restore_players
 from jaxrl.training.ratings import fit_ratings
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     flags = parse(EloFlags, arguments, prog="jaxrl elo")
     folder = RunFolder(flags.run)
     config = folder.read_config()
-    if num_players(make(config.environment)[0]) != 2:
+    if kind_of(make(config.environment)[0]).name != "game":
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
     out = flags.out or folder.path / "elo.png"
     _check(flags, config, out)

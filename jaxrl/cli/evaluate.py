@@ -12,15 +12,17 @@ import tyro
 from rich.console import Console
 
 from jaxrl.cli.errors import UsageError
-from jaxrl.cli.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
-from jaxrl.cli.opponents import UCT_SIMULATIONS, opponent, play_members, side_of
+from jaxrl.cli.opponents import opponent
 from jaxrl.cli.parsing import as_flag, parse
-from jaxrl.cli.scores import print_scores
-from jaxrl.envs import make, num_players
+from jaxrl.envs import make
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.kinds import kind_of
 from jaxrl.runs.loading import check_seed, first_member, restore
+from jaxrl.runs.matches import UCT_SIMULATIONS, play_members, side_of
+from jaxrl.runs.scores import print_scores
 from jaxrl.runs.snapshots import moments, restore_players
 from jaxrl.types import PyTree
 
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     config = RunFolder(flags.run).read_config()
     check_seed(config, flags.run, flags.gif_seed)
-    if num_players(make(config.environment)[0]) == 2:
+    if kind_of(make(config.environment)[0]).name == "game":
         return _evaluate_game(flags, console)
     for name in GAME_FLAGS:
         if getattr(flags, name) is not None:

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from jaxrl.cli.errors import CommandError, UsageError
+from jaxrl.cli.errors import UsageError
 
 COMMANDS = {
     "train": "train a population of seeds: jaxrl train RECIPE ENV [flags]",
@@ -104,8 +104,9 @@ def _failed_among_others(error: Exception) -> int:
 
 
 def _exit_code(error: Exception) -> int:
-    if isinstance(error, CommandError):
-        return error.exit_code
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
     # Imported here: both are loaded already where one of them was raised, and --help needs neither.
     from jaxrl.envs import UnknownEnvironment
     from jaxrl.runs.config import ConfigError

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from jaxrl.cli.errors import CommandError
 from jaxrl.cli.parsing import as_flag
-from jaxrl.cli.progress import human
-from jaxrl.cli.session import updates_per_chunk
 from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.parts import parts_of
+from jaxrl.runs.progress import human
+from jaxrl.runs.session import updates_per_chunk
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 

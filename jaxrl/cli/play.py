@@ -20,6 +20,7 @@ from jaxrl.cli.game import Game
 from jaxrl.cli.parsing import parse
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.kinds import kind_of
 from jaxrl.runs.loading import check_seed, first_member
 from jaxrl.runs.snapshots import restore_players
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     check_seed(config, flags.run, flags.seed)
     number = first_member(config, flags.run, flags.value) + flags.seed
     env, params = envs.make(config.environment)
-    if envs.num_players(env) != 2:
+    if kind_of(env).name != "game":
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
     unicode = (console.encoding or "").lower().startswith("utf")
     try:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from jaxrl.cli.curves import draw
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.parsing import parse
+from jaxrl.runs.curves import draw
 from jaxrl.runs.folder import RunFolder
 
 FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")

@@ -13,19 +13,19 @@ from rich.console import Console
 
 from jaxrl import processes
 from jaxrl.cli.errors import UsageError
-from jaxrl.cli.finish import finish
 from jaxrl.cli.flags import default_devices
 from jaxrl.cli.hosts import HostFlags, host_flags
-from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import refuse_what_cannot_fit
 from jaxrl.cli.parsing import as_flag, parse
-from jaxrl.cli.session import Session
 from jaxrl.cli.train import compile_program, first_state
 from jaxrl.runs.building import build, make_mesh, make_program
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_update
+from jaxrl.runs.loggers import import_wandb
 from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.runs.session import Session
 from jaxrl.training.host import updates_done
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable

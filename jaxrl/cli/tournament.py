@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrl.cli.opponents import Side, make_match
 from jaxrl.runs.building import Built
+from jaxrl.runs.matches import Side, make_match
 from jaxrl.training.match import Score
 
 ELO = 0xE10

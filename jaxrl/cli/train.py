@@ -11,16 +11,16 @@ from rich.console import Console
 from jaxrl import processes
 from jaxrl.cli import flags as train_flags
 from jaxrl.cli.errors import UsageError
-from jaxrl.cli.finish import finish
-from jaxrl.cli.loggers import import_wandb
 from jaxrl.cli.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
 from jaxrl.cli.run_flags import print_help
-from jaxrl.cli.session import Session, updates_per_chunk
 from jaxrl.runs.building import Built, build, make_mesh, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
+from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
+from jaxrl.runs.loggers import import_wandb
 from jaxrl.runs.parts import parts_of
+from jaxrl.runs.session import Session, updates_per_chunk
 from jaxrl.training.interrupt import interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable

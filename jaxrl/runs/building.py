@@ -16,6 +16,7 @@ from jaxrl import envs, networks, processes
 from jaxrl.agents.a3c import halves
 from jaxrl.arguments import check_count
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
+from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
 from jaxrl.training import parallel
@@ -23,10 +24,6 @@ from jaxrl.training.asynchronous import Asynchronous
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Program, Runnable
 from jaxrl.types import Agent, Array, PyTree, Spec
-
-EVALUATION = 2**31
-"""Folded into a member's key to evaluate it; training folds and splits with small numbers only."""
-
 
 WORKERS_TAKE = ("a2c", "a3c", "reinforce")
 """Recipes whose update is one gradient step."""
@@ -42,6 +39,7 @@ class Built(NamedTuple):
       keys: ``[S]`` one for each member.
       hyper: the swept hyper-parameters, ``[S]`` each; empty without a sweep.
       num_updates: of the whole run.
+      kind: of the run, see ``kinds``.
     """
 
     env: Any
@@ -51,6 +49,7 @@ class Built(NamedTuple):
     keys: Array
     hyper: dict[str, Array]
     num_updates: int
+    kind: Kind
 
     def agent(self, member: int) -> Agent:
         """The agent of one member, with its own value of what is swept."""
@@ -82,11 +81,8 @@ def _build(config: RunConfig) -> Built:
         check_sweep(config.recipe, config.sweep)
     env, params = envs.make(config.environment)
     parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
-    if networks.is_recurrent(parts.get("torso")) and envs.num_players(env) == 2:
-        raise ConfigError(
-            f"torso: {config.parts['torso'].name} remembers, and {config.environment} is a game for two, in which both "
-            "sides would share one memory; take another torso and a window, which shows it the last steps (envs.window)"
-        )
+    kind = kind_of(env)
+    kind.check(config, parts.get("torso"))
     env = wrap(config, env, parts.get("torso"))
     filled_in: dict[str, Any] = {}
     if takes(recipe, "model"):
@@ -113,7 +109,7 @@ def _build(config: RunConfig) -> Built:
         # Every value gets the same seeds, so that they are compared on equal luck.
         keys = jnp.tile(keys, len(config.sweep.values))
         hyper = {config.sweep.name: jnp.repeat(jnp.array(config.sweep.values, jnp.float32), config.seeds)}
-    return Built(env, params, spec, make_agent, keys, hyper, num_updates)
+    return Built(env, params, spec, make_agent, keys, hyper, num_updates, kind)
 
 
 def wrap(config: RunConfig, env: Any, torso: Any) -> Any:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxrl.cli import session
 from jaxrl.cli.main import main
+from jaxrl.runs import session
 
 TINY = ("--num-envs", "4", "--rollout-length", "16", "--num-epochs", "1", "--torso.hidden", "8")
 """Of ppo: 64 steps an update."""

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from jaxrl.cli import flags, session
+from jaxrl.cli import flags
 from jaxrl.cli.main import main
 from jaxrl.cli.tournament import pairings
+from jaxrl.runs import session
 from jaxrl.runs.folder import RunFolder
 
 DQN = ("--num-envs", "4", "--rollout-length", "8", "--torso.hidden", "8", "--learning-starts", "64")

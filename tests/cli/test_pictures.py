@@ -10,13 +10,13 @@ from PIL import Image
 from rich.console import Console
 
 from jaxrl.cli import flags
-from jaxrl.cli.curves import bootstrap_interval, carried_forward, draw, interquartile_mean
-from jaxrl.cli.evaluation import print_table
-from jaxrl.cli.progress import describe_returns, human
 from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
 from jaxrl.runs.config import RunConfig, Sweep
+from jaxrl.runs.curves import bootstrap_interval, carried_forward, draw, interquartile_mean
+from jaxrl.runs.evaluation import print_table
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.runs.progress import describe_returns, human
 from jaxrl.runs.recipes import hyperparameters
 from jaxrl.training import Episodes
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from jaxrl.cli import memory, session
+from jaxrl.cli import memory
+from jaxrl.runs import session
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
 
@@ -133,8 +134,8 @@ def test_a_folder_with_something_in_it_is_refused(jaxrl, trained):
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test session in the background ignores it
-from jaxrl.cli import progress, session
 from jaxrl.cli.main import main
+from jaxrl.runs import progress, session
 session.MIN_STEPS, session.CHUNKS, progress.LINE_EVERY = 1, 16, 0.0
 sys.exit(main(sys.argv[1:]))
 """

@@ -23,9 +23,9 @@ ROWS = {
 
 PROGRAM = """
 import json, sys
-from jaxrl.cli.evaluation import evaluate_members
+from jaxrl.runs.evaluation import evaluate_members
 from jaxrl.cli.flags import parse
-from jaxrl.cli.finish import on_one_device
+from jaxrl.runs.finish import on_one_device
 from jaxrl.runs.building import build, make_mesh, make_program
 from jaxrl.training import fit
 

@@ -15,8 +15,9 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
-from jaxrl.cli.labels import SELF_PLAY, labels
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.kinds import KINDS
+from jaxrl.runs.labels import labels
 from jaxrl.runs.metrics import Floats, read_curves
 
 RESAMPLES = 1000
@@ -150,7 +151,7 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
 
 def _name(metric: str, folders: Sequence[RunFolder]) -> str:
     if metric == "episode_return" and all(folder.is_self_play for folder in folders):
-        return SELF_PLAY
+        return KINDS["game"].label_of_return
     return metric.replace("_", " ")
 
 

@@ -10,9 +10,6 @@ from typing import Any
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 
-SELF_PLAY = "last mover's result"
-"""What the return of an episode is in a game for two: each reward is the mover's, and the game's last one decides."""
-
 MOST = 2
 """Settings in a label; of runs that differ in more, the folder's name says which is which."""
 

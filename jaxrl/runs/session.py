@@ -12,16 +12,13 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl import processes
-from jaxrl.cli.errors import CommandError, InterruptedRun
-from jaxrl.cli.finish import draw_curve
-from jaxrl.cli.labels import SELF_PLAY
-from jaxrl.cli.loggers import Logger, TensorBoard, WeightsAndBiases
-from jaxrl.cli.progress import RunProgress
-from jaxrl.envs import num_players
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.finish import draw_curve
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.runs.metrics import MetricsWriter, summarize
+from jaxrl.runs.progress import RunProgress
 from jaxrl.runs.snapshots import is_due, lean
 from jaxrl.training.checkpoint import Checkpoints
 from jaxrl.training.host import Chunk, first_bad, fit, updates_done
@@ -42,13 +39,32 @@ CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints."""
 
 
-class Diverged(CommandError):
+class RunStopped(Exception):
+    """A run that ended before its budget.
+
+    Attributes:
+      exit_code: of a command that ends with it.
+      of_all_processes: all processes of a run end with it at once, so that they can wait for each other.
+    """
+
+    exit_code = 1
+    of_all_processes = False
+
+
+class Diverged(RunStopped):
     """Numbers that are not finite."""
 
     of_all_processes = True
 
 
-class PeerLost(CommandError):
+class InterruptedRun(RunStopped):
+    """A run that SIGINT or SIGTERM ended, after it was saved."""
+
+    exit_code = 130
+    of_all_processes = True
+
+
+class PeerLost(RunStopped):
     """Another process of the run has stopped."""
 
 
@@ -105,7 +121,7 @@ class Session:
         self.folder, self.config, self.built, self.program = folder, config, built, program
         self.console, self.wandb = console, wandb
         self.checkpoints: Checkpoints = folder.checkpoints(config)
-        self.snapshots = folder.snapshots(config) if num_players(built.env) == 2 else None
+        self.snapshots = folder.snapshots(config) if built.kind.keeps_snapshots else None
         self.chunk = updates_per_chunk(config, built.num_updates)
         self.steps_per_update = config.num_envs * config.rollout_length
         self._metrics = MetricsWriter(folder.metrics_file, config)
@@ -132,7 +148,7 @@ class Session:
                 # So that a run that breaks before the first minute is over has something to go back to.
                 self._save(done, state)
                 self._take_snapshot(-1, done, state)
-            name = "return" if self.snapshots is None else SELF_PLAY
+            name = self.built.kind.label_of_return
             progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done, name))
             stack.enter_context(_of_peers(self.folder))
             try:

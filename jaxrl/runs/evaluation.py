@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxrl.runs.building import EVALUATION, Built
 from jaxrl.runs.config import RunConfig, Sweep
 from jaxrl.training.evaluate import Episodes, episode_limit, evaluate
 from jaxrl.types import PyTree
+
+if TYPE_CHECKING:
+    from jaxrl.runs.building import Built
+
+EVALUATION = 2**31
+"""Folded into a member's key to evaluate it; training folds and splits with small numbers only."""
 
 STEP_LIMIT = 10_000
 """Steps after which an episode is given up where the environment has no time limit of its own."""

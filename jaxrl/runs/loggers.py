@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorboardX
 
-from jaxrl.cli.errors import UsageError
-from jaxrl.runs.config import RunConfig
+from jaxrl.runs.config import ConfigError, RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import Summary
 
@@ -102,10 +101,10 @@ def import_wandb() -> Any:
     """The module, which is an extra.
 
     Raises:
-      UsageError: it is not installed.
+      ConfigError: it is not installed.
     """
     try:
         import wandb
     except ImportError as error:
-        raise UsageError("--wandb needs Weights & Biases: pip install 'jaxrl[wandb]'") from error
+        raise ConfigError("--wandb needs Weights & Biases: pip install 'jaxrl[wandb]'") from error
     return wandb
