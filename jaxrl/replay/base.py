@@ -6,12 +6,16 @@ Legend of shapes in this folder: T time, B environments, N samples of a batch, n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from jaxrl.arguments import check_count
 from jaxrl.types import Array, PyTree, Transition
+
+RewardFn = Callable[[Transition], Array]
+"""``(transitions [n, N, ...]) -> rewards [n, N]``, of the steps of N windows."""
 
 
 class Slot(NamedTuple):
@@ -67,8 +71,16 @@ class AddFn(Protocol):
 class SampleFn(Protocol):
     """``sample`` of a replay."""
 
-    def __call__(self, key: Array, state: PyTree, batch_size: int) -> Sample:
-        """Draws with replacement. From an empty replay it gives zeros: hide them until there is enough."""
+    def __call__(self, key: Array, state: PyTree, batch_size: int, *, reward_fn: RewardFn | None = None) -> Sample:
+        """Draws with replacement. From an empty replay it gives zeros: hide them until there is enough.
+
+        Args:
+          key: consumed.
+          state: from ``init``, ``add`` or ``update_priorities``.
+          batch_size: N.
+          reward_fn: computes the rewards of the sampled steps anew, before a window is reduced; None takes those that
+            are stored.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxrl.arguments import NON_NEGATIVE, UNIT, check_callable, check_count, che
 from jaxrl.replay import episodes as episode_rings
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
-from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, num_rows
+from jaxrl.replay.base import MakeReplay, Replay, RewardFn, Sample, Slot, num_rows
 from jaxrl.replay.episodes import Episodes
 from jaxrl.replay.relabel import GoalFn, Steps, relabel, where
 from jaxrl.types import Array, Observation, Transition
@@ -57,7 +58,7 @@ def hindsight(
         results are not ``[N]``.
     """
     _check_arguments(reward_fn, terminated_fn, strategy, k)
-    choose = STRATEGIES[strategy]
+    choose, goal_reward_fn = STRATEGIES[strategy], reward_fn
     probability = k / (k + 1.0)
 
     def make(capacity: int, *, n_step: int, gamma: Any) -> Replay:
@@ -69,7 +70,7 @@ def hindsight(
             _check_example(example, reward_fn, terminated_fn)
             return episode_rings.init(example, num_rows(capacity, num_envs, n_step), num_envs)
 
-        def sample(key: Array, state: Episodes, batch_size: int) -> Sample:
+        def sample(key: Array, state: Episodes, batch_size: int, *, reward_fn: RewardFn | None = None) -> Sample:
             slot_key, coin_key, goal_key = jax.random.split(key, 3)
             slot = rings.draw(slot_key, state.ring, batch_size)
             source = choose(goal_key, state, slot)
@@ -77,7 +78,9 @@ def hindsight(
             coin = jax.random.bernoulli(coin_key, probability, (batch_size,)) & (state.ring.filled > 0)
             goal = rings.take(state.ring.transitions.next_observation.achieved_goal, *source)
             steps = _steps(state, slot, n_step)
-            new = relabel(steps, goal, coin, reward_fn, terminated_fn)
+            new = relabel(steps, goal, coin, goal_reward_fn, terminated_fn)
+            if reward_fn is not None:
+                new = new._replace(reward=windows.new_rewards(reward_fn, _window(state, slot, new, goal, coin)))
             transition, discount = _reduce(state, slot, new, goal, coin, gamma)
             return Sample(transition, discount, jnp.ones((batch_size,), jnp.float32), slot)
 
@@ -143,10 +146,10 @@ def _reduce(
     stored = ring.transitions
     valid = rings.window_valid(ring, slot, steps.terminated | steps.truncated)
     reduced = windows.reduce(steps.reward, steps.discount, valid, gamma)
+    ask = partial(_ask, coin, goal)
     at_last = lambda x: jnp.take_along_axis(x, reduced.last[None], axis=0)[0]  # noqa: E731
     observation, action, extras = rings.take((stored.observation, stored.action, stored.extras.extras), *slot)
     next_observation = rings.take(stored.next_observation, rings.later(ring, slot.row, reduced.last), slot.env)
-    ask = lambda seen: seen._replace(goal=where(coin, goal, seen.goal))  # noqa: E731
     transition = Transition(
         observation=ask(observation),
         action=action,
@@ -158,6 +161,28 @@ def _reduce(
         extras=extras,
     )
     return transition, reduced.discount
+
+
+def _ask(coin: Array, goal: Array, seen: Observation) -> Observation:
+    """Observations ``[N]``, or ``[n, N]``, that ask for the new goal where the coin says so."""
+    leading = seen.goal.ndim - goal.ndim
+    goal = jnp.broadcast_to(goal.reshape((1,) * leading + goal.shape), seen.goal.shape)
+    return seen._replace(goal=where(jnp.broadcast_to(coin, seen.goal.shape[: leading + 1]), goal, seen.goal))
+
+
+def _window(state: Episodes, slot: Slot, steps: Steps, goal: Array, coin: Array) -> Transition:
+    """All of the windows' steps ``[n, N, ...]``, relabelled."""
+    stored = rings.take(state.ring.transitions, *rings.window_slots(state.ring, slot, steps.reward.shape[0]))
+    return Transition(
+        observation=_ask(coin, goal, stored.observation),
+        action=stored.action,
+        reward=steps.reward,
+        discount=steps.discount,
+        terminated=steps.terminated,
+        truncated=steps.truncated,
+        next_observation=_ask(coin, goal, stored.next_observation),
+        extras=stored.extras.extras,
+    )
 
 
 def _below(key: Array, bound: Array) -> Array:

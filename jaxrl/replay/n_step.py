@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl.ops import returns
 from jaxrl.replay import ring as rings
-from jaxrl.replay.base import Slot
+from jaxrl.replay.base import RewardFn, Slot
 from jaxrl.replay.ring import Ring
 from jaxrl.types import Array, Transition
 
@@ -56,27 +57,46 @@ def reduce(reward: Array, discount: Array, valid: Array, gamma: Any) -> Reduced:
     return Reduced(total, product, weight, jnp.sum(valid, axis=0, dtype=jnp.int32) - 1)
 
 
-def at(ring: Ring, slot: Slot, n: int, gamma: Any) -> tuple[Transition, Array]:
+def new_rewards(reward_fn: RewardFn, window: Transition) -> Array:
+    """The rewards ``[n, N]`` that a function gives to the steps of windows, of the dtype of the stored ones.
+
+    Raises:
+      ValueError: it gives another shape.
+    """
+    reward = reward_fn(window)
+    if jnp.shape(reward) != window.reward.shape:
+        raise ValueError(f"reward_fn: gave shape {jnp.shape(reward)}, must give [n, N], here {window.reward.shape}")
+    return reward.astype(window.reward.dtype)
+
+
+def at(ring: Ring, slot: Slot, n: int, gamma: Any, reward_fn: RewardFn | None = None) -> tuple[Transition, Array]:
     """The windows of n steps that begin at ``slot`` ``[N]``, each as one transition.
 
-    Observations are read only where a window begins, next observations only where it ends.
+    Observations are read only where a window begins, next observations only where it ends, unless rewards are computed
+    anew.
 
     Args:
       ring: the storage.
       slot: ``[N]``.
       n: Python int, at most ``rows``.
       gamma: scalar, may be a tracer.
+      reward_fn: computes rewards anew, see ``base.SampleFn``.
 
     Returns:
       ``(transition, discount)`` of ``Sample``.
     """
     if n == 1:
         transition = rings.take(ring.transitions, *slot)
+        if reward_fn is not None:
+            window = jax.tree.map(lambda x: x[None], transition)
+            transition = transition._replace(reward=new_rewards(reward_fn, window)[0])
         return transition, returns.bootstrap_discount(transition.discount, gamma)
     stored = ring.transitions
     slots = rings.window_slots(ring, slot, n)
     signals = stored.reward, stored.discount, stored.terminated, stored.truncated
     reward, discount, terminated, truncated = rings.take(signals, *slots)
+    if reward_fn is not None:
+        reward = new_rewards(reward_fn, rings.take(stored, *slots))
     reduced = reduce(reward, discount, rings.window_valid(ring, slot, terminated | truncated), gamma)
     last = rings.later(ring, slot.row, reduced.last)
     observation, action, extras = rings.take((stored.observation, stored.action, stored.extras), *slot)

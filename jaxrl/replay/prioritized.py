@@ -12,7 +12,7 @@ from jaxrl.ops import across
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
 from jaxrl.replay import sum_tree
-from jaxrl.replay.base import Replay, Sample, Slot, num_rows
+from jaxrl.replay.base import Replay, RewardFn, Sample, Slot, num_rows
 from jaxrl.replay.ring import Ring
 from jaxrl.replay.sum_tree import SumTree
 from jaxrl.types import Array, Transition
@@ -98,10 +98,10 @@ def prioritized(
             added=jnp.minimum(state.added, jnp.iinfo(jnp.int32).max - length) + length,
         )
 
-    def sample(key: Array, state: PrioritizedState, batch_size: int) -> Sample:
+    def sample(key: Array, state: PrioritizedState, batch_size: int, *, reward_fn: RewardFn | None = None) -> Sample:
         share = jnp.arange(batch_size, dtype=jnp.float32) + jax.random.uniform(key, (batch_size,), jnp.float32)
         slot, values = sum_tree.find(state.tree, share * (sum_tree.total(state.tree) / batch_size))
-        transition, discount = windows.at(state.ring, slot, n_step, gamma)
+        transition, discount = windows.at(state.ring, slot, n_step, gamma, reward_fn)
         power = beta if beta_steps is None else annealed(state)
         # Between devices, whose totals differ, what is compared is probabilities.
         values = values if across.size() == 1 else values / sum_tree.total(state.tree)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxrl.arguments import UNIT, check_count, check_float
 from jaxrl.replay import n_step as windows
 from jaxrl.replay import ring as rings
-from jaxrl.replay.base import Replay, Sample, Slot, num_rows
+from jaxrl.replay.base import Replay, RewardFn, Sample, Slot, num_rows
 from jaxrl.replay.ring import Ring
 from jaxrl.types import Array, Transition
 
@@ -41,9 +41,9 @@ def uniform(capacity: int, *, n_step: int, gamma: Any) -> Replay:
     def add(state: Ring, trajectory: Transition) -> Ring:
         return rings.add(state, trajectory)
 
-    def sample(key: Array, state: Ring, batch_size: int) -> Sample:
+    def sample(key: Array, state: Ring, batch_size: int, *, reward_fn: RewardFn | None = None) -> Sample:
         slot = rings.draw(key, state, batch_size)
-        transition, discount = windows.at(state, slot, n_step, gamma)
+        transition, discount = windows.at(state, slot, n_step, gamma, reward_fn)
         return Sample(transition, discount, jnp.ones((batch_size,), jnp.float32), slot)
 
     def update_priorities(state: Ring, index: Slot, priorities: Array) -> Ring:

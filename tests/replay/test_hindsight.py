@@ -217,6 +217,24 @@ def test_without_relabelling_it_is_the_plain_replay(n_step):
     np.testing.assert_array_equal(batch.weight, np.ones(BATCH))
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_rewards_computed_anew_see_the_goals_that_samples_ask_for(n_step):
+    """Rewards by goal that are computed when sampled are those that might have been stored."""
+    _, state = filled(3, 10)
+    nothing = replay.hindsight(lambda achieved, goal: jnp.zeros(len(goal)), terminated_fn)
+    made, zero = make(n_step=n_step), nothing(ROWS * NUM_ENVS - 1, n_step=n_step, gamma=GAMMA)
+    expected = made.sample(jax.random.key(0), state, BATCH)
+
+    def anew(steps):
+        assert steps.extras["number"].shape == (n_step, BATCH)
+        relabelled = steps.observation.goal[..., 1] >= 0
+        goals = (x.reshape(-1, 2) for x in (steps.next_observation.achieved_goal, steps.observation.goal))
+        return jnp.where(relabelled, reward_fn(*goals).reshape(n_step, BATCH), steps.reward)
+
+    drawn = zero.sample(jax.random.key(0), state, BATCH, reward_fn=anew)
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
+
+
 def test_it_works_under_vmap_over_seeds_and_with_traced_hyper_parameters():
     states = [filled(seed, 10)[1] for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

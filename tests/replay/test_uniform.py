@@ -49,6 +49,29 @@ def test_priorities_change_nothing(example, trajectory):
 
 
 @pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("n", [1, 3])
+def test_rewards_computed_anew_are_those_that_might_have_been_stored(example, trajectory, name, n):
+    def reward_fn(steps):
+        assert steps.reward.shape == (n, 16) and steps.next_observation.shape == (n, 16, 2)
+        return reward_fn_of(steps)
+
+    made = MAKERS[name](15, n_step=n, gamma=0.5)
+    ends = np.zeros((4, 3), int)
+    ends[1, 0], ends[2, 1] = 1, 2
+    stored = trajectory(0, 4, 3, ends)
+    state = made.add(made.init(example(), 3), stored)
+    other = made.add(made.init(example(), 3), stored._replace(reward=reward_fn_of(stored)))
+    anew = made.sample(jax.random.key(0), state, 16, reward_fn=reward_fn)
+    jax.tree.map(np.testing.assert_array_equal, anew, made.sample(jax.random.key(0), other, 16))
+    with pytest.raises(ValueError, match=r"reward_fn: gave shape \(16,\)"):
+        made.sample(jax.random.key(0), state, 16, reward_fn=lambda steps: steps.reward[0])
+
+
+def reward_fn_of(steps):
+    return steps.reward + 100.0 * steps.observation[..., 0] + steps.action
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_states_keep_their_types(example, trajectory, name):
     """Nothing is weakly typed, and nothing changes, so that scans and checkpoints take it."""
     made = MAKERS[name](15, n_step=2, gamma=0.9)
