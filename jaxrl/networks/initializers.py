@@ -30,6 +30,7 @@ def _orthonormal_columns(matrix: jax.Array) -> jax.Array:
     return basis
 
 
+@jax.jit  # traced once a shape: Flax asks every initialiser for its shape at every apply
 def _orthonormal_panel(matrix: jax.Array) -> jax.Array:
     num_columns = matrix.shape[1]
 
