@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -76,3 +78,22 @@ def check_key(key: Any) -> None:
         short = repr(key) if key is None or np.isscalar(key) else type(key).__name__
         given = f"{dtype}{list(shape)}" if shape is not None else short
         raise TypeError(f"key: got {given}, must be one key such as jax.random.key(0); the key comes first")
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in re.split(r"[-_.]+", name) if word)
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """The options closest to ``word`` as the middle of a sentence: ``", did you mean 'ppo'?"``, or nothing.
+
+    Case and leading dashes don't count. Prefixes count as close ("cartpole" is near to "CartPole-v1"), and initials do
+    ("lr" is near to "learning_rate").
+    """
+    word, by_lower = word.lower().strip("-"), {option.lower().strip("-"): option for option in options}
+    close = difflib.get_close_matches(word, by_lower, n=3)
+    close = difflib.get_close_matches(word, close, n=3, cutoff=0.85) or close
+    # By edit distance "cartpole" is a long way from "cartpole-v1".
+    close += [option for option in by_lower if len(word) > 2 and option.startswith(word) and option not in close]
+    close = close or [option for option in by_lower if _initials(option) == word]
+    return f", did you mean {' or '.join(repr(by_lower[option]) for option in close[:3])}?" if close else ""

@@ -1,8 +1,9 @@
-"""Environments: gymnax's protocol, made by name, described, wrapped, checked; and probes with known answers.
+"""Environments in gymnax's protocol: made by name, described, wrapped and checked; and probes with known answers.
 
-``make`` and ``available`` by name, ``spec`` for agents, ``check`` for an environment of your own, ``wrappers``,
-``window`` and ``remember`` for memory, ``probes``, ``goals``, ``recall``; ``expose_state`` and ``simulator`` for
-planners, ``versus`` for games of two. The protocol is written down in ``jaxrl.envs.protocol``.
+``make`` makes an environment by name, ``available`` lists the names and ``settings`` what can be set of each. ``spec``
+describes an environment to agents, ``check`` tests a custom one. ``wrappers``, ``window`` and ``remember`` wrap
+environments; ``probes``, ``goals`` and ``recall`` are environments of this package. Planners use ``expose_state`` and
+``simulator``, and ``versus`` turns a game for two into an environment. ``jaxrl.envs.protocol`` states the protocol.
 """
 
 from jaxrl.envs import games, goals, probes, recall, wrappers
@@ -13,7 +14,7 @@ from jaxrl.envs.games.versus import versus
 from jaxrl.envs.memory import remember, window
 from jaxrl.envs.planning import expose_state, num_players, simulator, steps_taken
 from jaxrl.envs.protocol import Environment
-from jaxrl.envs.registry import UnknownArgument, UnknownEnvironment, available, make
+from jaxrl.envs.registry import UnknownArgument, UnknownEnvironment, available, make, settings
 from jaxrl.envs.specs import SpecError, spec
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "probes",
     "recall",
     "remember",
+    "settings",
     "simulator",
     "spec",
     "steps_taken",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+import numbers
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnax
+import jax
+import numpy as np
 from gymnax import registration
 
+from jaxrl.arguments import nearest
 from jaxrl.envs import goals, recall
 from jaxrl.envs.games import pgx_games
 from jaxrl.envs.protocol import Environment
@@ -33,21 +36,35 @@ class UnknownEnvironment(ValueError):
 
 
 class UnknownArgument(TypeError):
-    """Neither a parameter of the environment nor an argument of its constructor."""
+    """The environment has no setting of this name."""
+
+
+class Argument(NamedTuple):
+    """An argument of an environment's constructor.
+
+    Attributes:
+      default: used where none is given.
+      optional: whether None is allowed.
+    """
+
+    default: Any
+    optional: bool
 
 
 class Adapter(NamedTuple):
     """How a suite of environments is reached.
 
     Attributes:
-      make: ``(name without prefix, **kwargs) -> (env, params)``; may rely on ``listed(name)`` being in ``names()``.
+      make: ``(name without prefix, **arguments) -> (env, params)``; may rely on ``listed(name)`` being in ``names()``.
       names: all names, without the prefix.
-      listed: the entry of ``names()`` that a name belongs to; differs from it where a name says a size too.
-      refused: names of the suite that can't be offered, and why.
+      arguments: the arguments that ``make`` takes for a name.
+      listed: the entry of ``names()`` that a name belongs to; it differs where the name includes a size.
+      refused: names of the suite that are not offered, and the reason.
     """
 
     make: Callable[..., tuple[Environment, PyTree]]
     names: Callable[[], list[str]]
+    arguments: Callable[[str], dict[str, Argument]]
     listed: Callable[[str], str] = lambda name: name
     refused: Mapping[str, str] = MappingProxyType({})
 
@@ -56,42 +73,59 @@ class Adapter(NamedTuple):
         return self.listed(name) in self.names()
 
 
-def make(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+def make(name: str, **settings: Any) -> tuple[Environment, PyTree]:
     """Makes an environment by name.
 
-    For example ``env, params = make("CartPole-v1", max_steps_in_episode=200)``. An argument of the environment's
-    constructor goes there (and wins where both have the name, since parameters can follow from it), any other has to
-    be a field of ``params`` and replaces it. An environment that is in no registry needs no ``make``: whatever follows
-    ``jaxrl.envs.protocol`` is passed to agents and loops as it is.
+    For example ``env, params = make("CartPole-v1", max_steps_in_episode=200)``. ``settings(name)`` lists what can be
+    set: arguments of the environment's constructor and fields of its ``params``. A name that is both goes to the
+    constructor, since parameters can follow from it. An environment that is in no registry needs no ``make``: agents
+    and loops take any object that follows ``jaxrl.envs.protocol``.
 
     "MNISTBandit-bsuite" downloads MNIST (11 MB, to /tmp/mnist) when it is first made.
 
     Args:
-      name: a name of ``available()``; gymnax's and ours may be written with or without the prefix, "gymnax/" or
-        "jaxrl/". "BitFlipping-40" is ``make("BitFlipping", num_bits=40)``. "pgx/connect_four" and the like need pgx,
-        ``pip install "jaxrl[games]"``.
-      **env_kwargs: arguments of the constructor and fields of ``params``.
+      name: a name of ``available()``. The prefixes "gymnax/" and "jaxrl/" may be left out. "BitFlipping-40" is
+        ``make("BitFlipping", num_bits=40)``. Games such as "pgx/connect_four" need pgx, ``pip install "jaxrl[games]"``.
+      **settings: new values, by name.
 
     Raises:
-      UnknownEnvironment: an unknown name or prefix; the message has the nearest right ones.
-      NotInstalled: the suite that the prefix means is not there.
-      UnknownArgument: an argument that is neither; the message lists what is allowed.
+      UnknownEnvironment: an unknown name or prefix; the message suggests the nearest names.
+      NotInstalled: the package of the suite is not installed.
+      UnknownArgument: the environment has no such setting; the message lists its settings.
+      TypeError, ValueError: a setting of the wrong type, a time limit below 1.
     """
-    prefix, slash, rest = name.partition("/")
-    if not slash:
-        prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name
-    if prefix not in ADAPTERS:
-        known = ", ".join(f"'{known}/'" for known in ADAPTERS)
-        raise UnknownEnvironment(f"unknown prefix '{prefix}/' of environment '{name}'; known prefixes: {known}")
-    adapter = ADAPTERS[prefix]
-    if rest in adapter.refused:
-        raise UnknownEnvironment(f"'{name}' is not offered: {adapter.refused[rest]}")
-    if not adapter.knows(rest):
-        nearest = _nearest(rest if prefix in BARE else name, available())
-        stem = rest.rpartition("-")[0]
-        size = f" The size is a number, as in '{stem}-8'" if stem in SIZED else ""
-        raise UnknownEnvironment(f"unknown environment '{name}'{nearest}{size}; jaxrl.envs.available() lists all")
-    return adapter.make(rest, **env_kwargs)
+    adapter, rest = _find(name)
+    arguments = adapter.arguments(rest)
+    given = {
+        key: _checked(name, key, value, *arguments[key]) if key in arguments else value
+        for key, value in settings.items()
+    }
+    env, params = adapter.make(rest, **{key: value for key, value in given.items() if key in arguments})
+    fields = _fields(params)
+    for key in given:
+        if key not in arguments and key not in fields:
+            listed = ", ".join(dict.fromkeys([*fields, *arguments]))
+            hint = nearest(key, [*fields, *arguments])
+            raise UnknownArgument(f"{name}: unknown setting '{key}'{hint} (settings: {listed or 'none'})")
+    changes = {key: _checked(name, key, value, fields[key]) for key, value in given.items() if key not in arguments}
+    return env, _replaced(params, changes)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The settings that ``make(name, ...)`` takes, with their defaults.
+
+    The environment is made once to know the fields of its parameters. Where the name includes a size ("TMaze-20"), that
+    is the default and the only value allowed.
+
+    Args:
+      name: as ``make`` takes it.
+
+    Raises:
+      UnknownEnvironment, NotInstalled: as in ``make``.
+    """
+    adapter, rest = _find(name)
+    arguments = {key: argument.default for key, argument in adapter.arguments(rest).items()}
+    return {**_fields(adapter.make(rest)[1]), **arguments}
 
 
 def available() -> list[str]:
@@ -106,24 +140,34 @@ def available() -> list[str]:
     ]
 
 
-def _nearest(word: str, options: Iterable[str]) -> str:
-    """The options closest to ``word``, whatever the case, as the middle of a sentence: ", did you mean ...?"."""
-    by_lower = {option.lower(): option for option in options}
-    word = word.lower()
-    close = difflib.get_close_matches(word, by_lower, n=3)
-    # By edit distance "cartpole" is a long way from "cartpole-v1".
-    close += [option for option in by_lower if word and option.startswith(word) and option not in close]
-    return f", did you mean {' or '.join(repr(by_lower[option]) for option in close[:3])}?" if close else ""
+def _find(name: str) -> tuple[Adapter, str]:
+    """The adapter of a name, and the name without its prefix."""
+    prefix, slash, rest = name.partition("/")
+    if not slash:
+        prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name
+    if prefix not in ADAPTERS:
+        known = ", ".join(f"'{known}/'" for known in ADAPTERS)
+        raise UnknownEnvironment(f"unknown prefix '{prefix}/' of environment '{name}'; known prefixes: {known}")
+    adapter = ADAPTERS[prefix]
+    if rest in adapter.refused:
+        raise UnknownEnvironment(f"'{name}' is not offered: {adapter.refused[rest]}")
+    if not adapter.knows(rest):
+        hint = nearest(rest if prefix in BARE else name, available())
+        stem = rest.rpartition("-")[0]
+        size = f" The size is a number, as in '{stem}-8'" if stem in SIZED else ""
+        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; jaxrl.envs.available() lists all")
+    return adapter, rest
 
 
-def _fields(params: PyTree) -> tuple[str, ...]:
+def _fields(params: PyTree) -> dict[str, Any]:
+    """The fields of a dataclass or NamedTuple of environment parameters."""
+    names = getattr(params, "_fields", ())
     if dataclasses.is_dataclass(params):
-        return tuple(field.name for field in dataclasses.fields(params))
-    return tuple(getattr(params, "_fields", ()))
+        names = tuple(field.name for field in dataclasses.fields(params))
+    return {name: getattr(params, name) for name in names}
 
 
-def replace_params(params: PyTree, changes: dict[str, Any]) -> PyTree:
-    """Replaces fields of a dataclass or NamedTuple of environment parameters."""
+def _replaced(params: PyTree, changes: dict[str, Any]) -> PyTree:
     if not changes:
         return params
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
@@ -131,56 +175,55 @@ def replace_params(params: PyTree, changes: dict[str, Any]) -> PyTree:
     return params._replace(**changes)
 
 
-def check_arguments(name: str, given: Iterable[str], constructor: Collection[str], params: PyTree) -> None:
-    """Refuses arguments that nothing takes.
-
-    Args:
-      name: of the environment, for the message.
-      given: names of the arguments.
-      constructor: names that the constructor takes.
-      params: the environment's parameters, whose fields are allowed too.
-
-    Raises:
-      UnknownArgument: naming the first unknown argument and all that is allowed.
-    """
-    fields = _fields(params)
-    for argument in given:
-        if argument not in constructor and argument not in fields:
-            raise UnknownArgument(
-                f"'{name}' has no argument '{argument}'{_nearest(argument, [*constructor, *fields])}; "
-                f"allowed: fields of its params ({', '.join(fields) or 'none'}) "
-                f"and constructor arguments ({', '.join(constructor) or 'none'})"
-            )
+_KINDS = {bool: ("b", "True or False"), int: ("iu", "an integer"), float: ("fiu", "a number")}
+"""The type of a default -> the kinds of dtype that may take its place, and what the messages call them."""
 
 
-def _build(
-    name: str, factory: Callable[..., Any], construct: Callable[..., tuple[Any, PyTree]], env_kwargs: dict[str, Any]
-) -> tuple[Environment, PyTree]:
-    """Gives ``construct`` the arguments that ``factory`` takes, and ``params`` the others."""
+def _checked(name: str, key: str, value: Any, default: Any, optional: bool = False) -> Any:
+    """A setting of the type of its default; integers become floats where the default is one."""
+    if default is None or (value is None and optional):
+        return value
+    kind = next((kind for kind in (bool, int, float, str) if isinstance(default, kind)), None)
+    if kind is str and not isinstance(value, str):
+        raise TypeError(f"{name}: {key}: got {value!r}, must be a string such as {default!r}")
+    if kind in _KINDS:
+        kinds, wanted = _KINDS[kind]
+        is_array = isinstance(value, (jax.Array, np.ndarray, np.generic))
+        if not is_array and not isinstance(value, numbers.Real) or np.dtype(_dtype(value)).kind not in kinds:
+            raise TypeError(f"{name}: {key}: got {value!r}, must be {wanted} such as {default!r}")
+        if key == "max_steps_in_episode" and not is_array and not value >= 1:
+            raise ValueError(f"{name}: {key}: got {value!r}, must be at least 1")
+        return float(value) if kind is float and not is_array else value
+    if kind is None and np.ndim(value) != np.ndim(default):
+        raise TypeError(f"{name}: {key}: got {value!r}, must be an array or sequence such as {default!r}")
+    return value
+
+
+def _dtype(value: Any) -> Any:
+    return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+
+
+def _arguments(factory: Callable[..., Any]) -> dict[str, Argument]:
+    """The arguments of a constructor, by name."""
     parameters = inspect.signature(factory).parameters.values()
-    constructor = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    for_constructor = {key: value for key, value in env_kwargs.items() if key in constructor}
-    for_params = {key: value for key, value in env_kwargs.items() if key not in constructor}
-    env, params = construct(**for_constructor)
-    check_arguments(name, for_params, constructor, params)
-    return env, replace_params(params, for_params)
+    return {
+        parameter.name: Argument(parameter.default, "None" in str(parameter.annotation))
+        for parameter in parameters
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
 
 
-def _make_gymnax(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
-    def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
-        try:
-            return gymnax.make(name, **kwargs)
-        except OSError as error:
-            if name not in DOWNLOADS:
-                raise
-            raise OSError(f"'{name}' downloads its data set when it is made, and that failed: {error}") from error
-
-    # The public gymnax.make does not say what a factory takes, and without that a wrong argument cannot be named.
-    return _build(name, registration._registry[name], construct, env_kwargs)
+def _make_gymnax(name: str, **arguments: Any) -> tuple[Environment, PyTree]:
+    try:
+        return gymnax.make(name, **arguments)
+    except OSError as error:
+        if name not in DOWNLOADS:
+            raise
+        raise OSError(f"'{name}' downloads its data set when it is made, and that failed: {error}") from error
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
-    """A name into that of ``OURS`` and what it says of the constructor's arguments.
+    """Splits a name into that of ``OURS`` and the constructor's arguments that it includes.
 
     >>> split_name("BitFlipping-40"), split_name("PointReach")
     (('BitFlipping', {'num_bits': 40}), ('PointReach', {}))
@@ -191,33 +234,48 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
-def _make_ours(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
+def _arguments_of_ours(name: str) -> dict[str, Argument]:
+    """The arguments of a constructor; a size in the name is its default."""
     stem, said = split_name(name)
-    for argument, value in said.items():
-        if env_kwargs.get(argument, value) != value:
+    return {
+        key: argument._replace(default=said.get(key, argument.default))
+        for key, argument in _arguments(OURS[stem]).items()
+    }
+
+
+def _make_ours(name: str, **arguments: Any) -> tuple[Environment, PyTree]:
+    stem, said = split_name(name)
+    for key, value in said.items():
+        if arguments.get(key, value) != value:
             raise ValueError(
-                f"{name}: the name says {argument}={value} and the argument {env_kwargs[argument]!r}; give one"
+                f"{name}: {key}: got {arguments[key]!r}, but the name says {key}={value}; give one of them"
             )
-    factory = OURS[stem]
-
-    def construct(**kwargs: Any) -> tuple[Environment, PyTree]:
-        try:
-            env = factory(**kwargs)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
-        return env, env.default_params
-
-    return _build(name, factory, construct, {**env_kwargs, **said})
-
-
-def _make_pgx(name: str, **env_kwargs: Any) -> tuple[Environment, PyTree]:
-    return _build(f"pgx/{name}", lambda: None, lambda: pgx_games.make(name), env_kwargs)
+    try:
+        env = OURS[stem](**{**arguments, **said})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    return env, env.default_params
 
 
 ADAPTERS: dict[str, Adapter] = {
-    "gymnax": Adapter(make=_make_gymnax, names=lambda: list(gymnax.registered_envs)),
-    "jaxrl": Adapter(make=_make_ours, names=lambda: list(OURS), listed=lambda name: split_name(name)[0]),
-    "pgx": Adapter(make=_make_pgx, names=lambda: list(pgx_games.STEPS), refused=pgx_games.REFUSED),
+    "gymnax": Adapter(
+        make=_make_gymnax,
+        names=lambda: list(gymnax.registered_envs),
+        # The public gymnax.make does not say what a constructor takes.
+        arguments=lambda name: _arguments(registration._registry[name]),
+    ),
+    "jaxrl": Adapter(
+        make=_make_ours,
+        names=lambda: list(OURS),
+        arguments=_arguments_of_ours,
+        listed=lambda name: split_name(name)[0],
+    ),
+    "pgx": Adapter(
+        make=pgx_games.make,
+        names=lambda: list(pgx_games.STEPS),
+        arguments=lambda name: {},
+        refused=pgx_games.REFUSED,
+    ),
 }
 """Prefix -> adapter; a new suite is one more entry."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import docstring_parser
 
 from jaxrl import agents
+from jaxrl.arguments import nearest
 from jaxrl.types import Agent
 
 RECIPES: dict[str, Callable[..., Agent]] = {name: getattr(agents, name) for name in sorted(agents.__all__)}
@@ -61,22 +60,6 @@ class Parameter(NamedTuple):
     type: Any
     default: Any
     help: str
-
-
-def _initials(name: str) -> str:
-    return "".join(word[0] for word in re.split(r"[-_.]+", name) if word)
-
-
-def nearest(word: str, options: Iterable[str]) -> str:
-    """The options closest to ``word`` as the middle of a sentence: ``", did you mean 'ppo'?"``, or nothing.
-
-    Initials count as close: "lr" is near to "learning_rate".
-    """
-    word, by_lower = word.lower().strip("-"), {option.lower().strip("-"): option for option in options}
-    close = difflib.get_close_matches(word, by_lower, n=3)
-    close = difflib.get_close_matches(word, close, n=3, cutoff=0.85) or close
-    close = close or [option for option in by_lower if _initials(option) == word][:3]
-    return f", did you mean {' or '.join(repr(by_lower[option]) for option in close)}?" if close else ""
 
 
 def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:

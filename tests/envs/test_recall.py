@@ -122,10 +122,10 @@ def test_names():
     ("name", "arguments", "message"),
     [
         ("TMaze-0", {}, "TMaze-0: length: got 0, must be at least 1"),
-        ("TMaze", {"length": 2.5}, "TMaze: length: got 2.5, must be a whole number"),
+        ("TMaze", {"length": 2.5}, "TMaze: length: got 2.5"),
         ("MemoryChain-1", {}, "MemoryChain-1: memory_length: got 1, must be at least 2"),
         ("MemoryChain", {"num_bits": 0}, "MemoryChain: num_bits: got 0, must be at least 1"),
-        ("TMaze-5", {"length": 6}, "the name says length=5 and the argument 6"),
+        ("TMaze-5", {"length": 6}, "length: got 6.*length=5"),
         ("Tmaze-5", {}, "did you mean 'TMaze'"),
     ],
 )

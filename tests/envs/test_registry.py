@@ -1,11 +1,16 @@
 """Names, arguments and the messages for wrong ones."""
 
 import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
 
 from jaxrl import envs
 from jaxrl.envs import registry
+
+GYMNAX = list(gymnax.registered_envs)
 
 
 def test_makes_what_gymnax_makes():
@@ -35,6 +40,61 @@ def test_a_wrong_argument_is_named_with_what_is_allowed():
         assert allowed in str(error.value)
 
 
+@pytest.mark.parametrize("name", [*sorted(set(GYMNAX) - envs.registry.DOWNLOADS), *registry.OURS, "pgx/tic_tac_toe"])
+def test_settings_are_what_make_takes(name):
+    listed = envs.settings(name)
+    assert listed["max_steps_in_episode"] >= 1
+    # Given back as they are, the defaults change nothing.
+    plain, params = envs.make(name)
+    same, same_params = envs.make(name, **listed)
+    assert type(same) is type(plain)
+    for field in type(params).__dict__.get("_fields", ()) or params.__dataclass_fields__:
+        assert np.array_equal(getattr(params, field), getattr(same_params, field)), field
+
+
+def test_settings_have_the_defaults_of_params_and_of_the_constructor():
+    assert envs.settings("BitFlipping-40") == {"max_steps_in_episode": 40, "num_bits": 40}
+    assert envs.settings("PointReach") == {"max_steps_in_episode": 50, "push": 0.03, "friction": 0.2, "radius": 0.05}
+    assert envs.settings("MemoryChain-bsuite") == {"max_steps_in_episode": 1000, "memory_length": 5, "num_bits": 1}
+    with pytest.raises(envs.UnknownEnvironment, match="did you mean 'PointReach'"):
+        envs.settings("PointReech")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "error", "said"),
+    [
+        ("CartPole-v1", {"max_steps_in_episode": "200"}, TypeError, "max_steps_in_episode: got '200'"),
+        ("CartPole-v1", {"max_steps_in_episode": 200.5}, TypeError, "max_steps_in_episode: got 200.5"),
+        ("CartPole-v1", {"max_steps_in_episode": True}, TypeError, "max_steps_in_episode: got True"),
+        ("CartPole-v1", {"max_steps_in_episode": None}, TypeError, "max_steps_in_episode: got None"),
+        ("CartPole-v1", {"max_steps_in_episode": 0}, ValueError, "max_steps_in_episode: got 0, must be at least 1"),
+        ("BitFlipping", {"max_steps_in_episode": -3}, ValueError, "max_steps_in_episode: got -3"),
+        ("CartPole-v1", {"gravity": "low"}, TypeError, "gravity: got 'low'"),
+        ("CartPole-v1", {"gravity": 1j}, TypeError, "gravity: got 1j"),
+        ("Asterix-MinAtar", {"ramping": 1}, TypeError, "ramping: got 1, must be True or False"),
+        ("Asterix-MinAtar", {"use_minimal_action_set": "no"}, TypeError, "use_minimal_action_set: got 'no'"),
+        ("Catch-bsuite", {"rows": 3.5}, TypeError, "rows: got 3.5"),
+        ("FrozenLake-misc", {"map_name": 8}, TypeError, "map_name: got 8"),
+        ("FrozenLake-misc", {"reward_schedule": 1.0}, TypeError, "reward_schedule: got 1.0"),
+        ("Acrobot-v1", {"available_torque": 2.0}, TypeError, "available_torque: got 2.0"),
+        ("PointReach", {"radius": -1.0}, ValueError, "radius: got -1.0"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_named(name, given, error, said):
+    with pytest.raises(error, match=rf"^{name}: .*{said}"):
+        envs.make(name, **given)
+
+
+def test_settings_may_be_arrays_and_tracers_and_integers_become_floats():
+    gravity = envs.make("CartPole-v1", gravity=10)[1].gravity
+    assert isinstance(gravity, float) and gravity == 10.0
+    many = envs.make("CartPole-v1", gravity=jnp.arange(3.0))[1].gravity
+    assert many.shape == (3,)
+    traced = jax.jit(lambda x: envs.make("CartPole-v1", masscart=x)[1].masscart * 2)(jnp.float32(3.0))
+    assert traced == 6.0
+    assert envs.make("FrozenLake-misc", map_name=None, desc=["SF", "FG"])[0].n_states == 4
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
@@ -58,7 +118,11 @@ def test_a_name_like_no_other_gets_no_suggestion():
 
 
 def test_an_unknown_prefix_names_the_known_ones(monkeypatch):
-    adapter = registry.Adapter(make=lambda name, **kwargs: (name, kwargs), names=lambda: ["chess"])
+    adapter = registry.Adapter(
+        make=lambda name, **kwargs: (name, kwargs),
+        names=lambda: ["chess"],
+        arguments=lambda name: {"size": registry.Argument(8, optional=False)},
+    )
     with pytest.raises(envs.UnknownEnvironment, match=r"'suite/'.*known prefixes: 'gymnax/'"):
         envs.make("suite/chess")
     monkeypatch.setitem(registry.ADAPTERS, "suite", adapter)

@@ -94,10 +94,13 @@ class PgxGame:
     def __init__(self, name: str) -> None:
         try:
             import pgx
+
+            # pgx relies on rank promotion in places.
+            with jax.numpy_rank_promotion("allow"):
+                self._game: Any = pgx.make(name)
         except ImportError as error:
             raise NotInstalled(f'"pgx/{name}": pgx is not installed; pip install "jaxrl[games]"') from error
         self.name = f"pgx/{name}"
-        self._game: Any = pgx.make(name)
         self._points = POINTS.get(name, 1.0)
         self.default_params = PgxParams(STEPS[name])
         self.num_players = int(self._game.num_players)
