@@ -1,13 +1,21 @@
-"""Checks of arguments on the host, before anything is traced: they name it, what was given, and what is allowed."""
+"""Checks of arguments on the host, before anything is traced: they name it, what was given, and what is allowed.
+
+An annotation can say what is allowed: ``gamma: Unit`` is ``Annotated[float, Range("[0, 1]")]``. ``check_argument``
+checks a value against its annotation, and ``allowed`` writes the annotation as words, for messages and help texts.
+"""
 
 from __future__ import annotations
 
+import collections.abc
 import difflib
+import inspect
 import math
 import numbers
 import re
+import types
+import typing
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +36,35 @@ class Range:
         below = value < self.high if self.open_high else value <= self.high
         return above and below
 
+    def __repr__(self) -> str:
+        return self.text
+
+
+class AtLeast(NamedTuple):
+    """The whole numbers from ``least`` on.
+
+    Attributes:
+      least: the smallest one allowed.
+      traced: whether a tracer or an array passes too, its value being unknown.
+    """
+
+    least: int
+    traced: bool = False
+
 
 ANY, NON_NEGATIVE, POSITIVE = Range("(-inf, inf)"), Range("[0, inf)"), Range("(0, inf)")
 UNIT, INNER_UNIT = Range("[0, 1]"), Range("(0, 1)")
+
+# Annotations, and the options with `| None`. Floats may always be tracers.
+Real = Annotated[float, ANY]
+NonNegative = Annotated[float, NON_NEGATIVE]
+Positive = Annotated[float, POSITIVE]
+Unit = Annotated[float, UNIT]
+InnerUnit = Annotated[float, INNER_UNIT]
+Count = Annotated[int, AtLeast(1)]
+CountOrZero = Annotated[int, AtLeast(0)]
+TracedCount = Annotated[int, AtLeast(1, traced=True)]
+TracedCountOrZero = Annotated[int, AtLeast(0, traced=True)]
 
 
 def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -> None:
@@ -55,9 +89,13 @@ def _is_real(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Refuses what is no whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not _is_whole(value):
         raise TypeError(f"{name}: got {value!r}, must be a whole number")
     if value < least:
         raise ValueError(f"{name}: got {value}, must be at least {least}")
@@ -97,3 +135,125 @@ def nearest(word: str, options: Iterable[str]) -> str:
     close += [option for option in by_lower if len(word) > 2 and option.startswith(word) and option not in close]
     close = close or [option for option in by_lower if _initials(option) == word]
     return f", did you mean {' or '.join(repr(by_lower[option]) for option in close[:3])}?" if close else ""
+
+
+def _members(hint: Any) -> tuple[list[Any], bool]:
+    """The alternatives of an annotation without None, and whether None is one."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    members = list(typing.get_args(hint)) if is_union else [hint]
+    return [member for member in members if member is not type(None)], type(None) in members
+
+
+def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """``Annotated[X, ...]`` as X and the rest."""
+    if typing.get_origin(hint) is Annotated:
+        return hint.__origin__, hint.__metadata__
+    return hint, ()
+
+
+def allowed(hint: Any) -> str:
+    """What an annotation allows, as the end of a sentence: "a number in [0, 1], or None"; empty for Any.
+
+    A text in ``Annotated[X, text]`` stands for itself.
+    """
+    members, optional = _members(hint)
+    words = [_words(member) for member in members]
+    if not all(words):
+        return ""
+    return " or ".join(words) + (", or None" if optional else "")
+
+
+def _words(hint: Any) -> str:
+    kind, metadata = _unwrapped(hint)
+    for entry in metadata:
+        if isinstance(entry, str):
+            return entry
+        if isinstance(entry, Range):
+            return f"a number in {entry.text}" if entry is not ANY else "a number"
+        if isinstance(entry, AtLeast):
+            return f"a whole number of at least {entry.least}"
+    origin = typing.get_origin(kind) or kind
+    if origin is Literal:
+        return " or ".join(repr(value) for value in typing.get_args(kind))
+    if _is_function(kind):
+        return "a function"
+    named = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+    named |= {tuple: "a tuple", collections.abc.Sequence: "a sequence", collections.abc.Mapping: "a dict"}
+    return named.get(origin, f"a {origin.__name__}" if _is_checkable(origin) else "")
+
+
+def _is_function(hint: Any) -> bool:
+    """``Callable[...]`` or a protocol with ``__call__``."""
+    is_protocol = inspect.isclass(hint) and getattr(hint, "_is_protocol", False)
+    return typing.get_origin(hint) is collections.abc.Callable or (is_protocol and "__call__" in vars(hint))
+
+
+def _is_checkable(hint: Any) -> bool:
+    return inspect.isclass(hint) and hint is not Any and not getattr(hint, "_is_protocol", False)
+
+
+def check_argument(name: str, value: Any, hint: Any) -> None:
+    """Refuses a value that its annotation does not allow; what is not known here (``Any``) passes.
+
+    Args:
+      name: of the argument, for the message.
+      value: what was given.
+      hint: a resolved annotation: a class, ``Literal``, ``Callable``, a protocol, a tuple, ``Sequence`` or ``Mapping``
+        of such, ``Annotated`` with a ``Range``, an ``AtLeast`` or a text that says what is allowed, and unions of all
+        these. A plain ``int`` may be a tracer, ``Count`` may not.
+
+    Raises:
+      TypeError: a value of the wrong type.
+      ValueError: a number out of its range, or a choice that there is not.
+    """
+    members, optional = _members(hint)
+    if value is None and optional:
+        return
+    problems: list[TypeError | ValueError] = []
+    for member in members:
+        try:
+            return _check_member(name, value, member, hint)
+        except (TypeError, ValueError) as error:
+            problems.append(error)
+    # Of two alternatives, the one of the right type says more.
+    raise next((problem for problem in problems if isinstance(problem, ValueError)), problems[0])
+
+
+def _check_member(name: str, value: Any, member: Any, hint: Any) -> None:
+    """``check_argument`` for one alternative of ``hint``."""
+    kind, metadata = _unwrapped(member)
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    wrong = TypeError(f"{name}: got {value!r}, must be {allowed(hint)}")
+    if kind is float:
+        interval = next((entry for entry in metadata if isinstance(entry, Range)), ANY)
+        check_float(name, value, interval, optional=_members(hint)[1])
+    elif kind is int:
+        bound = next((entry for entry in metadata if isinstance(entry, AtLeast)), None)
+        is_array = isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0
+        if is_array and jnp.issubdtype(value.dtype, jnp.integer) and (bound is None or bound.traced):
+            return
+        if not _is_whole(value):
+            raise wrong
+        elif bound is not None:
+            check_count(name, value, bound.least)
+    elif kind is bool:
+        if not isinstance(value, (bool, np.bool_)):
+            raise wrong
+    elif origin is Literal:
+        if value not in arguments:
+            raise ValueError(str(wrong))
+    elif _is_function(kind):
+        if not callable(value):
+            raise wrong
+    elif origin in (tuple, collections.abc.Sequence):
+        if not isinstance(value, (tuple, list)):
+            raise wrong
+        for index, item in enumerate(value if arguments else ()):
+            check_argument(f"{name}[{index}]", item, arguments[0])
+    elif origin is collections.abc.Mapping:
+        if not isinstance(value, collections.abc.Mapping):
+            raise wrong
+        for key, item in value.items() if arguments else ():
+            check_argument(f"{name}[{key!r}]", item, arguments[1])
+    elif _is_checkable(origin) and not isinstance(value, origin):
+        raise wrong

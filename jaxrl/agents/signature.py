@@ -1,72 +1,151 @@
-"""Recipes that add a few arguments to another's: one signature and one docstring for people and tools."""
+"""The decorator of recipes: arguments checked by their annotations, options shared with another recipe."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 import typing
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, overload
 
-_SECTION = "    Args:\n"
+import flax.linen as nn
+import optax
+
+from jaxrl.arguments import check_argument, nearest
+from jaxrl.types import Box, Discrete, Spec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Annotations of arguments that are objects, with the words that a message has for them.
+Torso = Annotated[nn.Module, "a Flax module such as MLP()"]
+Heads = Annotated[
+    Mapping[str, Annotated[nn.Module, "a Flax module such as MLP()"]], "a dict from names to Flax modules"
+]
+Optimizer = Annotated[
+    Callable[[Any], optax.GradientTransformation], "a function from a learning rate to an optax optimizer"
+]
 
 
-def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[[Any], Any]:
-    """Decorates ``recipe(spec, *, its own arguments, **options)``, whose options are those of ``base``.
+@overload
+def recipe(function: F, /) -> F: ...
 
-    ``inspect.signature``, ``typing.get_type_hints`` and the docstring then show both, the recipe's own first, so that
-    flags and help texts are made as for any other function. An option that neither knows is refused by name.
+
+@overload
+def recipe(*, extends: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[[F], F]: ...
+
+
+def recipe(function: Any = None, /, *, extends: Callable[..., Any] | None = None, without: tuple[str, ...] = ()) -> Any:
+    """Decorates a recipe ``(spec, *, options) -> Agent``: its arguments are checked before it is called.
+
+    Each argument is checked against its annotation (see ``jaxrl.arguments``): ``gamma: Unit``,
+    ``num_epochs: Count``, ``huber_delta: Positive | None``, ``torso: Torso | None``, ``double: bool``. An unknown
+    option is refused by name, and the nearest name is suggested. Defaults are not checked.
+
+    With ``extends``, the recipe is ``(spec, *, its own options, **options)`` and takes the options of another function
+    too. ``inspect.signature``, ``typing.get_type_hints`` and the docstring then show both, the recipe's own first, so
+    that flags and help texts are made as for any other function. ``get_type_hints`` gives plain types, and with
+    ``include_extras=True`` the allowed ranges as well.
 
     Args:
-      base: a function with keyword arguments, documented under ``Args``.
-      without: arguments of ``base`` that the recipe sets itself.
+      function: the recipe, where the decorator is used without arguments.
+      extends: a function with keyword arguments, documented under ``Args``.
+      without: arguments of ``extends`` that the recipe sets itself.
     """
 
-    def decorate(recipe: Any) -> Any:
-        own = inspect.signature(recipe).parameters
+    def decorate(own: Callable[..., Any]) -> Callable[..., Any]:
+        hints = {**_hints(extends), **_hints(own)}
+        parameters = dict(inspect.signature(own).parameters)
         inherited = {
             name: parameter
-            for name, parameter in inspect.signature(base).parameters.items()
-            if name not in own and name not in without and parameter.kind is parameter.KEYWORD_ONLY
+            for name, parameter in (inspect.signature(extends).parameters.items() if extends is not None else ())
+            if name not in parameters and name not in without and parameter.kind is parameter.KEYWORD_ONLY
         }
-        named = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        hints = {**typing.get_type_hints(base), **typing.get_type_hints(recipe)}
-        evaluated = [
-            option.replace(annotation=hints.get(option.name, option.annotation))
-            for option in (*named, *inherited.values())
-        ]
-        signature = inspect.Signature(evaluated)
+        if extends is not None:
+            parameters = {
+                name: parameter for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD
+            }
+        parameters |= inherited
+        positional = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
+        @functools.wraps(own)
         def checked(*args: Any, **options: Any) -> Any:
-            unknown = [name for name in options if name not in signature.parameters]
-            if unknown:
-                raise TypeError(
-                    f"{recipe.__name__}: unknown option {unknown[0]!r}; it takes {', '.join(signature.parameters)}"
-                )
-            return recipe(*args, **options)
+            for name in options:
+                if name not in parameters and not takes_any:
+                    near = nearest(name, parameters)
+                    raise TypeError(f"{own.__name__}: unknown option {name!r}{near} (it takes {', '.join(parameters)})")
+            # A wrong number of positional arguments is refused by the call itself.
+            for name, value in (*zip(positional, args, strict=False), *options.items()):
+                if hints.get(name) is Spec:
+                    _check_spec(name, value)
+                elif name in hints and name in parameters:
+                    check_argument(name, value, hints[name])
+            return own(*args, **options)
 
-        checked.__name__, checked.__qualname__, checked.__module__ = recipe.__name__, recipe.__name__, recipe.__module__
-        checked.__doc__ = _joined(recipe.__doc__ or "", base.__doc__ or "", inherited)
-        checked.__annotations__ = {name: hints[name] for name in (*signature.parameters, "return") if name in hints}
-        checked.__signature__ = signature  # type: ignore[attr-defined]
+        plain = typing.get_type_hints(own) | {
+            name: hint
+            for name, hint in (typing.get_type_hints(extends) if extends else {}).items()
+            if name in inherited
+        }
+        checked.__annotations__ = {name: hints[name] for name in (*parameters, "return") if name in hints}
+        checked.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [option.replace(annotation=plain.get(name, option.annotation)) for name, option in parameters.items()],
+            return_annotation=plain.get("return", inspect.Signature.empty),
+        )
+        checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 
-    return decorate
+    return decorate if function is None else decorate(function)
 
 
-def _joined(own: str, base: str, inherited: Any) -> str:
-    """The recipe's docstring with the lines of the inherited arguments at the end of its ``Args``."""
-    lines = "".join(_entry(base, name) for name in inherited)
-    head, section, tail = own.partition(_SECTION)
-    arguments, blank, rest = tail.partition("\n\n")
-    return f"{head}{section}{arguments}\n{lines.rstrip()}{blank}{rest}"
+def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """``recipe(extends=base, without=without)``."""
+    return recipe(extends=base, without=without)
 
 
-def _entry(docstring: str, name: str) -> str:
-    """The lines of one argument, as they stand in the docstring."""
-    _, _, tail = docstring.partition(_SECTION)
-    lines = tail.split("\n\n")[0].split("\n")
-    start = next(index for index, line in enumerate(lines) if line.startswith(f"      {name}: "))
-    end = start + 1
-    while end < len(lines) and lines[end].startswith("        "):
-        end += 1
-    return "\n".join(lines[start:end]) + "\n"
+def _check_spec(name: str, value: Any) -> None:
+    if not isinstance(value, Spec) or not isinstance(value.action, (Discrete, Box)):
+        raise TypeError(f"{name}: got {value!r}, must be a Spec, from jaxrl.spec(env, params)")
+
+
+def _hints(function: Callable[..., Any] | None) -> dict[str, Any]:
+    return {} if function is None else typing.get_type_hints(function, include_extras=True)
+
+
+def _joined(own: str | None, base: str | None, inherited: Mapping[str, Any]) -> str:
+    """The docstring with the lines of the inherited arguments at the end of its ``Args``; not indented."""
+    documented = _entries(inspect.cleandoc(base or ""))
+    lines = [line for name in inherited for line in documented.get(name, ())]
+    text = inspect.cleandoc(own or "").split("\n")
+    if not lines:
+        return "\n".join(text)
+    if "Args:" not in text:
+        text += ["", "Args:"]
+    end = _end_of_arguments(text)
+    return "\n".join([*text[:end], *lines, *text[end:]])
+
+
+def _end_of_arguments(lines: list[str]) -> int:
+    """The index behind the last line of ``Args``."""
+    end = start = lines.index("Args:") + 1
+    for index in range(start, len(lines)):
+        if lines[index][:1].strip():
+            break
+        if lines[index].strip():
+            end = index + 1
+    return end
+
+
+def _entries(docstring: str) -> dict[str, list[str]]:
+    """The lines of each argument, as they stand under ``Args`` of a docstring that is not indented."""
+    lines = docstring.split("\n")
+    if "Args:" not in lines:
+        return {}
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in lines[lines.index("Args:") + 1 : _end_of_arguments(lines)]:
+        entry = re.match(r"  (\w+)( \(.*?\))?: ", line)
+        name = entry[1] if entry else name
+        found.setdefault(name, []).append(line)
+    return found

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.agents.presets import LOOP, PRESETS, preset
+from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.parsing import parse
 from jaxrl.runs.parts import PARTS
-from jaxrl.runs.recipes import RECIPES, nearest, summary
+from jaxrl.runs.recipes import RECIPES, summary
 
 LISTS = ("recipes", "environments", "presets")
 

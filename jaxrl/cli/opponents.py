@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.matches import UCT_SIMULATIONS, Side, random_side, side_of, uct_side
-from jaxrl.runs.recipes import nearest
 from jaxrl.runs.snapshots import restore_players
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
-from jaxrl.runs.recipes import nearest
 
 T = TypeVar("T")
 

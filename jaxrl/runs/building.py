@@ -14,11 +14,11 @@ from jax.sharding import Mesh
 
 from jaxrl import envs, networks, processes
 from jaxrl.agents.a3c import halves
-from jaxrl.arguments import check_count
+from jaxrl.arguments import check_count, nearest
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.parts import make_part, shorthands_of
-from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup, nearest
+from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup
 from jaxrl.training import parallel
 from jaxrl.training.asynchronous import Asynchronous
 from jaxrl.training.loop import count_updates

@@ -6,8 +6,9 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
+from jaxrl.arguments import nearest
 from jaxrl.runs.parts import parts_of, settings_of
-from jaxrl.runs.recipes import hyperparameters, nearest
+from jaxrl.runs.recipes import hyperparameters
 
 FORMAT_VERSION = 2
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrl.arguments import nearest
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.recipes import nearest
 
 Floats = NDArray[np.float64]
 Summary = dict[str, Floats]
