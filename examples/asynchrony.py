@@ -1,7 +1,7 @@
-"""A2C against A3C: return over steps and over wall time, by threads that overtake each other and by delays on paper.
+"""A2C against A3C: return over steps and over wall time, with threads that overtake each other and with fixed delays.
 
-Threads are real, and where they overtake each other differs from run to run; a delay of k updates is what each of k + 1
-workers in turn does to the others, reproducible, and all delays and seeds are trained in one program.
+Where threads overtake each other differs from run to run. A delay of k updates is what k + 1 workers that take turns do
+to each other; it is reproducible, and all delays and seeds train in one program.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import matplotlib.ticker
 import numpy as np
 
 import jaxrl
-from jaxrl.agents.a3c import halves
 from jaxrl.training import asynchronous
 
 POINTS = 40
@@ -47,9 +46,7 @@ def by_threads(workers: int, num_steps: int, num_seeds: int) -> dict[str, np.nda
     agent = jaxrl.a2c(jaxrl.spec(env, params), **options(num_steps))
     found: dict[str, list[Any]] = {"return": [], "seconds": [], "staleness": []}
     for key in jax.random.split(jax.random.key(1), num_seeds):
-        _, metrics = asynchronous.train(
-            key, agent, *halves(agent), env, params, num_steps=num_steps, num_workers=workers, **SIZE
-        )
+        _, metrics = asynchronous.train(key, agent, env, params, num_steps=num_steps, num_workers=workers, **SIZE)
         found["return"].append(curve(metrics))
         found["seconds"].append([part[-1] for part in np.array_split(metrics["seconds"], POINTS)])
         found["staleness"].append(metrics["staleness"].mean())

@@ -1,53 +1,57 @@
-"""A training loop of one's own, made of the library's parts: rollout, estimate, gradients, apply_gradients.
+"""A custom training loop made of the library's parts: rollout, values, advantages, and a noisy gradient step.
 
-It adds noise to the gradient, which no recipe offers, and stays jittable.
+The noise on the gradient is something that no recipe offers. The whole loop stays jittable.
 """
 
 import argparse
 
 import jax
 import jax.numpy as jnp
+import optax
 
 import jaxrl
-from jaxrl import rollout
-from jaxrl.agents import on_policy
+from jaxrl import losses, rollout
+from jaxrl.agents.parts import actor_critic, gradients
+from jaxrl.ops import returns
 
 
 def main(num_updates: int = 200, noise: float = 1e-3) -> tuple[float, float]:
     env, params = jaxrl.make("CartPole-v1")
-    agent = jaxrl.ppo(jaxrl.spec(env, params), learning_rate=1e-3, gamma=0.98, gae_lambda=0.9)
-    config = on_policy.config_of(agent)
+    spec = jaxrl.spec(env, params)
+    agent = jaxrl.ppo(spec)  # acts, and makes the first state; the update is our own
+    network = actor_critic.make_network(spec)
+    optimizer = optax.chain(optax.add_noise(noise, 0.0, jax.random.key(0)), optax.adam(1e-3))
 
-    def noisy(key, grads):
-        leaves, tree = jax.tree.flatten(grads)
-        keys = jax.random.split(key, len(leaves))
-        return jax.tree.unflatten(
-            tree, [g + noise * jax.random.normal(k, g.shape) for k, g in zip(keys, leaves, strict=True)]
-        )
+    def loss(params, batch, key):
+        outputs, samples = actor_critic.forward(network, params, batch, key)
+        return losses.ppo(outputs, actor_critic.normalize_advantage(samples), losses.Settings())
+
+    step = gradients.gradient_step(optimizer, loss)
 
     def update(carry, key):
-        state, env_state, observation = carry
-        rollout_key, noise_key = jax.random.split(key)
+        state, learned, env_state, observation = carry
+        rollout_key, *epoch_keys = jax.random.split(key, 5)
+        state = state._replace(params=learned.params)
         env_state, observation, trajectory = rollout.rollout(
             rollout_key, agent, state, env, params, env_state, observation, 64
         )
-        trajectory = on_policy.as_seen(config, state, trajectory)
-        batch = on_policy.make_batch(trajectory, on_policy.estimate(config, state.params, trajectory))
-        learned, optimizer_state = state.params, state.optimizer_state
-        for epoch_key in jax.random.split(noise_key, 4):
-            grads, _ = on_policy.gradients(config, learned, batch, config.settings(state.updates))
-            learned, optimizer_state = on_policy.apply_gradients(
-                config, learned, optimizer_state, noisy(epoch_key, grads)
-            )
-        state = state._replace(params=learned, optimizer_state=optimizer_state, updates=state.updates + 1)
+        v_tm1, v_t = actor_critic.values(network, learned.params, trajectory)
+        discount_t = returns.bootstrap_discount(trajectory.discount, 0.98)
+        continue_t = returns.continues(trajectory.terminated, trajectory.truncated)
+        advantage = returns.gae(trajectory.reward, discount_t, v_tm1, v_t, continue_t, 0.9)
+        batch = actor_critic.make_batch(trajectory, advantage, advantage + v_tm1, v_tm1)
+        for epoch_key in epoch_keys:
+            learned, _ = step(learned, batch, epoch_key)
         episodes = (trajectory.terminated | trajectory.truncated).sum()
-        return (state, env_state, observation), trajectory.reward.sum() / jnp.maximum(episodes, 1)
+        return (state, learned, env_state, observation), trajectory.reward.sum() / jnp.maximum(episodes, 1)
 
     @jax.jit
     def run(key):
         init_key, reset_key, run_key = jax.random.split(key, 3)
         observation, env_state = rollout.reset(reset_key, env, params, 16)
-        carry = (agent.init(init_key, 16), env_state, observation)
+        state = agent.init(init_key, 16)
+        learned = gradients.Learned(state.params, optimizer.init(state.params))
+        carry = (state, learned, env_state, observation)
         return jax.lax.scan(update, carry, jax.random.split(run_key, num_updates))[1]
 
     steps_per_episode = run(jax.random.key(0))

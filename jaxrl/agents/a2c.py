@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import optax
 
 from jaxrl import losses, optim
-from jaxrl.agents import estimators, on_policy
+from jaxrl.agents.parts import actor_critic, normalizer
+from jaxrl.agents.parts.actor_critic import functions as functions
+from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.validation import check_arguments
-from jaxrl.types import Agent, Spec
+from jaxrl.ops import returns
+from jaxrl.ops.value import explained_variance
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
+
+
+class A2CState(NamedTuple):
+    """The state of the agent.
+
+    Attributes:
+      params: of the network.
+      optimizer_state: of optax.
+      statistics: what observations and rewards are normalised with.
+      updates: int32, calls of ``update`` so far.
+      per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
+    """
+
+    params: PyTree
+    optimizer_state: PyTree
+    statistics: normalizer.Statistics
+    updates: Array
+    per_env: Any
 
 
 def a2c(
@@ -75,25 +97,52 @@ def a2c(
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
     check_arguments(locals(), remembers=True)
-    lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
-    settings = losses.Settings(huber_delta=huber_delta, value_coef=value_coef, entropy_coef=entropy_coef)
-    gaussian: dict[str, Any] = {
-        "squash": squash,
-        "state_dependent_std": state_dependent_std,
-        "initial_log_std": initial_log_std,
-    }
-    return on_policy.bind(
-        on_policy.OnPolicy(
-            spec=spec,
-            network=on_policy.make_network(spec, torso, share_torso, heads, **gaussian),
-            optimizer=optim.clipped(optimizer, lr, max_grad_norm),
-            loss=loss,
-            estimator=partial(estimators.gae, gamma=gamma, lambda_=gae_lambda),
-            settings=lambda updates: settings,
-            gamma=gamma,
-            normalize_advantage=normalize_advantage,
-            normalize_observation=normalize_observation,
-            normalize_reward=normalize_reward,
-            squash=squash,
-        )
+    network = actor_critic.make_network(
+        spec,
+        torso,
+        share_torso,
+        heads,
+        squash=squash,
+        state_dependent_std=state_dependent_std,
+        initial_log_std=initial_log_std,
     )
+    rate = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
+    rmsprop = optim.clipped(optimizer, rate, max_grad_norm)
+    settings = losses.Settings(huber_delta=huber_delta, value_coef=value_coef, entropy_coef=entropy_coef)
+
+    def init(key: Array, num_envs: int = 1) -> A2CState:
+        params = network.init(key, spec.zeros(1))
+        statistics = normalizer.init(spec, normalize_observation, normalize_reward)
+        trace = normalizer.init_trace(num_envs, normalize_reward)
+        return A2CState(params, rmsprop.init(params), statistics, jnp.zeros((), jnp.int32), trace)
+
+    def act(key: Array, state: A2CState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
+        seen = normalizer.standardize(spec, state.statistics, observation)
+        return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
+
+    def update(key: Array, state: A2CState, trajectory: Transition) -> tuple[A2CState, Metrics]:
+        reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+
+        # ``R - V``, R the n-step return that the critic bootstraps (algorithm S3); below lambda 1 a mixture of such.
+        v_tm1, v_t = actor_critic.values(network, state.params, seen)
+        discount_t = returns.bootstrap_discount(seen.discount, gamma)
+        continue_t = returns.continues(seen.terminated, seen.truncated)
+        advantage = returns.gae(seen.reward, discount_t, v_tm1, v_t, continue_t, gae_lambda)
+        target = advantage + v_tm1
+        batch = actor_critic.make_batch(seen, advantage, target, v_tm1)
+
+        def objective(params: PyTree, batch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
+            outputs, samples = actor_critic.forward(network, params, batch, key)
+            if normalize_advantage:
+                samples = actor_critic.normalize_advantage(samples)
+            return losses.checked(loss, outputs, samples, settings)
+
+        step = gradient_step(rmsprop, objective)
+        learned, metrics = step(Learned(state.params, state.optimizer_state), batch, key)
+        metrics["explained_variance"] = explained_variance(v_tm1, target)
+        # Last, so that the loss saw the statistics that acted.
+        statistics = normalizer.refresh(statistics, trajectory)
+        return A2CState(*learned, statistics, state.updates + 1, trace), metrics
+
+    return Agent(init, act, update)

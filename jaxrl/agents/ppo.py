@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import optax
 
 from jaxrl import losses, optim
-from jaxrl.agents import estimators, on_policy
+from jaxrl.agents.parts import actor_critic, normalizer
+from jaxrl.agents.parts.actor_critic import functions as functions
+from jaxrl.agents.parts.gradients import Learned, gradient_step
+from jaxrl.agents.parts.minibatches import epochs
+from jaxrl.agents.parts.recurrent import check_division
 from jaxrl.agents.validation import check_arguments
-from jaxrl.types import Agent, Array, Spec
+from jaxrl.ops import returns
+from jaxrl.ops.value import explained_variance
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
+
+
+class PPOState(NamedTuple):
+    """The state of the agent.
+
+    Attributes:
+      params: of the network.
+      optimizer_state: of optax.
+      statistics: what observations and rewards are normalised with.
+      updates: int32, calls of ``update`` so far.
+      per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
+    """
+
+    params: PyTree
+    optimizer_state: PyTree
+    statistics: normalizer.Statistics
+    updates: Array
+    per_env: Any
 
 
 def ppo(
@@ -87,34 +111,69 @@ def ppo(
       ValueError: an argument outside its range, named.
     """
     check_arguments(locals(), remembers=True)
-    lr: Any = learning_rate
-    if anneal_learning_rate:
-        lr = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
-    clip = optim.annealed(clip_epsilon, num_updates) if anneal_clip else lambda updates: clip_epsilon
-
-    def settings(updates: Array) -> losses.Settings:
-        return losses.Settings(clip(updates), clip_value_epsilon, huber_delta, value_coef, entropy_coef)
-
-    gaussian: dict[str, Any] = {
-        "squash": squash,
-        "state_dependent_std": state_dependent_std,
-        "initial_log_std": initial_log_std,
-    }
-    return on_policy.bind(
-        on_policy.OnPolicy(
-            spec=spec,
-            network=on_policy.make_network(spec, torso, share_torso, heads, **gaussian),
-            optimizer=optim.clipped(optimizer, lr, max_grad_norm),
-            loss=loss,
-            estimator=partial(estimators.gae, gamma=gamma, lambda_=gae_lambda),
-            settings=settings,
-            gamma=gamma,
-            num_epochs=num_epochs,
-            num_minibatches=num_minibatches,
-            normalize_advantage=normalize_advantage,
-            normalize_observation=normalize_observation,
-            normalize_reward=normalize_reward,
-            target_kl=target_kl,
-            squash=squash,
-        )
+    network = actor_critic.make_network(
+        spec,
+        torso,
+        share_torso,
+        heads,
+        squash=squash,
+        state_dependent_std=state_dependent_std,
+        initial_log_std=initial_log_std,
     )
+    steps_per_update = num_epochs * num_minibatches
+    rate = optim.annealed(learning_rate, num_updates, steps_per_update) if anneal_learning_rate else learning_rate
+    adam = optim.clipped(optimizer, rate, max_grad_norm)
+    epsilon = optim.annealed(clip_epsilon, num_updates) if anneal_clip else lambda updates: clip_epsilon
+
+    def init(key: Array, num_envs: int = 1) -> PPOState:
+        params = network.init(key, spec.zeros(1))
+        statistics = normalizer.init(spec, normalize_observation, normalize_reward)
+        trace = normalizer.init_trace(num_envs, normalize_reward)
+        return PPOState(params, adam.init(params), statistics, jnp.zeros((), jnp.int32), trace)
+
+    def act(key: Array, state: PPOState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
+        seen = normalizer.standardize(spec, state.statistics, observation)
+        return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
+
+    def update(key: Array, state: PPOState, trajectory: Transition) -> tuple[PPOState, Metrics]:
+        check_division(num_minibatches, trajectory)
+        reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+
+        # Advantages, eq. 11 and 12, and value targets, both from the values before the first gradient step.
+        v_tm1, v_t = actor_critic.values(network, state.params, seen)
+        discount_t = returns.bootstrap_discount(seen.discount, gamma)
+        continue_t = returns.continues(seen.terminated, seen.truncated)
+        advantage = returns.gae(seen.reward, discount_t, v_tm1, v_t, continue_t, gae_lambda)
+        target = advantage + v_tm1
+        batch = actor_critic.make_batch(seen, advantage, target, v_tm1)
+
+        # The clipped surrogate with its value and entropy terms, eq. 7 and 9: ``losses.ppo``.
+        clip = epsilon(state.updates)
+        settings = losses.Settings(clip, clip_value_epsilon, huber_delta, value_coef, entropy_coef)
+
+        def objective(params: PyTree, minibatch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
+            outputs, samples = actor_critic.forward(network, params, minibatch, key)
+            if normalize_advantage:
+                samples = actor_critic.normalize_advantage(samples)
+            return losses.checked(loss, outputs, samples, settings)
+
+        # Epochs of minibatches on the same rollout, algorithm 1.
+        def moved_too_far(learned: Learned) -> Array:
+            return actor_critic.policy_shift(network, learned.params, batch) > target_kl
+
+        learned, metrics = epochs(
+            key,
+            gradient_step(adam, objective),
+            Learned(state.params, state.optimizer_state),
+            batch,
+            num_epochs,
+            num_minibatches,
+            stop=None if target_kl is None else moved_too_far,
+        )
+        metrics["explained_variance"] = explained_variance(v_tm1, target)
+        # Last, so that the losses saw the statistics that acted.
+        statistics = normalizer.refresh(statistics, trajectory)
+        return PPOState(*learned, statistics, state.updates + 1, trace), metrics
+
+    return Agent(init, act, update)

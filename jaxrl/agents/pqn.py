@@ -16,8 +16,8 @@ from jaxrl import networks, optim, types
 from jaxrl.agents import action_values
 from jaxrl.agents.action_values import ActionValues
 from jaxrl.agents.dqn import expected_value
-from jaxrl.agents.minibatches import check_minibatches, shuffled_minibatches
 from jaxrl.agents.off_policy import DROPOUT, gradient_norm
+from jaxrl.agents.parts.minibatches import check_minibatches, shuffled_minibatches
 from jaxrl.agents.torsos import default_torso
 from jaxrl.agents.validation import check_arguments
 from jaxrl.networks import inputs

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import optax
 
 from jaxrl import losses, optim
-from jaxrl.agents import estimators, on_policy
+from jaxrl.agents.parts import actor_critic, normalizer
+from jaxrl.agents.parts.actor_critic import functions as functions
+from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.validation import check_arguments
-from jaxrl.types import Agent, Spec
+from jaxrl.ops import returns
+from jaxrl.ops.value import explained_variance
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
+
+
+class ReinforceState(NamedTuple):
+    """The state of the agent.
+
+    Attributes:
+      params: of the network.
+      optimizer_state: of optax.
+      statistics: what observations and rewards are normalised with.
+      updates: int32, calls of ``update`` so far.
+      per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
+    """
+
+    params: PyTree
+    optimizer_state: PyTree
+    statistics: normalizer.Statistics
+    updates: Array
+    per_env: Any
 
 
 def reinforce(
@@ -77,26 +99,66 @@ def reinforce(
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
     check_arguments(locals(), remembers=True)
-    lr = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
-    settings = losses.Settings(value_coef=value_coef if baseline else 0.0, entropy_coef=entropy_coef)
-    gaussian: dict[str, Any] = {
-        "squash": squash,
-        "state_dependent_std": state_dependent_std,
-        "initial_log_std": initial_log_std,
-    }
-    with_value = partial(estimators.gae, gamma=gamma, lambda_=1.0)
-    return on_policy.bind(
-        on_policy.OnPolicy(
-            spec=spec,
-            network=on_policy.make_network(spec, torso, share_torso, heads, critic=baseline, **gaussian),
-            optimizer=optim.clipped(optimizer, lr, max_grad_norm),
-            loss=loss,
-            estimator=with_value if baseline else partial(estimators.monte_carlo, gamma=gamma),
-            settings=lambda updates: settings,
-            gamma=gamma,
-            normalize_advantage=normalize_advantage,
-            normalize_observation=normalize_observation,
-            normalize_reward=normalize_reward,
-            squash=squash,
-        )
+    network = actor_critic.make_network(
+        spec,
+        torso,
+        share_torso,
+        heads,
+        baseline,
+        squash=squash,
+        state_dependent_std=state_dependent_std,
+        initial_log_std=initial_log_std,
     )
+    rate = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
+    adam = optim.clipped(optimizer, rate, max_grad_norm)
+    settings = losses.Settings(value_coef=value_coef if baseline else 0.0, entropy_coef=entropy_coef)
+
+    def init(key: Array, num_envs: int = 1) -> ReinforceState:
+        params = network.init(key, spec.zeros(1))
+        statistics = normalizer.init(spec, normalize_observation, normalize_reward)
+        trace = normalizer.init_trace(num_envs, normalize_reward)
+        return ReinforceState(params, adam.init(params), statistics, jnp.zeros((), jnp.int32), trace)
+
+    def act(key: Array, state: ReinforceState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
+        seen = normalizer.standardize(spec, state.statistics, observation)
+        return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
+
+    def update(key: Array, state: ReinforceState, trajectory: Transition) -> tuple[ReinforceState, Metrics]:
+        reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+
+        # G, the return to go, less the baseline b(s).
+        v_tm1, v_t = actor_critic.values(network, state.params, seen)
+        discount_t = returns.bootstrap_discount(seen.discount, gamma)
+        continue_t = returns.continues(seen.terminated, seen.truncated)
+        weight = None
+        if baseline:
+            advantage = returns.gae(seen.reward, discount_t, v_tm1, v_t, continue_t, 1.0)
+            target = advantage + v_tm1
+        else:
+            advantage = target = returns.discounted_returns(seen.reward, discount_t, jnp.zeros_like(v_t), continue_t)
+            weight = known_return(continue_t).astype(advantage.dtype)
+        batch = actor_critic.make_batch(seen, advantage, target, v_tm1, weight)
+
+        # ``-E log pi(a|s) (G - b(s))``: ``losses.actor_critic``, which adds the regression of the baseline.
+        def objective(params: PyTree, batch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
+            outputs, samples = actor_critic.forward(network, params, batch, key)
+            if normalize_advantage:
+                samples = actor_critic.normalize_advantage(samples)
+            return losses.checked(loss, outputs, samples, settings)
+
+        step = gradient_step(adam, objective)
+        learned, metrics = step(Learned(state.params, state.optimizer_state), batch, key)
+        if baseline:
+            metrics["explained_variance"] = explained_variance(v_tm1, target)
+        # Last, so that the loss saw the statistics that acted.
+        statistics = normalizer.refresh(statistics, trajectory)
+        return ReinforceState(*learned, statistics, state.updates + 1, trace), metrics
+
+    return Agent(init, act, update)
+
+
+def known_return(continue_t: Array) -> Array:
+    """``[T, B]`` bool: whether the episode of a step ends within the rollout, so that its return is known."""
+    ends = jnp.cumsum(~continue_t, axis=0)
+    return ends[-1:] - ends + ~continue_t > 0

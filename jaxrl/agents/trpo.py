@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxrl import losses, optim
-from jaxrl.agents import estimators, on_policy, recurrent
-from jaxrl.agents.minibatches import shuffled_minibatches
-from jaxrl.agents.on_policy import DROPOUT, OnPolicy, OnPolicyState
+from jaxrl.agents.parts import actor_critic, normalizer
+from jaxrl.agents.parts.actor_critic import functions as functions
+from jaxrl.agents.parts.gradients import Learned, gradient_norm, gradient_step
+from jaxrl.agents.parts.minibatches import epochs
+from jaxrl.agents.parts.recurrent import check_division
 from jaxrl.agents.validation import check_arguments
-from jaxrl.ops import policy_gradient as pg
-from jaxrl.types import Agent, Array, Metrics, PyTree, Spec
+from jaxrl.ops import returns
+from jaxrl.ops.value import explained_variance
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 _CRITIC = ("critic_torso", "value_head")
 
 
 def split(params: PyTree) -> tuple[PyTree, PyTree]:
-    """``(actor, critic)``: the parameters of each, which share none."""
+    """``(actor, critic)``: the parameters of each; they share none."""
     own = params["params"]
     return {name: own[name] for name in own if name not in _CRITIC}, {name: own[name] for name in _CRITIC}
 
@@ -34,95 +35,22 @@ def join(actor: PyTree, critic: PyTree) -> PyTree:
     return {"params": {**actor, **critic}}
 
 
-def step_actor(
-    config: OnPolicy,
-    region: optax.GradientTransformationExtraArgs,
-    params: PyTree,
-    batch: losses.Batch,
-    settings: losses.Settings,
-) -> tuple[PyTree, Metrics]:
-    """The actor after one step on all samples, within the trust region, and what the step came to.
+class TRPOState(NamedTuple):
+    """The state of the agent.
 
-    Args:
-      config: the agent's.
-      region: ``optim.trust_region``, its bound the mean KL from the policy that acted.
-      params: of actor and critic.
-      batch: all samples of a rollout.
-      settings: of the loss.
+    Attributes:
+      params: of the network.
+      optimizer_state: of the critic's optimizer; the actor's step keeps no state.
+      statistics: what observations and rewards are normalised with.
+      updates: int32, calls of ``update`` so far.
+      per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
     """
-    actor, critic = split(params)
-    observation, batch = recurrent.split(batch)
-    if config.normalize_advantage:
-        batch = batch._replace(advantage=pg.normalize_advantage(batch.advantage, batch.weight))
 
-    def loss_fn(actor: PyTree) -> tuple[Array, Metrics]:
-        outputs: Any = config.network.apply(join(actor, critic), observation)
-        return losses.checked(config.loss, outputs, batch, settings)
-
-    def policy(actor: PyTree) -> Any:
-        return config.network.apply(join(actor, critic), observation, method="act")
-
-    old = policy(actor)
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(actor)
-    updates, (_, found) = region.update(
-        grads,
-        region.init(actor),
-        actor,
-        value_fn=lambda actor: loss_fn(actor)[0],
-        divergence_fn=lambda actor: batch.mean(old.kl_divergence(policy(actor))),
-    )
-    return optax.apply_updates(actor, updates), {
-        "loss": loss,
-        **metrics,
-        "gradient_norm": optax.tree.norm(ravel_pytree(grads)[0]),
-        "kl": found.divergence,
-        "improvement": found.improvement,
-        "step_scale": found.scale,
-    }
-
-
-def fit_critic(
-    config: OnPolicy,
-    key: Array,
-    params: PyTree,
-    optimizer_state: PyTree,
-    batch: losses.Batch,
-    settings: losses.Settings,
-) -> tuple[PyTree, PyTree, Metrics]:
-    """The critic after epochs of minibatches of regression on the targets: ``(critic, optimizer_state, metrics)``."""
-    actor, critic = split(params)
-
-    def loss_fn(critic: PyTree, minibatch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
-        observation, minibatch = recurrent.split(minibatch)
-        outputs: Any = config.network.apply(join(actor, critic), observation, rngs={"dropout": key})
-        return losses.value(outputs, minibatch, settings)
-
-    def step(carry: tuple[PyTree, PyTree], given: tuple[losses.Batch, Array]) -> tuple[tuple[PyTree, PyTree], Metrics]:
-        critic, optimizer_state = carry
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(critic, *given)
-        return on_policy.apply_gradients(config, critic, optimizer_state, grads), metrics
-
-    def epoch(carry: tuple[PyTree, PyTree], epoch_key: Array) -> tuple[tuple[PyTree, PyTree], Metrics]:
-        keys = jax.random.split(jax.random.fold_in(epoch_key, DROPOUT), config.num_minibatches)
-        minibatches = shuffled_minibatches(epoch_key, batch, config.num_minibatches)
-        return jax.lax.scan(step, carry, (minibatches, keys))
-
-    carry, metrics = jax.lax.scan(epoch, (critic, optimizer_state), jax.random.split(key, config.num_epochs))
-    return (*carry, jax.tree.map(jnp.mean, metrics))
-
-
-def step_rule(
-    region: optax.GradientTransformationExtraArgs,
-    config: OnPolicy,
-    key: Array,
-    state: OnPolicyState,
-    batch: losses.Batch,
-) -> tuple[PyTree, PyTree, Metrics]:
-    """Actor and critic each in their own way, see ``on_policy.StepRule``."""
-    settings = config.settings(state.updates)
-    actor, metrics = step_actor(config, region, state.params, batch, settings)
-    critic, optimizer_state, of_critic = fit_critic(config, key, state.params, state.optimizer_state, batch, settings)
-    return join(actor, critic), optimizer_state, {**metrics, **of_critic}
+    params: PyTree
+    optimizer_state: PyTree
+    statistics: normalizer.Statistics
+    updates: Array
+    per_env: Any
 
 
 def trpo(
@@ -193,35 +121,94 @@ def trpo(
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
     check_arguments(locals(), remembers=True)
-    lr: Any = learning_rate
-    if anneal_learning_rate:
-        lr = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
-    settings = losses.Settings(huber_delta=huber_delta, entropy_coef=entropy_coef)
-    gaussian: dict[str, Any] = {
-        "squash": squash,
-        "state_dependent_std": state_dependent_std,
-        "initial_log_std": initial_log_std,
-    }
-    regression = optim.clipped(optimizer, lr, max_grad_norm)
+    network = actor_critic.make_network(
+        spec, torso, squash=squash, state_dependent_std=state_dependent_std, initial_log_std=initial_log_std
+    )
+    steps_per_update = num_epochs * num_minibatches
+    rate = optim.annealed(learning_rate, num_updates, steps_per_update) if anneal_learning_rate else learning_rate
+    adam = optim.clipped(optimizer, rate, max_grad_norm)
     region = optim.trust_region(
         max_kl, num_cg_steps=num_cg_steps, damping=damping, num_backtracks=num_backtracks, decay=backtrack_decay
     )
-    return on_policy.bind(
-        OnPolicy(
-            spec=spec,
-            network=on_policy.make_network(spec, torso, False, None, **gaussian),
-            # Of the critic's parameters alone, the actor's step needs no state.
-            optimizer=optax.GradientTransformation(lambda params: regression.init(split(params)[1]), regression.update),
-            loss=loss,
-            estimator=partial(estimators.gae, gamma=gamma, lambda_=gae_lambda),
-            settings=lambda updates: settings,
-            gamma=gamma,
-            num_epochs=num_epochs,
-            num_minibatches=num_minibatches,
-            normalize_advantage=normalize_advantage,
-            normalize_observation=normalize_observation,
-            normalize_reward=normalize_reward,
-            squash=squash,
-            step_rule=partial(step_rule, region),
+    settings = losses.Settings(huber_delta=huber_delta, entropy_coef=entropy_coef)
+
+    def init(key: Array, num_envs: int = 1) -> TRPOState:
+        params = network.init(key, spec.zeros(1))
+        statistics = normalizer.init(spec, normalize_observation, normalize_reward)
+        trace = normalizer.init_trace(num_envs, normalize_reward)
+        return TRPOState(params, adam.init(split(params)[1]), statistics, jnp.zeros((), jnp.int32), trace)
+
+    def act(key: Array, state: TRPOState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
+        seen = normalizer.standardize(spec, state.statistics, observation)
+        return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
+
+    def step_actor(actor: PyTree, critic: PyTree, batch: losses.Batch) -> tuple[PyTree, Metrics]:
+        """The natural-gradient step: eq. 14 within the trust region, by conjugate gradient and line search."""
+
+        def outputs(actor: PyTree) -> tuple[Any, losses.Batch]:
+            return actor_critic.forward(network, join(actor, critic), batch)
+
+        def objective(actor: PyTree) -> tuple[Array, Metrics]:
+            made, samples = outputs(actor)
+            if normalize_advantage:
+                samples = actor_critic.normalize_advantage(samples)
+            return losses.checked(loss, made, samples, settings)
+
+        old, samples = outputs(actor)
+
+        def divergence(actor: PyTree) -> Array:
+            return samples.mean(old.policy.kl_divergence(outputs(actor)[0].policy))
+
+        (value, metrics), grads = jax.value_and_grad(objective, has_aux=True)(actor)
+        updates, (_, found) = region.update(
+            grads,
+            region.init(actor),
+            actor,
+            value_fn=lambda actor: objective(actor)[0],
+            divergence_fn=divergence,
         )
-    )
+        return optax.apply_updates(actor, updates), {
+            "loss": value,
+            **metrics,
+            "gradient_norm": gradient_norm(grads),
+            "kl": found.divergence,
+            "improvement": found.improvement,
+            "step_scale": found.scale,
+        }
+
+    def update(key: Array, state: TRPOState, trajectory: Transition) -> tuple[TRPOState, Metrics]:
+        check_division(num_minibatches, trajectory)
+        reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+
+        v_tm1, v_t = actor_critic.values(network, state.params, seen)
+        discount_t = returns.bootstrap_discount(seen.discount, gamma)
+        continue_t = returns.continues(seen.terminated, seen.truncated)
+        advantage = returns.gae(seen.reward, discount_t, v_tm1, v_t, continue_t, gae_lambda)
+        target = advantage + v_tm1
+        batch = actor_critic.make_batch(seen, advantage, target, v_tm1)
+
+        # Actor and critic share no parameters: a trust region for the one, regression for the other.
+        actor, critic = split(state.params)
+        stepped, metrics = step_actor(actor, critic, batch)
+
+        def regression(critic: PyTree, minibatch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
+            outputs, samples = actor_critic.forward(network, join(actor, critic), minibatch, key)
+            return losses.value(outputs, samples, settings)
+
+        fitted, of_critic = epochs(
+            key,
+            gradient_step(adam, regression),
+            Learned(critic, state.optimizer_state),
+            batch,
+            num_epochs,
+            num_minibatches,
+        )
+        metrics["value_loss"] = of_critic["value_loss"]
+        metrics["explained_variance"] = explained_variance(v_tm1, target)
+        # Last, so that the losses saw the statistics that acted.
+        statistics = normalizer.refresh(statistics, trajectory)
+        params = join(stepped, fitted.params)
+        return TRPOState(params, fitted.optimizer_state, statistics, state.updates + 1, trace), metrics
+
+    return Agent(init, act, update)

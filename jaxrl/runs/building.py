@@ -13,20 +13,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrl import envs, networks, processes
-from jaxrl.agents.a3c import halves
 from jaxrl.arguments import check_count, nearest
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup
 from jaxrl.training import parallel
-from jaxrl.training.asynchronous import Asynchronous
+from jaxrl.training.asynchronous import Asynchronous, check_shareable
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Program, Runnable
 from jaxrl.types import Agent, Array, PyTree, Spec
-
-WORKERS_TAKE = ("a2c", "a3c", "reinforce")
-"""Recipes whose update is one gradient step."""
 
 
 class Built(NamedTuple):
@@ -100,9 +96,9 @@ def _build(config: RunConfig) -> Built:
     values = (None,) if config.sweep is None else config.sweep.values
     for value in values:
         agent = make_agent(**({} if config.sweep is None else {config.sweep.name: value}))
+        state = jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
         if config.workers:
-            halves(agent)
-        jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
+            check_shareable(state)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     hyper = {}
     if config.sweep is not None:
@@ -198,12 +194,6 @@ def make_mesh(config: RunConfig) -> Mesh | None:
 def _check_workers(config: RunConfig) -> None:
     """Refuses what threads that share one state can't do."""
     check_count("workers", config.workers, least=0)
-    if config.workers and config.recipe not in WORKERS_TAKE:
-        *others, last = WORKERS_TAKE
-        raise ConfigError(
-            f"workers: got {config.workers}, must be 0 for {config.recipe}: "
-            f"only {', '.join(others)} and {last} take --workers"
-        )
     for name in ("devices", "seeds"):
         if config.workers and getattr(config, name) != 1:
             raise ConfigError(f"{name}: got {getattr(config, name)}, must be 1 with workers, which share one state")
@@ -217,7 +207,6 @@ def make_program(config: RunConfig, built: Built, mesh: Mesh | None = None) -> R
         agent = built.agent(0)
         return Asynchronous(
             agent,
-            *halves(agent),
             built.env,
             built.params,
             built.keys[0],

@@ -1,8 +1,11 @@
-"""Asynchronous training: threads that each act in their own environments and hand gradients to one central state.
+"""Asynchronous training: threads that each act in their own environments and update one shared state.
 
-A worker reads the parameters, rolls out, computes a gradient, and applies it to what the parameters are by then, under
-a lock. How many updates came between is the gradient's staleness. All workers run one compiled program. Results depend
-on which thread was faster, so a run does not repeat; ``a3c(delay=...)`` does.
+A worker reads the state, rolls out, and hands its trajectory to the parameter server. There the agent's ``update``
+computes the change of the parameters that the worker had read, with the optimizer's state of now, and the change is
+added to what the parameters have become (Mnih et al. 2016, algorithm S3, with shared statistics of the optimizer).
+How many updates came between is the staleness. Updates take turns, rollouts run side by side. Any agent takes part
+whose state keeps nothing for single environments. Results depend on which thread was faster, so a run does not repeat;
+``a3c(delay=...)`` does.
 
 Legend of shapes: W workers, B environments of each, T time, U updates.
 """
@@ -22,23 +25,23 @@ from jaxrl.rollout import reset, rollout
 from jaxrl.training import loop
 from jaxrl.training.interrupt import Interrupted, interrupts_wait
 from jaxrl.training.loop import START, UPDATES, TrainState, count_updates, strong_type
-from jaxrl.training.workers import Center, Failures, OnFailure, supervise
+from jaxrl.training.workers import Failures, OnFailure, ParameterServer, supervise
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
 
-GradientsFn = Callable[[Array, PyTree, Transition], tuple[PyTree, Metrics]]
-ApplyFn = Callable[[PyTree, PyTree], PyTree]
+Experience = tuple[Array, Transition]
+"""The key of an update, and the trajectory ``[T, B]`` to learn from."""
 
 WORKER, RESTART = 0xA3C, 0x2E5
 """Folded into the run's key for every worker but the first, and into a worker's after a failure."""
 
 
-class Lane(NamedTuple):
-    """What a worker has of its own.
+class Worker(NamedTuple):
+    """What a worker keeps to itself.
 
     Attributes:
       env_state, observation: of its environments, ``[B, ...]``.
       episode_return, episode_length: ``[B]`` of the episodes under way.
-      rollouts: int32, rollouts whose gradients were applied; rollout i draws from ``fold_in(worker_key, i)``.
+      rollouts: int32, rollouts that were learned from; rollout i draws from ``fold_in(worker_key, i)``.
     """
 
     env_state: PyTree
@@ -59,8 +62,6 @@ class Asynchronous:
     def __init__(
         self,
         agent: Agent,
-        gradients: GradientsFn,
-        apply: ApplyFn,
         env: Any,
         params: Any,
         key: Array,
@@ -73,8 +74,7 @@ class Asynchronous:
         """Describes a run; nothing is computed.
 
         Args:
-          agent: whose ``init`` and ``act`` are used.
-          gradients, apply: its update in two halves, see ``agents.a3c.halves``.
+          agent: its state has a field ``params`` and nothing under ``per_env``.
           env, params: a gymnax environment and its parameters.
           key: of the run.
           num_workers: W threads.
@@ -84,53 +84,65 @@ class Asynchronous:
             is started again, in fresh environments; None logs a warning.
 
         Raises:
-          ValueError: a count below 1.
+          TypeError: the agent's state has no ``params``.
+          ValueError: a count below 1, or an agent that keeps something for each environment.
         """
         check_key(key)
         for name, count in (("workers", num_workers), ("num_envs", num_envs), ("rollout_length", rollout_length)):
             check_count(name, count)
         self.num_workers, self.num_envs, self.rollout_length = num_workers, num_envs, rollout_length
         self._agent, self._env, self._params, self._key = agent, env, params, key
-        self._gradients, self._on_failure, self._failures = gradients, on_failure, Failures(num_workers)
-        self._start, self._fresh = jax.jit(self._start_all), jax.jit(self._fresh_lane)
+        check_shareable(jax.eval_shape(lambda key: agent.init(key, num_envs), key))
+        self._on_failure, self._failures = on_failure, Failures(num_workers)
+        self._start, self._fresh = jax.jit(self._start_all), jax.jit(self._fresh_worker)
         # Not donated: workers hold on to the state that they read.
-        self._work, self._apply = jax.jit(self._work_once), jax.jit(apply)
-        self._compiled: tuple[Any, Any] | None = None
+        self._work, self._update, self._late = (
+            jax.jit(self._work_once),
+            jax.jit(agent.update),
+            jax.jit(self._late_update),
+        )
+        self._compiled: tuple[Any, Any, Any] | None = None
 
     def _worker_keys(self, key: Array) -> list[Array]:
         """One a worker; the first has the run's own, so that one worker draws what ``train`` draws."""
         return [key, *(jax.random.fold_in(key, WORKER + w) for w in range(1, self.num_workers))]
 
-    def _fresh_lane(self, key: Array, rollouts: Array) -> Lane:
+    def _fresh_worker(self, key: Array, rollouts: Array) -> Worker:
         observation, env_state = reset(key, self._env, self._params, self.num_envs)
         zeros = jnp.zeros(self.num_envs)
-        lane = Lane(env_state, observation, zeros, zeros.astype(jnp.int32), rollouts)
-        return jax.tree.map(strong_type, lane)
+        worker = Worker(env_state, observation, zeros, zeros.astype(jnp.int32), rollouts)
+        return jax.tree.map(strong_type, worker)
 
     def _start_all(self, key: Array) -> TrainState:
         keys = [jax.random.split(jax.random.fold_in(each, START)) for each in self._worker_keys(key)]
         zero = jnp.zeros((), jnp.int32)
-        lanes = [self._fresh_lane(each[1], zero) for each in keys]
+        workers = [self._fresh_worker(each[1], zero) for each in keys]
         agent = self._agent.init(keys[0][0], self.num_envs)
-        return jax.tree.map(strong_type, _joined(agent, lanes, jnp.zeros((1,), jnp.int32), jnp.zeros((1,), bool)))
+        return jax.tree.map(strong_type, _joined(agent, workers, jnp.zeros((1,), jnp.int32), jnp.zeros((1,), bool)))
 
-    def _work_once(self, key: Array, state: PyTree, lane: Lane) -> tuple[PyTree, Lane, Metrics]:
-        """One rollout and its gradient, with the keys of ``train_step``."""
-        rollout_key, update_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, UPDATES), lane.rollouts))
+    def _work_once(self, key: Array, state: PyTree, worker: Worker) -> tuple[Experience, Worker, Metrics]:
+        """One rollout, with the keys of ``train_step``."""
+        folded = jax.random.fold_in(jax.random.fold_in(key, UPDATES), worker.rollouts)
+        rollout_key, update_key = jax.random.split(folded)
         env_state, observation, trajectory = rollout(
             rollout_key,
             self._agent,
             state,
             self._env,
             self._params,
-            lane.env_state,
-            lane.observation,
+            worker.env_state,
+            worker.observation,
             self.rollout_length,
         )
-        grads, metrics = self._gradients(update_key, state, trajectory)
-        episode_return, episode_length, episodes = loop.episode_metrics(lane, trajectory)
-        new = Lane(env_state, observation, episode_return, episode_length, lane.rollouts + 1)
-        return grads, jax.tree.map(strong_type, new), {**episodes, **metrics}
+        episode_return, episode_length, episodes = loop.episode_metrics(worker, trajectory)
+        new = Worker(env_state, observation, episode_return, episode_length, worker.rollouts + 1)
+        return (update_key, trajectory), jax.tree.map(strong_type, new), episodes
+
+    def _late_update(self, key: Array, state: PyTree, read: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
+        """The change that ``update`` makes at the parameters that were read, added to those of now."""
+        new, metrics = self._agent.update(key, state._replace(params=read), trajectory)
+        params = jax.tree.map(lambda now, old, new: now + (new - old), state.params, read, new.params)
+        return new._replace(params=params), metrics
 
     def start(self) -> TrainState:
         """The first state."""
@@ -155,11 +167,12 @@ class Asynchronous:
         begin = time.perf_counter()
         shapes = self.abstract_state()
         state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes.agent)
-        lane = jax.eval_shape(self._fresh, self._key, jnp.zeros((), jnp.int32))
-        grads = jax.eval_shape(self._work, self._key, state, lane)[0]
+        worker = jax.eval_shape(self._fresh, self._key, jnp.zeros((), jnp.int32))
+        (key, trajectory), _, _ = jax.eval_shape(self._work, self._key, state, worker)
         self._compiled = (
-            self._work.lower(self._key, state, lane).compile(),
-            self._apply.lower(state, grads).compile(),
+            self._work.lower(self._key, state, worker).compile(),
+            self._update.lower(key, state, trajectory).compile(),
+            self._late.lower(key, state, state.params, trajectory).compile(),
         )
         return time.perf_counter() - begin
 
@@ -176,7 +189,7 @@ class Asynchronous:
     def advance(
         self, state: TrainState, num_updates: int, stop: Callable[[], bool] | None = None
     ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """Applies ``num_updates`` gradients; all threads have ended when it returns or raises.
+        """Makes ``num_updates`` updates; all threads have ended when it returns or raises.
 
         Args:
           state: from ``start`` or from the last call.
@@ -185,32 +198,52 @@ class Asynchronous:
 
         Returns:
           ``(state, metrics)``, metrics ``[1, updates]``: those of the agent, and ``staleness``, ``staleness_max``
-          (the largest of this call), ``worker``, and ``seconds`` since the call began. None where no gradient came.
+          (the largest of this call), ``worker``, and ``seconds`` since the call began. Empty without an update.
 
         Raises:
           WorkerFailed: a worker failed again and again.
-          KeyboardInterrupt: as anywhere; gradients under way are dropped.
+          KeyboardInterrupt: as anywhere; rollouts under way are dropped.
         """
         self.compile(num_updates)
         assert self._compiled is not None
-        work, apply = self._compiled
+        work, update, late = self._compiled
         keys, first = self._worker_keys(self._key), jax.tree.map(lambda x: x[0], state)
-        lanes = [_lane_of(first, worker) for worker in range(self.num_workers)]
+        workers = [_worker_of(first, number) for number in range(self.num_workers)]
 
-        def fresh_lane(worker: int, failures: int, old: Lane) -> Lane:
+        def apply(state: PyTree, read: PyTree, experience: Experience, staleness: int) -> tuple[PyTree, Metrics]:
+            key, trajectory = experience
+            return late(key, state, read.params, trajectory) if staleness else update(key, state, trajectory)
+
+        def fresh(worker: int, failures: int, old: Worker) -> Worker:
             # By the rollouts too: after a resume failures are counted from 0 again.
             key = jax.random.fold_in(jax.random.fold_in(keys[worker], RESTART), failures)
             return self._fresh(jax.random.fold_in(key, old.rollouts), old.rollouts)
 
-        center = Center(first.agent, lanes, apply, num_updates, self._failures)
-        supervise(center, lambda w, *args: work(keys[w], *args), fresh_lane, self._on_failure, stop)
-        new = _joined(center.state, center.lanes, state.updates + len(center.rows), state.stopped)
-        return new, _metrics(jax.device_get(center.rows))
+        server = ParameterServer(first.agent, workers, apply, num_updates, self._failures)
+        supervise(server, lambda w, *args: work(keys[w], *args), fresh, self._on_failure, stop)
+        new = _joined(server.state, server.own, state.updates + len(server.rows), state.stopped)
+        return new, _metrics(jax.device_get(server.rows))
 
 
-def _joined(agent: PyTree, lanes: list[Lane], updates: Array, stopped: Array) -> TrainState:
+def check_shareable(state: PyTree) -> None:
+    """Refuses the state of an agent that several workers can't share.
+
+    Raises:
+      TypeError: it has no field ``params``.
+      ValueError: it keeps something for each environment, such as a replay or running returns.
+    """
+    if not hasattr(state, "params") or not hasattr(state, "_replace"):
+        raise TypeError(f"agent: workers share parameters; its state {type(state).__name__} has no field params")
+    if jax.tree.leaves(getattr(state, "per_env", ())):
+        raise ValueError(
+            "agent: its state keeps something for each environment (per_env: a replay, or the running returns of "
+            "normalize_reward), which workers can't share; take an on-policy recipe such as a2c without it"
+        )
+
+
+def _joined(agent: PyTree, workers: list[Worker], updates: Array, stopped: Array) -> TrainState:
     """The state of a run, with its leading axis of 1."""
-    stacked = jax.tree.map(lambda *x: jnp.stack(x)[None], *lanes)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x)[None], *workers)
     return TrainState(
         agent=jax.tree.map(lambda x: x[None], agent),
         env_state=stacked.env_state,
@@ -222,11 +255,11 @@ def _joined(agent: PyTree, lanes: list[Lane], updates: Array, stopped: Array) ->
     )
 
 
-def _lane_of(state: TrainState, worker: int) -> Lane:
-    """What a worker goes on with, of a state without its leading axis."""
+def _worker_of(state: TrainState, worker: int) -> Worker:
+    """What a worker goes on with, from a state without its leading axis."""
     own = (state.env_state, state.observation, state.episode_return, state.episode_length)
     env_state, observation, episode_return, episode_length = jax.tree.map(lambda x: x[worker], own)
-    return Lane(env_state, observation, episode_return, episode_length, state.updates)
+    return Worker(env_state, observation, episode_return, episode_length, state.updates)
 
 
 def _metrics(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -239,8 +272,6 @@ def _metrics(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 def train(
     key: Array,
     agent: Agent,
-    gradients: GradientsFn,
-    apply: ApplyFn,
     env: Any,
     params: Any,
     *,
@@ -251,11 +282,11 @@ def train(
     on_failure: OnFailure | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
-    """Trains one agent by threads: ``train(key, agent, *halves(agent), env, params, num_steps=..., num_workers=4)``.
+    """Trains one agent by threads: ``train(key, agent, env, params, num_steps=..., num_workers=4)``.
 
     Args:
       key: of the run; with one worker the same key gives the same run, that of ``training.train``.
-      agent, gradients, apply, env, params, num_workers, num_envs, rollout_length, on_failure: see ``Asynchronous``.
+      agent, env, params, num_workers, num_envs, rollout_length, on_failure: see ``Asynchronous``.
       num_steps: environment steps of all workers together, rounded down to whole updates.
       stop: asked several times a second; True ends the run before its budget is spent.
 
@@ -271,8 +302,6 @@ def train(
     num_updates = count_updates(num_steps, num_envs, rollout_length)
     run = Asynchronous(
         agent,
-        gradients,
-        apply,
         env,
         params,
         key,

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxrl.agents.minibatches import random_order, shuffled_minibatches
+from jaxrl.agents.on_policy import Extras
 
 from jaxrl import losses
 from jaxrl.agents import a2c, on_policy, ppo, reinforce, trpo
-from jaxrl.agents.minibatches import random_order, shuffled_minibatches
-from jaxrl.agents.on_policy import Extras
 from jaxrl.envs import probes, spec
 from jaxrl.networks import Conv
 from jaxrl.ops import normalize

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxrl.agents.minibatches import shuffled_minibatches
 
 from jaxrl import agents, envs, losses
 from jaxrl.agents import a2c, on_policy, ppo, recurrent, reinforce, trpo
-from jaxrl.agents.minibatches import shuffled_minibatches
 from jaxrl.envs.recall import TMaze
 from jaxrl.envs.wrappers import mask_actions
 from jaxrl.networks import GRU, MLP, memory_of

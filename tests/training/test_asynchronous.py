@@ -1,9 +1,10 @@
-"""Threads that share one state: against the synchronous loop, and what happens when one dies or a run is stopped."""
+"""Threads that share one state: against the synchronous loop, and after a failure or a stop."""
 
 import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.agents import a2c, ppo
-from jaxrl.agents.a3c import halves
+from jaxrl.agents import a2c, dqn, ppo
+from jaxrl.agents.players import random_player
 from jaxrl.envs import make, probes, spec
 from jaxrl.networks import MLP
 from jaxrl.training import Interrupted, asynchronous, fit, train
 from jaxrl.training.asynchronous import Asynchronous
-from jaxrl.training.workers import Center, Failures, WorkerFailed, supervise
+from jaxrl.training.workers import Failures, ParameterServer, WorkerFailed, supervise
 from jaxrl.types import Agent
 
 KEY = jax.random.key(3)
@@ -29,21 +30,21 @@ def no_thread_is_left():
 
 
 class Counted(NamedTuple):
-    """A state whose leaves are all the count of updates: torn where two of them differ."""
+    """A state whose parameters all equal the count of updates: torn where two of them differ."""
 
-    leaves: Any
+    params: Any
     updates: Any
 
 
 class Toy:
-    """An agent whose gradient says what it read, and which fails where it is told to."""
+    """An agent whose update says which parameters it was given, and which fails in the calls it is told to."""
 
     def __init__(self, fails=lambda call: False):
         self.calls, self.fails, self.lock = 0, fails, threading.Lock()
         self.agent = Agent(
             init=lambda key, num_envs=1: Counted(tuple(jnp.zeros(1000) for _ in range(LEAVES)), jnp.int32(0)),
             act=lambda key, state, observation, *, explore=True: (jnp.zeros(observation.shape[0], jnp.int32), ()),
-            update=lambda key, state, trajectory: (state, {}),
+            update=self.update,
         )
         self.env = probes.DiscountProbe()
 
@@ -55,22 +56,16 @@ class Toy:
             raise RuntimeError(f"broken in call {call}")
         return x
 
-    def gradients(self, key, state, trajectory):
-        read = jnp.stack([leaf.max() for leaf in state.leaves] + [leaf.min() for leaf in state.leaves])
+    def update(self, key, state, trajectory):
+        read = jnp.stack([leaf.max() for leaf in state.params] + [leaf.min() for leaf in state.params])
         read = jax.pure_callback(self._host, jax.ShapeDtypeStruct(read.shape, read.dtype), read)
-        ones = tuple(jnp.ones(1000) for _ in state.leaves)
-        return ones, {"read_at": read[0], "torn": read.max() - read.min()}
-
-    @staticmethod
-    def apply(state, grads):
-        return Counted(jax.tree.map(jnp.add, state.leaves, grads), state.updates + 1)
+        new = Counted(tuple(leaf + 1.0 for leaf in state.params), state.updates + 1)
+        return new, {"read_at": read[0], "torn": read.max() - read.min()}
 
     def train(self, num_updates=200, num_workers=4, **options):
         return asynchronous.train(
             KEY,
             self.agent,
-            self.gradients,
-            self.apply,
             self.env,
             self.env.default_params,
             num_steps=num_updates * 2,
@@ -91,11 +86,10 @@ def a2c_run():
 
 
 def test_one_worker_is_the_synchronous_loop(a2c_run):
-    """Update for update: the same random numbers, rollouts, gradients and steps."""
+    """Update for update: the same random numbers, rollouts and steps; by an agent wrapped in lambdas."""
     agent, env, params, size, state, metrics = a2c_run
-    found, of_workers = asynchronous.train(
-        KEY, agent, *halves(agent), env, params, num_steps=12 * 12, num_workers=1, **size
-    )
+    wrapped = Agent(*(lambda *args, f=f, **options: f(*args, **options) for f in agent))
+    found, of_workers = asynchronous.train(KEY, wrapped, env, params, num_steps=12 * 12, num_workers=1, **size)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found.agent, state.agent)
     for name, expected in metrics.items():
         np.testing.assert_allclose(of_workers[name], expected, rtol=1e-3, atol=1e-5)
@@ -107,26 +101,26 @@ def test_one_worker_is_the_synchronous_loop(a2c_run):
 def test_fit_takes_it_in_chunks(a2c_run):
     """With one worker a pause changes nothing."""
     agent, env, params, size, state, _ = a2c_run
-    run = Asynchronous(agent, *halves(agent), env, params, KEY, num_workers=1, **size)
+    run = Asynchronous(agent, env, params, KEY, num_workers=1, **size)
     found, metrics = fit(run, num_updates=12, updates_per_chunk=5)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[0], y, rtol=1e-4, atol=1e-6), found.agent, state.agent)
     assert metrics["loss"].shape == (1, 12)
 
 
 def test_several_workers_never_read_a_torn_state_and_count_their_staleness():
-    """The gradient of update i says how many updates its worker had read; the rest came between."""
+    """Update i says how many updates its worker had read; the rest came between."""
     state, metrics = Toy().train(num_updates=300)
     assert (metrics["torn"] == 0.0).all()
     np.testing.assert_array_equal(metrics["staleness"], np.arange(300) - metrics["read_at"])
     assert metrics["staleness"].max() >= 1 and (metrics["staleness_max"] == metrics["staleness"].max()).all()
     assert len(np.unique(metrics["worker"])) > 1
-    assert all((leaf == 300.0).all() for leaf in state.agent.leaves) and int(state.updates) == 300
+    assert all((leaf == 300.0).all() for leaf in state.agent.params) and int(state.updates) == 300
     assert (np.diff(metrics["seconds"]) >= 0.0).all() and no_thread_is_left()
 
 
 def test_workers_draw_different_numbers(a2c_run):
     agent, env, params, size, _, _ = a2c_run
-    run = Asynchronous(agent, *halves(agent), env, params, KEY, num_workers=3, **size)
+    run = Asynchronous(agent, env, params, KEY, num_workers=3, **size)
     observation = run.start().observation[0]
     assert observation.shape == (3, 3, 4) and len(np.unique(observation[..., 0])) == 9
 
@@ -149,49 +143,51 @@ def test_one_that_fails_again_and_again_ends_the_run():
     assert no_thread_is_left()
 
 
-def centre(num_workers, num_updates, failures=None):
-    """Of a state that counts its gradients; lanes are numbers."""
-    return Center(0, [0] * num_workers, lambda state, grads: state + grads, num_updates, failures)
+def server_of(num_workers, num_updates, failures=None):
+    """A server whose state sums up what workers hand over; they keep a number to themselves."""
+    return ParameterServer(
+        0, [0] * num_workers, lambda state, read, experience, late: (state + experience, {}), num_updates, failures
+    )
 
 
 def test_a_restart_that_fails_is_a_failure_of_its_worker_and_the_others_go_on():
-    seen, center = [], centre(2, 50)
+    seen, server = [], server_of(2, 50)
 
-    def work(worker, state, lane):
-        if worker == 0 and lane == 0:
+    def work(worker, state, own):
+        if worker == 0 and own == 0:
             raise SystemExit("left")  # no Exception, and nobody else would notice
         time.sleep(0.001)
-        return 1, lane, {}
+        return 1, own, {}
 
-    def fresh(worker, failures, lane):
+    def fresh(worker, failures, own):
         if failures == 1:
             raise OSError("no environment today")
         return failures
 
-    supervise(center, work, fresh, lambda *failure: seen.append(failure))
+    supervise(server, work, fresh, lambda *failure: seen.append(failure))
     assert [(worker, type(error), in_a_row) for worker, error, in_a_row in seen] == [
         (0, SystemExit, 1),
         (0, OSError, 2),
     ]
-    assert center.state == 50 and {row["worker"] for row in center.rows} == {0, 1} and no_thread_is_left()
+    assert server.state == 50 and {row["worker"] for row in server.rows} == {0, 1} and no_thread_is_left()
 
 
 def test_failures_in_a_row_are_counted_from_call_to_call_and_forgotten_after_a_gradient():
     failures = Failures(2)
     for call in range(1, 3):
-        center = centre(2, 10, failures)
-        center.report(0, OSError())
+        server = server_of(2, 10, failures)
+        server.report(0, OSError())
         assert (failures.in_a_row, failures.in_all) == ([call, 0], [call, 0])
-        center.hand_over(1, 1, 0, {}, 0)
-    center.hand_over(0, 1, 0, {}, 0)
+        server.hand_over(1, 0, 1, 0, {}, 0)
+    server.hand_over(0, 0, 1, 0, {}, 0)
     assert (failures.in_a_row, failures.in_all) == ([0, 0], [2, 0])
 
-    def work(worker, state, lane):
+    def work(worker, state, own):
         raise OSError
 
     failures.in_a_row[0] = 2
     with pytest.raises(WorkerFailed, match="worker 0 failed 3 times in a row"):
-        supervise(centre(1, 10, failures), work, lambda *given: 0, lambda *failure: None)
+        supervise(server_of(1, 10, failures), work, lambda *given: 0, lambda *failure: None)
 
 
 def test_it_stops_when_asked():
@@ -218,18 +214,29 @@ def test_ctrl_c_keeps_what_was_done():
     assert int(caught.value.state.updates) == len(caught.value.metrics["worker"]) and no_thread_is_left()
 
 
-@pytest.mark.parametrize(
-    ("make_agent", "options", "message"),
-    [
-        (ppo, {}, "agent: its update is more than one gradient step; workers take a2c, a3c, or reinforce"),
-        (a2c, {"normalize_observation": True}, "normalize_observation: got True, must be False: asynchronous workers"),
-        (a2c, {"normalize_reward": True}, "normalize_reward: got True, must be False: asynchronous workers"),
-    ],
-)
-def test_what_workers_cannot_share_is_refused_by_name(make_agent, options, message):
+def test_a_late_update_adds_the_change_made_where_it_was_read():
+    """``theta + (update(read) - read)``, and all else of the state is that of now."""
+    toy = Toy()
+    run = Asynchronous(toy.agent, toy.env, toy.env.default_params, KEY, num_workers=2, num_envs=1, rollout_length=2)
+    now, read = Counted((jnp.full(3, 7.0),) * LEAVES, jnp.int32(7)), (jnp.full(3, 5.0),) * LEAVES
+    new, metrics = run._late_update(KEY, now, read, None)
+    assert metrics["read_at"] == 5.0 and int(new.updates) == 8
+    assert all((leaf == 8.0).all() for leaf in new.params)
+
+
+@pytest.mark.parametrize("make_agent", [partial(dqn, replay_capacity=64), partial(ppo, normalize_reward=True)])
+def test_agents_with_something_of_each_environment_are_refused(make_agent):
     env = probes.DiscountProbe()
-    with pytest.raises(ValueError, match=message):
-        halves(make_agent(spec(env, env.default_params), **options))
+    agent = make_agent(spec(env, env.default_params))
+    with pytest.raises(ValueError, match="agent: .*per_env"):
+        Asynchronous(agent, env, env.default_params, KEY, num_workers=2, num_envs=1, rollout_length=2)
+
+
+def test_an_agent_without_parameters_is_refused():
+    env = probes.DiscountProbe()
+    agent = random_player(spec(env, env.default_params))
+    with pytest.raises(TypeError, match="agent: .*params"):
+        Asynchronous(agent, env, env.default_params, KEY, num_workers=2, num_envs=1, rollout_length=2)
 
 
 def test_counts_below_one_are_refused_by_name():

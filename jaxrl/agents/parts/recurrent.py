@@ -1,7 +1,7 @@
-"""What is different where the torso remembers: samples stay together as sequences, one for each environment.
+"""Learning with a torso that has a memory: samples stay together as sequences, one for each environment.
 
-The skeleton (``on_policy``) calls these functions; with a torso that forgets they leave everything as it is.
-Legend: T steps of a rollout, B environments, N of them in a minibatch.
+Without a memory these functions leave everything as it is.
+Legend of shapes: T steps of a rollout, B environments, N of them in a minibatch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, networks, types
-from jaxrl.agents.minibatches import check_minibatches
+from jaxrl.agents.parts.minibatches import check_minibatches
 from jaxrl.networks import RecurrentActorCritic, Sequences
 from jaxrl.ops import across, returns
 from jaxrl.types import Array, PyTree, Spec, Transition

@@ -1,0 +1,55 @@
+"""What an agent thinks of observations: its policy, its value, its action values, as functions of its state."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxrl.types import Agent, Spec
+
+
+class Functions(NamedTuple):
+    """Functions ``(state, observation) -> ...`` of an agent's state and a batch ``[B, ...]`` as the environment gives it.
+
+    Observations are normalised with the statistics in the state. A function that a recipe does not have is None.
+
+    Attributes:
+      policy: the distribution over raw actions (distrax), batch ``[B]``, or the actions of a deterministic policy.
+      value: ``[B]`` what the critic expects of the future; of a critic of actions, the value of the policy's action.
+      action_values: ``[B, A]`` of all discrete actions.
+    """
+
+    policy: Callable[[Any, Any], Any] | None = None
+    value: Callable[[Any, Any], Any] | None = None
+    action_values: Callable[[Any, Any], Any] | None = None
+
+
+def functions(recipe: Callable[..., Agent], spec: Spec, **options: Any) -> Functions:
+    """The policy, the value and the action values of a recipe, as functions of its state.
+
+    Args:
+      recipe: such as ``jaxrl.ppo``.
+      spec: of the environment, from ``jaxrl.spec``.
+      **options: those that the agent was made with; the ones that shape no network are ignored.
+
+    Raises:
+      TypeError: the recipe's module has no ``functions``.
+
+    >>> import jax, jaxrl
+    >>> env, params = jaxrl.make("CartPole-v1")
+    >>> spec = jaxrl.spec(env, params)
+    >>> state = jaxrl.ppo(spec).init(jax.random.key(0))
+    >>> jaxrl.functions(jaxrl.ppo, spec).value(state, spec.zeros(3)).shape
+    (3,)
+    """
+    make = getattr(sys.modules.get(getattr(recipe, "__module__", "")), "functions", None)
+    if make is None:
+        name = getattr(recipe, "__name__", recipe)
+        raise TypeError(
+            f"recipe: got {name}, must be a recipe whose module has a function 'functions', such as jaxrl.ppo"
+        )
+    taken = inspect.signature(make).parameters
+    made: Functions = make(spec, **{name: value for name, value in options.items() if name in taken})
+    return made
