@@ -147,7 +147,7 @@ def normalize_advantage(batch: losses.Batch) -> losses.Batch:
 
 
 def policy_shift(network: networks.ActorCritic, params: PyTree, batch: losses.Batch) -> Array:
-    """``KL(pi_old || pi)`` estimated on a whole batch: how far the policy has moved from the one that acted, in nats."""
+    """``KL(pi_old || pi)`` in nats, estimated on a whole batch: how far the policy is from the one that acted."""
     seen, batch = recurrent.split(batch)
     policy: Any = network.apply(params, seen, method="act")
     return across.mean(batch.mean(pg.approximate_kl(policy.log_prob(batch.raw_action) - batch.log_prob)))

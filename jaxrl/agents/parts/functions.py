@@ -11,7 +11,7 @@ from jaxrl.types import Agent, Spec
 
 
 class Functions(NamedTuple):
-    """Functions ``(state, observation) -> ...`` of an agent's state and a batch ``[B, ...]`` as the environment gives it.
+    """Functions ``(state, observation) -> ...`` of an agent's state and observations ``[B, ...]`` of the environment.
 
     Observations are normalised with the statistics in the state. A function that a recipe does not have is None.
 
