@@ -9,13 +9,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import hoist
+from jaxrl.envs.abstract import check_environment, check_reset, check_step, require_same
 from jaxrl.ops import across
 from jaxrl.types import Agent, Array, Observation, PyTree, Remembered, Transition, memory
 
 
 def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree]:
-    """Resets ``num_envs`` copies of an environment: ``(observation [B, ...], env_state [B, ...])``."""
-    return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+    """Resets ``num_envs`` copies of an environment: ``(observation [B, ...], env_state [B, ...])``.
+
+    Raises:
+      ProtocolError: ``env`` is no environment of ``jaxrl.envs.protocol``.
+    """
+    check_environment(env, "reset", "step")
+    env_reset = jax.vmap(lambda key, params: check_reset(env.reset(key, params)), in_axes=(0, None))
+    return env_reset(jax.random.split(key, num_envs), params)
 
 
 def stored(observation: Any) -> Any:
@@ -60,10 +67,21 @@ def step(
 
     Returns:
       ``(env_state, observation, transition)``, leaves ``[B, ...]``; the transition without the agent's memory.
+
+    Raises:
+      ProtocolError: the step broke the environment protocol in a way that shapes and types show.
     """
     action, extras = agent.act(keys[0], state, observation, explore=explore)
-    env_step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
-    next_observation, env_state, reward, terminated, truncated, info = env_step(keys[1:], env_state, action, params)
+
+    def env_step(key: Array, state: PyTree, action: Any, params: Any, before: Any) -> Any:
+        result = check_step(env.step(key, state, action, params))
+        require_same("observation", before, result[0])
+        require_same("final_observation", stored(before), stored(result[-1]["final_observation"]))
+        require_same("state", state, result[1])
+        return result
+
+    stepped = jax.vmap(env_step, in_axes=(0, 0, 0, None, 0))(keys[1:], env_state, action, params, observation)
+    next_observation, env_state, reward, terminated, truncated, info = stepped
     transition = Transition(
         observation=stored(observation),
         action=action.value if isinstance(action, Remembered) else action,

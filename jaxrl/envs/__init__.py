@@ -7,8 +7,8 @@ environments; ``probes``, ``goals`` and ``recall`` are environments of this pack
 """
 
 from jaxrl.envs import games, goals, probes, recall, wrappers
+from jaxrl.envs.abstract import ProtocolError
 from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
-from jaxrl.envs.episodes import ProtocolError
 from jaxrl.envs.games.pgx_games import NotInstalled
 from jaxrl.envs.games.versus import versus
 from jaxrl.envs.memory import remember, window

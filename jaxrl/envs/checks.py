@@ -15,7 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrl.envs.episodes import ProtocolError, Run, check_run, require
+from jaxrl.envs.abstract import (
+    SIGNATURES,
+    ProtocolError,
+    check_environment,
+    check_reset,
+    check_step,
+    require,
+    require_arrays,
+    require_same,
+)
+from jaxrl.envs.episodes import Run, check_run
 from jaxrl.envs.protocol import Environment
 from jaxrl.envs.registry import DOWNLOADS
 from jaxrl.envs.specs import SpecError, spec
@@ -62,8 +72,9 @@ def check(
     Raises:
       ProtocolError: names the promise that is broken, what was found and what is expected.
     """
-    for member in ("default_params", "reset", "step", "action_space"):
-        require(hasattr(env, member), "members", f"{type(env).__name__} has no {member}")
+    check_environment(env, *SIGNATURES)
+    if params is None:
+        require(hasattr(env, "default_params"), "members", f"{type(env).__name__} has no default_params")
     params = env.default_params if params is None else params
     key = jax.random.key(0) if key is None else key
     # Some environments rely on rank promotion; a strict session is about jaxrl's code, not about theirs.
@@ -89,10 +100,9 @@ def _abstract(what: str, function: Callable[..., Any], *args: Any) -> Any:
 
 def _check_reset(env: Environment, params: PyTree) -> tuple[Any, PyTree]:
     def reset(key: Array) -> tuple[Any, PyTree]:
-        result = env.reset(key, params)
-        found = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
-        require(isinstance(result, tuple) and len(result) == 2, "reset", f"expected (observation, state), got {found}")
-        return result
+        observation, state = check_reset(env.reset(key, params))
+        require_arrays("observation", observation)
+        return observation, state
 
     return _abstract("reset", reset, jax.random.key(0))
 
@@ -108,14 +118,13 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
     """Checks the abstract outcome of one step; returns the names of the leaves that change their weak type."""
 
     def step(key: Array, state: PyTree, action: Any) -> tuple[Any, ...]:
-        result = env.step(key, state, action, params)
-        found = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
-        expected = "expected six values (observation, state, reward, terminated, truncated, info)"
-        hint = " (the old protocol has one done)" if isinstance(result, tuple) and len(result) == 5 else ""
-        require(isinstance(result, tuple) and len(result) == 6, "step", f"{expected}, got {found}{hint}")
-        info = result[-1]
-        require(isinstance(info, dict), "info", f"expected a dict, got {type(info).__name__}")
-        require("final_observation" in info, "final_observation", "info has no such key; it is needed at every step")
+        result = check_step(env.step(key, state, action, params))
+        observation, _, *outcome, info = result
+        for name, value in zip(
+            ("observation", "reward", "terminated", "truncated"), (observation, *outcome), strict=True
+        ):
+            require_arrays(name, value)
+        require_arrays("final_observation", info["final_observation"])
         return result
 
     action = described.action
@@ -125,14 +134,10 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
         else jax.ShapeDtypeStruct(action.shape, jnp.float32)
     )
     arguments = (jax.random.key(0), state, _with_memory(action_struct, described.observation))
-    observed, stepped, reward, terminated, truncated, info = _abstract("step", step, *arguments)
-    _require_same("observation", observation, observed)
-    _require_same("final_observation", observation, info["final_observation"])
-    _require_same("state", state, stepped)
-    real = jnp.issubdtype(reward.dtype, jnp.floating) or jnp.issubdtype(reward.dtype, jnp.integer)
-    require(reward.shape == () and real, "reward", f"expected a real scalar, got {_show(reward)}")
-    for name, flag in (("terminated", terminated), ("truncated", truncated)):
-        require(flag.shape == () and flag.dtype == jnp.bool_, name, f"expected a bool scalar, got {_show(flag)}")
+    observed, stepped, *_, info = _abstract("step", step, *arguments)
+    require_same("observation", observation, observed)
+    require_same("final_observation", observation, info["final_observation"])
+    require_same("state", state, stepped)
     require(
         _trace(step, arguments) == _trace(step, arguments),
         "determinism",
@@ -140,22 +145,6 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
         "numpy.random or a counter in the object; draw from key and keep it in the state",
     )
     return _weak_types("observation", observation, observed) + _weak_types("state", state, stepped)
-
-
-def _require_same(promise: str, at_reset: PyTree, at_step: PyTree) -> None:
-    # Annotated because JAX leaves the type of a structure untyped.
-    before: Any = jax.tree.structure(at_reset)
-    after: Any = jax.tree.structure(at_step)
-    message = f"its structure is {before} at reset and {after} in step; it has to be constant"
-    require(before == after, promise, message)
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(at_reset), jax.tree.leaves(at_step), strict=True):
-        where = jax.tree_util.keystr(path)
-        same = x.shape == y.shape and x.dtype == y.dtype
-        require(same, promise, f"{where or 'it'} is {_show(x)} at reset and {_show(y)} in step; it has to be constant")
-
-
-def _show(leaf: Any) -> str:
-    return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _weak_types(name: str, at_reset: PyTree, at_step: PyTree) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrl.envs.abstract import require
 from jaxrl.types import Observation, action_mask
 
 MIN_RESETS = 8
@@ -25,16 +26,6 @@ MAX_SAMPLES = 64
 
 IMPROBABLE = 1e-6
 """A coincidence of this probability is taken for an error."""
-
-
-class ProtocolError(AssertionError):
-    """An environment breaks a promise of the protocol; the message starts with the promise."""
-
-
-def require(holds: Any, promise: str, message: str) -> None:
-    """Raises ``ProtocolError("promise: message")`` unless ``holds``."""
-    if not holds:
-        raise ProtocolError(f"{promise}: {message}")
 
 
 class Run(NamedTuple):

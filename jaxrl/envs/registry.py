@@ -16,6 +16,7 @@ from gymnax import registration
 
 from jaxrl.arguments import nearest
 from jaxrl.envs import goals, recall
+from jaxrl.envs.abstract import ProtocolError, check_environment
 from jaxrl.envs.games import pgx_games
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
@@ -142,6 +143,15 @@ def available() -> list[str]:
 
 def _find(name: str) -> tuple[Adapter, str]:
     """The adapter of a name, and the name without its prefix."""
+    if not isinstance(name, str):
+        try:
+            check_environment(name)
+        except ProtocolError as error:
+            raise TypeError(f"name: {error}") from None
+        raise TypeError(
+            f"name: got {type(name).__name__}, must be a string such as 'CartPole-v1'; an environment object needs no "
+            "make: pass it to jaxrl.spec and jaxrl.train as it is"
+        )
     prefix, slash, rest = name.partition("/")
     if not slash:
         prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name

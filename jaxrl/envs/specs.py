@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.envs.abstract import ProtocolError, check_environment, check_reset, show
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import Box, Discrete, Observation, PyTree, Spec, features
 
@@ -28,12 +29,19 @@ def spec(env: Environment, params: PyTree = None) -> Spec:
       params: its parameters, ``env.default_params`` if None.
 
     Raises:
-      SpecError: the observation or the action space is of an unsupported kind; the message names it and the fix.
+      SpecError: this is no environment of the protocol (a Gymnasium environment, say), or its observation or action
+        space is of an unsupported kind; the message names it and the fix.
     """
+    try:
+        check_environment(env, "reset", "action_space")
+    except ProtocolError as error:
+        raise SpecError(str(error)) from None
+    if params is None and not hasattr(env, "default_params"):
+        raise SpecError(f"members: {type(env).__name__} has no default_params; define it, or give params")
     params = env.default_params if params is None else params
     # Some environments rely on rank promotion, and a strict session is no reason to refuse them.
     with jax.numpy_rank_promotion("allow"):
-        observation = jax.eval_shape(lambda: env.reset(jax.random.key(0), params)[0])
+        observation = _abstract_observation(env, params)
         # Spaces are often built by jnp calls, which would make tracers of their bounds inside a caller's jit.
         with jax.ensure_compile_time_eval():
             action = action_spec(env.action_space(params))
@@ -41,6 +49,25 @@ def spec(env: Environment, params: PyTree = None) -> Spec:
             number = num_observations(env, params, seen)
             flags = env.flags(params) if hasattr(env, "flags") else None
     return Spec(observation=seen, action=action, num_observations=number, flags=flags)
+
+
+def _abstract_observation(env: Environment, params: PyTree) -> Any:
+    """The observation of an abstract reset."""
+    found: list[Any] = []
+
+    def reset() -> Any:
+        found[:] = [check_reset(env.reset(jax.random.key(0), params))[0]]
+        return found[0]
+
+    try:
+        return jax.eval_shape(reset)
+    except ProtocolError as error:
+        raise SpecError(str(error)) from None
+    except TypeError:
+        # JAX refuses what is no array by its own words.
+        if not found:
+            raise
+        return found[0]
 
 
 def num_observations(env: Environment, params: PyTree, observation: Any) -> int | None:
@@ -89,7 +116,7 @@ def observation_spec(observation: Any, action: Discrete | Box) -> Any:
         raise SpecError("Observation.action_mask: only Discrete actions can be masked, and these are a Box")
     if mask is not None and isinstance(action, Discrete) and mask != jax.ShapeDtypeStruct((action.num_actions,), bool):
         raise SpecError(
-            f"Observation.action_mask: expected bool[{action.num_actions}], one entry an action, got {_show(mask)}"
+            f"Observation.action_mask: expected bool[{action.num_actions}], one entry an action, got {show(mask)}"
         )
     # Memory and simulator states belong to others: any pytree, whose keys and weak types are left alone.
     free = {name: jax.tree.map(_struct, getattr(observation, name)) for name in ("memory", "env_state")}
@@ -105,13 +132,15 @@ def action_spec(space: Any) -> Discrete | Box:
     Raises:
       SpecError: any other space, and what only looks like a supported one (a Box of integers).
     """
-    if isinstance(space, (Discrete, Box)):
-        return space
+    if isinstance(space, Discrete):
+        return _discrete_spec(space.num_actions)
+    if isinstance(space, Box):
+        return _box_spec(space) and space
     kinds = {cls.__name__ for cls in type(space).__mro__}
     if "Discrete" in kinds:
         if int(getattr(space, "start", 0)) != 0:
             raise SpecError(f"action space {space!r}: actions have to start at 0; shift them in the environment")
-        return Discrete(int(space.n))
+        return _discrete_spec(space.n)
     if "Box" in kinds:
         return _box_spec(space)
     name = type(space).__name__
@@ -121,17 +150,30 @@ def action_spec(space: Any) -> Discrete | Box:
     )
 
 
+def _discrete_spec(num: Any) -> Discrete:
+    if isinstance(num, bool) or not np.issubdtype(np.asarray(num).dtype, np.integer) or np.shape(num) != ():
+        raise SpecError(f"action space Discrete({num!r}): the number of actions has to be an integer of at least 1")
+    if num < 1:
+        raise SpecError(f"action space Discrete({num}): there has to be at least 1 action")
+    return Discrete(int(num))
+
+
 def _box_spec(space: Any) -> Box:
-    if not jnp.issubdtype(space.dtype, jnp.floating):
+    if hasattr(space, "dtype") and not jnp.issubdtype(space.dtype, jnp.floating):
         raise SpecError(
             f"action space Box of dtype {np.dtype(space.dtype).name} is a multi-discrete space, which is not "
             "supported: use one Discrete of all combinations, or a Box of floats"
         )
     shape = tuple(int(size) for size in np.atleast_1d(np.asarray(space.shape, dtype=int)))
+    if 0 in shape:
+        raise SpecError(f"action space Box of shape {shape} has no entries; there has to be at least one number")
     low, high = (_bound(space, name, shape) for name in ("low", "high"))
     # Bounds that depend on traced parameters have no values to compare.
-    if not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer) and not np.all(low <= high):
-        raise SpecError(f"action space Box: low has to be at most high, got low={low} high={high}")
+    if not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer):
+        if np.isnan(low).any() or np.isnan(high).any():
+            raise SpecError(f"action space Box: a bound is NaN, got low={low} high={high}; use infinities for no bound")
+        if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
+            raise SpecError(f"action space Box: low has to be at most high, got low={low} high={high}")
     return Box(shape, low, high)
 
 
@@ -150,10 +192,6 @@ def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-def _show(leaf: jax.ShapeDtypeStruct) -> str:
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
 def _array_spec(name: str, value: Any) -> jax.ShapeDtypeStruct:
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise SpecError(
@@ -161,6 +199,11 @@ def _array_spec(name: str, value: Any) -> jax.ShapeDtypeStruct:
             "jaxrl.types.Observation(features=..., action_mask=..., goal=...) in a wrapper around the environment"
         )
     leaf = _struct(value)
+    if 0 in leaf.shape:
+        raise SpecError(
+            f"{name} is {show(leaf)}, which has no entries: expected at least one number. An environment without "
+            "observations shows a constant, jnp.zeros(1)"
+        )
     if not (jnp.issubdtype(leaf.dtype, jnp.bool_) or jnp.issubdtype(leaf.dtype, jnp.integer)) and not jnp.issubdtype(
         leaf.dtype, jnp.floating
     ):

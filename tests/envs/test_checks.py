@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+import jaxrl
 from jaxrl import envs
 from jaxrl.envs import ProtocolError
-from jaxrl.types import Box, Discrete, Observation
+from jaxrl.types import Agent, Box, Discrete, Observation
 
 
 class Params(NamedTuple):
@@ -115,6 +116,41 @@ class NoActionSpace:
     reset = step = None
 
 
+@breaks(r"action_space: .* takes \(\), must be called as action_space\(params\)")
+class ActionSpaceWithoutParams(Corridor):
+    def action_space(self):
+        return Discrete(2)
+
+
+@breaks("step: .* must be called as step")
+class StepWithoutParams(Corridor):
+    def step(self, key, state, action):
+        return super().step(key, state, action)
+
+
+@breaks(r"environment: got a Gymnasium environment \(Blackjack-v1\)")
+def AGymnasiumEnvironment():
+    return gymnasium.make("Blackjack-v1")
+
+
+@breaks(r"spec: action space Discrete\(0\)")
+class HasNoActions(Corridor):
+    def action_space(self, params=None):
+        return Discrete(0)
+
+
+@breaks(r"spec: observation is float32\[0\]")
+class ObservesNothingAtAll(Corridor):
+    def see(self, state):
+        return super().see(state)[:0]
+
+
+@breaks(r"observation: it is the Python float 1.0")
+class ObservesAFloatOfPython(Corridor):
+    def see(self, state):
+        return 1.0
+
+
 @breaks(r"reset: expected \(observation, state\), got ArrayImpl|reset: .*got .*Tracer")
 class ResetsToAnObservation(Corridor):
     def reset(self, key, params=None):
@@ -200,6 +236,36 @@ def ForgetsTheState(observation, state, reward, terminated, truncated, info):
 @ending(r"reward: expected a real scalar, got float32\[1\]")
 def RewardsInAVector(observation, state, reward, terminated, truncated, info):
     return observation, state, reward[None], terminated, truncated, info
+
+
+@ending("reward: it is the Python int 1, must be an array")
+def RewardsByAnIntOfPython(observation, state, reward, terminated, truncated, info):
+    return observation, state, 1, terminated, truncated, info
+
+
+@ending("terminated: it is the Python bool False, must be an array")
+def NeverTerminatesInPython(observation, state, reward, terminated, truncated, info):
+    return observation, state, reward, False, truncated, info
+
+
+@ending(r"reward: expected a real scalar, got complex64\[\]")
+def RewardsComplexNumbers(observation, state, reward, terminated, truncated, info):
+    return observation, state, reward * 1j, terminated, truncated, info
+
+
+@ending("reward: expected a real scalar, got a NoneType")
+def RewardsNothing(observation, state, reward, terminated, truncated, info):
+    return observation, state, None, terminated, truncated, info
+
+
+@ending(r"info: info\['outcome'\] is a str")
+def HasWordsInInfo(observation, state, reward, terminated, truncated, info):
+    return observation, state, reward, terminated, truncated, {**info, "outcome": "won"}
+
+
+@ending(r'discount: info\["discount"\]: expected a real scalar, got float32\[1\]')
+def DiscountsInAVector(observation, state, reward, terminated, truncated, info):
+    return observation, state, reward, terminated, truncated, {**info, "discount": info["discount"][None]}
 
 
 @ending(r"reward: expected a real scalar, got bool\[\]")
@@ -544,3 +610,43 @@ def test_rounding_is_no_difference(error):
     else:
         with pytest.raises(ProtocolError, match="final_observation: differs"):
             envs.check(Rounds())
+
+
+NAMED_BY_A_ROLLOUT = (
+    "ReturnsFiveValues",
+    "HasNoInfo",
+    "HasNoFinalObservation",
+    "HasWordsInInfo",
+    "ChangesTheDtype",
+    "ChangesTheShape",
+    "ChangesTheStructure",
+    "ChangesTheState",
+    "FinalOfAnotherShape",
+    "RewardsInAVector",
+    "RewardsComplexNumbers",
+    "RewardsByABool",
+    "DiscountsInAVector",
+    "TerminatesByAFloat",
+    "TruncatesInAVector",
+    "StepWithoutParams",
+    "ResetsToAnObservation",
+    "AGymnasiumEnvironment",
+)
+
+
+@pytest.mark.parametrize("name", NAMED_BY_A_ROLLOUT)
+def test_training_names_what_shapes_and_types_show(name):
+    kind, message = BROKEN[name]
+    env = kind()
+    agent = Agent(
+        init=lambda key, num_envs=1: (),
+        act=lambda key, state, observation, *, explore=True: (jnp.zeros(jnp.shape(observation)[0], jnp.int32), ()),
+        update=lambda key, state, trajectory: ((), {}),
+    )
+
+    def train(key):
+        return jaxrl.train(key, agent, env, Params(), num_steps=12, num_envs=3, rollout_length=2)
+
+    with pytest.raises(ProtocolError) as error:
+        jax.eval_shape(train, jax.random.key(0))
+    assert re.match(message, str(error.value), re.DOTALL), str(error.value)

@@ -1,5 +1,6 @@
 """Names, arguments and the messages for wrong ones."""
 
+import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -139,6 +140,21 @@ def test_available_lists_gymnax_and_no_probes():
     assert len(names) == len(set(names)) >= 26
     assert set(gymnax.registered_envs) <= set(names)
     assert not any("Probe" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (gymnasium.make("CartPole-v1"), r"Gymnasium environment \(CartPole-v1\).*jaxrl.make\('CartPole-v1'\)"),
+        (CartPole(), "name: got CartPole, must be a string"),
+        (CartPole, "name: .*got the class CartPole"),
+        (3, "name: got int, must be a string"),
+    ],
+    ids=["gymnasium", "gymnax", "class", "int"],
+)
+def test_make_takes_a_name_alone(given, said):
+    with pytest.raises(TypeError, match=said):
+        envs.make(given)
 
 
 def test_a_failed_download_says_that_it_was_one(monkeypatch):

@@ -67,6 +67,10 @@ def test_a_named_observation_keeps_its_parts():
         (Observation(features=None, goal=np.zeros(2)), "Observation.features is a NoneType"),
         (np.zeros(3, np.complex64), "complex64"),
         (Observation(features=np.zeros(3), goal=np.zeros(2, np.complex64)), "Observation.goal has dtype complex64"),
+        (np.zeros((2, 0, 3), np.float32), r"observation is float32\[2, 0, 3\], which has no entries"),
+        (np.zeros(0, np.int32), r"observation is int32\[0\]"),
+        (Observation(features=np.zeros(0)), r"Observation.features is float32\[0\]"),
+        (Observation(features=np.zeros(3), goal=np.zeros((0,))), r"Observation.goal is float32\[0\]"),
         (Observation(features=np.zeros(3), action_mask=np.ones(3, bool)), r"expected bool\[2\].*got bool\[3\]"),
         (Observation(features=np.zeros(3), action_mask=np.ones(2)), r"expected bool\[2\].*got float32\[2\]"),
     ],
@@ -113,6 +117,19 @@ def test_a_jaxrl_box_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("space", "message"),
     [
+        (spaces.Discrete(0), r"Discrete\(0\)"),
+        (Discrete(0), r"Discrete\(0\)"),
+        (Discrete(-1), r"Discrete\(-1\)"),
+        (Discrete(2.5), r"Discrete\(2.5\)"),
+        (Discrete(True), r"Discrete\(True\)"),
+        (spaces.Box(0.0, np.nan, (2,)), "Box: a bound is NaN"),
+        (Box((2,), np.nan, 1.0), "Box: a bound is NaN"),
+        (Box((2,), 1.0, -1.0), "low has to be at most high"),
+        (Box((1,), np.inf, np.inf), "low has to be at most high, got low=.inf"),
+        (Box((1,), -np.inf, -np.inf), "low has to be at most high"),
+        (Box((0,), -1.0, 1.0), r"Box of shape \(0,\)"),
+        (spaces.Box(-1.0, 1.0, (2, 0)), r"Box of shape \(2, 0\)"),
+        (spaces.Discrete, "type is not supported"),
         (gymnasium.spaces.MultiDiscrete([2, 3]), "MultiDiscrete is not supported.*one Discrete"),
         (gymnasium.spaces.MultiBinary(3), "MultiBinary is not supported"),
         (spaces.Dict({"a": spaces.Discrete(2)}), "Dict is not supported"),
@@ -202,3 +219,57 @@ def test_no_reset_is_computed():
             return jax.pure_callback(fail, jax.ShapeDtypeStruct((3,), jnp.float32), jnp.zeros(())), jnp.int32(0)
 
     assert envs.spec(Costly()).observation.shape == (3,)
+
+
+def test_an_observation_that_is_an_object_of_python_is_named():
+    class Opaque(Fixed):
+        def reset(self, key, params=None):
+            return self.see(), jnp.int32(0)
+
+    for seen, said in ((object(), "observation is a object"), ("north", "observation is a str"), (None, "a NoneType")):
+        env = Opaque()
+        env.see = lambda seen=seen: seen
+        with pytest.raises(envs.SpecError, match=said):
+            envs.spec(env)
+
+
+class NoParams(Fixed):
+    def action_space(self):
+        return self.space
+
+
+class SpaceIsAnAttribute(Fixed):
+    action_space = spaces.Discrete(2)
+
+
+class ResetsByASeed(Fixed):
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3), {}
+
+
+class NoActions:
+    default_params = None
+
+    def reset(self, key, params=None):
+        return jnp.zeros(3), ()
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (gymnasium.make("CartPole-v1"), r"Gymnasium environment \(CartPole-v1\).*jaxrl.make\('CartPole-v1'\)"),
+        (gymnasium.make("CartPole-v1").unwrapped, r"Gymnasium environment"),
+        (gymnasium.make_vec("CartPole-v1", 2), r"Gymnasium environment"),
+        ("CartPole-v1", r"the name 'CartPole-v1'.*jaxrl.make\('CartPole-v1'\)"),
+        (("env", "params"), "a tuple.*pass the two separately"),
+        (Fixed, "the class Fixed.*instance"),
+        (NoParams(), r"action_space: NoParams.action_space takes \(\).*action_space\(self, params=None\)"),
+        (SpaceIsAnAttribute(), "action_space: .* is a Discrete, must be a method"),
+        (ResetsByASeed(), r"reset: .*declare reset\(self, key, params=None\)"),
+        (NoActions(), "members: NoActions has no action_space"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_what_is_no_environment_is_named(env, said):
+    with pytest.raises(envs.SpecError, match=said):
+        envs.spec(env)
