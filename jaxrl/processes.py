@@ -85,6 +85,15 @@ def anywhere(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
+def greatest(number: float) -> float:
+    """The greatest of a number that every process has; every process must ask at the same point of its program."""
+    if not are_many():
+        return number
+    from jax.experimental import multihost_utils
+
+    return float(np.max(multihost_utils.process_allgather(np.asarray(number))))
+
+
 def fetch(tree: PyTree) -> PyTree:
     """The whole of every array as NumPy, in every process; of typed keys their data.
 

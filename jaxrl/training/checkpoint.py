@@ -8,10 +8,14 @@ differs; the checksums are there because a damaged file can still be read, as ot
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+import re
+import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ FORMAT_VERSION = 1
 
 
 class CheckpointError(Exception):
-    """There is no such checkpoint, or it is torn, or it is not of what was asked for; the message says which."""
+    """There is no such checkpoint, it is torn or not of what was asked for, or it can't be written; it says which."""
 
 
 def _named_leaves(tree: PyTree, under: str = "") -> dict[str, Any]:
@@ -84,6 +88,27 @@ def _placed(array: np.ndarray, like: Any, impl: str | None) -> Any:
     return value if impl is None else jax.random.wrap_key_data(value, impl=impl)
 
 
+def _reason(error: BaseException) -> str:
+    """Why the storage layer failed, in a few words: what the system says, or the first words of its own message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    code = re.search(r"os_error_code='(\d+)'", text)
+    return os.strerror(int(code.group(1))) if code else f"{type(error).__name__}: {text[:120]}"
+
+
+@contextlib.contextmanager
+def _storage() -> Iterator[None]:
+    """Keeps Orbax from logging tracebacks of errors that are raised as well, and said in one sentence here."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _of_this_process() -> Any:
     """Orbax's options for what one process does alone; else it would wait for the others at every step."""
     from orbax.checkpoint.options import MultiprocessingOptions
@@ -129,6 +154,7 @@ class Checkpoints:
         self.directory, self.keep = Path(directory).absolute(), keep
         self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity or {})))
         self._manager: Any = None
+        self._lists_others = True
 
     def updates(self) -> list[int]:
         """The updates that were saved after and are still here, in order."""
@@ -145,7 +171,8 @@ class Checkpoints:
 
         Raises:
           ValueError: an update that is not above the last.
-          CheckpointError: a leaf that is no array.
+          CheckpointError: a leaf that is no array, or the checkpoint can't be written (no room, no permission); the
+            earlier ones stay.
         """
         if processes.is_first() and update <= max(self.updates(), default=-1):
             raise ValueError(
@@ -165,14 +192,66 @@ class Checkpoints:
             record[name] |= {"stored": _describe(array), "checksum": _checksum(array)}
         from orbax.checkpoint import args
 
-        self._writer().save(
-            update,
-            args=args.Composite(
-                state=args.PyTreeSave({name: array for name, array in arrays.items() if array.size}),
-                record=args.JsonSave({"format": FORMAT_VERSION, "identity": self.identity, "leaves": record}),
-            ),
-            force=True,
-        )
+        try:
+            with _storage():
+                self._writer().save(
+                    update,
+                    args=args.Composite(
+                        state=args.PyTreeSave({name: array for name, array in arrays.items() if array.size}),
+                        record=args.JsonSave({"format": FORMAT_VERSION, "identity": self.identity, "leaves": record}),
+                    ),
+                    force=True,
+                )
+        except Exception as error:
+            self._clear(update)
+            raise CheckpointError(
+                f"checkpoint {update} can't be written to {self.directory} ({_reason(error)})"
+            ) from error
+
+    def _clear(self, update: int) -> None:
+        """Deletes what a failed save left: it takes room, and is no checkpoint."""
+        self._manager = None
+        for path in self.directory.glob(f"{update}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def verify(self, update: int) -> None:
+        """Reads all of a checkpoint and compares its checksums.
+
+        Raises:
+          CheckpointError: it is torn, or of another run.
+        """
+        path = self._find(update)
+        where = f"checkpoint {path.name} in {self.directory}"
+        self._read(path, where, self._record(path, where)["leaves"])
+
+    def readable(self, updates: Sequence[int] | None = None) -> list[int]:
+        """The updates whose checkpoints ``verify`` has nothing against, all or those given; they are read for it."""
+        reader, good = Checkpoints(self.directory, identity=self.identity), []
+        reader._lists_others = False
+        for update in self.updates() if updates is None else updates:
+            with contextlib.suppress(CheckpointError):
+                reader.verify(update)
+                good.append(update)
+        return good
+
+    def try_out(self) -> None:
+        """Writes and reads a small checkpoint beside this directory: a name may be one that storage changes.
+
+        Raises:
+          CheckpointError: the directory can't hold checkpoints.
+        """
+        if os.sep != "\\" and "\\" in str(self.directory):
+            raise CheckpointError(f"{self.directory} can't hold checkpoints: storage takes a backslash for a slash")
+        beside = Checkpoints(self.directory.with_name(f"{self.directory.name}-trial"))
+        numbers = {"x": np.arange(3)}
+        try:
+            beside.save(0, numbers)
+            beside.verify(0)
+        except CheckpointError as error:
+            why = f"{_reason(error.__cause__)}" if error.__cause__ else str(error)
+            raise CheckpointError(f"{self.directory} can't hold checkpoints ({why})") from error
+        finally:
+            shutil.rmtree(beside.directory, ignore_errors=True)
 
     def rewind(self, update: int) -> None:
         """Deletes the checkpoints after ``update``, so that a run can go on from it."""
@@ -235,19 +314,25 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoint {update} in {self.directory}, which has {updates}")
         return self.directory / str(updates[-1] if update is None else update)
 
-    def _torn(self, where: str, reason: str) -> CheckpointError:
-        return CheckpointError(f"{where} is torn or not by jaxrl: {reason}; choose one of the updates {self.updates()}")
+    def _torn(self, path: Path, where: str, reason: str) -> CheckpointError:
+        problem = f"{where} is torn: {reason}"
+        if not self._lists_others:
+            return CheckpointError(problem)
+        good = self.readable([update for update in self.updates() if update != int(path.name)])
+        instead = f"choose one of the updates {good}" if good else "no other checkpoint there can be read"
+        return CheckpointError(f"{problem}; {instead}")
 
     def _record(self, path: Path, where: str) -> dict[str, Any]:
         """The record of a checkpoint, of this format and identity."""
         from orbax import checkpoint
 
         try:
-            reader = _reader()
-            record = reader.restore(path, checkpoint.args.Composite(record=checkpoint.args.JsonRestore())).record
+            with _storage():
+                reader = _reader()
+                record = reader.restore(path, checkpoint.args.Composite(record=checkpoint.args.JsonRestore())).record
             version, identity, _ = record["format"], record["identity"], record["leaves"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._torn(where, f"its record cannot be read ({error})") from error
+            raise self._torn(path, where, "its record can't be read") from error
         if version != FORMAT_VERSION:
             raise CheckpointError(f"{where} is of format version {version}, this jaxrl reads version {FORMAT_VERSION}")
         for name, asked in self.identity.items():
@@ -269,9 +354,10 @@ class Checkpoints:
             # One at a time: of many reads under way, all that outlive the first failure print a traceback.
             table = checkpoint.args.PyTreeRestore({name: 0}, restore_args={name: as_numpy}, partial_restore=True)
             try:
-                arrays[name] = reader.restore(path, checkpoint.args.Composite(state=table)).state[name]
+                with _storage():
+                    arrays[name] = reader.restore(path, checkpoint.args.Composite(state=table)).state[name]
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise self._torn(where, f"{name!r} cannot be read ({error})") from error
+                raise self._torn(path, where, f"{name!r} can't be read") from error
             if _checksum(arrays[name]) != leaf["checksum"]:
-                raise self._torn(where, f"{name!r} is not what was saved (its checksum differs)")
+                raise self._torn(path, where, f"{name!r} is not what was saved (its checksum differs)")
         return arrays

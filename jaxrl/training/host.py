@@ -7,7 +7,7 @@ same device and versions. Legend of shapes: S members of the population, U updat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -22,6 +22,16 @@ from jaxrl.training.program import Runnable
 
 OWN_METRICS = frozenset({"episodes", "episode_return", "episode_length"})
 """Metrics of the loop itself, where NaN says that no episode ended."""
+
+
+CALL_SECONDS = 0.25
+"""What one call of the program should take, where chunks are bounded by seconds."""
+
+CALL_UPDATES = 2048
+"""Updates of such a call at most, unless it is said otherwise."""
+
+MAX_GROWTH = 16.0
+"""From one call to the next at most: the first ones tell little of the speed."""
 
 
 class Chunk(NamedTuple):
@@ -66,11 +76,48 @@ def _joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in (chunks[0] if chunks else ())}
 
 
+def _advance(
+    program: Runnable,
+    state: TrainState,
+    count: int,
+    interrupted: Callable[[], bool],
+    on_interrupt: Callable[[], None] | None,
+) -> tuple[TrainState, dict[str, np.ndarray], float]:
+    """``count`` updates in one call of the program, and the seconds that they took."""
+    begin = time.perf_counter()
+    state, metrics = program.advance(state, count)
+    _wait(metrics, interrupted, on_interrupt)
+    rows = {name: row[:, :count] for name, row in processes.fetch(metrics).items()}
+    return state, rows, time.perf_counter() - begin
+
+
+class _Calls:
+    """How many updates are asked of the device at once, so that a call takes about ``CALL_SECONDS``."""
+
+    def __init__(self, most: int, slower_from: Sequence[int]) -> None:
+        self._most, self._size, self._slower_from = most, 1, sorted(slower_from)
+
+    def next(self, done: int, left: int) -> int:
+        """The size of the call that starts after ``done`` updates, at most ``left``."""
+        later = [update for update in self._slower_from if update > done]
+        if len(later) < len(self._slower_from):
+            self._slower_from, self._size = later, 1
+        return min(self._size, self._most, left, *(update - done for update in later[:1]))
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learns from a call."""
+        if count == self._size or seconds > CALL_SECONDS:
+            self._size = max(1, int(count * min(CALL_SECONDS / max(seconds, 1e-9), MAX_GROWTH)))
+
+
 def fit(
     program: Runnable,
     *,
     num_updates: int,
-    updates_per_chunk: int,
+    updates_per_chunk: int | Callable[[int], int],
+    seconds_per_chunk: float | None = None,
+    updates_per_call: int = CALL_UPDATES,
+    slower_from: Sequence[int] = (),
     state: TrainState | None = None,
     on_chunk: Callable[[Chunk], bool | None] | None = None,
     on_interrupt: Callable[[], None] | None = None,
@@ -80,7 +127,12 @@ def fit(
     Args:
       program: the run.
       num_updates: to be done by each member, those that ``state`` has done included.
-      updates_per_chunk: updates between two callbacks; the last chunk may be shorter.
+      updates_per_chunk: updates between two callbacks, or ``(updates done) -> updates``; the last chunk may be shorter.
+      seconds_per_chunk: ends a chunk early that takes longer, so that callbacks and interrupts never wait for long. The
+        numbers of the run stay the same bit for bit. None runs every chunk in one call.
+      updates_per_call: updates that the device is asked for at once at most, where chunks are bounded by seconds; runs
+        that are to be equal bit for bit need equal ones.
+      slower_from: updates after which an update may take far longer, such as the end of a warm-up.
       state: where to go on from, leaves ``[S, ...]``; donated. None starts afresh.
       on_chunk: called after each chunk; True ends the run.
       on_interrupt: called once when SIGINT comes while a chunk runs, to say that the chunk is waited for.
@@ -94,30 +146,38 @@ def fit(
       ParallelError: the agent's state came apart on the devices of the program's mesh; see ``training.parallel``.
       Interrupted: SIGINT came, to any process, and updates are left. Raised after the running chunk and its callback;
         carries the state and the metrics. Another SIGINT before that raises ``KeyboardInterrupt``, and the state is
-        lost (a process still ends only when the device has done its chunk). In the main thread only.
+        lost (a process still ends only when the device has done its call). In the main thread only.
     """
-    for name, count in (("num_updates", num_updates), ("updates_per_chunk", updates_per_chunk)):
+    length_at = updates_per_chunk if callable(updates_per_chunk) else lambda done: updates_per_chunk
+    for name, count in (("num_updates", num_updates), ("updates_per_chunk", length_at(0))):
         check_count(name, count)
     state = program.start() if state is None else state
     done = updates_done(state)
     if done > num_updates:
         raise ValueError(f"num_updates: got {num_updates}, the state has done {done} already")
+    # The size of a whole chunk or call, however little is left: a resumed run has the program of the unbroken one.
+    most = length_at(done) if seconds_per_chunk is None else updates_per_call
     if done < num_updates:
-        # Of the whole chunk, however little is left: the program of a resumed run is that of the unbroken one.
-        program.compile(updates_per_chunk)
+        program.compile(most)
+    calls = _Calls(most, slower_from)
     chunks: list[dict[str, np.ndarray]] = []
     with interrupts_wait() as interrupted:
         while done < num_updates and not np.all(processes.fetch(state.stopped)):
             if processes.anywhere(interrupted()):
                 raise Interrupted(state, _joined(chunks))
-            begin = time.perf_counter()
-            count = min(updates_per_chunk, num_updates - done)
-            state, metrics = program.advance(state, count)
-            _wait(metrics, interrupted, on_interrupt)
-            chunks.append(processes.fetch(metrics))
+            length = min(length_at(done), num_updates - done)
+            parts: list[dict[str, np.ndarray]] = []
+            begin, seconds, ran = time.perf_counter(), 0.0, 0
+            while ran < length and not (seconds_per_chunk and seconds >= seconds_per_chunk):
+                count = length if seconds_per_chunk is None else calls.next(done, length - ran)
+                state, metrics, took = _advance(program, state, count, interrupted, on_interrupt)
+                calls.took(count, processes.greatest(took) if seconds_per_chunk else took)
+                parts.append(metrics)
+                ran, done = ran + count, done + count
+                elapsed = time.perf_counter() - begin
+                seconds = processes.greatest(elapsed) if seconds_per_chunk else elapsed
+            chunks.append(_joined(parts))
             program.require_agreement(state)
-            seconds = time.perf_counter() - begin
-            done += count
             env_steps = done * program.num_envs * program.rollout_length
             if on_chunk is not None and on_chunk(Chunk(done, env_steps, chunks[-1], seconds, state)):
                 break

@@ -25,6 +25,20 @@ class Interrupted(Exception):
 
 
 @contextlib.contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Inside, SIGTERM raises ``KeyboardInterrupt`` as SIGINT does, where there is nothing to save yet."""
+    previous = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or previous is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
+@contextlib.contextmanager
 def interrupts_wait() -> Iterator[Callable[[], bool]]:
     """Inside, the first SIGINT or SIGTERM is only noted, and a SIGINT after it raises ``KeyboardInterrupt``.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
@@ -30,9 +32,25 @@ def capacity(num_updates: int) -> int:
     return max(64, 1 << (num_updates - 1).bit_length())
 
 
-@partial(jax.jit, static_argnums=1)
-def _first(metrics: Metrics, num_updates: int) -> Metrics:
-    return {name: rows[:, :num_updates] for name, rows in metrics.items()}
+def _compiled_in_a_thread(lowered: Any) -> Any:
+    """Compiles a lowered program. XLA holds the thread that it compiles in, so this one is left free for signals."""
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((lowered.compile(), None))
+        except BaseException as error:  # raised again below
+            done.put((None, error))
+
+    threading.Thread(target=run, name="jaxrl compiles", daemon=True).start()
+    while True:
+        try:
+            program, error = done.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if error is not None:
+            raise error
+        return program
 
 
 class Runnable(Protocol):
@@ -212,7 +230,8 @@ class Program:
             return 0.0
         begin = time.perf_counter()
         program = jax.jit(self._split_all(length), donate_argnums=2)
-        self._compiled[length] = program.lower(*self._members, self.abstract_state(), np.int32(0)).compile()
+        lowered = program.lower(*self._members, self.abstract_state(), np.int32(0))
+        self._compiled[length] = _compiled_in_a_thread(lowered)
         return time.perf_counter() - begin
 
     def memory_bytes(self, num_updates: int) -> int | None:
@@ -232,12 +251,11 @@ class Program:
           num_updates: compiled for here, where no program holds them yet.
 
         Returns:
-          ``(state, metrics)``, metrics ``[S, num_updates]`` each.
+          ``(state, metrics)``, metrics ``[S, num_updates or more]`` each, of which the first ``num_updates`` count: to
+          cut them off here would take a compilation for every length.
         """
         if not any(length >= num_updates for length in self._compiled):
             self.compile(num_updates)
         length = min(length for length in self._compiled if length >= num_updates)
         state, metrics = self._compiled[length](*self._members, state, np.int32(num_updates))
-        if num_updates < length:
-            metrics = _first(metrics, num_updates)
         return state, metrics

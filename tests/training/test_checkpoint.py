@@ -201,7 +201,7 @@ for step in range(9, 1000):
                 try:
                     toys.assert_same(saved.restore(state), state)
                 except CheckpointError as error:
-                    assert "checkpoint 7 in" in str(error) and "is torn" in str(error) and "[3, 7]" in str(error)
+                    assert "checkpoint 7 in" in str(error) and "is torn" in str(error) and "[3]" in str(error)
                     found.add(damage)
         assert found == {os.remove, cut_in_half, alter}
         toys.assert_same(saved.restore(state, 3), state)
@@ -210,15 +210,57 @@ for step in range(9, 1000):
     def test_data_that_is_still_readable_is_not_trusted(self, saved, state):
         largest = max((saved.directory / "7" / "state").rglob("*"), key=lambda path: path.stat().st_size)
         alter(largest)
-        with pytest.raises(CheckpointError, match="'agent.params.kernel' (is not what was saved|cannot be read)"):
+        with pytest.raises(CheckpointError, match="'agent.params.kernel' (is not what was saved|can't be read)"):
             saved.restore(state)
+
+    def test_only_readable_checkpoints_are_offered_in_one_sentence(self, saved, state):
+        saved.save(9, state)
+        for update in ("3", "9"):
+            shutil.rmtree(saved.directory / update / "state")
+        assert saved.readable() == [7]
+        with pytest.raises(CheckpointError) as caught:
+            saved.restore(state)
+        assert str(caught.value).endswith("can't be read; choose one of the updates [7]")
+        assert len(str(caught.value)) < len(str(saved.directory)) + 120
+        shutil.rmtree(saved.directory / "7" / "record")
+        with pytest.raises(CheckpointError, match="no other checkpoint there can be read"):
+            saved.restore(state)
+
+    @pytest.mark.parametrize("name", ["win\\path", "a[b]", "gs:"])
+    def test_a_name_that_storage_changes_is_refused(self, tmp_path, name, capfd):
+        with pytest.raises(CheckpointError, match="can't hold checkpoints"):
+            Checkpoints(tmp_path / name / "checkpoints").try_out()
+        assert not list(tmp_path.rglob("*trial*")) and "Traceback" not in capfd.readouterr().err
+        Checkpoints(tmp_path / "plain 漢字#?%" / "checkpoints").try_out()
+
+    def test_no_room_leaves_the_earlier_checkpoints_and_nothing_else(self, tmp_path):
+        """A process that may write no file above 100 kB, as one whose disk or quota is full."""
+        program = f"""
+import resource, numpy as np
+from jaxrl.training import CheckpointError, Checkpoints
+checkpoints = Checkpoints({str(tmp_path)!r})
+checkpoints.save(0, {{"x": np.zeros(3)}})
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+try:
+    checkpoints.save(1, {{"x": np.random.rand(1_000_000)}})
+except CheckpointError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+checkpoints.save(2, {{"x": np.ones(3)}})
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        assert done.stdout == f"checkpoint 1 can't be written to {tmp_path} (File too large)\n"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2"]
+        assert Checkpoints(tmp_path).readable() == [0, 2]
 
     def test_lost_directories_are_named(self, saved, state):
         shutil.rmtree(saved.directory / "7" / "state")
-        with pytest.raises(CheckpointError, match="torn.*cannot be read"):
+        with pytest.raises(CheckpointError, match="torn.*can't be read"):
             saved.restore(state)
         shutil.rmtree(saved.directory / "7" / "record")
-        with pytest.raises(CheckpointError, match="torn.*its record cannot be read"):
+        with pytest.raises(CheckpointError, match="torn.*its record can't be read"):
             saved.restore(state)
 
     def test_another_identity(self, saved, state, toys):

@@ -113,11 +113,28 @@ def test_one_compilation_serves_shorter_chunks_and_start_shares_no_buffer(toys):
         toys.make_agent, toys.env, toys.params, jax.random.split(jax.random.key(0), 2), num_envs=2, rollout_length=2
     )
     assert program.compile(5) > 0.0 and program.compile(5) == 0.0
-    state, metrics = program.advance(program.start(), 3)
-    assert metrics["loss"].shape == (2, 3)
-    state, metrics = program.advance(state, 5)
-    assert metrics["loss"].shape == (2, 5) and list(program._compiled) == [64]
+    state, first = program.advance(program.start(), 3)
+    state, second = program.advance(state, 5)
+    counts = [list(metrics["updates"][0, :n]) for metrics, n in ((first, 3), (second, 5))]
+    assert counts == [[1, 2, 3], [4, 5, 6, 7, 8]] and list(program._compiled) == [64]
     assert np.all(state.updates == 8)
+
+
+def test_chunks_that_take_too_long_end_early_and_nothing_changes(walkers, toys, monkeypatch):
+    monkeypatch.setattr(host, "MAX_GROWTH", 2.0)
+    chunks = []
+    limits = {"seconds_per_chunk": 1e-9, "updates_per_call": 9}
+    state, metrics = run(walkers, 9, on_chunk=chunks.append, **limits)
+    toys.assert_same(state, walkers.state)
+    toys.assert_same(metrics, walkers.metrics)
+    # A call a chunk: 1 update, twice as many, again twice as many, and the rest.
+    assert [chunk.updates for chunk in chunks] == [1, 3, 7, 9]
+    chunks.clear()
+    toys.assert_same(run(walkers, 9, on_chunk=chunks.append, slower_from=[4], **limits)[0], walkers.state)
+    assert [chunk.updates for chunk in chunks] == [1, 3, 4, 5, 7, 9], "small steps again where updates get slower"
+    chunks.clear()
+    toys.assert_same(run(walkers, lambda done: 2 if done < 4 else 5, on_chunk=chunks.append)[0], walkers.state)
+    assert [chunk.updates for chunk in chunks] == [2, 4, 9]
 
 
 def test_sizes_are_told_before_anything_runs(learners):
