@@ -6,7 +6,6 @@ Asynchrony has two forms: as a delay of every gradient, here, which repeats exac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -14,18 +13,19 @@ import optax
 from jaxrl import optim
 from jaxrl.agents.a2c import a2c
 from jaxrl.agents.parts.actor_critic import functions as functions
-from jaxrl.agents.signature import extends
+from jaxrl.agents.signature import Optimizer, recipe
+from jaxrl.arguments import CountOrZero, Positive, TracedCountOrZero
 from jaxrl.types import Agent, Spec
 
 
-@extends(a2c)
+@recipe(extends=a2c)
 def a3c(
     spec: Spec,
     *,
-    delay: int = 3,
-    max_delay: int | None = None,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optim.RMSPROP,
-    max_grad_norm: float | None = 0.5,
+    delay: TracedCountOrZero = 3,
+    max_delay: CountOrZero | None = None,
+    optimizer: Optimizer = optim.RMSPROP,
+    max_grad_norm: Positive | None = 0.5,
     **options: Any,
 ) -> Agent:
     """Asynchronous advantage actor-critic: A2C with gradients that arrive late; ``--workers N`` trains in threads.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
-import optax
 
 from jaxrl import losses, optim
 from jaxrl.agents.parts import actor_critic, normalizer
@@ -15,7 +12,8 @@ from jaxrl.agents.parts.actor_critic import functions as functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.parts.minibatches import epochs
 from jaxrl.agents.parts.recurrent import check_division
-from jaxrl.agents.validation import check_arguments
+from jaxrl.agents.signature import Heads, Loss, Optimizer, Torso, recipe
+from jaxrl.arguments import Count, NonNegative, Positive, Real, TracedCount, Unit
 from jaxrl.ops import returns
 from jaxrl.ops.value import explained_variance
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -39,35 +37,36 @@ class PPOState(NamedTuple):
     per_env: Any
 
 
+@recipe
 def ppo(
     spec: Spec,
     *,
-    torso: nn.Module | None = None,
+    torso: Torso | None = None,
     share_torso: bool = False,
-    heads: Mapping[str, nn.Module] | None = None,
-    loss: losses.LossFn = losses.ppo,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optim.ADAM,
-    learning_rate: float = 2.5e-4,
-    gamma: float = 0.99,
-    gae_lambda: float = 0.95,
-    clip_epsilon: float = 0.2,
-    clip_value_epsilon: float | None = None,
-    huber_delta: float | None = None,
-    value_coef: float = 0.5,
-    entropy_coef: float = 0.01,
-    max_grad_norm: float | None = 0.5,
-    num_epochs: int = 4,
-    num_minibatches: int = 4,
+    heads: Heads | None = None,
+    loss: Loss = losses.ppo,
+    optimizer: Optimizer = optim.ADAM,
+    learning_rate: NonNegative = 2.5e-4,
+    gamma: Unit = 0.99,
+    gae_lambda: Unit = 0.95,
+    clip_epsilon: NonNegative = 0.2,
+    clip_value_epsilon: NonNegative | None = None,
+    huber_delta: Positive | None = None,
+    value_coef: NonNegative = 0.5,
+    entropy_coef: Real = 0.01,
+    max_grad_norm: Positive | None = 0.5,
+    num_epochs: Count = 4,
+    num_minibatches: Count = 4,
     normalize_advantage: bool = True,
     normalize_observation: bool = False,
     normalize_reward: bool = False,
-    target_kl: float | None = None,
+    target_kl: Positive | None = None,
     anneal_learning_rate: bool = False,
     anneal_clip: bool = False,
-    num_updates: int | None = None,
+    num_updates: TracedCount | None = None,
     squash: bool = False,
     state_dependent_std: bool = False,
-    initial_log_std: float = 0.0,
+    initial_log_std: Real = 0.0,
 ) -> Agent:
     """Proximal policy optimisation: several epochs of clipped policy-gradient steps on each rollout.
 
@@ -110,7 +109,8 @@ def ppo(
     Raises:
       ValueError: an argument outside its range, named.
     """
-    check_arguments(locals(), remembers=True)
+    if clip_value_epsilon is not None and huber_delta is not None:
+        raise ValueError("huber_delta: the clipped value loss is a square; set clip_value_epsilon to None to use it")
     network = actor_critic.make_network(
         spec,
         torso,

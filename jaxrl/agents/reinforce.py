@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
@@ -13,7 +11,8 @@ from jaxrl import losses, optim
 from jaxrl.agents.parts import actor_critic, normalizer
 from jaxrl.agents.parts.actor_critic import functions as functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
-from jaxrl.agents.validation import check_arguments
+from jaxrl.agents.signature import Heads, Loss, Optimizer, Torso, recipe
+from jaxrl.arguments import NonNegative, Positive, Real, TracedCount, Unit
 from jaxrl.ops import returns
 from jaxrl.ops.value import explained_variance
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -37,28 +36,29 @@ class ReinforceState(NamedTuple):
     per_env: Any
 
 
+@recipe
 def reinforce(
     spec: Spec,
     *,
-    torso: nn.Module | None = None,
+    torso: Torso | None = None,
     share_torso: bool = False,
-    heads: Mapping[str, nn.Module] | None = None,
-    loss: losses.LossFn = losses.actor_critic,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
-    learning_rate: float = 3e-3,
-    gamma: float = 0.99,
+    heads: Heads | None = None,
+    loss: Loss = losses.actor_critic,
+    optimizer: Optimizer = optax.adam,
+    learning_rate: NonNegative = 3e-3,
+    gamma: Unit = 0.99,
     baseline: bool = True,
-    value_coef: float = 0.5,
-    entropy_coef: float = 0.0,
-    max_grad_norm: float | None = None,
+    value_coef: NonNegative = 0.5,
+    entropy_coef: Real = 0.0,
+    max_grad_norm: Positive | None = None,
     normalize_advantage: bool = True,
     normalize_observation: bool = False,
     normalize_reward: bool = False,
     anneal_learning_rate: bool = False,
-    num_updates: int | None = None,
+    num_updates: TracedCount | None = None,
     squash: bool = False,
     state_dependent_std: bool = False,
-    initial_log_std: float = 0.0,
+    initial_log_std: Real = 0.0,
 ) -> Agent:
     """The Monte-Carlo policy gradient: whole returns weigh the log-probabilities of the actions taken.
 
@@ -98,7 +98,6 @@ def reinforce(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments(locals(), remembers=True)
     network = actor_critic.make_network(
         spec,
         torso,

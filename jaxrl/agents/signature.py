@@ -25,6 +25,7 @@ Heads = Annotated[
 Optimizer = Annotated[
     Callable[[Any], optax.GradientTransformation], "a function from a learning rate to an optax optimizer"
 ]
+Loss = Annotated[Callable[..., Any], "a loss (outputs, batch, settings) -> (scalar, metrics), see jaxrl.losses"]
 
 
 @overload

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,7 +14,8 @@ from jaxrl.agents.parts.actor_critic import functions as functions
 from jaxrl.agents.parts.gradients import Learned, gradient_norm, gradient_step
 from jaxrl.agents.parts.minibatches import epochs
 from jaxrl.agents.parts.recurrent import check_division
-from jaxrl.agents.validation import check_arguments
+from jaxrl.agents.signature import Loss, Optimizer, Torso, recipe
+from jaxrl.arguments import Count, InnerUnit, NonNegative, Positive, Real, TracedCount, Unit
 from jaxrl.ops import returns
 from jaxrl.ops.value import explained_variance
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -53,33 +52,34 @@ class TRPOState(NamedTuple):
     per_env: Any
 
 
+@recipe
 def trpo(
     spec: Spec,
     *,
-    torso: nn.Module | None = None,
-    loss: losses.LossFn = losses.trpo,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optim.ADAM,
-    learning_rate: float = 1e-3,
-    gamma: float = 0.99,
-    gae_lambda: float = 0.95,
-    max_kl: float = 0.01,
-    num_cg_steps: int = 10,
-    damping: float = 0.1,
-    num_backtracks: int = 10,
-    backtrack_decay: float = 0.8,
-    huber_delta: float | None = None,
-    entropy_coef: float = 0.0,
-    max_grad_norm: float | None = None,
-    num_epochs: int = 10,
-    num_minibatches: int = 16,
+    torso: Torso | None = None,
+    loss: Loss = losses.trpo,
+    optimizer: Optimizer = optim.ADAM,
+    learning_rate: NonNegative = 1e-3,
+    gamma: Unit = 0.99,
+    gae_lambda: Unit = 0.95,
+    max_kl: Positive = 0.01,
+    num_cg_steps: Count = 10,
+    damping: NonNegative = 0.1,
+    num_backtracks: Count = 10,
+    backtrack_decay: InnerUnit = 0.8,
+    huber_delta: Positive | None = None,
+    entropy_coef: Real = 0.0,
+    max_grad_norm: Positive | None = None,
+    num_epochs: Count = 10,
+    num_minibatches: Count = 16,
     normalize_advantage: bool = True,
     normalize_observation: bool = False,
     normalize_reward: bool = False,
     anneal_learning_rate: bool = False,
-    num_updates: int | None = None,
+    num_updates: TracedCount | None = None,
     squash: bool = False,
     state_dependent_std: bool = False,
-    initial_log_std: float = 0.0,
+    initial_log_std: Real = 0.0,
 ) -> Agent:
     """Trust-region policy optimisation: one natural-gradient step a rollout, as long as the KL divergence allows.
 
@@ -120,7 +120,6 @@ def trpo(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments(locals(), remembers=True)
     network = actor_critic.make_network(
         spec, torso, squash=squash, state_dependent_std=state_dependent_std, initial_log_std=initial_log_std
     )

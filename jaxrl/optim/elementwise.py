@@ -29,6 +29,8 @@ def annealed(start: Any, num_updates: Any, steps_per_update: int = 1) -> Callabl
 
     Start and num_updates may be tracers. An optimizer counts its gradient steps, of which an update takes several.
     """
+    if num_updates is None:
+        raise ValueError("num_updates: got None, annealing needs the number of updates to anneal over")
     return lambda steps: start * jnp.clip(1.0 - (steps // steps_per_update) / num_updates, 0.0, 1.0)
 
 

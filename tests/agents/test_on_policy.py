@@ -1,4 +1,4 @@
-"""The skeleton of the on-policy recipes: what peers got wrong, each with its test."""
+"""What the on-policy recipes share: what peers got wrong, each with its test."""
 
 from functools import partial
 
@@ -8,11 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jaxrl.agents.minibatches import random_order, shuffled_minibatches
-from jaxrl.agents.on_policy import Extras
 
+import jaxrl
 from jaxrl import losses
-from jaxrl.agents import a2c, on_policy, ppo, reinforce, trpo
+from jaxrl.agents import a2c, ppo, reinforce, trpo
+from jaxrl.agents.parts import actor_critic, normalizer
+from jaxrl.agents.parts.actor_critic import Extras
+from jaxrl.agents.parts.gradients import Learned, gradient_step
+from jaxrl.agents.parts.minibatches import epochs, random_order, shuffled_minibatches
+from jaxrl.agents.reinforce import known_return
 from jaxrl.envs import probes, spec
 from jaxrl.networks import Conv
 from jaxrl.ops import normalize
@@ -38,11 +42,11 @@ class TestRatio:
         agent, state, _, update = kit.one_step(make, kind, loss=worst_log_ratio, normalize_observation=True)
         for seed in range(3):
             trajectory = kit.trajectory_of(agent, state, kit.specs[kind], seed)
-            before = state.observation_statistics
+            before = state.statistics.observation
             state, metrics = update(jax.random.key(seed), state, trajectory)
             assert metrics["worst"] < 2e-6 * max(1.0, float(jnp.abs(trajectory.extras.log_prob).max()))
-            assert state.observation_statistics.num_samples == before.num_samples + T * B
-            assert kit.norm(kit.difference(state.observation_statistics.mean, before.mean)) > 0.0
+            assert state.statistics.observation.num_samples == before.num_samples + T * B
+            assert kit.norm(kit.difference(state.statistics.observation.mean, before.mean)) > 0.0
 
     def test_is_1_through_the_tanh(self, kit):
         """Saturated actions have no inverse in float32: the raw action is what is scored."""
@@ -59,12 +63,12 @@ def test_normaliser_reads_observations_acted_on(kit):
     for _ in range(2):
         state, _ = update(jax.random.key(0), state, trajectory)
     seen = np.asarray(trajectory.observation, np.float64).reshape(-1, D)
-    np.testing.assert_allclose(state.observation_statistics.mean, seen.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(state.observation_statistics.variance, seen.var(0), rtol=1e-4)
+    statistics = state.statistics.observation
+    np.testing.assert_allclose(statistics.mean, seen.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(statistics.variance, seen.var(0), rtol=1e-4)
     shifted = trajectory.observation[0] + 100.0
-    moved = state._replace(
-        observation_statistics=state.observation_statistics._replace(mean=state.observation_statistics.mean + 100.0)
-    )
+    further = statistics._replace(mean=statistics.mean + 100.0)
+    moved = state._replace(statistics=state.statistics._replace(observation=further))
     acts = [
         agent.act(jax.random.key(1), s, o)[1].log_prob
         for s, o in ((state, trajectory.observation[0]), (moved, shifted))
@@ -76,13 +80,11 @@ def test_normaliser_takes_pixels_as_the_network_does():
     """uint8 is scaled to 0..1 first, and the standardised image, a float, not once more."""
     env = probes.ImageProbe()
     agent = ppo(spec(env), torso=Conv(channels=(2,), hidden=(4,)), normalize_observation=True)
-    config, state = on_policy.config_of(agent), agent.init(jax.random.key(0))
+    statistics = agent.init(jax.random.key(0)).statistics
     images = env.solution(0.9).observations
-    statistics = normalize.update_statistics(state.observation_statistics, images.astype(jnp.float32) / 255.0)
-    state = state._replace(observation_statistics=statistics)
-    np.testing.assert_allclose(
-        on_policy.standardize(config, state, images), jnp.where(images > 0, 1.0, -1.0), rtol=1e-5
-    )
+    refreshed = normalize.update_statistics(statistics.observation, images.astype(jnp.float32) / 255.0)
+    seen = normalizer.standardize(spec(env), statistics._replace(observation=refreshed), images)
+    np.testing.assert_allclose(seen, jnp.where(images > 0, 1.0, -1.0), rtol=1e-5)
 
 
 class TestUserLoss:
@@ -131,8 +133,7 @@ class TestUserLoss:
             reward=index,
             extras=Extras(-index, None),
         )
-        estimated = on_policy.Estimate(advantage=2.0 * index, target=3.0 * index, value=4.0 * index)
-        batch = on_policy.make_batch(marked, estimated)
+        batch = actor_critic.make_batch(marked, advantage=2.0 * index, target=3.0 * index, value=4.0 * index)
         minibatches = shuffled_minibatches(jax.random.key(0), batch, 4)
         shuffled = minibatches.advantage.reshape(-1) / 2.0
         assert sorted(shuffled.tolist()) == list(range(T * B)) != shuffled.tolist()
@@ -165,13 +166,13 @@ def test_reward_scaling_against_a_loop(kit):
     """VecNormalize of OpenAI baselines: a running discounted return in each environment, its deviation divides."""
     gamma = 0.8
     agent = ppo(kit.specs["discrete"], torso=kit.torso, gamma=gamma, normalize_reward=True)
-    config, state = on_policy.config_of(agent), agent.init(jax.random.key(0), B)
+    state = agent.init(jax.random.key(0), B)
     running, traces = np.zeros(B), []
     for seed in range(3):
         trajectory = kit.trajectory_of(agent, state, kit.specs["discrete"], seed)
         reward = np.asarray(trajectory.reward, np.float64) * 10.0 ** (seed - 1)
         trajectory = trajectory._replace(reward=jnp.asarray(reward, jnp.float32))
-        scaled, statistics, per_env = on_policy.scale_rewards(config, state, trajectory)
+        scaled, statistics, per_env = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
         ended = np.asarray(trajectory.terminated | trajectory.truncated)
         for t in range(T):
             traces.append(running + reward[t])
@@ -179,7 +180,7 @@ def test_reward_scaling_against_a_loop(kit):
         expected = np.clip(reward / (np.std(traces) + 1e-8), -10, 10)
         np.testing.assert_allclose(scaled, expected, rtol=1e-4)
         np.testing.assert_allclose(per_env, running, rtol=1e-5, atol=1e-6)
-        state = state._replace(reward_statistics=statistics, per_env=per_env)
+        state = state._replace(statistics=statistics, per_env=per_env)
 
 
 def test_minibatches_that_do_not_fit_are_refused(kit):
@@ -217,16 +218,22 @@ class DropoutTorso(nn.Module):
 def test_a_stochastic_torso_draws_in_gradients_alone():
     env = probes.ObservationProbe()
     agent = ppo(spec(env, env.default_params), torso=DropoutTorso(), num_epochs=1, num_minibatches=1)
-    config = on_policy.config_of(agent)
+    network = actor_critic.make_network(spec(env, env.default_params), DropoutTorso())
     state = agent.init(jax.random.key(0), 8)
     observation, env_state = reset(jax.random.key(1), env, env.default_params, 8)
     _, _, trajectory = rollout(jax.random.key(2), agent, state, env, env.default_params, env_state, observation, 4)
-    estimated = on_policy.estimate(config, state.params, trajectory)
-    np.testing.assert_array_equal(estimated.value, on_policy.estimate(config, state.params, trajectory).value)
-    batch = on_policy.make_batch(trajectory, estimated)
+    v_tm1, v_t = actor_critic.values(network, state.params, trajectory)
+    np.testing.assert_array_equal(v_tm1, actor_critic.values(network, state.params, trajectory)[0])
+    batch = actor_critic.make_batch(trajectory, v_t - v_tm1, v_t, v_tm1)
+
+    def loss(params, batch, key):
+        return losses.ppo(*actor_critic.forward(network, params, batch, key), losses.Settings())
 
     def norm(key):
-        return float(on_policy.gradients(config, state.params, batch, config.settings(0), key)[1]["gradient_norm"])
+        sgd = optax.sgd(1.0)
+        return float(
+            gradient_step(sgd, loss)(Learned(state.params, sgd.init(state.params)), batch, key)[1]["gradient_norm"]
+        )
 
     assert norm(jax.random.key(3)) != norm(jax.random.key(4)), "dropout draws no numbers"
     assert norm(None) == norm(None)
@@ -234,3 +241,36 @@ def test_a_stochastic_torso_draws_in_gradients_alone():
     assert any(bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, updated), strict=True)), (
         "one minibatch in one epoch: only dropout tells two keys apart"
     )
+
+
+def test_epochs_stop_after_the_pass_that_asks_for_it():
+    """Steps that count: three of five passes of four steps, and the mean of the metrics over those alone."""
+
+    def step(count, minibatch, key):
+        return count + 1, {"count": count.astype(jnp.float32)}
+
+    batch = jnp.arange(8.0)
+    run = lambda stop: epochs(jax.random.key(0), step, jnp.int32(0), batch, 5, 4, stop)  # noqa: E731
+    count, metrics = run(lambda count: count > 8)
+    assert int(count) == 12 and metrics["epochs"] == 3 and metrics["count"] == np.arange(12).mean()
+    count, metrics = run(None)
+    assert int(count) == 20 and set(metrics) == {"count"} and metrics["count"] == np.arange(20).mean()
+
+
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_functions_are_those_that_acted(kit, make):
+    """The log-probability of the actions taken, by the policy of ``functions``, observations raw."""
+    described = kit.specs["discrete"]
+    agent, state, trajectory, update = kit.one_step(make, normalize_observation=True)
+    state, _ = update(jax.random.key(0), state, trajectory)
+    found = jaxrl.functions(make, described, torso=kit.torso, normalize_observation=True, learning_rate=0.1)
+    observation = trajectory.observation[0]
+    action, extras = agent.act(jax.random.key(1), state, observation)
+    np.testing.assert_allclose(found.policy(state, observation).log_prob(action), extras.log_prob, rtol=1e-5)
+    assert found.value(state, observation).shape == (B,) and found.action_values is None
+
+
+def test_known_returns_are_those_of_episodes_that_end_within_the_rollout():
+    continue_t = jnp.array([[True, True], [False, True], [True, True], [True, False]])
+    expected = [[True, True], [True, True], [False, True], [False, True]]
+    np.testing.assert_array_equal(known_return(continue_t), expected)

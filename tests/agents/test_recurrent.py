@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jaxrl.agents.minibatches import shuffled_minibatches
 
 from jaxrl import agents, envs, losses
-from jaxrl.agents import a2c, on_policy, ppo, recurrent, reinforce, trpo
+from jaxrl.agents import a2c, ppo, reinforce, trpo
+from jaxrl.agents.parts import actor_critic, recurrent
+from jaxrl.agents.parts.gradients import Learned, gradient_step
+from jaxrl.agents.parts.minibatches import shuffled_minibatches
 from jaxrl.envs.recall import TMaze
 from jaxrl.envs.wrappers import mask_actions
 from jaxrl.networks import GRU, MLP, memory_of
@@ -82,7 +84,7 @@ def test_the_ratio_is_1_on_the_first_minibatch(name):
     assert starts_within or name == "ppo_continuous", "whose episodes have one step"
 
 
-def stepping(config, params, trajectory):
+def stepping(network, params, trajectory):
     """Log-probabilities, values, next values and memories of a trajectory, step by step in Python."""
     observation = trajectory.observation
     kept = jax.tree.map(lambda x: x[0], observation.memory)
@@ -93,18 +95,18 @@ def stepping(config, params, trajectory):
             kept = jax.tree.map(lambda h: jnp.where(alive[:, None], h, 0.0), kept)  # noqa: B023
         memories.append(kept)
         seen = jax.tree.map(lambda x: x[t], observation._replace(memory=None))._replace(memory=kept)  # noqa: B023
-        policy, after = config.network.apply(params, seen, method="remember")
+        policy, after = network.apply(params, seen, method="remember")
         ahead = jax.tree.map(lambda x: x[t], trajectory.next_observation)._replace(memory=after)  # noqa: B023
         log_probs.append(policy.log_prob(trajectory.action[t]))
-        values.append(config.network.apply(params, seen, method="evaluate"))
-        next_values.append(config.network.apply(params, ahead, method="evaluate"))
+        values.append(network.apply(params, seen, method="evaluate"))
+        next_values.append(network.apply(params, ahead, method="evaluate"))
         kept = after
     return jnp.stack(log_probs), jnp.stack(values), jnp.stack(next_values), memories
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["two_torsos", "one_torso"])
 def learner(request):
-    """Config, parameters, the second rollout, and the memories that acted in it (recorded in extras)."""
+    """Network, parameters, the second rollout, and the memories that acted in it (recorded in extras)."""
     env, params = environment(share_torso=request.param)
     agent = ppo(envs.spec(env, params), torso=TORSO, share_torso=request.param, num_minibatches=2)
 
@@ -114,28 +116,29 @@ def learner(request):
 
     state, (_, trajectory) = experience(agent._replace(act=recording), env, params)
     extras, memories = trajectory.extras
-    return on_policy.config_of(agent), state.params, trajectory._replace(extras=extras), memories
+    network = actor_critic.make_network(envs.spec(env, params), TORSO, request.param)
+    return network, state.params, trajectory._replace(extras=extras), memories
 
 
 def test_recomputed_memories_are_those_that_acted(learner):
-    config, params, trajectory, memories = learner
+    network, params, trajectory, memories = learner
     sequences = recurrent.sequences_of(trajectory)
-    recomputed = config.network.apply(params, sequences, method=lambda network, given: network._actor(given)[1])
+    recomputed = network.apply(params, sequences, method=lambda network, given: network._actor(given)[1])
     done = np.asarray(trajectory.terminated | trajectory.truncated)
     assert done[:-1].sum() > B and not done[:-1].all()
     # What acted at step t + 1 is what is recomputed after step t, or zero where an episode began.
     expected = np.where(done[:-1, :, None], 0.0, np.swapaxes(recomputed, 0, 1)[:-1])
     np.testing.assert_allclose(memories.actor[1:], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(memories.actor[0], trajectory.observation.memory.actor[0])
-    looped = stepping(config, params, trajectory)[3]
+    looped = stepping(network, params, trajectory)[3]
     for found, kept in zip(memories.actor, looped, strict=True):
         np.testing.assert_allclose(found, kept.actor, rtol=1e-5, atol=1e-6)
 
 
 def test_values_ahead_are_seen_with_the_memory_of_the_episode_that_ends(learner):
-    config, params, trajectory, _ = learner
-    found = jax.jit(partial(recurrent.evaluate, config.network))(params, trajectory)
-    _, values, next_values, _ = stepping(config, params, trajectory)
+    network, params, trajectory, _ = learner
+    found = jax.jit(partial(recurrent.evaluate, network))(params, trajectory)
+    _, values, next_values, _ = stepping(network, params, trajectory)
     np.testing.assert_allclose(found[0], values, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], next_values, rtol=1e-4, atol=1e-5)
     done = np.asarray(trajectory.terminated | trajectory.truncated)
@@ -144,17 +147,23 @@ def test_values_ahead_are_seen_with_the_memory_of_the_episode_that_ends(learner)
 
 
 def test_gradients_are_those_of_a_plain_loop(learner):
-    config, params, trajectory, _ = learner
+    network, params, trajectory, _ = learner
     rng = np.random.default_rng(0)
     advantage, target = jnp.array(rng.normal(size=(2, T, B)), jnp.float32)
-    estimated = on_policy.Estimate(advantage, target, target)
-    batch = on_policy.make_batch(trajectory, estimated)
-    config = on_policy.dataclasses.replace(config, loss=losses.actor_critic, normalize_advantage=False)
+    batch = actor_critic.make_batch(trajectory, advantage, target, target)
     settings = losses.Settings(value_coef=0.5, entropy_coef=0.0)
-    found, metrics = jax.jit(partial(on_policy.gradients, config))(params, batch, settings)
+
+    def objective(params, batch, key):
+        return losses.actor_critic(*actor_critic.forward(network, params, batch, key), settings)
+
+    sgd = optax.sgd(1.0)
+    learned, metrics = jax.jit(gradient_step(sgd, objective))(
+        Learned(params, sgd.init(params)), batch, jax.random.key(0)
+    )
+    found = jax.tree.map(jnp.subtract, params, learned.params)
 
     def looped(params):
-        log_prob, value, _, _ = stepping(config, params, trajectory)
+        log_prob, value, _, _ = stepping(network, params, trajectory)
         return -(log_prob * advantage).mean() + 0.5 * (0.5 * (value - target) ** 2).mean()
 
     loss, expected = jax.jit(jax.value_and_grad(looped))(params)
@@ -164,10 +173,10 @@ def test_gradients_are_those_of_a_plain_loop(learner):
 
 
 def test_minibatches_are_whole_environments(learner):
-    config, _, trajectory, _ = learner
+    _, _, trajectory, _ = learner
     index = jnp.arange(T * B, dtype=jnp.float32).reshape(T, B)
     trajectory = trajectory._replace(reward=index)
-    batch = on_policy.make_batch(trajectory, on_policy.Estimate(2.0 * index, 3.0 * index, 4.0 * index))
+    batch = actor_critic.make_batch(trajectory, 2.0 * index, 3.0 * index, 4.0 * index)
     minibatches = shuffled_minibatches(jax.random.key(1), batch, 2)
     for i in range(2):
         seen, flat = recurrent.split(jax.tree.map(lambda x: x[i], minibatches))  # noqa: B023

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxrl.agents.on_policy import Extras
 
 from jaxrl.agents import a2c, ppo, reinforce
+from jaxrl.agents.parts.actor_critic import Extras
 from jaxrl.networks import MLP
 from jaxrl.types import Discrete, Spec, Transition
 

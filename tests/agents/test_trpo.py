@@ -7,20 +7,22 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import jaxrl
 from jaxrl import losses
-from jaxrl.agents import on_policy, trpo
+from jaxrl.agents import trpo
+from jaxrl.agents.parts import actor_critic
 from jaxrl.envs import make, spec
 from jaxrl.networks import MLP
+from jaxrl.ops import returns
 from jaxrl.training.loop import train
 
 T, B, D = 8, 2, 3  # of the kit
 
 
-def policies(agent, state, trajectory):
+def policies(kit, kind, state, trajectory):
     """The distribution of the actor on the trajectory's observations, standardised as they were acted on."""
-    config = on_policy.config_of(agent)
-    seen = on_policy.standardize(config, state, trajectory.observation)
-    return lambda params: config.network.apply(params, seen, method="act")
+    policy = jaxrl.functions(trpo, kit.specs[kind], torso=kit.torso).policy
+    return lambda params: policy(state._replace(params=params), trajectory.observation.reshape(T * B, D))
 
 
 def forward(actor, x):
@@ -61,8 +63,11 @@ def test_the_actors_step_is_that_of_the_dense_fisher_matrix(kit, max_kl, backtra
     state = state._replace(params={"params": {**own, "policy_head": sharp}})
     trajectory = kit.trajectory_of(agent, state, kit.specs["discrete"])
     found, metrics = update(jax.random.key(0), state, trajectory)
-    config = on_policy.config_of(agent)
-    advantage = np.asarray(on_policy.estimate(config, state.params, trajectory).advantage, np.float64).ravel()
+    network = actor_critic.make_network(kit.specs["discrete"], kit.torso)
+    v_tm1, v_t = actor_critic.values(network, state.params, trajectory)
+    continue_t = returns.continues(trajectory.terminated, trajectory.truncated)
+    estimated = returns.gae(trajectory.reward, 0.99 * trajectory.discount, v_tm1, v_t, continue_t, 0.95)
+    advantage = np.asarray(estimated, np.float64).ravel()
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     actor = {name: state.params["params"][name] for name in ("actor_torso", "policy_head")}
     flat, unravel = ravel_pytree(actor)
@@ -86,7 +91,7 @@ def test_no_update_leaves_the_trust_region(kit, kind, options):
     for seed in range(12):
         trajectory = kit.trajectory_of(agent, state, kit.specs[kind], seed)
         new, metrics = update(jax.random.key(seed), state, trajectory)
-        policy = policies(agent, state, trajectory)
+        policy = policies(kit, kind, state, trajectory)
         kl = policy(state.params).kl_divergence(policy(new.params)).mean()
         assert kl <= max_kl * (1 + 1e-4)
         np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-2, atol=1e-5)
@@ -126,9 +131,8 @@ def test_the_critic_is_a_regression(kit):
     state = agent.init(jax.random.key(0), B)
     trajectory = kit.trajectory_of(agent, state, kit.specs["discrete"])
     new, _ = jax.jit(agent.update)(jax.random.key(0), state, trajectory)
-    config = on_policy.config_of(agent)
-    value = config.network.apply(new.params, trajectory.observation, method="evaluate")
-    before = config.network.apply(state.params, trajectory.observation, method="evaluate")
+    value_of = jaxrl.functions(trpo, kit.specs["discrete"], torso=MLP(hidden=(64,))).value
+    value, before = (value_of(s, trajectory.observation.reshape(T * B, D)) for s in (new, state))
     reward = np.ravel(trajectory.reward)  # at gamma 0 it is the target
     assert np.abs(value - reward).max() < 0.05 < 1.0 < np.abs(before - reward).max()
 

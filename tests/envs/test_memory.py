@@ -9,7 +9,7 @@ import pytest
 
 import jaxrl
 from jaxrl import envs, rollout
-from jaxrl.agents import on_policy
+from jaxrl.agents.parts import normalizer
 from jaxrl.envs.probes import DiscountProbe
 from jaxrl.envs.wrappers import Wrapper, flatten_observation, layers, mask_actions, time_limit
 from jaxrl.networks import MLP
@@ -92,11 +92,12 @@ def test_statistics_of_first_steps_alone_do_not_hide_what_is_absent(recipe):
     """A row that was absent in all samples has a flag of mean 1, which would be standardised to 0: present."""
     env, params = jaxrl.make("CartPole-v1")
     env = envs.window(env, K)
-    agent = recipe(envs.spec(env, params), torso=MLP((4,)), normalize_observation=True)
+    described = envs.spec(env, params)
+    agent = recipe(described, torso=MLP((4,)), normalize_observation=True)
     resets = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(jax.random.key(0), B), params)[0]
-    state = agent.init(jax.random.key(1))
-    state = state._replace(observation_statistics=update_statistics(state.observation_statistics, resets))
-    seen = on_policy.standardize(on_policy.config_of(agent), state, resets)
+    statistics = agent.init(jax.random.key(1)).statistics
+    statistics = statistics._replace(observation=update_statistics(statistics.observation, resets))
+    seen = normalizer.standardize(described, statistics, resets)
     np.testing.assert_array_equal(seen[..., -1], resets[..., -1])
     np.testing.assert_array_equal(seen[0, :, -1], [1.0] * (K - 1) + [0.0])
     np.testing.assert_allclose(seen[:, -1, :-1].std(0), 1.0, rtol=1e-2)

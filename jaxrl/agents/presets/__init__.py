@@ -1,0 +1,42 @@
+"""Presets: the hyper-parameters of a recipe in an environment, one file a family of recipes.
+
+A row holds only what differs: for the settings of the loop from the recipe's fallback row, for hyper-parameters from
+the recipe's signature. ``torso`` may name a torso and its sizes: ``{"name": "mlp", "hidden": (64, 64)}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxrl.agents.presets import action_values, actor_critics, alphazero, policy_gradient, tabular
+
+LOOP = ("num_steps", "num_envs", "rollout_length")
+"""The names that are settings of the loop; ``num_steps`` counts the steps of all environments together."""
+
+_FAMILIES: tuple[Any, ...] = (policy_gradient, action_values, actor_critics, tabular, alphazero)
+
+FALLBACK: dict[str, dict[str, Any]] = {name: row for family in _FAMILIES for name, row in family.FALLBACK.items()}
+"""``FALLBACK[recipe]``, for an environment without a row of its own."""
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    name: rows for family in _FAMILIES for name, rows in family.PRESETS.items()
+}
+"""``PRESETS[recipe][environment]``; "-N" stands for any size, and for none."""
+
+
+def preset(recipe: str, environment: str) -> dict[str, Any]:
+    """The settings of the loop, and the hyper-parameters that differ from the signature's defaults.
+
+    Args:
+      recipe: its name; one without a row anywhere gets the loop settings of 16 environments x 128 steps.
+      environment: its name; without a row of its own that of its family ("BitFlipping-40": "BitFlipping-N"),
+        without that the recipe's fallback.
+
+    Returns:
+      A new dict: the names in ``LOOP``, always, then names of the recipe's arguments.
+    """
+    general = {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128}
+    rows = PRESETS.get(recipe, {})
+    family, _, size = environment.rpartition("-")
+    row = rows.get(environment, rows.get(f"{family if size.isdigit() else environment}-N", {}))
+    return {**general, **FALLBACK.get(recipe, {}), **row}
