@@ -10,7 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrl import agents, envs, losses, networks, ops, optim, replay, rollout, runs, search, training, types
+    from jaxrl import (
+        agents,
+        envs,
+        feedback,
+        losses,
+        networks,
+        ops,
+        optim,
+        replay,
+        rollout,
+        runs,
+        search,
+        training,
+        types,
+    )
     from jaxrl.agents.a2c import a2c
     from jaxrl.agents.a3c import a3c
     from jaxrl.agents.alphazero import alphazero
@@ -19,6 +33,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.dqn import dqn
     from jaxrl.agents.expected_sarsa import expected_sarsa
     from jaxrl.agents.iqn import iqn
+    from jaxrl.agents.parts.functions import functions
     from jaxrl.agents.ppo import ppo
     from jaxrl.agents.pqn import pqn
     from jaxrl.agents.q_learning import q_learning
@@ -29,6 +44,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.sarsa import sarsa
     from jaxrl.agents.td3 import td3
     from jaxrl.agents.trpo import trpo
+    from jaxrl.agents.with_reward import with_reward
     from jaxrl.envs import make, spec
     from jaxrl.runs import load
     from jaxrl.training import start, train
@@ -50,6 +66,7 @@ _HOME = {
     "dqn": "agents",
     "evaluate": "training",
     "expected_sarsa": "agents",
+    "functions": "agents.parts.functions",
     "iqn": "agents",
     "load": "runs",
     "make": "envs",
@@ -66,10 +83,12 @@ _HOME = {
     "td3": "agents",
     "train": "training",
     "trpo": "agents",
+    "with_reward": "agents.with_reward",
 }
-_ROOMS = (
+_PACKAGES = (
     "agents",
     "envs",
+    "feedback",
     "losses",
     "networks",
     "ops",
@@ -97,6 +116,8 @@ __all__ = [
     "envs",
     "evaluate",
     "expected_sarsa",
+    "feedback",
+    "functions",
     "iqn",
     "load",
     "losses",
@@ -123,13 +144,14 @@ __all__ = [
     "training",
     "trpo",
     "types",
+    "with_reward",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"jaxrl.{_HOME[name]}"), name)
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return import_module(f"jaxrl.{name}")
     raise AttributeError(f"module 'jaxrl' has no attribute {name!r}")
 

@@ -1,0 +1,83 @@
+"""An agent that learns from another reward than the environment's: the combinator of agents and reward models."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxrl.types import Agent, Array, Metrics, PyTree, RewardModel, Transition
+
+
+class RewardedState(NamedTuple):
+    """The state of an agent and of its reward model.
+
+    Attributes:
+      agent: of the agent, without what it keeps for each environment.
+      reward_model: of the reward model, without what it keeps for each environment.
+      per_env: what the agent and what the reward model keep for each environment, a pair.
+    """
+
+    agent: PyTree
+    reward_model: PyTree
+    per_env: tuple[PyTree, PyTree]
+
+    @property
+    def params(self) -> PyTree:
+        """The parameters of the agent."""
+        return self.agent.params
+
+
+def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
+    """The agent, learning from the rewards of a reward model, which learns from the same trajectories.
+
+    Rewards are those of the model before it learned from the trajectory. An agent with a replay stores them; to have
+    old transitions rewarded by the newest model, give the recipe ``reward_model=`` instead. What is reported as the
+    return of episodes stays the environment's.
+
+    Args:
+      agent: any agent.
+      reward_model: such as ``jaxrl.feedback.rnd(spec)``.
+
+    Returns:
+      An ``Agent``; the metrics of the model and the mean ``learned_reward`` join the agent's.
+
+    Raises:
+      TypeError: not an agent, or not a reward model.
+    """
+    if not isinstance(agent, Agent):
+        raise TypeError(f"agent: got {type(agent).__name__}, must be an Agent such as jaxrl.ppo(spec)")
+    if not isinstance(reward_model, RewardModel):
+        raise TypeError(
+            f"reward_model: got {type(reward_model).__name__}, must be a RewardModel such as feedback.rnd(spec)"
+        )
+
+    def init(key: Array, num_envs: int = 1) -> RewardedState:
+        agent_key, model_key = jax.random.split(key)
+        return _join(agent.init(agent_key, num_envs), reward_model.init(model_key, num_envs))
+
+    def act(key: Array, state: RewardedState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
+        return agent.act(key, _split(state)[0], observation, explore=explore)
+
+    def update(key: Array, state: RewardedState, trajectory: Transition) -> tuple[RewardedState, Metrics]:
+        agent_key, reward_key, model_key = jax.random.split(key, 3)
+        agent_state, model_state = _split(state)
+        reward = reward_model.reward(reward_key, model_state, trajectory)
+        agent_state, metrics = agent.update(agent_key, agent_state, trajectory._replace(reward=reward))
+        model_state, of_model = reward_model.update(model_key, model_state, trajectory)
+        return _join(agent_state, model_state), {**of_model, **metrics, "learned_reward": reward.mean()}
+
+    return Agent(init, act, update)
+
+
+def _join(agent: PyTree, reward_model: PyTree) -> RewardedState:
+    per_env = (getattr(agent, "per_env", ()), getattr(reward_model, "per_env", ()))
+    return RewardedState(_with_per_env(agent, ()), _with_per_env(reward_model, ()), per_env)
+
+
+def _split(state: RewardedState) -> tuple[PyTree, PyTree]:
+    return _with_per_env(state.agent, state.per_env[0]), _with_per_env(state.reward_model, state.per_env[1])
+
+
+def _with_per_env(state: PyTree, per_env: PyTree) -> PyTree:
+    return state._replace(per_env=per_env) if hasattr(state, "per_env") else state

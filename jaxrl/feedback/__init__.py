@@ -1,0 +1,9 @@
+"""Reward models: rewards that are computed or learned rather than given by the environment.
+
+A reward model is a ``jaxrl.types.RewardModel``. ``jaxrl.with_reward(agent, reward_model)`` gives it to any agent, and
+recipes with a replay take it as ``reward_model=``.
+"""
+
+from jaxrl.feedback.rnd import RNDState, rnd
+
+__all__ = ["RNDState", "rnd"]

@@ -1,0 +1,165 @@
+"""RND: random network distillation, a bonus for observations unlike those seen before. Burda et al. 2018.
+
+Legend of shapes: T steps, B environments, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import networks, optim, types
+from jaxrl.arguments import NON_NEGATIVE, POSITIVE, UNIT, check_count, check_float
+from jaxrl.networks import inputs
+from jaxrl.ops import normalize
+from jaxrl.types import Array, Metrics, PyTree, RewardModel, Spec, Transition
+
+
+class RNDState(NamedTuple):
+    """The state of the reward model.
+
+    Attributes:
+      params: of the predictor.
+      target_params: of the random network, never changed.
+      optimizer_state: of optax.
+      observation_statistics: mean and variance of the features.
+      bonus_statistics: of the running discounted sum of bonuses, whose standard deviation scales them.
+      per_env: ``[B]`` that running sum in each environment.
+    """
+
+    params: PyTree
+    target_params: PyTree
+    optimizer_state: PyTree
+    observation_statistics: normalize.RunningStatistics
+    bonus_statistics: normalize.RunningStatistics
+    per_env: Array
+
+
+class _Embedding(nn.Module):
+    """A torso and a linear layer: ``[N, D]`` features of observations."""
+
+    torso: nn.Module
+    size: int
+    event_rank: int
+
+    def setup(self) -> None:
+        self.own_torso = self.torso.clone(name=None)
+        self.embedding = nn.Dense(self.size)
+
+    def __call__(self, observation: Any) -> Array:
+        x, _ = inputs.observation_input(observation, self.event_rank)
+        return self.embedding(inputs.torso_features(self.own_torso, x))
+
+
+def rnd(
+    spec: Spec,
+    *,
+    bonus_coef: float = 1.0,
+    reward_coef: float = 1.0,
+    torso: nn.Module | None = None,
+    embedding_size: int = 64,
+    learning_rate: float = 1e-4,
+    gamma: float = 0.99,
+) -> RewardModel:
+    """Random network distillation: the error of a network that predicts another, random one.
+
+    ``r + c |f(s') - g(s')|^2 / sigma``: g is a fixed random network, f learns to equal it on what was seen, and so is
+    wrong on what was not. Observations are standardised and clipped to 5 standard deviations, sigma is the running
+    standard deviation of the discounted sum of bonuses, which runs on over ends of episodes. Burda et al. 2018,
+    "Exploration by random network distillation", arXiv:1810.12894. The bonus is added to the reward, where the paper
+    gives it a value function of its own. Every float may be a tracer.
+
+    Args:
+      spec: of the environment, from ``jaxrl.spec``.
+      bonus_coef: c, weight of the bonus.
+      reward_coef: weight of the environment's reward; 0 for curiosity alone.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
+      embedding_size: outputs of the random network and of its predictor.
+      learning_rate: step size of the predictor.
+      gamma: discount of the sum of bonuses that scales them.
+
+    Returns:
+      A ``RewardModel``.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+
+    >>> import jaxrl
+    >>> from jaxrl.feedback import rnd
+    >>> env, params = jaxrl.make("MountainCar-v0")
+    >>> spec = jaxrl.spec(env, params)
+    >>> curious = jaxrl.with_reward(jaxrl.ppo(spec), rnd(spec, bonus_coef=0.5))
+    """
+    for name, value, allowed in (
+        ("bonus_coef", bonus_coef, NON_NEGATIVE),
+        ("reward_coef", reward_coef, NON_NEGATIVE),
+        ("learning_rate", learning_rate, POSITIVE),
+        ("gamma", gamma, UNIT),
+    ):
+        check_float(name, value, allowed)
+    check_count("embedding_size", embedding_size)
+    torso = networks.default_torso(spec.observation) if torso is None else torso
+    if not isinstance(torso, nn.Module) or networks.is_recurrent(torso):
+        raise TypeError(f"torso: got {torso!r}, must be a Flax module without a memory such as MLP()")
+    network = _Embedding(torso, embedding_size, inputs.event_rank(spec.observation))
+    adam = optim.clipped(optax.adam, learning_rate)
+    shape = types.features(spec.observation).shape
+
+    def init(key: Array, num_envs: int = 1) -> RNDState:
+        key, target_key = jax.random.split(key)
+        params = network.init(key, spec.zeros(1))
+        return RNDState(
+            params,
+            network.init(target_key, spec.zeros(1)),
+            adam.init(params),
+            normalize.init_statistics(shape),
+            normalize.init_statistics(()),
+            jnp.zeros((num_envs,)),
+        )
+
+    def standardize(statistics: normalize.RunningStatistics, observation: Any) -> Any:
+        x = inputs.as_float(types.features(observation))
+        x = normalize.standardize(statistics, x, clip=5.0, flags=spec.flags)
+        return observation._replace(features=x) if isinstance(observation, types.Observation) else x
+
+    def errors(params: PyTree, state: RNDState, observation: Any) -> Array:
+        """``[N]`` the mean squared errors of the predictor."""
+        seen = standardize(state.observation_statistics, observation)
+        target: Any = jax.lax.stop_gradient(network.apply(state.target_params, seen))
+        guess: Any = network.apply(params, seen)
+        return jnp.square(guess - target).mean(axis=-1)
+
+    def bonus(state: RNDState, trajectory: Transition) -> Array:
+        return errors(state.params, state, trajectory.next_observation).reshape(trajectory.reward.shape)
+
+    def reward(key: Array, state: RNDState, trajectory: Transition) -> Array:
+        del key
+        scale = normalize.standard_deviation(state.bonus_statistics)
+        return reward_coef * trajectory.reward + bonus_coef * bonus(state, trajectory) / scale
+
+    def update(key: Array, state: RNDState, trajectory: Transition) -> tuple[RNDState, Metrics]:
+        del key
+        bonuses = bonus(state, trajectory)
+        # The sum runs on over ends of episodes, as in the paper: dying does not end curiosity.
+        goes_on, discount = jnp.ones(bonuses.shape, bool), jnp.full_like(bonuses, gamma)
+        sums, trace = normalize.discounted_return_trace(state.per_env, bonuses, discount, goes_on)
+        loss, grads = jax.value_and_grad(lambda params: errors(params, state, trajectory.next_observation).mean())(
+            state.params
+        )
+        updates, optimizer_state = adam.update(grads, state.optimizer_state, state.params)
+        seen = inputs.as_float(types.features(trajectory.next_observation))
+        new = RNDState(
+            optax.apply_updates(state.params, updates),
+            state.target_params,
+            optimizer_state,
+            normalize.update_statistics(state.observation_statistics, seen),
+            normalize.update_statistics(state.bonus_statistics, sums),
+            trace,
+        )
+        return new, {"rnd_loss": loss}
+
+    return RewardModel(init, reward, update)
