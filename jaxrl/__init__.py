@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.td3 import td3
     from jaxrl.agents.trpo import trpo
     from jaxrl.envs import make, spec
-    from jaxrl.runs import load
+    from jaxrl.runs import load, preset
     from jaxrl.training import start, train
     from jaxrl.training.evaluate import evaluate
     from jaxrl.types import Agent, Observation, Spec, Transition
@@ -55,6 +55,7 @@ _HOME = {
     "make": "envs",
     "ppo": "agents",
     "pqn": "agents",
+    "preset": "runs",
     "q_learning": "agents",
     "qr_dqn": "agents",
     "rainbow": "agents",
@@ -106,6 +107,7 @@ __all__ = [
     "optim",
     "ppo",
     "pqn",
+    "preset",
     "q_learning",
     "qr_dqn",
     "rainbow",
