@@ -1,6 +1,6 @@
 """Runs: what a run is on disk, and how it is rebuilt from there.
 
-``config`` is what was asked for, ``folder`` the files, ``metrics`` their numbers, ``presets`` the defaults; ``building``
+``config`` is what was asked for, ``folder`` the files, ``metrics`` their numbers, ``presets`` the defaults. ``building``
 makes programs from names, ``loading`` an agent from a folder. All load on first use, because names are read long before
 environments are.
 """
