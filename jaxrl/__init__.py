@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.trpo import trpo
     from jaxrl.agents.with_reward import with_reward
     from jaxrl.envs import make, spec
-    from jaxrl.runs import load
+    from jaxrl.runs import load, preset
     from jaxrl.training import start, train
     from jaxrl.training.evaluate import evaluate
     from jaxrl.types import Agent, Observation, Spec, Transition
@@ -72,6 +72,7 @@ _HOME = {
     "make": "envs",
     "ppo": "agents",
     "pqn": "agents",
+    "preset": "runs",
     "q_learning": "agents",
     "qr_dqn": "agents",
     "rainbow": "agents",
@@ -127,6 +128,7 @@ __all__ = [
     "optim",
     "ppo",
     "pqn",
+    "preset",
     "q_learning",
     "qr_dqn",
     "rainbow",

@@ -2,63 +2,62 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxrl import networks
-from jaxrl.agents.actor_critics import Networks, Roles, Rule, actor_critics
-from jaxrl.agents.signature import extends
-from jaxrl.arguments import NON_NEGATIVE, check_float
-from jaxrl.ops import exploration
-from jaxrl.types import Agent, Array, Box, Spec
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents.parts import critics, replaying, targets
+from jaxrl.agents.parts.critics import Params
+from jaxrl.agents.parts.critics import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.targets import Learner
+from jaxrl.agents.signature import recipe
+from jaxrl.arguments import NonNegative
+from jaxrl.ops import exploration, td
+from jaxrl.replay import Sample
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
-def deterministic(spec: Spec, name: str, exploration_noise: Any) -> Rule:
-    """``y = r + gamma Q'(s', mu'(s'))`` for one critic, ``max Q(s, mu(s))`` for the actor.
+class DDPGState(NamedTuple):
+    """The state of ``ddpg``.
 
-    Args:
-      spec: of the environment.
-      name: of the recipe, for its errors.
-      exploration_noise: deviation of the noise on actions, in units of the bounds.
-
-    Raises:
-      TypeError, ValueError: discrete actions, or noise that is no deviation.
+    Attributes:
+      params: ``{"actor": ..., "critics": ...}``.
+      target_params: their slow copies.
+      optimizer_state: for each of them.
+      gradient_steps: int32, done so far.
+      steps: int32, environment steps seen, all environments together.
+      per_env: the replay, leaves ``[rows, B, ...]``.
     """
-    action = spec.action
-    if not isinstance(action, Box):
-        raise TypeError(f"spec: {name} gives continuous actions, the environment takes {action}; see sac, dqn and ppo")
-    check_float("exploration_noise", exploration_noise, NON_NEGATIVE)
-    size = math.prod(action.shape)
 
-    def next_value(key: Array, nets: Networks, params: Roles, target_params: Roles, observation: Any) -> Array:
-        return nets.first_values(target_params, observation, nets.policy(target_params, observation))
+    params: Params
+    target_params: Params
+    optimizer_state: Params
+    gradient_steps: Array
+    steps: Array
+    per_env: PyTree
 
-    def policy_value(key: Array, nets: Networks, params: Roles, observation: Any) -> tuple[Array, None]:
-        return nets.first_values(params, observation, nets.policy(params, observation)), None
-
-    return Rule(
-        actor=lambda torso, event_rank: networks.DeterministicPolicy(torso, size, event_rank),
-        next_value=next_value,
-        policy_value=policy_value,
-        explore=lambda key, policy: exploration.gaussian(key, policy, exploration_noise),
-        exploit=lambda policy: policy,
-        num_critics=1,
-        target_actor=True,
-    )
+    @property
+    def learner(self) -> Learner:
+        """The part that gradient steps change."""
+        return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
-@extends(actor_critics, without=("make_rule", "name"))
-def ddpg(spec: Spec, *, exploration_noise: float = 0.1, **options: Any) -> Agent:
+@recipe(extends=critics.shared)
+def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) -> Agent:
     """Deep deterministic policy gradient: Q-learning whose best action is an actor's, which climbs the critic.
 
     ``L = E w (r + gamma Q'(s', mu'(s')) - Q(s, a))^2 / 2`` for the critic, ``-E Q(s, mu(s))`` for the actor. Lillicrap
     et al. 2016, "Continuous control with deep reinforcement learning". Departs from the paper in its noise, which is
-    Gaussian and does not remember, in having no weight decay and no batch normalisation, and in the action, which
+    Gaussian and independent over time, in having no weight decay and no batch normalisation, and in the action, which
     goes in front of the critic's torso. Every float may be a tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``; its actions are continuous.
-      exploration_noise: deviation of the noise on actions, in units of the bounds, where the range is [-1, 1].
+      exploration_noise: standard deviation of the noise on actions, in units of the bounds, where the range is [-1, 1].
 
     Returns:
       An ``Agent``.
@@ -66,8 +65,66 @@ def ddpg(spec: Spec, *, exploration_noise: float = 0.1, **options: Any) -> Agent
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
+    shared = critics.shared(spec, **options)
+    nets = critics.deterministic_networks(spec, shared.torso, num_critics=1, name="ddpg")
 
-    def rule(spec: Spec) -> Rule:
-        return deterministic(spec, "ddpg", exploration_noise)
+    def init(key: Array, num_envs: int = 1) -> DDPGState:
+        params = critics.init_params(key, spec, nets)
+        learner = critics.init_learner(params, ("actor", "critics"), shared.optimizers)
+        replay = shared.buffer.init(replaying.example(spec), num_envs)
+        return DDPGState(*learner, steps=jnp.zeros((), jnp.int32), per_env=replay)
 
-    return actor_critics(spec, make_rule=rule, name="ddpg", **options)
+    def act(key: Array, state: DDPGState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        action = nets.policy(state.params["actor"], observation)
+        if explore:
+            noise_key, uniform_key = jax.random.split(key)
+            noisy = exploration.gaussian(noise_key, action, exploration_noise)
+            uniform = replaying.uniform_action(uniform_key, spec, observation)
+            action = jnp.where(state.steps < shared.learning_starts, uniform, noisy)
+        return replaying.to_environment(spec, action)
+
+    def step(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:
+        critic_key, actor_key = jax.random.split(key)
+        transition, target_params = sample.transition, learner.target_params
+
+        # y = r + gamma Q'(s', mu'(s'))
+        next_action = nets.policy(target_params["actor"], transition.next_observation)
+        next_value = nets.first_q(target_params["critics"], transition.next_observation, next_action)
+        target = td.one_step_target(transition.reward, sample.discount, next_value)
+        learner, errors, metrics = critics.critic_step(critic_key, nets, shared.optimizers, learner, sample, target)
+
+        def actor_loss(actor: PyTree) -> Array:  # -E Q(s, mu(s)), whose gradient is eq. 6
+            rngs = critics.dropout(actor_key)
+            action = nets.policy(actor, transition.observation, rngs)
+            return -nets.first_q(learner.params["critics"], transition.observation, action, rngs).mean()
+
+        grads = jax.grad(actor_loss)(learner.params["actor"])
+        learner = critics.descend(shared.optimizers, learner, "actor", grads)
+        # theta' <- tau theta + (1 - tau) theta'
+        target_params = targets.follow(learner.params, target_params, shared.tau)
+        metrics = {**metrics, "actor_gradient_norm": gradient_norm(grads)}
+        return learner._replace(target_params=target_params), errors, metrics
+
+    def update(key: Array, state: DDPGState, trajectory: Transition) -> tuple[DDPGState, Metrics]:
+        replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
+        steps = state.steps + replaying.num_steps(trajectory)
+        learner, replay, metrics = replaying.gradient_steps(
+            key,
+            step,
+            state.learner,
+            shared.buffer,
+            replay,
+            shared.batch_size,
+            shared.num_gradient_steps,
+            ready=steps >= shared.learning_starts,
+        )
+        return DDPGState(*learner, steps, replay), metrics
+
+    return Agent(init, act, update)
+
+
+def functions(spec: Spec, *, torso: nn.Module | None = None) -> Functions:
+    """The actions ``mu(s)`` as the environment takes them, and ``Q(s, mu(s))``; see ``jaxrl.functions``."""
+    torso = default_torso(spec) if torso is None else torso
+    nets = critics.deterministic_networks(spec, torso, num_critics=1, name="ddpg")
+    return critics.deterministic_functions(spec, nets)

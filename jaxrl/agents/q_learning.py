@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.tabular import Step
-from jaxrl.agents.signature import extends
+from jaxrl.agents.signature import recipe
 from jaxrl.ops import across, returns, td
 from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
@@ -28,7 +29,7 @@ class QLearningState(NamedTuple):
     steps: Array
 
 
-@extends(tabular.make_table)
+@recipe(extends=tabular.make_table)
 def q_learning(spec: Spec, **options: Any) -> Agent:
     """Q-learning: a table of action values learned from ``r + gamma max_a Q(s', a)``, whatever policy acts.
 
@@ -68,3 +69,9 @@ def q_learning(spec: Spec, **options: Any) -> Agent:
         return QLearningState(q, visits, seen), tabular.metrics(q, steps, error)
 
     return Agent(init, act, update)
+
+
+def functions(spec: Spec) -> Functions:
+    """The greedy actions, their values, and the rows of the table; see ``jaxrl.functions``."""
+    del spec
+    return tabular.functions()

@@ -3,93 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxrl import networks, types
-from jaxrl.agents.actor_critics import Networks, Roles, Rule, Temperature, actor_critics
-from jaxrl.agents.signature import extends
-from jaxrl.arguments import ANY, NON_NEGATIVE, POSITIVE, check_float
+from jaxrl.agents.parts import critics, replaying, targets
+from jaxrl.agents.parts.critics import Networks, Params
+from jaxrl.agents.parts.critics import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.targets import Learner
+from jaxrl.agents.signature import recipe
+from jaxrl.arguments import NonNegative, Positive, Real
 from jaxrl.ops import td
 from jaxrl.ops.policy_gradient import categorical_entropy
-from jaxrl.types import Agent, Array, Box, Discrete, Spec
+from jaxrl.replay import Sample
+from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
 
 TARGET_SHARE = 0.5
 """Of the entropy of the uniform policy over discrete actions, where no target is given."""
 
-TemperatureOf = Callable[[Roles], Any]
 
+class SACState(NamedTuple):
+    """The state of ``sac``.
 
-def continuous(action: Box, temperature: TemperatureOf) -> Rule:
-    """``V(s) = min_i Q_i(s, a) - alpha log pi(a|s)``, ``a ~ pi``, differentiable through the sample."""
-    size = math.prod(action.shape)
-
-    def soft(key: Array, nets: Networks, actor: Roles, critics: Roles, observation: Any) -> tuple[Array, Array]:
-        raw, log_prob = nets.policy(actor, observation).sample_and_log_prob(seed=key)
-        values = nets.values(critics, observation, jnp.tanh(raw)).min(axis=0)
-        return values - temperature(actor) * log_prob, -log_prob
-
-    return Rule(
-        actor=lambda torso, event_rank: networks.SquashedGaussianPolicy(torso, size, event_rank),
-        next_value=lambda key, nets, params, target, observation: soft(key, nets, params, target, observation)[0],
-        policy_value=lambda key, nets, params, observation: soft(key, nets, params, params, observation),
-        explore=lambda key, policy: jnp.tanh(policy.sample(seed=key)),
-        exploit=lambda policy: jnp.tanh(policy.loc),
-        num_critics=2,
-        target_actor=False,
-    )
-
-
-def discrete(action: Discrete, temperature: TemperatureOf) -> Rule:
-    """``V(s) = sum_a pi(a|s) (min_i Q_i(s, a) - alpha log pi(a|s))``, no sample needed."""
-
-    def soft(key: Array, nets: Networks, actor: Roles, critics: Roles, observation: Any) -> tuple[Array, Array]:
-        logits = nets.policy(actor, observation).logits
-        values = nets.values(critics, observation).min(axis=0)
-        return td.soft_value(values, logits, temperature(actor)), categorical_entropy(logits)
-
-    return Rule(
-        actor=lambda torso, event_rank: networks.CategoricalPolicy(torso, action.num_actions, event_rank),
-        next_value=lambda key, nets, params, target, observation: soft(key, nets, params, target, observation)[0],
-        policy_value=lambda key, nets, params, observation: soft(key, nets, params, params, observation),
-        explore=lambda key, policy: policy.sample(seed=key),
-        exploit=lambda policy: policy.mode().astype(jnp.int32),
-        num_critics=2,
-        target_actor=False,
-    )
-
-
-def target_entropy_of(action: Box | Discrete, given: Any) -> Callable[[Any], Any]:
-    """The entropy that the temperature is adapted to, from an observation.
-
-    ``-D`` or what is given where actions are continuous; the given share of the log of the number of legal actions
-    where they are discrete.
+    Attributes:
+      params: ``{"actor": ..., "critics": ..., "temperature": log alpha}``; the last where it is learned.
+      target_params: ``{"critics": ...}``, their slow copies.
+      optimizer_state: for each of the parameters.
+      gradient_steps: int32, done so far.
+      steps: int32, environment steps seen, all environments together.
+      per_env: the replay, leaves ``[rows, B, ...]``.
     """
-    if isinstance(action, Box):
-        return lambda observation: -float(math.prod(action.shape)) if given is None else given
-    share = TARGET_SHARE if given is None else given
 
-    def target(observation: Any) -> Any:
-        mask = types.action_mask(observation)
-        if mask is None:
-            return share * math.log(action.num_actions)
-        return share * jnp.log(td.legal_or_all(mask).sum(axis=-1).astype(jnp.float32))
+    params: Params
+    target_params: Params
+    optimizer_state: Params
+    gradient_steps: Array
+    steps: Array
+    per_env: PyTree
 
-    return target
+    @property
+    def learner(self) -> Learner:
+        """The part that gradient steps change."""
+        return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
-@extends(actor_critics, without=("make_rule", "name"))
+@recipe(extends=critics.shared)
 def sac(
     spec: Spec,
     *,
-    temperature: float | None = None,
-    initial_temperature: float = 1.0,
-    target_entropy: float | None = None,
+    temperature: NonNegative | None = None,
+    initial_temperature: Positive = 1.0,
+    target_entropy: Real | None = None,
     **options: Any,
 ) -> Agent:
-    """Soft actor-critic: the best return plus entropy, with a temperature that holds the entropy where it is asked to.
+    """Soft actor-critic: the best return plus entropy, with a temperature that holds the entropy at a target.
 
     ``y = r + gamma (min_i Q_i'(s', a') - alpha log pi(a'|s'))``, ``a' ~ pi``; ``L = sum_i E w (y - Q_i(s, a))^2 / 2``
     for the critics, ``E[alpha log pi(a|s) - min_i Q_i(s, a)]`` for the actor, ``log alpha E[H(pi) - H_target]`` for the
@@ -110,18 +82,139 @@ def sac(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_float("temperature", temperature, NON_NEGATIVE, optional=True)
-    check_float("initial_temperature", initial_temperature, POSITIVE)
-    check_float("target_entropy", target_entropy, ANY, optional=True)
+    shared = critics.shared(spec, **options)
+    nets = make_networks(spec, shared.torso)
+    discrete = isinstance(spec.action, Discrete)
 
-    def current(params: Roles) -> Any:
-        return jnp.exp(params.temperature) if temperature is None else temperature
+    def alpha(params: Params) -> Any:
+        return jnp.exp(params["temperature"]) if temperature is None else temperature
 
-    def rule(spec: Spec) -> Rule:
-        action = spec.action
-        plain = continuous(action, current) if isinstance(action, Box) else discrete(action, current)
-        if temperature is not None:
-            return plain
-        return plain._replace(temperature=Temperature(initial_temperature, target_entropy_of(action, target_entropy)))
+    def init(key: Array, num_envs: int = 1) -> SACState:
+        params = critics.init_params(key, spec, nets)
+        if temperature is None:
+            params["temperature"] = jnp.log(jnp.asarray(initial_temperature, jnp.float32))
+        learner = critics.init_learner(params, ("critics",), shared.optimizers)
+        replay = shared.buffer.init(replaying.example(spec), num_envs)
+        return SACState(*learner, steps=jnp.zeros((), jnp.int32), per_env=replay)
 
-    return actor_critics(spec, make_rule=rule, name="sac", **options)
+    def act(key: Array, state: SACState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        policy = nets.policy(state.params["actor"], observation)
+        if not explore:
+            best = policy.mode().astype(jnp.int32) if discrete else jnp.tanh(policy.loc)
+            return replaying.to_environment(spec, best)
+        policy_key, uniform_key = jax.random.split(key)
+        sampled = policy.sample(seed=policy_key)
+        sampled = sampled if discrete else jnp.tanh(sampled)
+        uniform = replaying.uniform_action(uniform_key, spec, observation)
+        return replaying.to_environment(spec, jnp.where(state.steps < shared.learning_starts, uniform, sampled))
+
+    def soft_value(
+        key: Array, actor: PyTree, q_params: PyTree, alpha: Any, observation: Any, rngs: Any = None
+    ) -> tuple[Array, Array]:
+        """``V(s)`` and the entropy of the policy, ``[N]`` each; an estimate from one action where it is continuous."""
+        policy = nets.policy(actor, observation, rngs)
+        if discrete:  # V(s) = sum_a pi(a|s) (min_i Q_i(s, a) - alpha log pi(a|s))
+            q = nets.q(q_params, observation, rngs=rngs).min(axis=0)
+            return td.soft_value(q, policy.logits, alpha), categorical_entropy(policy.logits)
+        # V(s) = min_i Q_i(s, a) - alpha log pi(a|s), a ~ pi, differentiable through the sample
+        raw, log_prob = policy.sample_and_log_prob(seed=key)
+        q = nets.q(q_params, observation, jnp.tanh(raw), rngs=rngs).min(axis=0)
+        return q - alpha * log_prob, -log_prob
+
+    def step(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:
+        critic_key, actor_key = jax.random.split(key)
+        transition, params = sample.transition, learner.params
+
+        # y = r + gamma V(s'), V by the target critics and the policy as it is
+        next_value, _ = soft_value(
+            critic_key, params["actor"], learner.target_params["critics"], alpha(params), transition.next_observation
+        )
+        target = td.one_step_target(transition.reward, sample.discount, next_value)
+        learner, errors, metrics = critics.critic_step(critic_key, nets, shared.optimizers, learner, sample, target)
+        params = learner.params
+
+        def actor_loss(actor: PyTree) -> tuple[Array, Array]:  # E[alpha log pi(a|s) - min_i Q_i(s, a)]
+            rngs = critics.dropout(actor_key)
+            values, entropy = soft_value(
+                actor_key, actor, params["critics"], alpha(params), transition.observation, rngs
+            )
+            return -values.mean(), entropy
+
+        grads, entropy = jax.grad(actor_loss, has_aux=True)(params["actor"])
+        learner = critics.descend(shared.optimizers, learner, "actor", grads)
+        metrics = {**metrics, "actor_gradient_norm": gradient_norm(grads), "entropy": entropy.mean()}
+        if temperature is None:  # J(log alpha) = log alpha E[H(pi) - H_target]
+            slope = (entropy - entropy_target(spec, target_entropy, transition.observation)).mean()
+            learner = critics.descend(shared.optimizers, learner, "temperature", slope)
+            metrics["temperature"] = jnp.exp(learner.params["temperature"])
+        # theta' <- tau theta + (1 - tau) theta', of the critics alone
+        online = {"critics": learner.params["critics"]}
+        target_params = targets.follow(online, learner.target_params, shared.tau)
+        return learner._replace(target_params=target_params), errors, metrics
+
+    def update(key: Array, state: SACState, trajectory: Transition) -> tuple[SACState, Metrics]:
+        replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
+        steps = state.steps + replaying.num_steps(trajectory)
+        learner, replay, metrics = replaying.gradient_steps(
+            key,
+            step,
+            state.learner,
+            shared.buffer,
+            replay,
+            shared.batch_size,
+            shared.num_gradient_steps,
+            ready=steps >= shared.learning_starts,
+        )
+        return SACState(*learner, steps, replay), metrics
+
+    return Agent(init, act, update)
+
+
+def make_networks(spec: Spec, torso: nn.Module) -> Networks:
+    """A categorical policy or the tanh of a Gaussian, and two critics."""
+    action = spec.action
+
+    def make_actor(torso: nn.Module, event_rank: int) -> nn.Module:
+        if isinstance(action, Discrete):
+            return networks.CategoricalPolicy(torso, action.num_actions, event_rank)
+        return networks.SquashedGaussianPolicy(torso, math.prod(action.shape), event_rank)
+
+    return critics.make_networks(spec, torso, make_actor, num_critics=2)
+
+
+def functions(spec: Spec, *, torso: nn.Module | None = None) -> Functions:
+    """The policy of ``sac``, its value, and the values of discrete actions; see ``jaxrl.functions``.
+
+    A continuous policy is the distribution before the tanh. Values are without entropy, by the smaller critic: of the
+    policy's mean action where actions are continuous, else ``sum_a pi(a|s) min_i Q_i(s, a)``.
+    """
+    nets = make_networks(spec, default_torso(spec) if torso is None else torso)
+
+    def policy(state: Any, observation: Any) -> Any:
+        return nets.policy(state.params["actor"], observation)
+
+    def action_values(state: Any, observation: Any) -> Array:
+        return nets.q(state.params["critics"], observation).min(axis=0)
+
+    def value(state: Any, observation: Any) -> Array:
+        if isinstance(spec.action, Discrete):
+            return td.expected_value(action_values(state, observation), policy(state, observation).probs)
+        mean = jnp.tanh(policy(state, observation).loc)
+        return nets.q(state.params["critics"], observation, mean).min(axis=0)
+
+    return Functions(policy, value, action_values if isinstance(spec.action, Discrete) else None)
+
+
+def entropy_target(spec: Spec, given: Any, observation: Any) -> Any:
+    """The entropy, in nats, that the temperature is adapted to.
+
+    ``-D`` or what is given where actions are continuous; the given share of the log of the number of legal actions
+    where they are discrete, ``[N]`` where there is a mask.
+    """
+    if not isinstance(spec.action, Discrete):
+        return -float(math.prod(spec.action.shape)) if given is None else given
+    share = TARGET_SHARE if given is None else given
+    mask = types.action_mask(observation)
+    if mask is None:
+        return share * math.log(spec.action.num_actions)
+    return share * jnp.log(td.legal_or_all(mask).sum(axis=-1).astype(jnp.float32))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.tabular import Step
-from jaxrl.agents.signature import extends
+from jaxrl.agents.signature import recipe
 from jaxrl.ops import across, exploration, returns, td
 from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
@@ -31,7 +32,7 @@ class SarsaState(NamedTuple):
     per_env: Step
 
 
-@extends(tabular.make_table)
+@recipe(extends=tabular.make_table)
 def sarsa(spec: Spec, **options: Any) -> Agent:
     """SARSA: the values of the policy that explores, learned from the actions that it takes.
 
@@ -82,6 +83,12 @@ def sarsa(spec: Spec, **options: Any) -> Agent:
         return SarsaState(q, visits, seen, waiting), tabular.metrics(q, steps, error)
 
     return Agent(init, act, update)
+
+
+def functions(spec: Spec) -> Functions:
+    """The greedy actions, their values, and the rows of the table; see ``jaxrl.functions``."""
+    del spec
+    return tabular.functions()
 
 
 def complete(waiting: Step, steps: Step) -> tuple[Step, Step]:

@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxrl.agents.actor_critics import Networks, Roles, Rule, actor_critics
-from jaxrl.agents.ddpg import deterministic
-from jaxrl.agents.signature import extends
-from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
-from jaxrl.ops import exploration
-from jaxrl.types import Agent, Array, Spec
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents.parts import critics, replaying, targets
+from jaxrl.agents.parts.critics import Params
+from jaxrl.agents.parts.critics import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.targets import Learner
+from jaxrl.agents.signature import recipe
+from jaxrl.agents.when import when
+from jaxrl.arguments import Count, NonNegative
+from jaxrl.ops import exploration, td
+from jaxrl.replay import Sample
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
-@extends(actor_critics, without=("make_rule", "name"))
+class TD3State(NamedTuple):
+    """The state of ``td3``.
+
+    Attributes:
+      params: ``{"actor": ..., "critics": ...}``.
+      target_params: their slow copies.
+      optimizer_state: for each of them.
+      gradient_steps: int32, of the critics, done so far.
+      steps: int32, environment steps seen, all environments together.
+      per_env: the replay, leaves ``[rows, B, ...]``.
+    """
+
+    params: Params
+    target_params: Params
+    optimizer_state: Params
+    gradient_steps: Array
+    steps: Array
+    per_env: PyTree
+
+    @property
+    def learner(self) -> Learner:
+        """The part that gradient steps change."""
+        return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
+
+
+@recipe(extends=critics.shared)
 def td3(
     spec: Spec,
     *,
-    exploration_noise: float = 0.1,
-    target_noise: float = 0.2,
-    target_noise_clip: float = 0.5,
-    policy_delay: int = 2,
+    exploration_noise: NonNegative = 0.1,
+    target_noise: NonNegative = 0.2,
+    target_noise_clip: NonNegative = 0.5,
+    policy_delay: Count = 2,
     **options: Any,
 ) -> Agent:
     """Twin delayed DDPG: targets by the smaller of two critics at an action with noise, the actor every other step.
@@ -30,8 +65,8 @@ def td3(
 
     Args:
       spec: of the environment, from ``jaxrl.spec``; its actions are continuous.
-      exploration_noise: deviation of the noise on actions, in units of the bounds, where the range is [-1, 1].
-      target_noise: deviation sigma of the noise on the actions of targets, in the same units.
+      exploration_noise: standard deviation of the noise on actions, in units of the bounds, where the range is [-1, 1].
+      target_noise: standard deviation sigma of the noise on the actions of targets, in the same units.
       target_noise_clip: that noise is clipped to it, c.
       policy_delay: gradient steps of the critics for one of the actor and one move of the targets.
 
@@ -41,17 +76,77 @@ def td3(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_float("target_noise", target_noise, NON_NEGATIVE)
-    check_float("target_noise_clip", target_noise_clip, NON_NEGATIVE)
-    check_count("policy_delay", policy_delay)
+    shared = critics.shared(spec, **options)
+    nets = critics.deterministic_networks(spec, shared.torso, num_critics=2, name="td3")
 
-    def next_value(key: Array, nets: Networks, params: Roles, target_params: Roles, observation: Any) -> Array:
-        best = nets.policy(target_params, observation)
-        smoothed = exploration.gaussian(key, best, target_noise, target_noise_clip)
-        return nets.values(target_params, observation, smoothed).min(axis=0)
+    def init(key: Array, num_envs: int = 1) -> TD3State:
+        params = critics.init_params(key, spec, nets)
+        learner = critics.init_learner(params, ("actor", "critics"), shared.optimizers)
+        replay = shared.buffer.init(replaying.example(spec), num_envs)
+        return TD3State(*learner, steps=jnp.zeros((), jnp.int32), per_env=replay)
 
-    def rule(spec: Spec) -> Rule:
-        plain = deterministic(spec, "td3", exploration_noise)
-        return plain._replace(next_value=next_value, num_critics=2, policy_delay=policy_delay)
+    def act(key: Array, state: TD3State, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        action = nets.policy(state.params["actor"], observation)
+        if explore:
+            noise_key, uniform_key = jax.random.split(key)
+            noisy = exploration.gaussian(noise_key, action, exploration_noise)
+            uniform = replaying.uniform_action(uniform_key, spec, observation)
+            action = jnp.where(state.steps < shared.learning_starts, uniform, noisy)
+        return replaying.to_environment(spec, action)
 
-    return actor_critics(spec, make_rule=rule, name="td3", **options)
+    def step(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:
+        critic_key, actor_key = jax.random.split(key)
+        transition, target_params = sample.transition, learner.target_params
+
+        # eq. 14: y = r + gamma min_i Q_i'(s', clip(mu'(s') + clip(N(0, sigma^2), -c, c)))
+        next_action = nets.policy(target_params["actor"], transition.next_observation)
+        next_action = exploration.gaussian(critic_key, next_action, target_noise, target_noise_clip)
+        next_value = nets.q(target_params["critics"], transition.next_observation, next_action).min(axis=0)
+        target = td.one_step_target(transition.reward, sample.discount, next_value)
+        learner, errors, metrics = critics.critic_step(critic_key, nets, shared.optimizers, learner, sample, target)
+
+        def actor_step(carry: tuple[Learner, Metrics]) -> tuple[Learner, Metrics]:
+            learner, _ = carry
+
+            def loss(actor: PyTree) -> Array:  # -E Q_1(s, mu(s))
+                rngs = critics.dropout(actor_key)
+                action = nets.policy(actor, transition.observation, rngs)
+                return -nets.first_q(learner.params["critics"], transition.observation, action, rngs).mean()
+
+            grads = jax.grad(loss)(learner.params["actor"])
+            learner = critics.descend(shared.optimizers, learner, "actor", grads)
+            # theta' <- tau theta + (1 - tau) theta'
+            target_params = targets.follow(learner.params, learner.target_params, shared.tau)
+            return learner._replace(target_params=target_params), {"actor_gradient_norm": gradient_norm(grads)}
+
+        # The actor and all targets are late: they move at every policy_delay-th step, and the metric is 0 meanwhile.
+        carry = learner, {"actor_gradient_norm": jnp.zeros((), jnp.float32)}
+        if policy_delay == 1:
+            learner, late = actor_step(carry)
+        else:
+            learner, late = when(learner.gradient_steps % policy_delay == 0, actor_step, carry)
+        return learner, errors, {**metrics, **late}
+
+    def update(key: Array, state: TD3State, trajectory: Transition) -> tuple[TD3State, Metrics]:
+        replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
+        steps = state.steps + replaying.num_steps(trajectory)
+        learner, replay, metrics = replaying.gradient_steps(
+            key,
+            step,
+            state.learner,
+            shared.buffer,
+            replay,
+            shared.batch_size,
+            shared.num_gradient_steps,
+            ready=steps >= shared.learning_starts,
+        )
+        return TD3State(*learner, steps, replay), metrics
+
+    return Agent(init, act, update)
+
+
+def functions(spec: Spec, *, torso: nn.Module | None = None) -> Functions:
+    """The actions ``mu(s)`` as the environment takes them, and ``Q_1(s, mu(s))``; see ``jaxrl.functions``."""
+    torso = default_torso(spec) if torso is None else torso
+    nets = critics.deterministic_networks(spec, torso, num_critics=2, name="td3")
+    return critics.deterministic_functions(spec, nets)

@@ -19,6 +19,7 @@ from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
 from jaxrl.cli.tournament import Tournament, pairings
 from jaxrl.envs import make
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.console import make_console, print_titled
 from jaxrl.runs.folder import RunError, RunFolder
 from jaxrl.runs.kinds import kind_of
 from jaxrl.runs.loading import first_member
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
     out = flags.out or folder.path / "elo.png"
     _check(flags, config, out)
-    console, updates = Console(), moments(folder, config)
+    console, updates = make_console(), moments(folder, config)
     if not updates:
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
     curve = rate(flags, config, updates, console)
@@ -128,7 +129,7 @@ def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Co
 def _print(config: RunConfig, updates: Sequence[int], curve: RatingCurve, console: Console) -> None:
     seeds = len(curve.elo)
     title = f"{config.recipe} on {config.environment}: Elo" + (f", mean of {seeds} seeds" if seeds > 1 else "")
-    table = Table(title=title, caption="standard errors are those of the games' luck")
+    table = Table()
     table.add_column("player", no_wrap=True)
     for column in ("env steps", "Elo", "std error", *(["lowest", "highest"] if seeds > 1 else [])):
         table.add_column(column, justify="right", no_wrap=True)
@@ -137,7 +138,7 @@ def _print(config: RunConfig, updates: Sequence[int], curve: RatingCurve, consol
     table.add_section()
     for index, (update, steps) in enumerate(zip(updates, curve.env_steps, strict=True)):
         table.add_row(f"update {update}", f"{steps}", *_cells(curve.elo[:, index], curve.error[:, index]))
-    console.print(table)
+    print_titled(console, title, table, "The standard errors are those of a finite number of games.")
 
 
 def _cells(elo: np.ndarray, error: np.ndarray | None) -> list[str]:

@@ -17,6 +17,7 @@ from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.envs import make
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.console import make_console
 from jaxrl.runs.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.kinds import kind_of
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UsageError(f"--{name.replace('_', '-')}: got {getattr(flags, name)}, must be at least 1")
     if flags.gif is not None and flags.gif.suffix.lower() != ".gif":
         raise UsageError(f"--gif: got {flags.gif}, must end in .gif")
-    console = Console()
+    console = make_console()
     config = RunFolder(flags.run).read_config()
     check_seed(config, flags.run, flags.gif_seed)
     if kind_of(make(config.environment)[0]).name == "game":

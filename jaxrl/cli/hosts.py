@@ -47,12 +47,15 @@ def connect(arguments: Sequence[str]) -> None:
       UsageError: some of the three without ``--distributed``, some of them missing, or no HOST:PORT.
       ConnectionFailed: the others did not come, or nothing says who they are.
     """
-    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    if {"-h", "--help"} & set(arguments):
+        return
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     scan.add_argument("--distributed", action="store_true")
     for flag in host_flags()[1:]:
         scan.add_argument(flag, f"--{flag[2:].replace('-', '_')}", nargs="?")
-    given = scan.parse_known_args(list(arguments))[0]
-    if {"-h", "--help"} & set(arguments):
+    try:
+        given = scan.parse_known_args(list(arguments))[0]
+    except argparse.ArgumentError:  # a value behind --distributed, which the command's own parser refuses
         return
     values = (given.coordinator, given.num_processes, given.process_id)
     if not given.distributed:

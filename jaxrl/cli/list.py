@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -15,28 +16,35 @@ from jaxrl.agents.presets import LOOP, PRESETS, preset
 from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.parsing import parse
+from jaxrl.runs.console import make_console
 from jaxrl.runs.parts import PARTS
 from jaxrl.runs.recipes import RECIPES, summary
 
 LISTS = ("recipes", "environments", "presets")
 
+SCREEN = 80
+"""Columns of the overview, or fewer where the terminal is narrower."""
+
 WIDE = 150
-"""Columns of a terminal from which on the names of environments that share a preset go into one line."""
+"""Terminals of at least this many columns get the names of all environments that share a preset on one line."""
 
 NARROW = 22
-"""Columns that names get in a terminal which is not."""
+"""Columns of these names in a narrower terminal."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ListFlags:
-    """Print what there is: recipes, environments, and the presets, which are the defaults of jaxrl train."""
+    """Print the recipes, the environments, and the presets: the defaults of jaxrl train for a recipe and environment.
+
+    Without an argument the command prints an overview that fits on a screen.
+    """
 
     what: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="[{" + ",".join(LISTS) + "} | RECIPE ...]", help_behavior_hint="(default: all)"),
+        tyro.conf.arg(metavar="[{" + ",".join(LISTS) + "} | RECIPE ...]", help_behavior_hint="(default: an overview)"),
     ] = ()
-    """Print this list alone, or these recipes with their presets."""
+    """One of the complete lists, or names of recipes, whose presets are printed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,43 +57,103 @@ def main(arguments: Sequence[str]) -> int:
                 f"no recipe and no list '{word}'{hint} (recipes: {', '.join(RECIPES)}; lists: {', '.join(LISTS)})"
             )
     recipes = [word for word in what if word in RECIPES]
-    console = Console()
-    if "recipes" in what or not what:
+    console = make_console()
+    if not what:
+        print_overview(console)
+    if "recipes" in what:
         print_recipes(console)
-    if "environments" in what or not what:
+    if "environments" in what:
         print_environments(console)
-    if "presets" in what or recipes or not what:
+    if "presets" in what or recipes:
         print_presets(console, recipes)
     return 0
 
 
+def print_overview(console: Console) -> None:
+    """Prints a line for each recipe and each suite of environments, and how to see more."""
+    width = min(console.width, SCREEN)
+    rows = {recipe: summary(recipe) for recipe in RECIPES}
+    _print_lines(console, "recipes, as in jaxrl train RECIPE ENV", rows, width)
+    listed = suites(_environments())
+    rows = {f"{suite} ({len(names)})": ", ".join(names) for suite, names in listed.items()}
+    _print_lines(console, "environments", rows, width)
+    rows = {f"--{name}": ", ".join(part.choices) for name, part in PARTS.items()}
+    _print_lines(console, "parts of recipes", rows, width)
+    rows = {
+        "jaxrl list recipes": "these lines uncut",
+        "jaxrl list environments": "all names",
+        "jaxrl list presets": "the defaults for every recipe and environment",
+        "jaxrl list ppo": "the defaults of one recipe",
+    }
+    _print_lines(console, "more", rows, width)
+
+
+def _print_lines(console: Console, title: str, rows: Mapping[str, str], width: int) -> None:
+    """Prints a title and a line for each row, cut between words where it is longer than ``width``."""
+    console.print(title, style="italic")
+    names = max(map(len, rows))
+    for name, text in rows.items():
+        short = textwrap.shorten(text, width - names - 3, placeholder=" …").replace(", …", " …")
+        console.print(f" {name:<{names}}  {short}", soft_wrap=True, markup=False)
+
+
+def _environments() -> list[str]:
+    """The names of all environments, "-N" where a size may follow."""
+    from jaxrl import envs  # gymnax takes seconds to import, and recipes and presets need none of it
+
+    return [f"{name}-N" if name in envs.registry.SIZED else name for name in envs.available()]
+
+
+def suites(names: Sequence[str]) -> dict[str, list[str]]:
+    """Environments by suite: the prefix of a name, or what gymnax writes at its end.
+
+    >>> suites(["CartPole-v1", "Breakout-MinAtar", "pgx/hex", "Acrobot-v1"])
+    {'classic control': ['CartPole-v1', 'Acrobot-v1'], 'MinAtar': ['Breakout-MinAtar'], 'pgx': ['pgx/hex']}
+    """
+    from jaxrl.envs.registry import OURS
+
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem, dash, last = name.rpartition("-")
+        suite = "classic control"
+        if "/" in name:
+            suite = name.partition("/")[0]
+        elif name in OURS or (stem in OURS and last == "N"):
+            suite = "jaxrl"
+        elif dash and last.isalpha():
+            suite = last
+        found.setdefault(suite, []).append(name)
+    return found
+
+
 def print_recipes(console: Console) -> None:
-    """One line a recipe, cut where a terminal is too narrow, and what their parts can be."""
+    """Prints a line for each recipe, cut where a terminal is too narrow, and the choices of their parts."""
     cut = console.is_terminal
     console.print("recipes", style="italic")
     names = max(map(len, RECIPES))
     for recipe in RECIPES:
         line = f" {recipe:<{names}}  {summary(recipe)}"
-        console.print(line, highlight=False, no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
+        console.print(line, markup=False, no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
     for name, part in PARTS.items():
-        console.print(f"--{name}: {', '.join(part.choices)}", highlight=False)
-    console.print()
+        console.print(f"--{name}: {', '.join(part.choices)}", markup=False)
 
 
 def print_environments(console: Console) -> None:
-    """All names, in columns."""
-    from jaxrl import envs  # gymnax takes seconds to import, the other two parts are there at once
-
-    console.print("environments", style="italic")
-    names = [f"{name}-N" if name in envs.registry.SIZED else name for name in envs.available()]
-    console.print(Columns(names, padding=(0, 2)), "", highlight=False)
+    """Prints all names: in columns on a terminal, one a line in a pipe."""
+    names = _environments()
+    if console.is_terminal:
+        console.print(Columns(names, padding=(0, 2)))
+    else:
+        for name in names:
+            console.print(name, markup=False)
 
 
 def print_presets(console: Console, recipes: Sequence[str]) -> None:
-    """The presets of some recipes, or of all: what holds everywhere, then what an environment has beside or instead."""
-    console.print("presets: the defaults of jaxrl train, where they are not the recipe's own", style="italic")
+    """Prints the presets of some recipes, or of all: those for any environment, then what an environment changes."""
+    console.print("presets: the defaults of jaxrl train that differ from the recipe's own", style="italic")
     rows = {
-        recipe: [("anywhere", preset(recipe, "")), *merged(PRESETS.get(recipe, {}))] for recipe in recipes or RECIPES
+        recipe: [("any environment", preset(recipe, "")), *merged(PRESETS.get(recipe, {}))]
+        for recipe in recipes or RECIPES
     }
     width = max(len(names) for listed in rows.values() for names, _ in listed)
     for recipe, listed in rows.items():
@@ -95,12 +163,12 @@ def print_presets(console: Console, recipes: Sequence[str]) -> None:
         for names, row in listed:
             table.add_row(names, _settings(row))
         about = f": {summary(recipe)}" if recipes else ""
-        console.print(f"[bold]{recipe}[/bold]{about}", highlight=False)
+        console.print(f"[bold]{recipe}[/bold]{about}")
         console.print(table)
 
 
 def merged(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Rows by name, with the names of equal ones joined; what their names end in alike is said once.
+    """Joins the names of equal rows, and writes an ending that they share once.
 
     >>> merged({"Freeway-MinAtar": {"seeds": 2}, "Catch-bsuite": {}, "Asterix-MinAtar": {"seeds": 2}})
     [('Freeway, Asterix-MinAtar', {'seeds': 2}), ('Catch-bsuite', {})]
@@ -124,13 +192,13 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> str:
-    """``name=value`` by ``name=value``; a part's settings under its name."""
+    """Settings as ``name=value``; those of a part after its name."""
     parts = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             parts.append(f"{name}={value['name']}")
             parts.append(_settings({size: width for size, width in value.items() if size != "name"}, f"{name}."))
-        elif isinstance(value, tuple):  # as the flag takes it
+        elif isinstance(value, tuple):  # written as the flag reads it
             parts.append(f"{prefix}{name}={','.join(map(str, value))}")
         else:
             parts.append(f"{prefix}{name}={value:,}" if name in LOOP else f"{prefix}{name}={value}")

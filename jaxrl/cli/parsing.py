@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
+from jaxrl.cli.rejection import one_line_errors
 
 T = TypeVar("T")
 
@@ -133,19 +134,20 @@ def parse(
       **described: ``description`` and ``default`` of ``tyro.cli``.
 
     Raises:
-      UsageError: a flag that there is not, or a word that belongs to none.
-      SystemExit: for ``--help``, and for values of the wrong type, by tyro.
+      UsageError: an unknown flag, a word that belongs to no flag, a missing value, or a value of the wrong type.
+      SystemExit: for ``--help``.
     """
     about = _wrapped(described.pop("description", _paragraphs(kind.__doc__ or "")))
-    parsed, unknown = tyro.cli(
-        kind,
-        prog=prog,
-        args=list(arguments),
-        registry=NUMBERS,
-        return_unknown_args=True,
-        description=about,
-        **described,
-    )
+    with one_line_errors(prog):
+        parsed, unknown = tyro.cli(
+            kind,
+            prog=prog,
+            args=list(arguments),
+            registry=NUMBERS,
+            return_unknown_args=True,
+            description=about,
+            **described,
+        )
     if unknown:
         known = flags if flags is not None else [as_flag(field.name) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         raise UsageError(f"{_stranger(unknown[0], arguments, list(known), elsewhere)} ({prog} --help shows all)")

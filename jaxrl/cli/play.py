@@ -19,6 +19,7 @@ from jaxrl.cli.errors import UsageError
 from jaxrl.cli.game import Game
 from jaxrl.cli.parsing import parse
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.console import make_console
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.kinds import kind_of
 from jaxrl.runs.loading import check_seed, first_member
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("--first contradicts --second")
     if flags.simulations is not None and flags.simulations < 1:
         raise UsageError(f"--simulations: got {flags.simulations}, must be at least 1")
-    console = Console()
+    console = make_console()
     config = RunFolder(flags.run).read_config()
     check_seed(config, flags.run, flags.seed)
     number = first_member(config, flags.run, flags.value) + flags.seed

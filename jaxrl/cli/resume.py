@@ -9,7 +9,6 @@ from typing import Annotated
 
 import jax
 import tyro
-from rich.console import Console
 
 from jaxrl import processes
 from jaxrl.cli.errors import UsageError
@@ -20,6 +19,7 @@ from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.cli.train import compile_program, first_state
 from jaxrl.runs.building import build, make_mesh, make_program
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.console import make_console
 from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_update
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
     if flags.wandb:
         import_wandb()
-    console, folder = Console(quiet=not processes.is_first()), RunFolder(flags.run)
+    console, folder = make_console(quiet=not processes.is_first()), RunFolder(flags.run)
     before = folder.read_config()
     config = _changed(before, flags)
     _refuse_fewer_devices(folder, config, flags)

@@ -15,6 +15,7 @@ from jaxrl.cli.memory import describe_state, dry_run, refuse_a_crowd, refuse_wha
 from jaxrl.cli.run_flags import print_help
 from jaxrl.runs.building import Built, build, make_mesh, make_program
 from jaxrl.runs.config import ConfigError, RunConfig
+from jaxrl.runs.console import make_console
 from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         print_help(ABOUT, "jaxrl train")
     config, flags = train_flags.parse(arguments)
-    console = Console(quiet=not processes.is_first())
+    console = make_console(quiet=not processes.is_first())
     if flags.eval_episodes < 0:
         raise UsageError(f"--eval-episodes: got {flags.eval_episodes}, must be at least 0")
     if flags.wandb:

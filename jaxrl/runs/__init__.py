@@ -1,7 +1,8 @@
 """Runs: what a run is on disk, and how it is rebuilt from there.
 
-``config`` what was asked for, ``folder`` where it lies, ``metrics`` its numbers, ``building`` from names to programs,
-``loading`` from a folder to an agent. They load on first use, because names are read long before environments are.
+``config`` is what was asked for, ``folder`` the files, ``metrics`` their numbers, ``presets`` the defaults.
+``building`` makes programs from names, ``loading`` an agent from a folder. All load on first use, because names are
+read long before environments are.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from jaxrl.runs.config import RunConfig
     from jaxrl.runs.folder import RunFolder
     from jaxrl.runs.loading import load
+    from jaxrl.runs.presets import preset
 
-__all__ = ["RunConfig", "RunFolder", "load"]
+__all__ = ["RunConfig", "RunFolder", "load", "preset"]
 
-_HOME = {"RunConfig": "config", "RunFolder": "folder", "load": "loading"}
+_HOME = {"RunConfig": "config", "RunFolder": "folder", "load": "loading", "preset": "presets"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.runs.config import RunConfig, Sweep
+from jaxrl.runs.console import print_titled
 from jaxrl.training.evaluate import Episodes, episode_limit, evaluate
 from jaxrl.types import PyTree
 
@@ -22,22 +23,22 @@ EVALUATION = 2**31
 """Folded into a member's key to evaluate it; training folds and splits with small numbers only."""
 
 STEP_LIMIT = 10_000
-"""Steps after which an episode is given up where the environment has no time limit of its own."""
+"""Steps after which an episode is cut if the environment has no time limit."""
 
 AT_ONCE = 65_536
-"""Episodes played side by side at most, all members together."""
+"""Upper limit on the episodes played in parallel, over all members."""
 
 ROWS = 64
-"""Members that get a row of their own; beyond, the summary alone is printed."""
+"""Upper limit on the seeds that get a row of their own; with more, only the summary is printed."""
 
 
 def max_steps(built: Built) -> int:
-    """Steps of an episode at most: the environment's own limit, or ``STEP_LIMIT``."""
+    """The step limit of an episode: the environment's own, or ``STEP_LIMIT``."""
     return episode_limit(built.params) or STEP_LIMIT
 
 
 def evaluation_keys(built: Built, seed: int) -> Any:
-    """``[S]`` keys that no training draws from; another ``seed`` gives other episodes."""
+    """Returns ``[S]`` keys that training never uses; a different ``seed`` gives different episodes."""
     return jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, EVALUATION), seed))(built.keys)
 
 
@@ -47,11 +48,11 @@ def evaluate_members(
     """Plays ``num_episodes`` with each member.
 
     Args:
-      built: what the run's configuration names.
-      states: ``[S, ...]`` of the agents.
-      num_episodes: of each member.
-      explore: sample the policy; else take its mode.
-      seed: chooses the episodes.
+      built: the run's environment and agent.
+      states: the agents' states, ``[S, ...]``.
+      num_episodes: episodes per member.
+      explore: sample actions from the policy instead of taking its mode.
+      seed: selects the episodes.
 
     Returns:
       Leaves ``[S, num_episodes]``, on the host.
@@ -78,7 +79,7 @@ def evaluate_members(
 
 
 def one_value(config: RunConfig, built: Built, states: PyTree, first: int) -> tuple[RunConfig, Built, PyTree]:
-    """The part of a sweep that has one value: the members from ``first`` on, one for each seed."""
+    """Restricts a sweep to one value: the members from ``first`` on, one for each seed."""
     assert config.sweep is not None
     taken = slice(first, first + config.seeds)
     hyper = {name: values[taken] for name, values in built.hyper.items()}
@@ -91,7 +92,7 @@ def one_value(config: RunConfig, built: Built, states: PyTree, first: int) -> tu
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Of the mean of ``[n]`` values; NaN for one."""
+    """The standard error of the mean of ``[n]`` values; NaN for a single value."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
@@ -100,39 +101,42 @@ def _cells(*numbers: float) -> list[str]:
 
 
 def print_table(config: RunConfig, episodes: Episodes, console: Console, *, explore: bool) -> None:
-    """Prints a row for each seed and one for all of them; of a sweep of several values, a row for each value."""
+    """Prints a row for each seed and one for all of them; for a sweep of several values, a row for each value."""
     returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
     sweep, means = config.sweep, returns.mean(-1)
     how = "sampled actions" if explore else "greedy actions"
     which = f", {sweep.name}={sweep.values[0]:g}" if sweep is not None and len(sweep.values) == 1 else ""
-    title = f"{config.recipe} on {config.environment}{which}: {returns.shape[1]} episodes a seed, {how}"
+    title = f"{config.recipe} on {config.environment}{which}: {returns.shape[1]} episodes per seed, {how}"
     if sweep is not None and len(sweep.values) > 1:
-        table = _table(title, sweep.name, "worst seed")
+        table = _table(sweep.name, "worst seed")
         by_value = zip(
             sweep.values, means.reshape(-1, config.seeds), lengths.reshape(len(sweep.values), -1), strict=True
         )
         for value, seeds, steps in by_value:
             mean, error, worst, length = _cells(seeds.mean(), standard_error(seeds), seeds.min(), steps.mean())
             table.add_row(f"{value:g}", mean, error, f"{worst} (seed {seeds.argmin()})", length)
-        console.print(table)
+        print_titled(console, title, table)
     else:
-        table = _table(title, "seed", "worst episode")
+        table = _table("seed", "worst episode")
         for seed, (row, steps) in enumerate(zip(returns, lengths, strict=True) if config.seeds <= ROWS else ()):
             table.add_row(str(seed), *_cells(row.mean(), standard_error(row), row.min(), steps.mean()))
         table.add_section()
         if config.seeds > 1:
             cells = _cells(means.mean(), standard_error(means), returns.min(), lengths.mean())
             table.add_row(f"all {config.seeds}", *cells, style="bold")
-        console.print(table)
+        print_titled(console, title, table)
         if means.min() < means.max():
-            console.print(f"worst seed: {means.argmin()}, mean return {means.min():.2f}", highlight=False)
+            console.print(f"worst seed: {means.argmin()}, mean return {means.min():.2f}", soft_wrap=True)
     unfinished = int((~np.asarray(episodes.finished)).sum())
     if unfinished:
-        console.print(f"{unfinished} episodes were cut after {STEP_LIMIT} steps", highlight=False)
+        console.print(
+            f"{unfinished} episodes were cut after {STEP_LIMIT} steps, since the environment has no time limit",
+            soft_wrap=True,
+        )
 
 
-def _table(title: str, first: str, worst: str) -> Table:
-    table = Table(title=title)
+def _table(first: str, worst: str) -> Table:
+    table = Table()
     table.add_column(first, no_wrap=True)
     for column in ("mean return", "std error", worst, "length"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -56,7 +56,7 @@ def random_side(built: Built) -> Side:
 def uct_side(built: Built, simulations: int) -> Side:
     """Plain tree search with random games."""
     agent = uct_player(built.spec, envs.simulator(built.env, built.params), simulations)
-    return Side(f"uct, {simulations} simulations", lambda: agent, {}, ())
+    return Side(f"uct with {simulations} simulations", lambda: agent, {}, ())
 
 
 def make_match(built: Built, one: Side, other: Side, *, num_games: int, opening_moves: int) -> Callable[..., Score]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.console import print_titled
 from jaxrl.training.match import Score
 
 
@@ -22,11 +23,9 @@ def print_scores(config: RunConfig, score: Score, opponent: str, console: Consol
     """
     wins, draws, losses = (np.asarray(column) for column in score)
     games = int((wins + draws + losses)[0].sum())
-    openings = f", {opening_moves} random moves first" if opening_moves else ""
-    table = Table(
-        title=f"{config.recipe} on {config.environment}: {games} games a seed{openings}\nagainst {opponent}",
-        caption="points: 1 for a win, a half for a draw",
-    )
+    openings = f", each after {opening_moves} random moves" if opening_moves else ""
+    title = f"{config.recipe} on {config.environment} against {opponent}: {games} games per seed{openings}"
+    table = Table()
     table.add_column("seed", no_wrap=True)
     for column in ("won", "drawn", "lost", "points", "as first", "as second"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -36,7 +35,7 @@ def print_scores(config: RunConfig, score: Score, opponent: str, console: Consol
     if config.num_members > 1:
         table.add_section()
         table.add_row(f"all {config.num_members}", *_cells(wins.sum(0), draws.sum(0), losses.sum(0)), style="bold")
-    console.print(table)
+    print_titled(console, title, table, "points: 1 for a win, 0.5 for a draw")
     points = np.asarray(score.points)
     if points.min() < points.max():
         worst = config.members()[int(points.argmin())].label(config.sweep)

@@ -1,4 +1,7 @@
-"""The actor-critic family: targets, losses, directions of gradients, delay, noise; against plain NumPy loops."""
+"""DDPG, TD3 and SAC: targets, losses, directions of gradients, delay, noise; against plain NumPy loops.
+
+Everything is seen through ``init``, ``act``, ``update``: a replay that always gives one batch feeds the update.
+"""
 
 from functools import cache, partial
 
@@ -8,22 +11,25 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrl.agents import actor_critics as family
-from jaxrl.agents import ddpg, dqn, off_policy, ppo, sac, td3
+from jaxrl.agents import ddpg, sac, td3
+from jaxrl.agents.parts.functions import functions
 from jaxrl.agents.when import when
 from jaxrl.networks import MLP
-from jaxrl.replay import Sample
+from jaxrl.replay import Replay, Sample
 from jaxrl.types import Box, Discrete, Observation, Spec, Transition
 
 N, F, D, A = 6, 4, 2, 3
 VECTOR = jax.ShapeDtypeStruct((F,), jnp.float32)
 BOX = Spec(VECTOR, Box((D,), -2.0, 4.0))
 MASKED = Spec(Observation(VECTOR, action_mask=jax.ShapeDtypeStruct((A,), jnp.bool_)), Discrete(A))
-SMALL = {"torso": MLP(hidden=(5,), activation="relu"), "replay_capacity": 64, "batch_size": N}
+TORSO = MLP(hidden=(5,), activation="relu")
+SMALL = {"torso": TORSO, "replay_capacity": 64, "batch_size": N}
 TAU, RATE = 0.25, 0.125
+LOUD = {"target_noise": 10.0, "target_noise_clip": 0.25}
 RECIPES = {
     "ddpg": partial(ddpg, BOX),
     "td3": partial(td3, BOX, policy_delay=3),
+    "td3_loud": partial(td3, BOX, policy_delay=3, **LOUD),
     "td3_plain": partial(td3, BOX, target_noise=0.0, policy_delay=1),
     "sac": partial(sac, BOX, initial_temperature=0.5),
     "sac_fixed": partial(sac, BOX, temperature=0.3),
@@ -31,22 +37,45 @@ RECIPES = {
 }
 CRITICS = {name: 1 if name == "ddpg" else 2 for name in RECIPES}
 KEY = jax.random.key(11)
+CRITIC_KEY, ACTOR_KEY = jax.random.split(jax.random.split(KEY)[1])  # after that of the sample
+
+
+def single_batch(capacity, *, n_step, gamma):
+    """A replay whose state is the one batch that it gives, and the priorities that it was told."""
+    return Replay(
+        init=lambda example, num_envs: (),
+        add=lambda state, trajectory: state,
+        sample=lambda key, state, batch_size: state[0],
+        update_priorities=lambda state, index, priorities: (state[0], priorities),
+    )
+
+
+class Made:
+    """An agent whose batch is given, and a state: parameters off their initial values, targets those of another one."""
+
+    def __init__(self, name, **options):
+        options = {**SMALL, "optimizer": optax.sgd, "learning_rate": RATE, "tau": TAU, **options}
+        self.agent = RECIPES[name](replay=single_batch, learning_starts=0, **options)
+        self._update = jax.jit(self.agent.update)
+        self.state, other = self._moved(0), self._moved(1)
+        target_params = {group: other.params[group] for group in self.state.target_params}
+        self.state = self.state._replace(target_params=target_params)
+
+    def _moved(self, seed):
+        state = self.agent.init(jax.random.key(seed))
+        nudge = lambda x: x + 0.2 * np.random.default_rng(x.size).normal(size=x.shape).astype("f4")  # noqa: E731
+        return state._replace(params=jax.tree.map(nudge, state.params))
+
+    def update(self, state, sample, key=KEY):
+        """``(state, priorities, metrics)`` after one gradient step."""
+        state = state._replace(per_env=(sample, jnp.zeros(N, jnp.float32)))
+        new, metrics = self._update(key, state, sample.transition)
+        return new, new.per_env[1], metrics
 
 
 @cache
 def made(name):
-    """Parts, and a learner whose target is another's, after moving all parameters off their initial values."""
-    agent = RECIPES[name](**SMALL, optimizer=optax.sgd, learning_rate=RATE, tau=TAU)
-    parts = family.parts_of(agent)
-
-    def moved(seed):
-        learner = agent.init(jax.random.key(seed)).learner
-        nudge = lambda x: x + 0.2 * np.random.default_rng(x.size).normal(size=x.shape).astype("f4")  # noqa: E731
-        return learner._replace(params=jax.tree.map(nudge, learner.params))
-
-    learner, other = moved(0), moved(1)
-    target = family.with_target(parts, other.params)
-    return agent, parts, learner._replace(target_params=target), jax.jit(partial(family.learn, parts))
+    return Made(name)
 
 
 def batch(name, seed=0):
@@ -77,100 +106,132 @@ def numpy_mlp(torso, head, x):
 
 def numpy_q(params, e, x, action=None):
     """``Q_e(s, a)`` of one observation, or of all actions."""
-    member = jax.tree.map(lambda leaf: np.asarray(leaf[e], np.float64), params.critics["params"]["members"])
+    member = jax.tree.map(lambda leaf: np.asarray(leaf[e], np.float64), params["critics"]["params"]["members"])
     if action is None:
         return numpy_mlp(member["q_torso"], member["q_head"], x)
     return numpy_mlp(member["critic_torso"], member["value_head"], np.concatenate([x, action]))[0]
 
 
 def numpy_policy(params, x, head="action_head"):
-    actor = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params.actor["params"])
+    actor = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["actor"]["params"])
     return numpy_mlp(actor["actor_torso"], actor[head], x)
 
 
-def numpy_logits(params, observation, i):
+def numpy_probs(params, observation, i):
     logits = numpy_policy(params, np.asarray(observation.features[i]), "policy_head")
     legal = np.asarray(observation.action_mask[i])
     weights = np.where(legal, np.exp(logits - logits.max()), 0.0)
     return weights / weights.sum(), legal
 
 
+def gaussian_policy(state, observation):
+    """The distribution of ``sac`` before the tanh."""
+    return functions(sac, BOX, torso=TORSO).policy(state, observation)
+
+
 def alpha(name, params):
-    return 0.3 if name == "sac_fixed" else np.exp(float(params.temperature))
+    return 0.3 if name == "sac_fixed" else np.exp(float(params["temperature"]))
 
 
-def numpy_next_value(name, parts, learner, key, following, i):
+def numpy_next_value(name, state, following, i):
     """The bootstrap of one sample, from the equations of the papers."""
-    online, target = learner.params, learner.target_params
+    online, target = state.params, state.target_params
     if name == "sac_discrete":
-        probs, legal = numpy_logits(online, following, i)
+        probs, legal = numpy_probs(online, following, i)
         q = np.min([numpy_q(target, e, np.asarray(following.features[i])) for e in range(2)], axis=0)
         return sum(p * (q[a] - alpha(name, online) * np.log(p)) for a, p in enumerate(probs) if legal[a])
     x = np.asarray(following[i])
     if name.startswith("sac"):
-        policy = parts.networks.policy(online, following)
-        raw, log_prob = (np.asarray(y[i]) for y in policy.sample_and_log_prob(seed=key))
+        policy = gaussian_policy(state, following)
+        raw, log_prob = (np.asarray(y[i]) for y in policy.sample_and_log_prob(seed=CRITIC_KEY))
         q = min(numpy_q(target, e, x, np.tanh(raw)) for e in range(2))
         return q - alpha(name, online) * log_prob
     action = np.tanh(numpy_policy(target, x))
-    if name == "td3":
-        noise = np.asarray(0.2 * jax.random.normal(key, (N, D)))[i]
-        action = np.clip(action + np.clip(noise, -0.5, 0.5), -1, 1)
+    if name in ("td3", "td3_loud"):
+        stddev, clip = LOUD.values() if name == "td3_loud" else (0.2, 0.5)
+        noise = np.asarray(stddev * jax.random.normal(CRITIC_KEY, (N, D)))[i]
+        action = np.clip(action + np.clip(noise, -clip, clip), -1, 1)
     return min(numpy_q(target, e, x, action) for e in range(CRITICS[name]))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_critic_loss_and_priorities(name):
     """Discounts of windows, terminations, minima over twins, entropies and weights, one sample at a time."""
-    _, parts, learner, _ = made(name)
-    sample = batch(name)
+    sample, state = batch(name), made(name).state
     observation, action, following = (
         getattr(sample.transition, part) for part in ("observation", "action", "next_observation")
     )
-    stepped, priorities, metrics = jax.jit(partial(family.critic_step, parts))(KEY, learner, sample)
+    stepped, priorities, metrics = made(name).update(state, sample)
     terms, errors = [], []
     for i in range(N):
-        value = numpy_next_value(name, parts, learner, KEY, following, i)
+        value = numpy_next_value(name, state, following, i)
         y = float(sample.transition.reward[i]) + float(sample.discount[i]) * value
         if name == "sac_discrete":
-            q = [numpy_q(learner.params, e, np.asarray(observation.features[i]))[int(action[i])] for e in range(2)]
+            q = [numpy_q(state.params, e, np.asarray(observation.features[i]))[int(action[i])] for e in range(2)]
         else:
             args = np.asarray(observation[i]), np.asarray(action[i])
-            q = [numpy_q(learner.params, e, *args) for e in range(CRITICS[name])]
+            q = [numpy_q(state.params, e, *args) for e in range(CRITICS[name])]
         terms.append(float(sample.weight[i]) * sum(0.5 * (each - y) ** 2 for each in q))
         errors.append(np.mean([abs(each - y) for each in q]))
     np.testing.assert_allclose(metrics["loss"], np.mean(terms), rtol=1e-4)
     np.testing.assert_allclose(priorities, errors, rtol=1e-4)
-    for before, after in zip(*map(jax.tree.leaves, (learner.params.critics, stepped.params.critics)), strict=True):
+    for before, after in zip(*map(jax.tree.leaves, (state.params["critics"], stepped.params["critics"])), strict=True):
         assert (before != after).any(), "every critic learns"
-    same = jax.tree.map(lambda x, y: (x == y).all(), stepped.params.actor, learner.params.actor)
-    assert all(jax.tree.leaves(same)), "the actor does not learn here"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_critics_descend_their_loss_alone(name):
+    """Their step is the numerical gradient of their loss, downwards, the target held."""
+    sample, state = batch(name), made(name).state
+    observation, action = sample.transition.observation, sample.transition.action
+    stepped, _, _ = made(name).update(state, sample)
+    targets = [
+        float(sample.transition.reward[i])
+        + float(sample.discount[i]) * numpy_next_value(name, state, sample.transition.next_observation, i)
+        for i in range(N)
+    ]
+
+    def loss(size):
+        critics = jax.tree.map(
+            lambda p, new: p + size * (p - new) / RATE, state.params["critics"], stepped.params["critics"]
+        )
+        params, total = {**state.params, "critics": critics}, 0.0
+        for i in range(N):
+            if name == "sac_discrete":
+                q = [numpy_q(params, e, np.asarray(observation.features[i]))[int(action[i])] for e in range(2)]
+            else:
+                args = np.asarray(observation[i]), np.asarray(action[i])
+                q = [numpy_q(params, e, *args) for e in range(CRITICS[name])]
+            total += float(sample.weight[i]) * sum(0.5 * (each - targets[i]) ** 2 for each in q)
+        return total / N
+
+    grads = jax.tree.map(lambda p, new: (p - new) / RATE, state.params["critics"], stepped.params["critics"])
+    squared_norm = sum(float((x**2).sum()) for x in jax.tree.leaves(grads))
+    np.testing.assert_allclose((loss(1e-3) - loss(-1e-3)) / 2e-3, squared_norm, rtol=2e-2)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_targets_are_read(name):
     """Perturbing each target moves the loss; nothing else is bootstrapped from than what the recipe says."""
-    _, parts, learner, _ = made(name)
-    step = jax.jit(partial(family.critic_step, parts))
-    loss = lambda learner: float(step(KEY, learner, batch(name))[2]["loss"])  # noqa: E731
-    shifted = lambda tree: jax.tree.map(lambda x: x + 0.3, tree)  # noqa: E731
-    target = learner.target_params
-    assert loss(learner) != loss(learner._replace(target_params=target._replace(critics=shifted(target.critics))))
-    moved = learner._replace(params=learner.params._replace(actor=shifted(learner.params.actor)))
+    state = made(name).state
+    loss = lambda state: float(made(name).update(state, batch(name))[2]["loss"])  # noqa: E731
+    shifted = lambda tree, group: {**tree, group: jax.tree.map(lambda x: x + 0.3, tree[group])}  # noqa: E731
+    before, target = loss(state), state.target_params
+    assert loss(state._replace(target_params=shifted(target, "critics"))) != before
+    moved = loss(state._replace(params=shifted(state.params, "actor")))
     if name.startswith("sac"):
-        assert target.actor == () and loss(moved) != loss(learner), "soft targets act by the policy itself"
+        assert set(target) == {"critics"} and moved != before, "soft targets act by the policy itself"
     else:
-        assert loss(learner) != loss(learner._replace(target_params=target._replace(actor=shifted(target.actor))))
-        assert loss(moved) == loss(learner), "deterministic targets act by the target policy"
+        assert loss(state._replace(target_params=shifted(target, "actor"))) != before
+        assert moved == before, "deterministic targets act by the target policy"
 
 
-def policy_objective(name, learner, observation):
+def policy_objective(name, params, observation):
     """What the actor climbs, by NumPy where it needs no random numbers."""
-    params = learner.params
     if name == "sac_discrete":
         total = 0.0
         for i in range(N):
-            probs, legal = numpy_logits(params, observation, i)
+            probs, legal = numpy_probs(params, observation, i)
             q = np.min([numpy_q(params, e, np.asarray(observation.features[i])) for e in range(2)], axis=0)
             total += sum(p * (q[a] - alpha(name, params) * np.log(p)) for a, p in enumerate(probs) if legal[a])
         return total / N
@@ -178,19 +239,28 @@ def policy_objective(name, learner, observation):
     return np.mean(values)
 
 
+def climbed(name):
+    """``(observation, size -> parameters, squared norm)``: the actor moved along its step, all else as it saw it.
+
+    It sees the critics after their step and the temperature before its own.
+    """
+    state, sample = made(name).state, batch(name)
+    stepped, _, _ = made(name).update(state, sample)
+    actor = state.params["actor"]
+    change = jax.tree.map(lambda new, old: (new - old) / RATE, stepped.params["actor"], actor)
+
+    def params(size):
+        moved = jax.tree.map(lambda p, d: p + size * d, actor, change)
+        return {**state.params, "critics": stepped.params["critics"], "actor": moved}
+
+    return sample.transition.observation, params, sum(float((x**2).sum()) for x in jax.tree.leaves(change))
+
+
 @pytest.mark.parametrize("name", ["ddpg", "td3_plain", "sac_discrete"])
 def test_actor_climbs_the_paper_s_objective(name):
     """A step of plain gradient descent is the numerical gradient of the objective, upwards."""
-    _, parts, learner, _ = made(name)
-    observation = batch(name).transition.observation
-    stepped, _ = jax.jit(partial(family.actor_step, parts))(KEY, learner, observation)
-    change = jax.tree.map(lambda new, old: (new - old) / RATE, stepped.params.actor, learner.params.actor)
-    shift = lambda size: jax.tree.map(lambda p, d: p + size * d, learner.params.actor, change)  # noqa: E731
-    values = [
-        policy_objective(name, learner._replace(params=learner.params._replace(actor=shift(size))), observation)
-        for size in (-1e-3, 1e-3)
-    ]
-    squared_norm = sum(float((x**2).sum()) for x in jax.tree.leaves(change))
+    observation, params, squared_norm = climbed(name)
+    values = [policy_objective(name, params(size), observation) for size in (-1e-3, 1e-3)]
     # Along its own direction a gradient's slope is its squared length.
     np.testing.assert_allclose((values[1] - values[0]) / 2e-3, squared_norm, rtol=2e-2)
     assert squared_norm > 1e-4
@@ -198,57 +268,50 @@ def test_actor_climbs_the_paper_s_objective(name):
 
 def test_sac_climbs_value_and_entropy():
     """Its gradient goes through the sample: against finite differences with the same random numbers."""
-    _, parts, learner, _ = made("sac_fixed")
-    observation = batch("sac_fixed").transition.observation
-    stepped, metrics = jax.jit(partial(family.actor_step, parts))(KEY, learner, observation)
-    change = jax.tree.map(lambda new, old: (new - old) / RATE, stepped.params.actor, learner.params.actor)
+    observation, params, squared_norm = climbed("sac_fixed")
 
     def objective(size):
-        actor = jax.tree.map(lambda p, d: p + size * d, learner.params.actor, change)
-        params = learner.params._replace(actor=actor)
-        raw, log_prob = parts.networks.policy(params, observation).sample_and_log_prob(seed=KEY)
-        q = [[numpy_q(params, e, np.asarray(observation[i]), np.tanh(raw[i])) for i in range(N)] for e in range(2)]
+        policy = gaussian_policy(made("sac_fixed").state._replace(params=params(size)), observation)
+        raw, log_prob = policy.sample_and_log_prob(seed=ACTOR_KEY)
+        q = [[numpy_q(params(size), e, np.asarray(observation[i]), np.tanh(raw[i])) for i in range(N)] for e in (0, 1)]
         return np.mean(np.min(q, axis=0) - 0.3 * np.asarray(log_prob))
 
-    squared_norm = sum(float((x**2).sum()) for x in jax.tree.leaves(change))
     np.testing.assert_allclose((objective(2e-3) - objective(-2e-3)) / 4e-3, squared_norm, rtol=3e-2)
-    assert stepped.params.temperature == () and "temperature" not in metrics
+    stepped, _, metrics = made("sac_fixed").update(made("sac_fixed").state, batch("sac_fixed"))
+    assert set(stepped.params) == {"actor", "critics"} and "temperature" not in metrics
 
 
 @pytest.mark.parametrize("name", ["sac", "sac_discrete"])
-def test_temperature_follows_the_entropy(name):
+@pytest.mark.parametrize("offset", [None, -1.0, 1.0])
+def test_temperature_follows_the_entropy(name, offset):
     """Up where the entropy is below its target, down where it is above, by how much it is off; targets by default."""
-    _, parts, learner, _ = made(name)
-    observation = batch(name).transition.observation
-    wanted = 0.4 * np.log(2.0) if name == "sac_discrete" else -float(D)
-    for offset in (-1.0, 1.0):
-        target = lambda observation, offset=offset: parts.rule.temperature.target_entropy(observation) + offset  # noqa: E731
-        rule = parts.rule._replace(temperature=parts.rule.temperature._replace(target_entropy=target))
-        stepped, metrics = jax.jit(partial(family.actor_step, parts._replace(rule=rule)))(KEY, learner, observation)
-        expected = learner.params.temperature - RATE * (metrics["entropy"] - (wanted + offset))
-        np.testing.assert_allclose(stepped.params.temperature, expected, rtol=1e-4)
-        np.testing.assert_allclose(metrics["temperature"], np.exp(stepped.params.temperature), rtol=1e-5)
+    share = 0.5 if offset is None else 0.5 + offset
+    wanted = share * np.log(2.0) if name == "sac_discrete" else -float(D) + (offset or 0.0)
+    given = None if offset is None else share if name == "sac_discrete" else wanted
+    agent = Made(name, target_entropy=given)
+    old = agent.state.params["temperature"]
+    stepped, _, metrics = agent.update(agent.state, batch(name))
+    expected = old - RATE * (metrics["entropy"] - wanted)
+    np.testing.assert_allclose(stepped.params["temperature"], expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics["temperature"], np.exp(stepped.params["temperature"]), rtol=1e-5)
 
 
 def test_the_policy_is_late_and_targets_with_it():
     """Of three gradient steps, the third moves the actor and the targets, by tau towards the new parameters."""
-    _, _, learner, learn = made("td3")
+    state = made("td3").state
     for count in range(1, 7):
-        new, _, _ = learn(jax.random.fold_in(KEY, count), learner, batch("td3", count))
+        new, _, metrics = made("td3").update(state, batch("td3", count), jax.random.fold_in(KEY, count))
         assert new.gradient_steps == count
         due = count % 3 == 0
-        for part in (lambda x: x.params.actor, lambda x: x.target_params):
-            moved = [(x != y).any() for x, y in zip(*map(jax.tree.leaves, map(part, (learner, new))), strict=True)]
+        for part in (lambda x: x.params["actor"], lambda x: x.target_params):
+            moved = [(x != y).any() for x, y in zip(*map(jax.tree.leaves, map(part, (state, new))), strict=True)]
             assert all(moved) if due else not any(moved)
+        assert (metrics["actor_gradient_norm"] > 0) == due
         if due:
-            expected = jax.tree.map(
-                lambda p, t: TAU * p + (1 - TAU) * t,
-                family.Roles(new.params.actor, new.params.critics),
-                learner.target_params,
-            )
+            expected = jax.tree.map(lambda p, t: TAU * p + (1 - TAU) * t, new.params, state.target_params)
             for x, y in zip(*map(jax.tree.leaves, (new.target_params, expected)), strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
-        learner = new
+        state = new
 
 
 def test_late_steps_are_not_computed_where_no_member_is_due():
@@ -284,34 +347,10 @@ def test_exploration_is_noise_around_the_policy_within_the_bounds():
         assert wild.min() == -2.0 and wild.max() == 4.0 and abs(stored).max() == 1.0
 
 
-def test_smoothing_noise_is_clipped():
-    """The action that targets are valued at is never further than the clip from the target policy's."""
-    seen = []
-    parts = family.parts_of(td3(BOX, **SMALL, target_noise=10.0, target_noise_clip=0.25))
-    learner = made("td3")[2]
-    following = jnp.concatenate([batch("td3", seed).transition.next_observation for seed in range(20)])
-
-    class Recorded(family.Networks):
-        def values(self, params, observation, *action):
-            seen.append(np.asarray(action[0]))
-            return super().values(params, observation, *action)
-
-    nets = Recorded(*parts.networks)
-    parts.rule.next_value(KEY, nets, learner.params, learner.target_params, following)
-    best = np.asarray(parts.networks.policy(learner.target_params, following))
-    assert np.abs(seen[0]).max() <= 1.0
-    inside = np.abs(best) < 0.75
-    offset = (seen[0] - best)[inside]
-    assert offset.max() < 0.2501 and offset.min() > -0.2501
-    # Of a deviation 40 times the clip, nearly all is cut, on either side.
-    assert (offset > 0.2499).mean() > 0.4 and (offset < -0.2499).mean() > 0.4
-
-
 def test_sac_samples_and_its_best_is_the_mean():
-    agent, parts, learner, _ = made("sac")
-    state = agent.init(jax.random.key(0))._replace(params=learner.params, steps=jnp.int32(10**6))
+    agent, state = made("sac").agent, made("sac").state._replace(steps=jnp.int32(10**6))
     observation = jax.random.normal(KEY, (64, F))
-    policy = parts.networks.policy(learner.params, observation)
+    policy = gaussian_policy(state, observation)
     best, stored = agent.act(KEY, state, observation, explore=False)
     np.testing.assert_allclose(stored, np.tanh(policy.loc), rtol=1e-5)
     np.testing.assert_allclose(best, 1.0 + 3.0 * stored, rtol=1e-5, atol=1e-5)
@@ -319,6 +358,29 @@ def test_sac_samples_and_its_best_is_the_mean():
     raw = np.arctanh(np.clip(acts, -0.99999, 0.99999))
     np.testing.assert_allclose(raw.mean(0), policy.loc, atol=0.5)
     assert (np.abs(acts) <= 1.0).all() and (raw.std(0) > 0.3).all()
+
+
+@pytest.mark.parametrize("name", ["ddpg", "td3", "sac", "sac_discrete"])
+def test_public_functions(name):
+    """The policy acts as ``act`` does, values are those of its actions, by NumPy."""
+    make, spec = {"ddpg": (ddpg, BOX), "td3": (td3, BOX), "sac": (sac, BOX)}.get(name, (sac, MASKED))
+    found, state, observation = functions(make, spec, **SMALL), made(name).state, batch(name).transition.observation
+    action, stored = made(name).agent.act(KEY, state, observation, explore=False)
+    policy, values = found.policy(state, observation), found.value(state, observation)
+    if name == "sac_discrete":
+        np.testing.assert_array_equal(policy.mode(), action)
+        everything = found.action_values(state, observation)
+        for i in range(N):
+            probs, _ = numpy_probs(state.params, observation, i)
+            q = np.min([numpy_q(state.params, e, np.asarray(observation.features[i])) for e in range(2)], axis=0)
+            np.testing.assert_allclose(everything[i], q, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(values[i], probs @ q, rtol=1e-4, atol=1e-5)
+        return
+    assert found.action_values is None
+    np.testing.assert_allclose(jnp.tanh(policy.loc) * 3.0 + 1.0 if name == "sac" else policy, action, rtol=1e-5)
+    for i in range(N):
+        q = [numpy_q(state.params, e, np.asarray(observation[i]), np.asarray(stored[i])) for e in range(CRITICS[name])]
+        np.testing.assert_allclose(values[i], min(q) if name == "sac" else q[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["td3", "sac_discrete"])
@@ -346,11 +408,7 @@ def test_warm_up(name):
         assert agent.act(KEY, state, many)[1].std() < 0.2
 
 
-def test_parts_and_errors():
-    assert family.parts_of(ddpg(BOX)).rule.num_critics == 1
-    for other in (ppo(BOX), dqn(MASKED)):
-        with pytest.raises(TypeError, match="agent: got Agent"):
-            family.parts_of(other)
+def test_errors():
     with pytest.raises(TypeError, match="spec: td3 gives continuous actions.*see sac"):
         td3(MASKED)
     for make, option in [
@@ -366,5 +424,5 @@ def test_parts_and_errors():
             make(BOX, **option)
     with pytest.raises(TypeError, match="spec: got None"):
         sac(None)
-    state = jax.eval_shape(off_policy.config_of(sac(BOX, temperature=0.1)).method.init, KEY)
-    assert state.optimizer_state.temperature == () and state.target_params.actor == ()
+    state = jax.eval_shape(sac(BOX, temperature=0.1).init, KEY)
+    assert set(state.optimizer_state) == {"actor", "critics"} and set(state.target_params) == {"critics"}

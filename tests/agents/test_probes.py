@@ -15,13 +15,11 @@ import pytest
 from jaxrl.agents import (
     a2c,
     action_values,
-    actor_critics,
     c51,
     ddpg,
     dqn,
     expected_sarsa,
     iqn,
-    on_policy,
     ppo,
     pqn,
     q_learning,
@@ -33,7 +31,7 @@ from jaxrl.agents import (
     td3,
     trpo,
 )
-from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.functions import functions
 from jaxrl.envs import probes, spec
 from jaxrl.networks import MLP, Conv
 from jaxrl.rollout import rollout
@@ -45,30 +43,19 @@ NUM_ENVS, LENGTH = 16, 16
 NUM_UPDATES = 200
 
 
-def state_values(agent, params, observation):
-    """Of the on-policy family."""
-    return on_policy.config_of(agent).network.apply(params, observation, method="evaluate")
-
-
-def best_values(agent, params, observation):
+def best_values(agent, state, observation):
     """Of the value family."""
-    return action_values.values(action_values.parts_of(agent), params, observation).max(axis=-1)
+    return action_values.values(action_values.parts_of(agent), state.params, observation).max(axis=-1)
 
 
-def pqn_values(agent, params, observation):
+def pqn_values(agent, state, observation):
     """Of pqn, whose network is one of the value family."""
-    return action_values.values(agent.update.args[0].parts, params, observation).max(axis=-1)
+    return action_values.values(agent.update.args[0].parts, state.params, observation).max(axis=-1)
 
 
-def table_values(agent, params, observation):
-    """Of a table."""
-    return tabular.values(params, observation).max(axis=-1)
-
-
-def climbed_values(agent, params, observation):
-    """Of the actor-critic family."""
-    parts = actor_critics.parts_of(agent)
-    return parts.rule.policy_value(jax.random.key(2), parts.networks, params, observation)[0]
+def public(make, described, options):
+    """The public value function of a recipe with options: ``(state, observation [N]) -> [N]``."""
+    return functions(make.func, described, **{**make.keywords, **options}).value
 
 
 class Recipe(NamedTuple):
@@ -76,12 +63,12 @@ class Recipe(NamedTuple):
 
     Attributes:
       make: the recipe with its options.
-      values: ``(agent, params, observation [N]) -> [N]``; None where it has none.
+      values: ``public``, or ``(agent, state, observation [N]) -> [N]``; None where it has none.
       kinds: of actions that it takes.
     """
 
     make: Any
-    values: Any = state_values
+    values: Any = public
     kinds: tuple[str, ...] = ("discrete", "continuous")
 
 
@@ -116,10 +103,10 @@ RECIPES = {
             "rainbow": partial(rainbow, **ATOMS),
         }.items()
     },
-    "ddpg": Recipe(partial(ddpg, **CLIMBS, exploration_noise=0.3), values=climbed_values, kinds=("continuous",)),
-    "td3": Recipe(partial(td3, **CLIMBS, exploration_noise=0.3), values=climbed_values, kinds=("continuous",)),
+    "ddpg": Recipe(partial(ddpg, **CLIMBS, exploration_noise=0.3), kinds=("continuous",)),
+    "td3": Recipe(partial(td3, **CLIMBS, exploration_noise=0.3), kinds=("continuous",)),
     # So little entropy that it does not show in the values.
-    "sac": Recipe(partial(sac, **CLIMBS, temperature=0.01), values=climbed_values),
+    "sac": Recipe(partial(sac, **CLIMBS, temperature=0.01)),
     "pqn": Recipe(
         partial(pqn, gamma=GAMMA, learning_rate=5e-3, epsilon_end=0.5), values=pqn_values, kinds=("discrete",)
     ),
@@ -127,7 +114,6 @@ RECIPES = {
         make.__name__: Recipe(
             # Without epsilon in the end, so that the policy that acts is the best one.
             partial(make, gamma=GAMMA, learning_rate=0.5, epsilon_end=0.0, epsilon_steps=5_000),
-            values=table_values,
             kinds=("indexed",),
         )
         for make in (q_learning, sarsa, expected_sarsa)
@@ -208,10 +194,13 @@ def trained(recipe, kind):
     suite = SUITES[kind]
     described = spec(suite)
     options = {} if kind == "indexed" else {"torso": MLP(hidden=(16,))}
-    if kind == "continuous" and RECIPES[recipe].values is not climbed_values:
+    if kind == "continuous" and RECIPES[recipe].make.func not in (ddpg, td3, sac):
         options["initial_log_std"] = -0.5
     agent = RECIPES[recipe].make(described, **options)
     values_of = RECIPES[recipe].values
+    if values_of is public:
+        value = public(RECIPES[recipe].make, described, options)
+        values_of = lambda agent, state, observation: value(state, observation)  # noqa: E731
     solutions = [member.solution(GAMMA) for member in suite.members]
     # Two rows for each probe; those with one observation show it twice.
     seen = jnp.stack(
@@ -231,7 +220,7 @@ def trained(recipe, kind):
             rollout_length=LENGTH,
         )
         action, _ = agent.act(jax.random.key(1), state.agent, observation, explore=False)
-        return action, None if values_of is None else values_of(agent, state.agent.params, observation)
+        return action, None if values_of is None else values_of(agent, state.agent, observation)
 
     return run(jnp.arange(len(suite.members)), seen)
 

@@ -45,16 +45,19 @@ def test_a_run_ends_with_games_against_random_and_keeps_its_players(run):
 @pytest.mark.parametrize(
     ("arguments", "title"),
     [
-        ([], "against random"),
-        (["--opponent", "uct", "--opponent-simulations", "8"], "against uct, 8 simulations"),
-        (["--opponent", "SELF", "--opponent-update", "4"], "2 random moves first against .* of update 4"),
+        ([], "against random: 8 games per seed"),
+        (["--opponent", "uct", "--opponent-simulations", "8"], "against uct with 8 simulations: 8 games per seed"),
+        (
+            ["--opponent", "SELF", "--opponent-update", "4"],
+            "against .* of update 4: 8 games per seed, each after 2 random moves",
+        ),
     ],
 )
 def test_evaluate_plays_matches(run, jaxrl, arguments, title):
     arguments = [str(run) if word == "SELF" else word for word in arguments]
     outcome = jaxrl("evaluate", run, "--episodes", "8", *arguments)
     assert outcome.code == 0, outcome.error
-    assert re.search(f"dqn on pgx/tic_tac_toe: 8 games a seed.* {title}", outcome.out)
+    assert re.search(f"dqn on pgx/tic_tac_toe {title}", outcome.out)
     everybody = shares(outcome.out.partition("all 2")[2].partition("worst")[0])
     won, drawn, lost, points, first, second = everybody[:6]
     assert won + drawn + lost == pytest.approx(100, abs=0.2) and points == pytest.approx(won + drawn / 2, abs=0.1)
@@ -114,7 +117,7 @@ def test_somebody_plays_against_a_run_with_a_window(run, jaxrl, monkeypatch, tmp
 def test_a_torso_that_remembers_is_refused_before_it_is_trained(jaxrl, tmp_path):
     outcome = jaxrl("train", "ppo", "pgx/tic_tac_toe", "--torso", "gru", "--out", tmp_path / "run")
     assert outcome.code == 2 and not (tmp_path / "run").exists()
-    assert "torso: gru remembers, and pgx/tic_tac_toe is a game for two" in outcome.error
+    assert "torso: gru has a memory; in pgx/tic_tac_toe, a game for two, both sides would share it" in outcome.error
 
 
 @pytest.mark.parametrize("typed", ["quit\n", "a1\n", ""])

@@ -5,15 +5,18 @@ import subprocess
 import sys
 
 import pytest
+from rich.table import Table
 
 from jaxrl import envs, replay
 from jaxrl.agents import off_policy
 from jaxrl.agents.presets import LOOP, PRESETS, preset
 from jaxrl.cli import flags, run_flags
 from jaxrl.cli import main as cli_main
-from jaxrl.cli.list import merged
+from jaxrl.cli.list import merged, suites
+from jaxrl.cli.rejection import first_sentence
 from jaxrl.runs.building import build
 from jaxrl.runs.config import Chosen, RunConfig
+from jaxrl.runs.console import make_console, print_titled
 from jaxrl.runs.recipes import RECIPES, hyperparameters, summary
 
 PPO = ("train", "ppo", "CartPole-v1")
@@ -195,19 +198,47 @@ def test_a_replay_is_no_larger_than_its_run():
     assert capacity("--steps", "64", "--n-step", "50", "--learning-starts", "8") == 424
 
 
-def test_list_merges_equal_presets_and_narrows_to_recipes(jaxrl, monkeypatch):
-    outcome = jaxrl("list")
-    titles = [outcome.out.index(title) for title in ("recipes", "environments", "presets:")]
-    assert titles == sorted(titles)
+def test_list_fits_a_screen(capsys, monkeypatch):
+    """24 to 40 lines of at most 80 columns: a line for each recipe and each suite of environments."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli_main.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 24 <= len(lines) <= 40 and max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[1 : len(RECIPES) + 1]] == list(RECIPES)
+    assert " ppo             Proximal policy optimisation: several epochs of clipped …" in lines
+    assert " pgx (17)             pgx/2048, pgx/animal_shogi, pgx/backgammon, pgx/chess …" in lines
+    assert "num_steps" not in "".join(lines), "presets are printed on request"
+
+
+def test_every_environment_is_in_one_suite():
+    listed = suites([*envs.available(), "BitFlipping-N"])
+    assert sorted(name for names in listed.values() for name in names) == sorted([*envs.available(), "BitFlipping-N"])
+    assert listed["classic control"][0] == "CartPole-v1" and len(listed["MinAtar"]) == 5
+    assert "MemoryChain-bsuite" in listed["bsuite"] and {"BitFlipping-N", "PointReach"} <= set(listed["jaxrl"])
+
+
+def test_list_merges_equal_presets_and_narrows_to_recipes(jaxrl):
     games = "Asterix, Breakout, Freeway, Seaquest, SpaceInvaders-MinAtar num_steps"
-    assert games in outcome.out and "BitFlipping-N num_steps" in outcome.out and "BitFlipping " not in outcome.out
     narrow = jaxrl("list", "a2c", "dqn")
-    assert games in narrow.out and summary("dqn") in narrow.out
+    assert games in narrow.out and summary("dqn") in narrow.out and "BitFlipping-N num_steps" in narrow.out
     assert "ppo" not in narrow.out and "environments" not in narrow.out
     assert all(name in narrow.out for name in ("a2c:", "dqn:", "gae_lambda=0.95", "huber_delta=None"))
     unknown = jaxrl("list", "dqnn")
     assert unknown.code == 2 and "no recipe and no list 'dqnn', did you mean 'dqn'" in unknown.error
     assert merged({"a-x": {"n": 1}, "b-y": {"n": 1}, "c": {"n": 2}}) == [("a-x, b-y", {"n": 1}), ("c", {"n": 2})]
+
+
+def test_a_pipe_gets_sentences_and_titles_in_one_piece(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    sentence, table = "word " * 100 + "end", Table()
+    table.add_row("cell")
+    console = make_console()
+    console.print(sentence)
+    print_titled(console, sentence, table, sentence)
+    assert capsys.readouterr().out.splitlines().count(sentence) == 3
+    monkeypatch.setenv("COLUMNS", "80")
+    make_console().print(sentence)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80, "COLUMNS asks for wrapped lines"
 
 
 @pytest.mark.parametrize("columns", [80, 100, 200])
@@ -224,18 +255,19 @@ def test_the_games_of_minatar_have_presets_together(recipe):
     assert len(games) == 5 and games & set(PRESETS[recipe]) in (set(), games)
 
 
-def test_list_prints_recipes_environments_and_every_preset(jaxrl):
-    outcome = jaxrl("list")
-    assert outcome.code == 0
-    assert all(name in outcome.out for name in [*RECIPES, *envs.available()])
+def test_the_complete_lists_are_complete(jaxrl):
+    recipes = jaxrl("list", "recipes").out
+    assert all(f"{name} {summary(name)}" in recipes for name in RECIPES) and "environments" not in recipes
+    listed = jaxrl("list", "environments").out.split()
+    assert [name.removesuffix("-N") for name in listed] == envs.available() and "BitFlipping-N" in listed
+    presets = jaxrl("list", "presets").out
     for rows in PRESETS.values():
         for row in rows.values():
             for name, value in row.items():
                 if name in LOOP:
-                    assert f"{value:,}" in outcome.out
+                    assert f"{value:,}" in presets
                 elif not isinstance(value, dict):
-                    assert f"{name}={value}" in outcome.out
-    assert "environments" not in jaxrl("list", "recipes").out
+                    assert f"{name}={value}" in presets
 
 
 @pytest.mark.parametrize(
@@ -257,6 +289,9 @@ def test_list_prints_recipes_environments_and_every_preset(jaxrl):
         ([*PPO, "--num-epochs", "1.5"], "got '1.5', must be a whole number"),
         ([*PPO, "--gamma", "high"], "got 'high', must be a number"),
         ([*PPO, "--max-grad-norm", "off"], "got 'off', must be a number or None"),
+        (["evaluate"], "jaxrl: RUN is missing (jaxrl evaluate --help shows all flags)"),
+        (["evaluate", "nowhere", "--episodes"], "jaxrl: --episodes needs a value (jaxrl evaluate"),
+        ([*PPO, "--distributed=2"], "--distributed takes no value, got '2'"),
         ([*PPO, "--lr", "1"], "unknown flag '--lr', did you mean '--learning-rate'?"),
         ([*PPO, "--bogus", "1"], "unknown flag '--bogus' (jaxrl train ppo --help shows all)"),
         ([*PPO, "--hidden", "8"], "unknown flag '--hidden', did you mean '--torso.hidden'?"),
@@ -327,9 +362,27 @@ def test_a_wrong_word_is_named_in_one_message(jaxrl, tmp_path, monkeypatch, argu
     monkeypatch.chdir(tmp_path)
     outcome = jaxrl(*arguments)
     assert outcome.code == 2
-    assert message in outcome.error + outcome.out
-    assert "Traceback" not in outcome.error
+    assert message in outcome.error and outcome.out == ""
+    assert outcome.error.startswith("jaxrl: ") and "│" not in outcome.error, "every error is one line of one style"
     assert not list(tmp_path.iterdir()), "a run that can't be leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        ["╭─ Value error ─╮", "│ Error parsing --seeds: got 'two', must │", "│ be an integer │", "│ ─── │", "│ help │"],
+        [
+            " Value error ",
+            " ------------ ",
+            "  Error parsing --seeds: got 'two',  ",
+            "  must be an integer",
+            "  ---",
+            "  help",
+        ],
+    ],
+)
+def test_the_parser_s_box_becomes_a_sentence(box):
+    assert first_sentence("\n".join(box)) == "--seeds: got 'two', must be an integer"
 
 
 def test_a_second_interrupt_leaves_at_once(capsys, monkeypatch):

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxrl import types
-from jaxrl.agents.validation import check_arguments
-from jaxrl.arguments import UNIT, check_count, check_float
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.validation import check_no_memory
+from jaxrl.arguments import Count, Real, Unit
 from jaxrl.ops import across, exploration, returns, td
 from jaxrl.types import Array, Discrete, Metrics, Spec, Transition
 
@@ -41,16 +42,16 @@ def make_table(
     spec: Spec,
     name: str,
     *,
-    learning_rate: float = 0.1,
-    omega: float = 0.0,
-    gamma: float = 0.99,
-    epsilon_start: float = 1.0,
-    epsilon_end: float = 0.05,
-    epsilon_steps: int = 100_000,
-    initial_value: float = 0.0,
-    num_states: int | None = None,
+    learning_rate: Unit = 0.1,
+    omega: Unit = 0.0,
+    gamma: Unit = 0.99,
+    epsilon_start: Unit = 1.0,
+    epsilon_end: Unit = 0.05,
+    epsilon_steps: Count = 100_000,
+    initial_value: Real = 0.0,
+    num_states: Count | None = None,
 ) -> Table:
-    """Checks the options that all recipes with a table take.
+    """The options of all recipes with a table, and what they come to.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
@@ -65,10 +66,9 @@ def make_table(
       num_states: rows of the table; None for the number of observations that the environment declares.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: the recipe can't have a table for this environment.
     """
-    check_arguments(locals())
-    check_float("learning_rate", learning_rate, UNIT)
+    check_no_memory(spec, None)
     if not isinstance(spec.action, Discrete):
         raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
     return Table(
@@ -99,7 +99,6 @@ def table_size(spec: Spec, num_states: int | None, name: str) -> int:
         raise ValueError(f"num_states: the environment does not say how many observations {name} has to tell apart")
     if num_states is None:
         return int(spec.num_observations or 0)
-    check_count("num_states", num_states)
     if spec.num_observations is not None and num_states < spec.num_observations:
         raise ValueError(f"num_states: got {num_states}, the environment has {spec.num_observations} observations")
     return num_states
@@ -114,6 +113,21 @@ def init(table: Table) -> tuple[Array, Array]:
 def values(q: Array, observation: Any) -> Array:
     """The rows ``[..., A]`` of a table ``[S, A]`` for observations ``[...]``."""
     return q[types.features(observation)]
+
+
+def functions() -> Functions:
+    """The greedy actions, their values, and the rows of the table; see ``jaxrl.functions``."""
+
+    def action_values(state: Any, observation: Any) -> Array:
+        return values(state.params, observation)
+
+    def policy(state: Any, observation: Any) -> Array:
+        return td.masked_argmax(action_values(state, observation), types.action_mask(observation))
+
+    def value(state: Any, observation: Any) -> Array:
+        return td.masked_max(action_values(state, observation), types.action_mask(observation))
+
+    return Functions(policy, value, action_values)
 
 
 def act(key: Array, q: Array, observation: Any, epsilon: Array, *, explore: bool) -> Array:

@@ -1,0 +1,262 @@
+"""What DDPG, TD3 and SAC share: their options, networks, and gradient steps of one group of parameters at a time.
+
+Parameters come in groups by name: ``actor``, ``critics`` (all of them, with a leading axis E), ``temperature``. Each
+group has an optimizer of its own.
+
+Legend of shapes: N samples of a batch, E critics, A discrete actions, D dimensions of a continuous action.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import networks, optim
+from jaxrl.agents import torsos
+from jaxrl.agents.parts import replaying
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.targets import Learner
+from jaxrl.agents.signature import Optimizer, Torso
+from jaxrl.agents.validation import check_no_memory
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
+from jaxrl.networks import inputs
+from jaxrl.ops import td
+from jaxrl.ops.value import squared_error_term
+from jaxrl.replay import MakeReplay, Replay, Sample
+from jaxrl.types import Array, Box, Metrics, PyTree, Spec
+
+Optimizers = Mapping[str, optax.GradientTransformation]
+Params = dict[str, PyTree]
+
+
+class Shared(NamedTuple):
+    """What the options of the family come to. Floats may be tracers; the rest is static.
+
+    Attributes:
+      torso: of the actor and of each critic.
+      optimizers: by the name of the group of parameters.
+      buffer: the functions of the replay.
+      batch_size: N, samples of a gradient step.
+      num_gradient_steps: of one call of ``update``.
+      learning_starts: environment steps before the first gradient step.
+      tau: how far the targets move towards the online networks when they move.
+    """
+
+    torso: nn.Module
+    optimizers: Optimizers
+    buffer: Replay
+    batch_size: int
+    num_gradient_steps: int
+    learning_starts: int
+    tau: Any
+
+
+def shared(
+    spec: Spec,
+    *,
+    torso: Torso | None = None,
+    prioritized: bool = False,
+    replay: MakeReplay | None = None,
+    replay_capacity: Count = 100_000,
+    n_step: Count = 1,
+    batch_size: Count = 256,
+    num_gradient_steps: Count = 1,
+    learning_starts: CountOrZero = 1_000,
+    optimizer: Optimizer = optax.adam,
+    learning_rate: NonNegative = 1e-3,
+    actor_learning_rate: NonNegative | None = None,
+    max_grad_norm: Positive | None = None,
+    gamma: Unit = 0.99,
+    tau: Unit = 0.005,
+) -> Shared:
+    """The options that DDPG, TD3 and SAC share, and what they come to.
+
+    Args:
+      spec: of the environment, from ``jaxrl.spec``.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``, for the actor and each critic; None chooses MLP or
+        Conv by the observation.
+      prioritized: sample by priority, the mean error of the critics; short for replay=replay.prioritized (Schaul et
+        al. 2016).
+      replay: makes the replay, see ``jaxrl.replay``; None for the uniform one, or the prioritised one.
+      replay_capacity: transitions kept, of all environments together.
+      n_step: rewards summed before the bootstrap (Watkins 1989).
+      batch_size: samples of a gradient step.
+      num_gradient_steps: gradient steps for each rollout_length x num_envs environment steps.
+      learning_starts: environment steps, taken at random, before the first gradient step.
+      optimizer: makes an optax optimizer from a learning rate or a schedule.
+      learning_rate: step size of the optimizers.
+      actor_learning_rate: step size of the actor's; None for the same.
+      max_grad_norm: the global norm of each group's gradient is clipped to it; None for no clip.
+      gamma: discount of the future, a step.
+      tau: how far the targets move towards the online networks when they move.
+
+    Raises:
+      TypeError: a torso or an environment with a memory.
+      ValueError: ``replay`` and ``prioritized`` ask for different replays.
+    """
+    check_no_memory(spec, torso)
+    make = partial(optim.clipped, optimizer, max_grad_norm=max_grad_norm)
+    actor_rate = learning_rate if actor_learning_rate is None else actor_learning_rate
+    return Shared(
+        torso=default_torso(spec) if torso is None else torso,
+        optimizers={"actor": make(actor_rate), "critics": make(learning_rate), "temperature": make(learning_rate)},
+        buffer=replaying.make_buffer(replay, prioritized, replay_capacity, n_step, gamma),
+        batch_size=batch_size,
+        num_gradient_steps=num_gradient_steps,
+        learning_starts=learning_starts,
+        tau=tau,
+    )
+
+
+class Networks(NamedTuple):
+    """An actor and its critics.
+
+    Attributes:
+      actor: the Flax module of the policy.
+      ensemble: that of all critics.
+    """
+
+    actor: nn.Module
+    ensemble: networks.Ensemble
+
+    def policy(self, params: PyTree, observation: Any, rngs: Any = None) -> Any:
+        """Actions ``[N, D]`` in units of the bounds, or a distribution; ``params`` of the actor."""
+        return self.actor.apply(params, observation, rngs=rngs)
+
+    def q(self, params: PyTree, observation: Any, *action: Array, rngs: Any = None) -> Array:
+        """``[E, N]`` by all critics of actions ``[N, D]``; where actions are discrete ``[E, N, A]`` of all of them."""
+        values: Any = self.ensemble.apply(params, observation, *action, rngs=rngs)
+        return values
+
+    def first_q(self, params: PyTree, observation: Any, action: Array, rngs: Any = None) -> Array:
+        """``[N]`` by the first critic alone of actions ``[N, D]``."""
+        first = jax.tree.map(lambda x: x[:1], params)
+        values: Any = self.ensemble.clone(size=1).apply(first, observation, action, rngs=rngs)
+        return values[0]
+
+
+def default_torso(spec: Spec) -> nn.Module:
+    """``Conv`` for images, else an MLP with two layers of 256."""
+    return torsos.default_torso("td3", spec.observation)
+
+
+def make_networks(
+    spec: Spec, torso: nn.Module, make_actor: Callable[[nn.Module, int], nn.Module], num_critics: int
+) -> Networks:
+    """The networks of a recipe.
+
+    Args:
+      spec: of the environment.
+      torso: of the actor and of each critic.
+      make_actor: ``(torso, event_rank) -> Flax module``.
+      num_critics: E.
+    """
+    rank = inputs.event_rank(spec.observation)
+    return Networks(make_actor(torso, rank), networks.critic_ensemble(spec.action, torso, rank, num_critics))
+
+
+def deterministic_networks(spec: Spec, torso: nn.Module, num_critics: int, name: str) -> Networks:
+    """A deterministic policy and its critics.
+
+    Raises:
+      TypeError: the actions are discrete; ``name`` is the recipe's.
+    """
+    if not isinstance(spec.action, Box):
+        raise TypeError(
+            f"spec: {name} gives continuous actions, the environment takes {spec.action}; see sac, dqn and ppo"
+        )
+    size = math.prod(spec.action.shape)
+    return make_networks(spec, torso, lambda torso, rank: networks.DeterministicPolicy(torso, size, rank), num_critics)
+
+
+def deterministic_functions(spec: Spec, nets: Networks) -> Functions:
+    """The actions ``mu(s)`` as the environment takes them, and ``Q_1(s, mu(s))``; see ``jaxrl.functions``."""
+
+    def policy(state: Any, observation: Any) -> Array:
+        return replaying.to_environment(spec, nets.policy(state.params["actor"], observation))[0]
+
+    def value(state: Any, observation: Any) -> Array:
+        action = nets.policy(state.params["actor"], observation)
+        return nets.first_q(state.params["critics"], observation, action)
+
+    return Functions(policy, value)
+
+
+def init_params(key: Array, spec: Spec, nets: Networks) -> Params:
+    """The first parameters of the actor and the critics."""
+    actor_key, critic_key = jax.random.split(key)
+    observation, shape = spec.zeros(1), replaying.example(spec).action.shape
+    action = (jnp.zeros((1, *shape), jnp.float32),) if shape else ()
+    return {
+        "actor": nets.actor.init(actor_key, observation),
+        "critics": nets.ensemble.init(critic_key, observation, *action),
+    }
+
+
+def init_learner(params: Params, targets: tuple[str, ...], optimizers: Optimizers) -> Learner:
+    """No step done; copies of the groups named in ``targets``, and an optimizer's state for each group."""
+    return Learner(
+        params=params,
+        target_params=jax.tree.map(jnp.copy, {name: params[name] for name in targets}),
+        optimizer_state={name: optimizers[name].init(params[name]) for name in params},
+        gradient_steps=jnp.zeros((), jnp.int32),
+    )
+
+
+DROPOUT = 0xD209
+"""Folded into the key of a gradient step, for torsos with dropout."""
+
+
+def dropout(key: Array) -> dict[str, Array]:
+    """The random numbers that torsos with dropout take in a gradient step."""
+    return {"dropout": jax.random.fold_in(key, DROPOUT)}
+
+
+def descend(optimizers: Optimizers, learner: Learner, name: str, grads: PyTree) -> Learner:
+    """One step of the optimizer of one group of parameters."""
+    params, state = learner.params[name], learner.optimizer_state[name]
+    updates, state = optimizers[name].update(grads, state, params)
+    return learner._replace(
+        params={**learner.params, name: optax.apply_updates(params, updates)},
+        optimizer_state={**learner.optimizer_state, name: state},
+    )
+
+
+def critic_step(
+    key: Array, nets: Networks, optimizers: Optimizers, learner: Learner, sample: Sample, target: Array
+) -> tuple[Learner, Array, Metrics]:
+    """One gradient step of all critics on ``sum_e E w (y - Q_e(s, a))^2 / 2``.
+
+    Args:
+      key: for dropout.
+      nets, optimizers: see above.
+      learner: before the step, which it counts.
+      sample: from the replay, with the weights w.
+      target: ``[N]`` y, the same for every critic.
+
+    Returns:
+      ``(learner, |y - Q(s, a)| [N], metrics)``, the error's mean over the critics.
+    """
+    observation, action = sample.transition.observation, sample.transition.action
+    rngs = dropout(key)
+
+    def loss_fn(params: PyTree) -> tuple[Array, tuple[Array, Array]]:
+        if jnp.issubdtype(action.dtype, jnp.integer):
+            values = jax.vmap(td.take_action, in_axes=(0, None))(nets.q(params, observation, rngs=rngs), action)
+        else:
+            values = nets.q(params, observation, action, rngs=rngs)
+        terms = squared_error_term(values, jnp.broadcast_to(target, values.shape)).sum(axis=0)
+        return (sample.weight * terms).mean(), (abs(values - target[None]).mean(axis=0), values.mean())
+
+    (loss, (errors, mean)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.params["critics"])
+    learner = descend(optimizers, learner, "critics", grads)
+    metrics = {"loss": loss, "value": mean, "gradient_norm": gradient_norm(grads)}
+    return learner._replace(gradient_steps=learner.gradient_steps + 1), errors, metrics

@@ -1,0 +1,40 @@
+"""The defaults of ``jaxrl train``, for use in code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxrl import envs
+from jaxrl.agents import presets
+from jaxrl.runs.recipes import RECIPES, lookup
+
+
+def preset(recipe: str, environment: str) -> dict[str, Any]:
+    """The settings of the loop and the hyper-parameters that ``jaxrl train RECIPE ENV`` uses by default.
+
+    What is absent has the default of the recipe's own signature. The loop's settings go to ``jaxrl.train``, all else to
+    the recipe, for example::
+
+        settings = jaxrl.preset("ppo", "Pendulum-v1")
+        loop = {name: settings.pop(name) for name in ("num_steps", "num_envs", "rollout_length")}
+        num_updates = loop["num_steps"] // (loop["num_envs"] * loop["rollout_length"])
+        agent = jaxrl.ppo(jaxrl.spec(env, params), num_updates=num_updates, **settings)
+        state, metrics = jaxrl.train(key, agent, env, params, **loop)
+
+    A part of the recipe (``torso``, ``replay``, ``search``) is given by name, with its settings, as the flags name it:
+    ``{"name": "mlp", "hidden": (64, 64)}``. Make that object yourself: ``networks.MLP(hidden=(64, 64))``.
+
+    Args:
+      recipe: its name, "ppo".
+      environment: its name; one without a preset of its own gets the recipe's general settings.
+
+    Returns:
+      A new dict: ``num_steps``, ``num_envs`` and ``rollout_length``, then arguments of the recipe.
+
+    Raises:
+      UnknownName, UnknownEnvironment: no such recipe or environment; the message has the nearest right name.
+    """
+    lookup("recipe", recipe, RECIPES)
+    if ":" not in environment and environment not in envs.registry.DOWNLOADS:  # module:name is made by the user
+        envs.make(environment)
+    return presets.preset(recipe, environment)
