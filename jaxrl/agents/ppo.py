@@ -160,7 +160,8 @@ def ppo(
 
         # Epochs of minibatches on the same rollout, algorithm 1.
         def moved_too_far(learned: Learned) -> Array:
-            return actor_critic.policy_shift(network, learned.params, batch) > target_kl
+            limit: Any = target_kl
+            return actor_critic.policy_shift(network, learned.params, batch) > limit
 
         learned, metrics = epochs(
             key,
@@ -172,6 +173,7 @@ def ppo(
             stop=None if target_kl is None else moved_too_far,
         )
         metrics["explained_variance"] = explained_variance(v_tm1, target)
+        metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
         # Last, so that the losses saw the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         return PPOState(*learned, statistics, state.updates + 1, trace), metrics

@@ -205,6 +205,7 @@ def trpo(
         )
         metrics["value_loss"] = of_critic["value_loss"]
         metrics["explained_variance"] = explained_variance(v_tm1, target)
+        metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
         # Last, so that the losses saw the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         params = join(stepped, fitted.params)

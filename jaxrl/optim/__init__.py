@@ -2,7 +2,7 @@
 
 from jaxrl.optim.averaged import averaged
 from jaxrl.optim.delayed import DelayedState, delayed
-from jaxrl.optim.elementwise import ADAM, RMSPROP, annealed, clipped
+from jaxrl.optim.elementwise import ADAM, RMSPROP, annealed, clipped, rate_at
 from jaxrl.optim.natural_gradient import (
     BacktrackState,
     backtrack,
@@ -23,5 +23,6 @@ __all__ = [
     "delayed",
     "fisher_vector_product",
     "natural_gradient",
+    "rate_at",
     "trust_region",
 ]

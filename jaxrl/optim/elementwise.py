@@ -34,6 +34,11 @@ def annealed(start: Any, num_updates: Any, steps_per_update: int = 1) -> Callabl
     return lambda steps: start * jnp.clip(1.0 - (steps // steps_per_update) / num_updates, 0.0, 1.0)
 
 
+def rate_at(rate: Any, steps: Any) -> jax.Array:
+    """The learning rate after a count of gradient steps, float32: of a number, a tracer, or a schedule."""
+    return jnp.asarray(rate(steps) if callable(rate) else rate, jnp.float32)
+
+
 def clipped(make: MakeOptimizer, learning_rate: Any, max_grad_norm: Any = None) -> optax.GradientTransformation:
     """The global-norm clip, then ``make(learning_rate)``; before both, the mean over devices (``averaged``).
 
