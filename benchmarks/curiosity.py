@@ -21,14 +21,14 @@ from jaxrl.networks import MLP
 ENVIRONMENT = "MountainCar-v0"
 
 
-def main(num_steps: int = 120_000, num_seeds: int = 8, seed: int = 1, bonus_coef: float = 1.0) -> dict[str, np.ndarray]:
+def main(num_steps: int = 120_000, num_seeds: int = 8, seed: int = 1, bonus_coef: float = 30.0) -> dict[str, np.ndarray]:
     """Mean returns of each seed, with and without the bonus."""
     env, params = jaxrl.make(ENVIRONMENT)
     spec = jaxrl.spec(env, params)
     preset = jaxrl.preset("dqn", ENVIRONMENT)
     size = {name: preset.pop(name) for name in LOOP} | {"num_steps": num_steps}
     preset["num_updates"] = num_steps // (size["num_envs"] * size["rollout_length"])
-    curious = rnd(spec, bonus_coef=bonus_coef, torso=MLP(hidden=(64, 64)), learning_rate=1e-3)
+    curious = rnd(spec, bonus_coef=bonus_coef, torso=MLP(hidden=(64, 64)))
     found = {}
     for name, model in (("with RND", curious), ("without", None)):
         agent = jaxrl.dqn(spec, **preset, reward_model=model)
@@ -59,6 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("--num-steps", type=int, default=120_000)
     parser.add_argument("--num-seeds", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--bonus-coef", type=float, default=1.0)
+    parser.add_argument("--bonus-coef", type=float, default=30.0)
     arguments = parser.parse_args()
     main(arguments.num_steps, arguments.num_seeds, arguments.seed, arguments.bonus_coef)

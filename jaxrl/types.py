@@ -192,6 +192,10 @@ class Agent(NamedTuple):
     act: ActFn
     update: UpdateFn
 
+    def __repr__(self) -> str:
+        name = getattr(self.update, "__qualname__", type(self.update).__name__).split(".")[0]
+        return f"<Agent of {name}: init, act, update>"
+
 
 class Simulated(NamedTuple):
     """One step of a ``Model``, for one state.
