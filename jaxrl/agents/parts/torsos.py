@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 
@@ -17,3 +19,10 @@ def default_torso(
     if isinstance(networks.default_torso(spec.observation), networks.Conv):
         return networks.Conv(layer_norm=layer_norm)
     return networks.MLP(hidden=hidden, activation=activation, layer_norm=layer_norm)
+
+
+def torso_of(recipe: Callable[..., Any], spec: Spec) -> nn.Module:
+    """The torso that a recipe takes where none is given: by ``default_torso(spec)`` of its module, where that is."""
+    make = getattr(sys.modules.get(recipe.__module__), "default_torso", None)
+    torso: nn.Module = networks.default_torso(spec.observation) if make is None else make(spec)
+    return torso
