@@ -14,9 +14,9 @@ import optax
 
 from jaxrl import losses, networks, optim, types
 from jaxrl.agents import planning
-from jaxrl.agents.off_policy import DROPOUT, gradient_norm
+from jaxrl.agents.parts import torsos
+from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.planning import SearchFn
-from jaxrl.agents.torsos import default_torso
 from jaxrl.agents.validation import check_arguments
 from jaxrl.arguments import check_callable
 from jaxrl.losses import LossFn, Planned, Settings
@@ -53,6 +53,13 @@ MODEL = 1
 
 Learner = tuple[PyTree, PyTree, Array]
 """``(params, optimizer_state, gradient_steps)``: what gradient steps change."""
+
+
+def default_torso(spec: Spec) -> nn.Module:
+    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two rectified layers of 256."""
+    if len(types.features(spec.observation).shape) == 3:
+        return networks.Residual()
+    return torsos.default_torso(spec, hidden=(256, 256), activation="relu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +185,7 @@ def learn(config: AlphaZero, key: Array, learner: Learner, batch: Planned) -> tu
     params, optimizer_state, count = learner
 
     def objective(params: PyTree) -> tuple[Array, Metrics]:
-        rngs = {"dropout": jax.random.fold_in(key, DROPOUT)}
+        rngs = {"dropout": dropout_key(key)}
         outputs = config.network.apply(params, batch.observation, rngs=rngs)
         total, metrics = losses.checked(config.loss, outputs, batch, config.settings)  # type: ignore[arg-type]
         return total, {"loss": total, **metrics}
@@ -293,7 +300,7 @@ def alphazero(
         lr = optim.annealed(learning_rate, num_updates, num_gradient_steps)
 
     spec = spec._replace(observation=stored(spec.observation))
-    torso = default_torso("alphazero", spec.observation) if torso is None else torso
+    torso = default_torso(spec) if torso is None else torso
     config = AlphaZero(
         spec=spec,
         network=networks.PolicyValue(torso, num_actions, inputs.event_rank(spec.observation), is_bounded),

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-from jaxrl.agents.action_values import Criterion, action_values
-from jaxrl.agents.signature import extends
-from jaxrl.arguments import POSITIVE, check_float
+import jax
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.agents.parts import action_values, targets
+from jaxrl.agents.parts.action_values import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.replaying import example, gradient_steps, init_rewards, learn_rewards, num_steps, stored
+from jaxrl.agents.parts.targets import Learner
+from jaxrl.agents.signature import Torso, recipe
+from jaxrl.arguments import Positive
 from jaxrl.ops import td, value
-from jaxrl.types import Agent, Array, Spec
+from jaxrl.replay import Sample
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
-def expected_value(huber_delta: Any = 1.0) -> Criterion:
-    """``L(r + gamma max_a' Q'(s', a') - Q(s, a))``, L Huber's, or the square where ``huber_delta`` is None."""
+class DQNState(NamedTuple):
+    """The state of DQN and its distributional relatives.
 
-    def terms(chosen: Array, next_chosen: Array, reward: Array, discount: Array) -> tuple[Array, Array]:
-        target = td.one_step_target(reward, discount, next_chosen)
-        if huber_delta is None:
-            loss = value.squared_error_term(chosen, target)
-        else:
-            loss = value.huber_term(chosen, target, huber_delta)
-        return loss, abs(target - chosen)
+    Attributes:
+      params, target_params, optimizer_state, gradient_steps: see ``targets.Learner``.
+      steps: int32, environment steps seen, all environments together.
+      reward_model: the state of the reward model; () without one.
+      per_env: the replay, leaves ``[rows, B, ...]``.
+    """
 
-    return Criterion(num_outputs=None, mean=lambda values: values, terms=terms)
+    params: PyTree
+    target_params: PyTree
+    optimizer_state: PyTree
+    gradient_steps: Array
+    steps: Array
+    reward_model: PyTree
+    per_env: PyTree
+
+    @property
+    def learner(self) -> Learner:
+        """The part that gradient steps change."""
+        return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
-@extends(action_values, without=("criterion", "name"))
-def dqn(spec: Spec, *, huber_delta: float | None = 1.0, **options: Any) -> Agent:
+def functions(spec: Spec, *, torso: Torso | None = None, dueling: bool = False, noisy: bool = False) -> Functions:
+    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    network = action_values.make_network(spec, torso, dueling=dueling, noisy=noisy)
+    return action_values.functions(partial(action_values.outputs, network))
+
+
+@recipe(extends=action_values.shared)
+def dqn(spec: Spec, *, huber_delta: Positive | None = 1.0, **options: Any) -> Agent:
     """Deep Q-network: action values regressed on ``r + gamma max_a' Q_target(s', a')`` from replayed transitions.
 
     ``L = E w huber(r + gamma Q'(s', a*) - Q(s, a))``, ``a* = argmax Q'(s', .)``, or ``argmax Q(s', .)`` with double.
@@ -42,5 +68,59 @@ def dqn(spec: Spec, *, huber_delta: float | None = 1.0, **options: Any) -> Agent
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_float("huber_delta", huber_delta, POSITIVE, optional=True)
-    return action_values(spec, criterion=expected_value(huber_delta), name="dqn", **options)
+    shared = action_values.shared(spec, **options)
+    network = action_values.make_network(
+        spec, shared.torso, dueling=shared.dueling, noisy=shared.noisy, sigma=shared.noisy_sigma
+    )
+
+    def q_values(params: PyTree, observation: Any, noise: Any = None, dropout: Any = None) -> Array:
+        return action_values.outputs(network, params, observation, noise=noise, dropout=dropout)
+
+    def init(key: Array, num_envs: int = 1) -> DQNState:
+        learner = targets.init(network.init(key, spec.zeros(1)), shared.optimizer)
+        rewards = init_rewards(shared.reward_model, key, num_envs)
+        return DQNState(*learner, jnp.zeros((), jnp.int32), rewards, shared.buffer.init(example(spec), num_envs))
+
+    def act(key: Array, state: DQNState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        return action_values.act(shared, q_values, key, state.params, state.steps, observation, explore), ()
+
+    def loss(params: PyTree, target_params: PyTree, key: Array, sample: Sample) -> tuple[Array, tuple[Array, Metrics]]:
+        keys, transition = action_values.loss_keys(key, shared.noisy), sample.transition
+        # y = r + gamma Q'(s', a*): Q' chooses a*, or Q with double.
+        q_t = selector_t = q_values(target_params, transition.next_observation, keys.target_noise)
+        if shared.double:
+            held = jax.lax.stop_gradient(params)
+            selector_t = q_values(held, transition.next_observation, keys.selector_noise)
+        mask_t = types.action_mask(transition.next_observation)
+        target = td.double_q_learning_target(transition.reward, sample.discount, q_t, selector_t, mask_t)
+
+        q_tm1 = q_values(params, transition.observation, keys.noise, keys.dropout)
+        chosen = td.take_action(q_tm1, transition.action)
+        if huber_delta is None:
+            terms = value.squared_error_term(chosen, target)
+        else:
+            terms = value.huber_term(chosen, target, huber_delta)
+        return (sample.weight * terms).mean(), (abs(target - chosen), {"value": chosen.mean()})
+
+    step = targets.gradient_step(shared.optimizer, loss, shared.tau, shared.target_interval)
+
+    def update(key: Array, state: DQNState, trajectory: Transition) -> tuple[DQNState, Metrics]:
+        replay = shared.buffer.add(state.per_env, stored(spec, trajectory))
+        steps = state.steps + num_steps(trajectory)
+        rewards, reward_fn, reward_metrics = learn_rewards(
+            shared.reward_model, key, spec, state.reward_model, trajectory
+        )
+        learner, replay, metrics = gradient_steps(
+            key,
+            step,
+            state.learner,
+            shared.buffer,
+            replay,
+            shared.batch_size,
+            shared.num_gradient_steps,
+            ready=steps >= shared.learning_starts,
+            reward_fn=reward_fn,
+        )
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics}
+
+    return Agent(init, act, update)

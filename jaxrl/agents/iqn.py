@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxrl import networks
-from jaxrl.agents.action_values import Criterion, Inputs, action_values
-from jaxrl.agents.qr_dqn import quantile_terms
-from jaxrl.agents.signature import extends
-from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
-from jaxrl.ops import distributional
-from jaxrl.types import Agent, Array, Spec
+from jaxrl import types
+from jaxrl.agents.dqn import DQNState
+from jaxrl.agents.parts import action_values, targets
+from jaxrl.agents.parts.action_values import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.replaying import example, gradient_steps, init_rewards, learn_rewards, num_steps, stored
+from jaxrl.agents.signature import Torso, recipe
+from jaxrl.arguments import Count, NonNegative
+from jaxrl.ops import distributional, td
+from jaxrl.replay import Sample
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
-def sampled_quantiles(
-    num_fractions: int, num_target_fractions: int, num_policy_fractions: int, num_cosines: int, kappa: Any
-) -> Criterion:
-    """Quantiles at uniform fractions, each sample's own; actions are chosen by the mean over fixed midpoints.
-
-    Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
-    """
-    check_count("num_fractions", num_fractions)
-    check_count("num_target_fractions", num_target_fractions)
-    check_count("num_policy_fractions", num_policy_fractions)
-    check_count("num_cosines", num_cosines)
-    check_float("kappa", kappa, NON_NEGATIVE)
-
-    def drawn(count: int, key: Array, num: int) -> Inputs:
-        return (jax.random.uniform(key, (num, count)),)
-
-    return Criterion(
-        num_outputs=None,
-        mean=lambda quantiles: quantiles.mean(axis=-1),
-        terms=partial(quantile_terms, kappa=kappa),
-        head=lambda head: networks.ImplicitQuantileHead(head, num_cosines),
-        online_inputs=partial(drawn, num_fractions),
-        target_inputs=partial(drawn, num_target_fractions),
-        policy_inputs=lambda: (distributional.quantile_midpoints(num_policy_fractions),),
+def functions(
+    spec: Spec,
+    *,
+    torso: Torso | None = None,
+    dueling: bool = False,
+    noisy: bool = False,
+    num_policy_fractions: int = 32,
+    num_cosines: int = 64,
+) -> Functions:
+    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    network = action_values.make_network(spec, torso, num_cosines=num_cosines, dueling=dueling, noisy=noisy)
+    tau = distributional.quantile_midpoints(num_policy_fractions)
+    return action_values.functions(
+        lambda params, observation: action_values.outputs(network, params, observation, tau).mean(axis=-1)
     )
 
 
-@extends(action_values, without=("criterion", "name"))
+@recipe(extends=action_values.shared)
 def iqn(
     spec: Spec,
     *,
-    num_fractions: int = 8,
-    num_target_fractions: int = 8,
-    num_policy_fractions: int = 32,
-    num_cosines: int = 64,
-    kappa: float = 1.0,
+    num_fractions: Count = 8,
+    num_target_fractions: Count = 8,
+    num_policy_fractions: Count = 32,
+    num_cosines: Count = 64,
+    kappa: NonNegative = 1.0,
     **options: Any,
 ) -> Agent:
     """Implicit quantile network: the return's quantile function itself, regressed at random fractions.
@@ -76,5 +69,70 @@ def iqn(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    criterion = sampled_quantiles(num_fractions, num_target_fractions, num_policy_fractions, num_cosines, kappa)
-    return action_values(spec, criterion=criterion, name="iqn", **options)
+    shared = action_values.shared(spec, **options)
+    network = action_values.make_network(
+        spec,
+        shared.torso,
+        num_cosines=num_cosines,
+        dueling=shared.dueling,
+        noisy=shared.noisy,
+        sigma=shared.noisy_sigma,
+    )
+    midpoints = distributional.quantile_midpoints(num_policy_fractions)
+
+    def quantiles(params: PyTree, observation: Any, tau: Array, noise: Any = None, dropout: Any = None) -> Array:
+        return action_values.outputs(network, params, observation, tau, noise=noise, dropout=dropout)
+
+    def q_values(params: PyTree, observation: Any, noise: Any = None) -> Array:
+        return quantiles(params, observation, midpoints, noise).mean(axis=-1)
+
+    def init(key: Array, num_envs: int = 1) -> DQNState:
+        params = network.init(key, spec.zeros(1), midpoints)
+        learner = targets.init(params, shared.optimizer)
+        rewards = init_rewards(shared.reward_model, key, num_envs)
+        return DQNState(*learner, jnp.zeros((), jnp.int32), rewards, shared.buffer.init(example(spec), num_envs))
+
+    def act(key: Array, state: DQNState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        return action_values.act(shared, q_values, key, state.params, state.steps, observation, explore), ()
+
+    def loss(params: PyTree, target_params: PyTree, key: Array, sample: Sample) -> tuple[Array, tuple[Array, Metrics]]:
+        keys, transition = action_values.loss_keys(key, shared.noisy), sample.transition
+        num = transition.reward.shape[0]
+        tau = jax.random.uniform(keys.fractions, (num, num_fractions))
+        tau_t = jax.random.uniform(keys.target_fractions, (num, num_target_fractions))
+        # The targets r + gamma Z'_tau'(s', a*): Q' chooses a*, or Q with double.
+        z_t = quantiles(target_params, transition.next_observation, tau_t, keys.target_noise)
+        selector = jax.lax.stop_gradient(params) if shared.double else target_params
+        selector_t = q_values(selector, transition.next_observation, keys.selector_noise)
+        best = td.masked_argmax(selector_t, types.action_mask(transition.next_observation))
+        target = distributional.target_atoms(transition.reward, sample.discount, td.take_action(z_t, best))
+
+        z_tm1 = quantiles(params, transition.observation, tau, keys.noise, keys.dropout)
+        chosen = td.take_action(z_tm1, transition.action)
+        terms = distributional.quantile_huber_term(chosen, target, tau, kappa)  # eq. 3
+        priorities = abs(target.mean(axis=-1) - chosen.mean(axis=-1))
+        value = td.take_action(z_tm1.mean(axis=-1), transition.action).mean()
+        return (sample.weight * terms).mean(), (priorities, {"value": value})
+
+    step = targets.gradient_step(shared.optimizer, loss, shared.tau, shared.target_interval)
+
+    def update(key: Array, state: DQNState, trajectory: Transition) -> tuple[DQNState, Metrics]:
+        replay = shared.buffer.add(state.per_env, stored(spec, trajectory))
+        steps = state.steps + num_steps(trajectory)
+        rewards, reward_fn, reward_metrics = learn_rewards(
+            shared.reward_model, key, spec, state.reward_model, trajectory
+        )
+        learner, replay, metrics = gradient_steps(
+            key,
+            step,
+            state.learner,
+            shared.buffer,
+            replay,
+            shared.batch_size,
+            shared.num_gradient_steps,
+            ready=steps >= shared.learning_starts,
+            reward_fn=reward_fn,
+        )
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics}
+
+    return Agent(init, act, update)

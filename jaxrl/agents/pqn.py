@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,16 +11,15 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, optim, types
-from jaxrl.agents import action_values
-from jaxrl.agents.action_values import ActionValues
-from jaxrl.agents.dqn import expected_value
-from jaxrl.agents.off_policy import DROPOUT, gradient_norm
-from jaxrl.agents.parts.minibatches import check_minibatches, shuffled_minibatches
-from jaxrl.agents.torsos import default_torso
-from jaxrl.agents.validation import check_arguments
-from jaxrl.networks import inputs
+from jaxrl.agents.parts import action_values, torsos
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.gradients import Learned, gradient_step
+from jaxrl.agents.parts.minibatches import check_minibatches, epochs
+from jaxrl.agents.signature import Optimizer, Torso, recipe
+from jaxrl.agents.validation import check_no_memory
+from jaxrl.arguments import Count, NonNegative, Positive, TracedCount, Unit
 from jaxrl.ops import across, exploration, returns, td, value
-from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
 class PQNState(NamedTuple):
@@ -30,9 +27,9 @@ class PQNState(NamedTuple):
 
     Attributes:
       params: of the network.
-      optimizer_state: optax's.
+      optimizer_state: of optax.
       steps: int32, environment steps seen, all environments together.
-      per_env: (), nothing is kept of environments.
+      per_env: (), nothing is kept for each environment.
     """
 
     params: PyTree
@@ -42,113 +39,46 @@ class PQNState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples of a rollout, leaves ``[N, ...]``: what was seen, done, and what it turned out to be worth."""
+    """Samples of a rollout, leaves ``[N, ...]``: observations, actions, and the lambda-returns that followed."""
 
     observation: Any
     action: Array
     target: Array
 
 
-@dataclasses.dataclass(frozen=True)
-class PQN:
-    """The agent in parts. Floats may be tracers; the rest is static.
-
-    Attributes:
-      spec: the environment's.
-      parts: the network, in the family of action values.
-      optimizer: applied to the gradient of the loss, the global-norm clip inside.
-      epsilon: a function of the count of steps.
-      gamma, td_lambda: of the targets.
-      num_epochs, num_minibatches: passes over a rollout, gradient steps of a pass.
-    """
-
-    spec: Spec
-    parts: ActionValues
-    optimizer: optax.GradientTransformation
-    epsilon: Callable[[Array], Array]
-    gamma: Any
-    td_lambda: Any
-    num_epochs: int
-    num_minibatches: int
+def default_torso(spec: Spec) -> nn.Module:
+    """``Conv`` for images, else an ``MLP`` with two rectified layers of 64; with layer norm, which PQN needs."""
+    return torsos.default_torso(spec, hidden=(64, 64), activation="relu", layer_norm=True)
 
 
-def init(config: PQN, key: Array, num_envs: int = 1) -> PQNState:
-    """A fresh state; see ``types.InitFn``."""
-    del num_envs
-    params = config.parts.network.init(key, config.spec.zeros(1))
-    return PQNState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32))
+def make_network(spec: Spec, torso: nn.Module | None, dueling: bool) -> networks.QNetwork:
+    """A torso, the default one where it is None, and a head of action values."""
+    return action_values.make_network(spec, default_torso(spec) if torso is None else torso, dueling=dueling)
 
 
-def act(config: PQN, key: Array, state: PQNState, observation: Any, *, explore: bool = True) -> tuple[Array, tuple[()]]:
-    """Epsilon-greedy, or the best known action; see ``types.ActFn``."""
-    if explore:
-        return action_values.explore(config.parts, config.epsilon, key, state.params, observation, state.steps), ()
-    return action_values.exploit(config.parts, state.params, observation), ()
+def functions(spec: Spec, *, torso: Torso | None = None, dueling: bool = False) -> Functions:
+    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    return action_values.functions(partial(action_values.outputs, make_network(spec, torso, dueling)))
 
 
-def targets(config: PQN, params: PyTree, trajectory: Transition) -> Array:
-    """``[T, B]`` lambda-returns over the values of the best next actions, cut where episodes end."""
-    shape = trajectory.reward.shape
-    q_t = action_values.values(config.parts, params, trajectory.next_observation)
-    v_t = td.masked_max(q_t.reshape(*shape, -1), types.action_mask(trajectory.next_observation))
-    return returns.lambda_returns(
-        trajectory.reward,
-        returns.bootstrap_discount(trajectory.discount, config.gamma),
-        v_t,
-        returns.continues(trajectory.terminated, trajectory.truncated),
-        config.td_lambda,
-    )
-
-
-def loss(config: PQN, params: PyTree, batch: Batch, key: Array | None = None) -> tuple[Array, Metrics]:
-    """``E (Q(s, a) - target)^2 / 2`` and metrics; ``key`` is the rng "dropout" of the torso."""
-    q = action_values.outputs(config.parts, params, batch.observation, (), None, key)
-    chosen = td.take_action(q, batch.action)
-    total = value.squared_error_term(chosen, batch.target).mean()
-    return total, {"loss": total, "value": chosen.mean()}
-
-
-def update(config: PQN, key: Array, state: PQNState, trajectory: Transition) -> tuple[PQNState, Metrics]:
-    """Learns from one rollout; see ``types.UpdateFn``."""
-    check_minibatches(config.num_minibatches, trajectory.reward.shape)
-    # Computed once: the parameters of the rollout are the target network.
-    batch = Batch(trajectory.observation, trajectory.action, targets(config, state.params, trajectory))
-    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-
-    def step(carry: tuple[PyTree, PyTree], drawn: tuple[Batch, Array]) -> tuple[tuple[PyTree, PyTree], Metrics]:
-        params, optimizer_state = carry
-        grads, metrics = jax.grad(lambda params: loss(config, params, *drawn), has_aux=True)(params)
-        norm = gradient_norm(grads)
-        updates, optimizer_state = config.optimizer.update(grads, optimizer_state, params)
-        return (optax.apply_updates(params, updates), optimizer_state), {**metrics, "gradient_norm": norm}
-
-    def epoch(carry: tuple[PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree], Metrics]:
-        dropout_keys = jax.random.split(jax.random.fold_in(key, DROPOUT), config.num_minibatches)
-        return jax.lax.scan(step, carry, (shuffled_minibatches(key, batch, config.num_minibatches), dropout_keys))
-
-    carry, metrics = jax.lax.scan(
-        epoch, (state.params, state.optimizer_state), jax.random.split(key, config.num_epochs)
-    )
-    return PQNState(*carry, state.steps + trajectory.reward.size * across.size()), jax.tree.map(jnp.mean, metrics)
-
-
+@recipe
 def pqn(
     spec: Spec,
     *,
-    torso: nn.Module | None = None,
+    torso: Torso | None = None,
     dueling: bool = False,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optax.radam,
-    learning_rate: float = 5e-4,
-    max_grad_norm: float | None = 10.0,
-    gamma: float = 0.99,
-    td_lambda: float = 0.65,
-    num_epochs: int = 2,
-    num_minibatches: int = 4,
+    optimizer: Optimizer = optax.radam,
+    learning_rate: NonNegative = 5e-4,
+    max_grad_norm: Positive | None = 10.0,
+    gamma: Unit = 0.99,
+    td_lambda: Unit = 0.65,
+    num_epochs: Count = 2,
+    num_minibatches: Count = 4,
     anneal_learning_rate: bool = False,
-    num_updates: int | None = None,
-    epsilon_start: float = 1.0,
-    epsilon_end: float = 0.05,
-    epsilon_steps: int = 100_000,
+    num_updates: TracedCount | None = None,
+    epsilon_start: Unit = 1.0,
+    epsilon_end: Unit = 0.05,
+    epsilon_steps: Count = 100_000,
 ) -> Agent:
     """Parallelised Q-network: Q(lambda) on each rollout, with layer norm instead of a replay and a target network.
 
@@ -159,7 +89,7 @@ def pqn(
     Args:
       spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
       torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation, with
-        layer norm, which a torso of your own should have too.
+        layer norm, which a custom torso should have too.
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
@@ -180,23 +110,47 @@ def pqn(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments(locals())
-    if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: pqn chooses among discrete actions, the environment has {spec.action}")
-    lr: Any = learning_rate
+    action_values.check_discrete(spec)
+    check_no_memory(spec, torso)
+    rate: Any = learning_rate
     if anneal_learning_rate:
-        lr = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
-    torso = default_torso("pqn", spec.observation) if torso is None else torso
-    head = networks.ActionValueHead(spec.action.num_actions, dueling=dueling)
-    network = networks.QNetwork(torso, head, inputs.event_rank(spec.observation))
-    config = PQN(
-        spec=spec,
-        parts=ActionValues(network, expected_value(), double=False, noisy=False),
-        optimizer=optim.clipped(optimizer, lr, max_grad_norm),
-        epsilon=lambda steps: exploration.linear_schedule(steps, epsilon_start, epsilon_end, epsilon_steps),
-        gamma=gamma,
-        td_lambda=td_lambda,
-        num_epochs=num_epochs,
-        num_minibatches=num_minibatches,
-    )
-    return Agent(init=partial(init, config), act=partial(act, config), update=partial(update, config))
+        rate = optim.annealed(learning_rate, num_updates, num_epochs * num_minibatches)
+    radam = optim.clipped(optimizer, rate, max_grad_norm)
+    network = make_network(spec, torso, dueling)
+    q_values = partial(action_values.outputs, network)
+
+    def init(key: Array, num_envs: int = 1) -> PQNState:
+        params = network.init(key, spec.zeros(1))
+        return PQNState(params, radam.init(params), jnp.zeros((), jnp.int32))
+
+    def act(key: Array, state: PQNState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        q, mask = q_values(state.params, observation), types.action_mask(observation)
+        if not explore:
+            return td.masked_argmax(q, mask), ()
+        epsilon = exploration.linear_schedule(state.steps, epsilon_start, epsilon_end, epsilon_steps)
+        return exploration.epsilon_greedy(key, q, epsilon, mask), ()
+
+    def update(key: Array, state: PQNState, trajectory: Transition) -> tuple[PQNState, Metrics]:
+        check_minibatches(num_minibatches, trajectory.reward.shape)
+        # G by the parameters of the rollout, which stand in for a target network: v_t = max_a Q(s_t, a).
+        q_t = q_values(state.params, trajectory.next_observation)
+        q_t = q_t.reshape(*trajectory.reward.shape, -1)
+        target = returns.lambda_returns(
+            trajectory.reward,
+            returns.bootstrap_discount(trajectory.discount, gamma),
+            td.masked_max(q_t, types.action_mask(trajectory.next_observation)),
+            returns.continues(trajectory.terminated, trajectory.truncated),
+            td_lambda,
+        )
+        batch = Batch(trajectory.observation, trajectory.action, target)
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+        def loss(params: PyTree, batch: Batch, key: Array) -> tuple[Array, Metrics]:
+            chosen = td.take_action(q_values(params, batch.observation, dropout=key), batch.action)
+            return value.squared_error_term(chosen, batch.target).mean(), {"value": chosen.mean()}
+
+        learned = Learned(state.params, state.optimizer_state)
+        learned, metrics = epochs(key, gradient_step(radam, loss), learned, batch, num_epochs, num_minibatches)
+        return PQNState(*learned, state.steps + trajectory.reward.size * across.size()), metrics
+
+    return Agent(init, act, update)

@@ -4,40 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxrl.agents.action_values import Criterion, action_values
-from jaxrl.agents.signature import extends
-from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
-from jaxrl.ops import distributional
-from jaxrl.types import Agent, Array, Spec
+import jax
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.agents.dqn import DQNState
+from jaxrl.agents.parts import action_values, targets
+from jaxrl.agents.parts.action_values import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.replaying import example, gradient_steps, init_rewards, learn_rewards, num_steps, stored
+from jaxrl.agents.signature import Torso, recipe
+from jaxrl.arguments import Count, NonNegative
+from jaxrl.ops import distributional, td
+from jaxrl.replay import Sample
+from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
-def quantile_terms(
-    chosen: Array, next_chosen: Array, reward: Array, discount: Array, tau: Array, kappa: Any
-) -> tuple[Array, Array]:
-    """The quantile Huber loss at fractions ``tau``; the priority is the absolute error of the mean."""
-    target = distributional.target_atoms(reward, discount, next_chosen)
-    loss = distributional.quantile_huber_term(chosen, target, tau, kappa)
-    return loss, abs(target.mean(axis=-1) - chosen.mean(axis=-1))
+def functions(
+    spec: Spec, *, torso: Torso | None = None, dueling: bool = False, noisy: bool = False, num_quantiles: int = 50
+) -> Functions:
+    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    network = action_values.make_network(spec, torso, num_quantiles, dueling=dueling, noisy=noisy)
+    return action_values.functions(
+        lambda params, observation: action_values.outputs(network, params, observation).mean(axis=-1)
+    )
 
 
-def fixed_quantiles(num_quantiles: int, kappa: Any = 1.0) -> Criterion:
-    """Quantiles at the midpoints ``(i + 1/2) / M``.
-
-    Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
-    """
-    check_count("num_quantiles", num_quantiles)
-    check_float("kappa", kappa, NON_NEGATIVE)
-    tau = distributional.quantile_midpoints(num_quantiles)
-
-    def terms(chosen: Array, next_chosen: Array, reward: Array, discount: Array) -> tuple[Array, Array]:
-        return quantile_terms(chosen, next_chosen, reward, discount, tau, kappa)
-
-    return Criterion(num_outputs=num_quantiles, mean=lambda quantiles: quantiles.mean(axis=-1), terms=terms)
-
-
-@extends(action_values, without=("criterion", "name"))
-def qr_dqn(spec: Spec, *, num_quantiles: int = 50, kappa: float = 1.0, **options: Any) -> Agent:
+@recipe(extends=action_values.shared)
+def qr_dqn(spec: Spec, *, num_quantiles: Count = 50, kappa: NonNegative = 1.0, **options: Any) -> Agent:
     """Quantile-regression DQN: the distribution of each action's return as quantiles, by the quantile Huber loss.
 
     ``L = E w sum_i mean_j |tau_i - 1[u_ij < 0]| huber(u_ij) / kappa``, ``u_ij = r + gamma Z'_j(s', a*) - Z_i(s, a)``,
@@ -55,4 +49,63 @@ def qr_dqn(spec: Spec, *, num_quantiles: int = 50, kappa: float = 1.0, **options
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    return action_values(spec, criterion=fixed_quantiles(num_quantiles, kappa), name="qr_dqn", **options)
+    shared = action_values.shared(spec, **options)
+    network = action_values.make_network(
+        spec, shared.torso, num_quantiles, dueling=shared.dueling, noisy=shared.noisy, sigma=shared.noisy_sigma
+    )
+    fractions = distributional.quantile_midpoints(num_quantiles)  # tau_i, lemma 2
+
+    def quantiles(params: PyTree, observation: Any, noise: Any = None, dropout: Any = None) -> Array:
+        return action_values.outputs(network, params, observation, noise=noise, dropout=dropout)
+
+    def q_values(params: PyTree, observation: Any, noise: Any = None) -> Array:
+        return quantiles(params, observation, noise).mean(axis=-1)
+
+    def init(key: Array, num_envs: int = 1) -> DQNState:
+        learner = targets.init(network.init(key, spec.zeros(1)), shared.optimizer)
+        rewards = init_rewards(shared.reward_model, key, num_envs)
+        return DQNState(*learner, jnp.zeros((), jnp.int32), rewards, shared.buffer.init(example(spec), num_envs))
+
+    def act(key: Array, state: DQNState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        return action_values.act(shared, q_values, key, state.params, state.steps, observation, explore), ()
+
+    def loss(params: PyTree, target_params: PyTree, key: Array, sample: Sample) -> tuple[Array, tuple[Array, Metrics]]:
+        keys, transition = action_values.loss_keys(key, shared.noisy), sample.transition
+        # The targets r + gamma Z'_j(s', a*): Q' chooses a*, or Q with double.
+        z_t = quantiles(target_params, transition.next_observation, keys.target_noise)
+        selector_t = z_t.mean(axis=-1)
+        if shared.double:
+            held = jax.lax.stop_gradient(params)
+            selector_t = q_values(held, transition.next_observation, keys.selector_noise)
+        best = td.masked_argmax(selector_t, types.action_mask(transition.next_observation))
+        target = distributional.target_atoms(transition.reward, sample.discount, td.take_action(z_t, best))
+
+        z_tm1 = quantiles(params, transition.observation, keys.noise, keys.dropout)
+        chosen = td.take_action(z_tm1, transition.action)
+        terms = distributional.quantile_huber_term(chosen, target, fractions, kappa)  # eq. 10
+        priorities = abs(target.mean(axis=-1) - chosen.mean(axis=-1))
+        value = td.take_action(z_tm1.mean(axis=-1), transition.action).mean()
+        return (sample.weight * terms).mean(), (priorities, {"value": value})
+
+    step = targets.gradient_step(shared.optimizer, loss, shared.tau, shared.target_interval)
+
+    def update(key: Array, state: DQNState, trajectory: Transition) -> tuple[DQNState, Metrics]:
+        replay = shared.buffer.add(state.per_env, stored(spec, trajectory))
+        steps = state.steps + num_steps(trajectory)
+        rewards, reward_fn, reward_metrics = learn_rewards(
+            shared.reward_model, key, spec, state.reward_model, trajectory
+        )
+        learner, replay, metrics = gradient_steps(
+            key,
+            step,
+            state.learner,
+            shared.buffer,
+            replay,
+            shared.batch_size,
+            shared.num_gradient_steps,
+            ready=steps >= shared.learning_starts,
+            reward_fn=reward_fn,
+        )
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics}
+
+    return Agent(init, act, update)

@@ -5,11 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from jaxrl.agents.c51 import c51
-from jaxrl.agents.signature import extends
+from jaxrl.agents.c51 import functions as c51_functions
+from jaxrl.agents.parts.action_values import default_torso as default_torso
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.signature import Torso, recipe
+from jaxrl.arguments import Count
 from jaxrl.types import Agent, Spec
 
 
-@extends(c51)
+def functions(
+    spec: Spec,
+    *,
+    torso: Torso | None = None,
+    dueling: bool = True,
+    noisy: bool = True,
+    v_min: float = -10.0,
+    v_max: float = 10.0,
+    num_atoms: int = 51,
+) -> Functions:
+    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    atoms: dict[str, Any] = {"v_min": v_min, "v_max": v_max, "num_atoms": num_atoms}
+    return c51_functions(spec, torso=torso, dueling=dueling, noisy=noisy, **atoms)
+
+
+@recipe(extends=c51)
 def rainbow(
     spec: Spec,
     *,
@@ -17,7 +36,7 @@ def rainbow(
     dueling: bool = True,
     noisy: bool = True,
     prioritized: bool = True,
-    n_step: int = 3,
+    n_step: Count = 3,
     **options: Any,
 ) -> Agent:
     """Rainbow: ``c51`` with double, dueling, noisy, prioritized and 3 steps by default; each can be switched off.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jaxrl import networks, replay
 from jaxrl.agents import planning
-from jaxrl.agents.torsos import default_torso
+from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, Shorthand, lookup, parameters
 from jaxrl.types import Spec
 
@@ -94,7 +94,7 @@ PARTS: dict[str, Part] = {
             "transformer": module(networks.Transformer),
             "gru": module(networks.GRU),
         },
-        lambda recipe, spec: default_torso(recipe, spec.observation),
+        lambda recipe, spec: torso_of(RECIPES[recipe], spec),
     ),
     "search": Part(
         "How a recipe that plans searches for its moves.",

@@ -19,7 +19,7 @@ from jax.interpreters import partial_eval
 from jaxrl import replay
 from jaxrl.networks import MLP
 from jaxrl.training.subject import ConformanceError, Subject, require
-from jaxrl.types import Agent, Box, Spec
+from jaxrl.types import Agent, Box, RewardModel, Spec
 
 
 class Context(NamedTuple):
@@ -68,6 +68,11 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "loss": _twice,
     "optimizer": lambda default: optax.sgd,
     "replay": lambda default: partial(replay.prioritized, alpha=0.5),
+    "reward_model": lambda default: RewardModel(
+        init=lambda key, num_envs=1: (),
+        reward=lambda key, state, trajectory: 2.0 * trajectory.reward,
+        update=lambda key, state, trajectory: (state, {}),
+    ),
     "model": lambda default: lambda *args: default(*args)._replace(reward=jnp.float32(1.0)),
     "search": lambda default: lambda *args, **options: default(*args, **{**options, "bounded": True, "explore": False}),
     "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),

@@ -88,7 +88,8 @@ def _environment_axis(whole: Any, part: Any, num_envs: int, num_parts: int) -> P
 def state_specs(start: Callable[[int], TrainState], num_envs: int, mesh: Mesh) -> TrainState:
     """Which axis of each leaf of a member's state is split: a ``PartitionSpec`` a leaf.
 
-    Environments, and the leaves with an environment axis under the agent's ``per_env``, are split; all else is not.
+    Environments, and the leaves with an environment axis under a field ``per_env`` of the agent's state, are split;
+    all else is not.
 
     Args:
       start: from a number of environments to a state, traced for its shapes.
@@ -104,7 +105,7 @@ def state_specs(start: Callable[[int], TrainState], num_envs: int, mesh: Mesh) -
 
     def spec(path: Any, whole: Any, part: Any) -> P:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        shared = num_parts == 1 or (name.startswith("agent.") and not name.startswith("agent.per_env"))
+        shared = num_parts == 1 or (name.startswith("agent.") and "per_env" not in name.split("."))
         found = P() if shared else _environment_axis(whole, part, num_envs, num_parts)
         if whole.shape != part.shape and ENVS not in found:
             raise ValueError(

@@ -192,12 +192,12 @@ def _culprit(subject: Subject, floats: dict[str, float], error: Exception) -> Co
 
 
 def keeps_environments_apart(subject: Subject) -> None:
-    """Leaves with an environment axis lie under the state's field ``per_env``, beside scalars alone, such as counts."""
+    """Leaves with an environment axis lie under a field ``per_env``, beside scalars alone, such as counts."""
     promise = "keeps_environments_apart"
     two, three = (leaves(jax.eval_shape(lambda key: subject.agent.init(key, n), subject.key)) for n in (2, 3))  # noqa: B023
     require(len(two) == len(three), promise, "the number of leaves depends on num_envs")
     for (name, x), (_, y) in zip(two, three, strict=True):
-        inside = name.startswith(".per_env")
+        inside = ".per_env" in name
         if not inside:
             require(x.shape == y.shape, promise, f"leaf {name} depends on num_envs but lies outside of per_env")
             continue

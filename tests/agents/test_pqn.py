@@ -1,5 +1,6 @@
 """PQN against a loop: its targets, its gradient steps, its annealing, its torso."""
 
+import importlib
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from jaxrl.agents import pqn
-from jaxrl.agents.torsos import default_torso
+from jaxrl.agents.parts.functions import functions
 from jaxrl.networks import MLP, Conv
 from jaxrl.types import Discrete, Observation, Spec, Transition
 
@@ -154,7 +155,21 @@ def test_epsilon_follows_the_steps():
 
 
 def test_torsos_have_layer_norm_by_default():
-    assert default_torso("pqn", VECTOR) == MLP(hidden=(64, 64), activation="relu", layer_norm=True)
-    assert default_torso("pqn", jax.ShapeDtypeStruct((10, 10, 4), jnp.bool_)) == Conv(layer_norm=True)
+    module = importlib.import_module("jaxrl.agents.pqn")
+    assert module.default_torso(PLAIN) == MLP(hidden=(64, 64), activation="relu", layer_norm=True)
+    image = Spec(jax.ShapeDtypeStruct((10, 10, 4), jnp.bool_), Discrete(A))
+    assert module.default_torso(image) == Conv(layer_norm=True)
     params = pqn(PLAIN).init(jax.random.key(0)).params["params"]
     assert "LayerNorm_0" in params["q_torso"]
+
+
+def test_public_functions_are_those_that_act():
+    agent, public = pqn(MASKED, torso=TORSO), functions(pqn, MASKED, torso=TORSO)
+    observation = jax.tree.map(lambda x: x[0], random_trajectory(True).observation)
+    state = agent.init(jax.random.key(0))
+    q = np.asarray(public.action_values(state, observation))
+    legal = np.where(observation.action_mask, q, -np.inf)
+    np.testing.assert_allclose(q, by_hand(state.params, observation.features), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(public.value(state, observation), legal.max(-1), rtol=1e-6)
+    np.testing.assert_array_equal(public.policy(state, observation), legal.argmax(-1))
+    np.testing.assert_array_equal(agent.act(jax.random.key(1), state, observation, explore=False)[0], legal.argmax(-1))

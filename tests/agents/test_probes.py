@@ -14,7 +14,6 @@ import pytest
 
 from jaxrl.agents import (
     a2c,
-    action_values,
     c51,
     ddpg,
     dqn,
@@ -43,18 +42,9 @@ NUM_ENVS, LENGTH = 16, 16
 NUM_UPDATES = 200
 
 
-def best_values(agent, state, observation):
-    """Of the value family."""
-    return action_values.values(action_values.parts_of(agent), state.params, observation).max(axis=-1)
-
-
-def pqn_values(agent, state, observation):
-    """Of pqn, whose network is one of the value family."""
-    return action_values.values(agent.update.args[0].parts, state.params, observation).max(axis=-1)
-
-
-def public(make, described, options):
-    """The public value function of a recipe with options: ``(state, observation [N]) -> [N]``."""
+def value_of(recipe, described, options):
+    """The public value function of a recipe, ``(state, observation [N]) -> [N]``; None where it has none."""
+    make = RECIPES[recipe].make
     return functions(make.func, described, **{**make.keywords, **options}).value
 
 
@@ -63,12 +53,12 @@ class Recipe(NamedTuple):
 
     Attributes:
       make: the recipe with its options.
-      values: ``public``, or ``(agent, state, observation [N]) -> [N]``; None where it has none.
+      values: whether it has any.
       kinds: of actions that it takes.
     """
 
     make: Any
-    values: Any = public
+    values: bool = True
     kinds: tuple[str, ...] = ("discrete", "continuous")
 
 
@@ -88,12 +78,12 @@ for name in ("target_interval", "epsilon_end"):
 ATOMS = {"v_min": -2.0, "v_max": 12.0, "num_atoms": 29}
 RECIPES = {
     "reinforce": Recipe(partial(reinforce, **ADAM)),
-    "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), values=None),
+    "reinforce_plain": Recipe(partial(reinforce, **ADAM, baseline=False), values=False),
     "a2c": Recipe(partial(a2c, **ADAM)),
     "ppo": Recipe(partial(ppo, **{**ADAM, "learning_rate": 2e-3}, num_minibatches=2)),
     "trpo": Recipe(partial(trpo, gamma=GAMMA, learning_rate=1e-2, num_minibatches=4)),
     **{
-        name: Recipe(partial(make, **VALUES), values=best_values, kinds=("discrete",))
+        name: Recipe(partial(make, **VALUES), kinds=("discrete",))
         for name, make in {
             "dqn": dqn,
             "dqn_full": partial(dqn, double=True, dueling=True, prioritized=True, n_step=3),
@@ -107,9 +97,7 @@ RECIPES = {
     "td3": Recipe(partial(td3, **CLIMBS, exploration_noise=0.3), kinds=("continuous",)),
     # So little entropy that it does not show in the values.
     "sac": Recipe(partial(sac, **CLIMBS, temperature=0.01)),
-    "pqn": Recipe(
-        partial(pqn, gamma=GAMMA, learning_rate=5e-3, epsilon_end=0.5), values=pqn_values, kinds=("discrete",)
-    ),
+    "pqn": Recipe(partial(pqn, gamma=GAMMA, learning_rate=5e-3, epsilon_end=0.5), kinds=("discrete",)),
     **{
         make.__name__: Recipe(
             # Without epsilon in the end, so that the policy that acts is the best one.
@@ -197,10 +185,7 @@ def trained(recipe, kind):
     if kind == "continuous" and RECIPES[recipe].make.func not in (ddpg, td3, sac):
         options["initial_log_std"] = -0.5
     agent = RECIPES[recipe].make(described, **options)
-    values_of = RECIPES[recipe].values
-    if values_of is public:
-        value = public(RECIPES[recipe].make, described, options)
-        values_of = lambda agent, state, observation: value(state, observation)  # noqa: E731
+    value = value_of(recipe, described, options)
     solutions = [member.solution(GAMMA) for member in suite.members]
     # Two rows for each probe; those with one observation show it twice.
     seen = jnp.stack(
@@ -220,7 +205,7 @@ def trained(recipe, kind):
             rollout_length=LENGTH,
         )
         action, _ = agent.act(jax.random.key(1), state.agent, observation, explore=False)
-        return action, None if values_of is None else values_of(agent, state.agent, observation)
+        return action, None if value is None else value(state.agent, observation)
 
     return run(jnp.arange(len(suite.members)), seen)
 
@@ -229,7 +214,7 @@ def cases(kind):
     for recipe in (name for name in RECIPES if kind in RECIPES[name].kinds):
         for i, member in enumerate(SUITES[kind].members):
             solution = member.solution(GAMMA)
-            if RECIPES[recipe].values is not None or solution.actions is not None:
+            if RECIPES[recipe].values or solution.actions is not None:
                 yield pytest.param(recipe, kind, i, id=f"{recipe}-{kind}-{type(member).__name__}")
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.table import Table
 
 from jaxrl import envs, replay
-from jaxrl.agents import off_policy
+from jaxrl.agents.parts import replaying
 from jaxrl.agents.presets import LOOP, PRESETS, preset
 from jaxrl.cli import flags, run_flags
 from jaxrl.cli import main as cli_main
@@ -171,7 +171,7 @@ def test_the_agent_samples_as_the_configuration_says(prioritized):
     built = build(flags.parse(["rainbow", "CartPole-v1", word, "--steps", "1000"])[0])
     state = jax.eval_shape(lambda key: built.agent(0).init(key, 8), jax.random.key(0))
     make = replay.prioritized if prioritized else replay.uniform
-    expected = make(1000, n_step=10, gamma=0.99).init(off_policy.example(built.spec), 8)
+    expected = make(1000, n_step=10, gamma=0.99).init(replaying.example(built.spec), 8)
     assert jax.tree.structure(state.per_env) == jax.tree.structure(expected)
 
 

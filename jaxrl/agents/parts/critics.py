@@ -19,10 +19,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, optim
-from jaxrl.agents import torsos
-from jaxrl.agents.parts import replaying
+from jaxrl.agents.parts import replaying, torsos
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import Optimizer, Torso
 from jaxrl.agents.validation import check_no_memory
@@ -145,7 +144,7 @@ class Networks(NamedTuple):
 
 def default_torso(spec: Spec) -> nn.Module:
     """``Conv`` for images, else an MLP with two layers of 256."""
-    return torsos.default_torso("td3", spec.observation)
+    return torsos.default_torso(spec, hidden=(256, 256), activation="relu")
 
 
 def make_networks(
@@ -211,13 +210,9 @@ def init_learner(params: Params, targets: tuple[str, ...], optimizers: Optimizer
     )
 
 
-DROPOUT = 0xD209
-"""Folded into the key of a gradient step, for torsos with dropout."""
-
-
 def dropout(key: Array) -> dict[str, Array]:
     """The random numbers that torsos with dropout take in a gradient step."""
-    return {"dropout": jax.random.fold_in(key, DROPOUT)}
+    return {"dropout": dropout_key(key)}
 
 
 def descend(optimizers: Optimizers, learner: Learner, name: str, grads: PyTree) -> Learner:

@@ -28,6 +28,14 @@ StepFn = Callable[[Learned, Any, Array], tuple[Learned, Metrics]]
 """``(learned, batch, key) -> (learned, metrics)``."""
 
 
+DROPOUT = 0xD80
+
+
+def dropout_key(key: Array) -> Array:
+    """The key for torsos with dropout, folded from the key of a gradient step or of an epoch of them."""
+    return jax.random.fold_in(key, DROPOUT)
+
+
 def gradient_norm(grads: PyTree) -> Array:
     """The global norm of a gradient. Taken of one flat vector, as the clip does, so that it is computed once."""
     return optax.tree.norm(ravel_pytree(grads)[0])

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxrl.agents.parts.gradients import dropout_key
 from jaxrl.ops import across
 from jaxrl.types import Array, Metrics
 
@@ -57,10 +58,6 @@ def shuffled_minibatches(key: Array, batch: Batch, num_minibatches: int) -> Batc
     return jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), batch)
 
 
-DROPOUT = 0xD80
-"""Folded into the key of an epoch, for torsos that draw random numbers."""
-
-
 def epochs(
     key: Array,
     step: Callable[[Any, Any, Array], tuple[Any, Metrics]],
@@ -95,7 +92,7 @@ def epochs(
     def epoch(carry: Any, epoch_key: Array) -> tuple[Any, tuple[Metrics, Array]]:
         ran = ~carry[1]
         minibatches = shuffled_minibatches(epoch_key, batch, num_minibatches)
-        keys = jax.random.split(jax.random.fold_in(epoch_key, DROPOUT), num_minibatches)
+        keys = jax.random.split(dropout_key(epoch_key), num_minibatches)
         (learned, stopped), metrics = jax.lax.scan(guarded_step, carry, (minibatches, keys))
         if stop is not None:
             stopped = stopped | stop(learned)

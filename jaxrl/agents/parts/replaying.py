@@ -17,7 +17,7 @@ from jaxrl import networks, types
 from jaxrl import replay as replays
 from jaxrl.ops import across, exploration
 from jaxrl.replay import MakeReplay, Replay, Sample
-from jaxrl.types import Array, Discrete, Metrics, PyTree, Spec, Transition
+from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec, Transition
 
 Learner = TypeVar("Learner")
 
@@ -91,6 +91,40 @@ def to_environment(spec: Spec, chosen: Array) -> tuple[Array, Any]:
     if isinstance(spec.action, Discrete):
         return chosen, ()
     return networks.environment_action(spec.action, chosen), chosen
+
+
+def init_rewards(reward_model: RewardModel | None, key: Array, num_envs: int) -> PyTree:
+    """The first state of the reward model, ``()`` where there is none. ``key`` may be used again for other things."""
+    return () if reward_model is None else reward_model.init(jax.random.fold_in(key, REWARD_MODEL), num_envs)
+
+
+def learn_rewards(
+    reward_model: RewardModel | None, key: Array, spec: Spec, state: PyTree, trajectory: Transition
+) -> tuple[PyTree, RewardFn | None, Metrics]:
+    """Lets the reward model learn from a trajectory.
+
+    It sees transitions without extras, with actions as the environment takes them, here and when they are sampled.
+
+    Args:
+      reward_model: None where there is none.
+      key: may be used again for other things.
+      spec: of the environment.
+      state: of the reward model.
+      trajectory: ``[T, B, ...]``.
+
+    Returns:
+      ``(state, reward_fn, metrics)``: the new state, and the rewards by it, for ``gradient_steps``.
+    """
+    if reward_model is None:
+        return state, None, {}
+    model = reward_model
+    new, metrics = model.update(jax.random.fold_in(key, REWARD_MODEL), state, trajectory._replace(extras=()))
+
+    def reward_fn(key: Array, transitions: Transition) -> Array:
+        action, _ = to_environment(spec, transitions.action)
+        return model.reward(key, new, transitions._replace(action=action))
+
+    return new, reward_fn, {f"reward_model_{name}": value for name, value in metrics.items()}
 
 
 def gradient_steps(

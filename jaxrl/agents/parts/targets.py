@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.types import Array, PyTree
+from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.replay import Sample
+from jaxrl.types import Array, Metrics, PyTree
+
+LossFn = Callable[[PyTree, PyTree, Array, Sample], tuple[Array, tuple[Array, Metrics]]]
+"""``(params, target_params, key, sample) -> (loss, (priorities [N], metrics))``."""
 
 
 class Learner(NamedTuple):
@@ -60,3 +66,27 @@ def apply(
     gradient_steps = learner.gradient_steps + 1
     target_params = follow(params, learner.target_params, tau, gradient_steps, interval)
     return Learner(params, target_params, optimizer_state, gradient_steps)
+
+
+def gradient_step(
+    optimizer: optax.GradientTransformation, loss: LossFn, tau: Any, interval: int = 1
+) -> Callable[[Array, Learner, Sample], tuple[Learner, Array, Metrics]]:
+    """The function that takes one step down the gradient of a loss, and one of the target; see ``follow``.
+
+    Args:
+      optimizer: from optax; clip and mean over devices inside (``optim.clipped``).
+      loss: ``(params, target_params, key, sample) -> (scalar, (priorities [N], metrics))``.
+      tau: may be a tracer.
+      interval: Python int.
+
+    Returns:
+      ``(key, learner, sample) -> (learner, priorities [N], metrics)``, metrics with ``loss`` and ``gradient_norm``.
+    """
+
+    def step(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (value, (priorities, metrics)), grads = gradient(learner.params, learner.target_params, key, sample)
+        metrics = {"loss": value, **metrics, "gradient_norm": gradient_norm(grads)}
+        return apply(optimizer, learner, grads, tau, interval), priorities, metrics
+
+    return step

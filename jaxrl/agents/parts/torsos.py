@@ -1,0 +1,28 @@
+"""Torsos for recipes where none is given. A recipe's module names its own as ``default_torso(spec)``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from jaxrl import networks
+from jaxrl.types import Spec
+
+
+def default_torso(
+    spec: Spec, *, hidden: Sequence[int] = (64, 64), activation: str = "relu", layer_norm: bool = False
+) -> nn.Module:
+    """``Conv`` for images, else an ``MLP`` with these widths and this activation."""
+    if isinstance(networks.default_torso(spec.observation), networks.Conv):
+        return networks.Conv(layer_norm=layer_norm)
+    return networks.MLP(hidden=hidden, activation=activation, layer_norm=layer_norm)
+
+
+def torso_of(recipe: Callable[..., Any], spec: Spec) -> nn.Module:
+    """The torso that a recipe takes where none is given: by ``default_torso(spec)`` of its module, where that is."""
+    make = getattr(sys.modules.get(recipe.__module__), "default_torso", None)
+    torso: nn.Module = networks.default_torso(spec.observation) if make is None else make(spec)
+    return torso
