@@ -168,7 +168,7 @@ class Session:
                     try:
                         draw_curve(self.folder)
                     except Exception as error:  # the run is saved, and how it goes on is what has to be said
-                        progress.say(f"no curve: {type(error).__name__}: {error}")
+                        progress.say(f"no curve: {error}")
                 raise InterruptedRun(
                     f"interrupted and saved at update {done} of {self.built.num_updates}; "
                     f"go on with: jaxrl resume {self.folder.path}"
