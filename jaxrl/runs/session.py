@@ -179,7 +179,7 @@ class Session:
 
     def _make_loggers(self, env_steps: int) -> Sequence[Logger]:
         of_folder = TensorBoard(self.folder, self.config, env_steps)
-        return [of_folder, WeightsAndBiases(self.folder, self.config)] if self.wandb else [of_folder]
+        return [of_folder, WeightsAndBiases(self.folder, self.config, env_steps)] if self.wandb else [of_folder]
 
     def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
         summary = summarize(chunk.metrics)
