@@ -19,18 +19,27 @@ FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 
 @dataclasses.dataclass(frozen=True)
 class PlotFlags:
-    """Draw learning curves: mean, interquartile mean with its bootstrap interval, single seeds faint."""
+    """Draw learning curves: the interquartile mean with its bootstrap interval, the mean, and single seeds.
+
+    With fewer than four seeds the mean is drawn without an interval. Evaluations during training are drawn as diamonds.
+    Runs of games for two are drawn by their score against a random player.
+    """
 
     runs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")
     ]
-    """Run folders; each gets a curve, each value of a sweep its own."""
+    """Run folders. Each run gets a curve, or one for each value of its sweep."""
     out: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/curve.png of one run, curves.png of many)"),
+        tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/curve.png; curves.png for several runs)"),
     ] = None
-    """The picture, in the format that its ending names."""
-    metric: str = "episode_return"
+    """The picture; its ending gives the format."""
+    metric: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="COLUMN", help_behavior_hint="(default: episode_return; in games for two evaluation_score)"
+        ),
+    ] = None
     """The column of metrics.csv to draw."""
 
 
@@ -38,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
     flags = parse(PlotFlags, arguments, prog="jaxrl plot")
     if not flags.runs:
-        raise UsageError("no run to plot: jaxrl plot RUN...")
+        raise UsageError("RUN is missing: jaxrl plot RUN...")
     folders = [RunFolder(run) for run in flags.runs]
     for folder in folders:
         folder.read_config()
@@ -46,8 +55,10 @@ def main(arguments: Sequence[str]) -> int:
     if path.is_dir() or path.suffix.lower() not in FORMATS:
         raise UsageError(f"--out: got {path}, must be a file that ends in one of {', '.join(FORMATS)}")
     try:
-        draw(folders, path, flags.metric)
+        replaced = draw(folders, path, flags.metric)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    for label, drawn in replaced.items():
+        print(f"'{drawn}' stands for '{label}', which no installed font can draw")
     print(f"drawn: {path}")
     return 0

@@ -1,13 +1,13 @@
-"""Learning curves: the mean, the interquartile mean with its bootstrap interval, every seed faint behind them.
+"""Learning curves: the interquartile mean with its bootstrap interval, the mean, single seeds, and evaluations.
 
-With fewer than four seeds the interquartile mean is the mean, and an interval by resampling is no more than their
-range; so there the seeds stand for themselves.
+The interval has the colour of its line. With fewer than four seeds the interquartile mean is the mean, and an interval
+by resampling is no more than their range: then no interval is drawn.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +16,26 @@ import numpy as np
 from scipy import stats
 
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.kinds import KINDS
+from jaxrl.runs.fonts import families_for, plain, replace
+from jaxrl.runs.kinds import KINDS, OPPONENT
 from jaxrl.runs.labels import labels
-from jaxrl.runs.metrics import Floats, read_curves
+from jaxrl.runs.metrics import Curves, Floats, read_curves
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-INTERVAL = f"its {CONFIDENCE:.0%} bootstrap interval"
+MIDDLE, INTERVAL = "interquartile mean", f"its {CONFIDENCE:.0%} bootstrap interval"
+EVALUATION = "greedy evaluation"
 FAINT = 32
-"""Seeds that are drawn one by one, at most."""
+"""The largest number of seeds that are drawn one by one."""
 
 QUARTERS = 4
-"""Seeds from which on there is a middle half to speak of."""
+"""The number of seeds from which on the interquartile mean differs from the mean."""
 
 FEW = 12
-"""Points up to which each is marked."""
+"""Curves of at most this many points have a marker at each."""
+
+RETURN, SCORE = "episode_return", "evaluation_score"
+"""The columns of metrics.csv that are drawn by default, of a task and of a game for two."""
 
 
 class Curve(NamedTuple):
@@ -38,19 +43,23 @@ class Curve(NamedTuple):
 
     Attributes:
       label: for the legend.
-      env_steps: ``[points]``, none where not every seed has a number yet.
+      env_steps: ``[points]``; no points before every seed has a number.
       seeds: ``[seeds, points]``, without NaN.
+      evaluated_at: ``[evaluations]`` environment steps.
+      evaluations: ``[seeds, evaluations]`` mean returns of greedy policies.
     """
 
     label: str
     env_steps: Floats
     seeds: Floats
+    evaluated_at: Floats
+    evaluations: Floats
 
 
 def carried_forward(values: Floats) -> Floats:
-    """``[seeds, points]`` with each NaN replaced by the last number before it, where there is one.
+    """Replaces each NaN in ``[seeds, points]`` by the last number before it, where there is one.
 
-    A chunk in which no episode of a seed ended says nothing new about it.
+    No episode of a seed ended in such a chunk of updates, so its last return still stands.
     """
     known = np.where(np.isnan(values), 0, np.arange(values.shape[1]))
     return np.take_along_axis(values, np.maximum.accumulate(known, axis=1), axis=1)
@@ -62,7 +71,7 @@ def interquartile_mean(seeds: Floats, axis: int = 0) -> Floats:
 
 
 def bootstrap_interval(seeds: Floats) -> tuple[Floats, Floats] | None:
-    """Bounds ``[points]`` of the interquartile mean over resampled seeds; None for a single seed."""
+    """The interval ``[points]`` of the interquartile mean over resampled seeds; None for a single seed."""
     if seeds.shape[0] < 2:
         return None
     with warnings.catch_warnings():
@@ -81,43 +90,94 @@ def bootstrap_interval(seeds: Floats) -> tuple[Floats, Floats] | None:
 
 
 def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool = True) -> list[Curve]:
-    """The curves of a run: one, or one for each value of its sweep.
+    """Reads the curves of a run: one, or one for each value of its sweep.
 
     Args:
       folder: the run.
-      metric: a column of metrics.csv.
-      name: what to call the run, before the value of its sweep.
-      name_sweep: call a value ``gamma=0.9``; else ``0.9``, where its name stands elsewhere.
+      metric: a column of metrics.csv. Returns get the evaluations during training beside them, where there are any.
+      name: the label of the run, before the value of its sweep.
+      name_sweep: write a value as ``gamma=0.9``, not as ``0.9``.
 
     Raises:
       ValueError: no such metric, or nothing to draw yet.
     """
     config = folder.read_config()
-    read = read_curves(folder.metrics_file, metric, config.num_members)
+    read = _read(folder, metric, config.num_members)
+    evaluated = _evaluations(folder, config.num_members) if metric == RETURN else None
     labels = [name]
     if config.sweep is not None:
         before = f"{config.sweep.name}=" if name_sweep else ""
         labels = [f"{name} {before}{value:g}".strip() for value in config.sweep.values]
     curves = []
-    for label, values in zip(labels, read.values.reshape(len(labels), config.seeds, -1), strict=True):
-        seeds = carried_forward(values)
-        begun = ~np.isnan(seeds).any(axis=0)
-        curves.append(Curve(label, read.env_steps[begun], seeds[:, begun]))
+    for index, label in enumerate(labels):
+        steps, seeds = _common(read, index, config.seeds, carried_forward)
+        none = (np.zeros(0), np.zeros((config.seeds, 0)))
+        evaluations = none if evaluated is None else _common(evaluated, index, config.seeds)
+        curves.append(Curve(label, steps, seeds, *evaluations))
     if not any(curve.env_steps.size for curve in curves):
-        raise ValueError(f"{folder.metrics_file}: column '{metric}' has no number of every seed yet")
+        raise ValueError(f"{folder.metrics_file}: column '{metric}' does not have a number for every seed yet")
     return curves
 
 
-def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return") -> None:
-    """Draws the curves of one or many runs into a file.
+def _read(folder: RunFolder, metric: str, num_members: int) -> Curves:
+    """A column of metrics.csv; the score of a game that was not evaluated during training, from scores.csv."""
+    try:
+        return read_curves(folder.metrics_file, metric, num_members)
+    except ValueError as error:
+        if metric != SCORE:
+            raise
+        if folder.scores_file.is_file():
+            return read_curves(folder.scores_file, SCORE, num_members)
+        raise ValueError(
+            f"{folder.path} has no scores against an opponent yet, which its training ends with; "
+            f"jaxrl elo {folder.path} rates the players of an unfinished run"
+        ) from error
+
+
+def _common(
+    read: Curves, value: int, num_seeds: int, fill: Callable[[Floats], Floats] = lambda values: values
+) -> tuple[Floats, Floats]:
+    """Steps ``[points]`` and numbers ``[seeds, points]`` of one value of a sweep, where all its seeds have one."""
+    seeds = fill(read.values[value * num_seeds : (value + 1) * num_seeds])
+    known = ~np.isnan(seeds).any(axis=0)
+    return read.env_steps[known], seeds[:, known]
+
+
+def _evaluations(folder: RunFolder, num_members: int) -> Curves | None:
+    """The mean returns of the evaluations during training, if the run has any."""
+    try:
+        return read_curves(folder.metrics_file, "evaluation_return", num_members)
+    except ValueError:
+        return None
+
+
+def metric_of(folders: Sequence[RunFolder]) -> str:
+    """The metric that shows how good some runs are.
+
+    In self-play, returns are the results of the last mover, which say nothing of strength; the score against a fixed
+    opponent does.
+    """
+    return SCORE if all(folder.is_self_play for folder in folders) else RETURN
+
+
+def draw(folders: Sequence[RunFolder], path: Path, metric: str | None = None) -> dict[str, str]:
+    """Draws the curves of one or several runs into a file.
+
+    Args:
+      folders: the runs.
+      path: the picture.
+      metric: a column of metrics.csv; None takes ``metric_of``.
+
+    Returns:
+      The labels with characters that no installed font has, and what is drawn in their place.
 
     Raises:
-      RunError, ConfigError: a folder that is no run.
-      ValueError: a run with nothing to draw.
+      RunError, ConfigError: a folder is not a run.
+      ValueError: a run has nothing to draw.
     """
     matplotlib.use("Agg")
-    from matplotlib import pyplot
 
+    metric = metric or metric_of(folders)
     names = labels(folders)
     swept = {config.sweep.name if config.sweep else None for config in (folder.read_config() for folder in folders)}
     in_common = swept.pop() if len(swept) == 1 else None
@@ -126,6 +186,19 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
         for folder, name in zip(folders, names, strict=True)
         for curve in read_run(folder, metric, name, name_sweep=in_common is None)
     ]
+    families, missing = families_for([*(curve.label for curve in curves), _title(folders)])
+    drawn = [replace(curve.label, missing, f"run {number}") for number, curve in enumerate(curves, 1)]
+    replaced = {curve.label: label for curve, label in zip(curves, drawn, strict=True) if curve.label != label}
+    curves = [curve._replace(label=plain(label)) for curve, label in zip(curves, drawn, strict=True)]
+    title = plain(replace(_title(folders), missing, "?"))
+    with matplotlib.rc_context({"font.family": families}):
+        _draw(curves, path, title=title, metric=_name(metric, folders), in_common=in_common)
+    return replaced
+
+
+def _draw(curves: Sequence[Curve], path: Path, *, title: str, metric: str, in_common: str | None) -> None:
+    from matplotlib import pyplot
+
     longest = max(len(curve.label) for curve in curves)
     size = (8, 5) if len(curves) == 1 else (8.6 + 0.085 * max(longest, 24), 5)
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
@@ -133,12 +206,12 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
         _draw_curve(axes, curve, _color(index, len(curves)), alone=len(curves) == 1)
     last = max(curve.env_steps[-1] for curve in curves if curve.env_steps.size)
     axes.set_xlim(0, 1.03 * last)
-    axes.set_xlabel("environment steps of each seed")
-    axes.set_ylabel(_name(metric, folders))
+    axes.set_xlabel("environment steps per seed")
+    axes.set_ylabel(metric)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(_title(folders))
+    axes.set_title(title)
     if len(curves) == 1:
         axes.legend(edgecolor="none", framealpha=0.7)
     else:
@@ -150,8 +223,10 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str = "episode_return
 
 
 def _name(metric: str, folders: Sequence[RunFolder]) -> str:
-    if metric == "episode_return" and all(folder.is_self_play for folder in folders):
+    if metric == RETURN and all(folder.is_self_play for folder in folders):
         return KINDS["game"].label_of_return
+    if metric == SCORE:
+        return f"score against {OPPONENT}: 1 for a win, 0.5 for a draw"
     return metric.replace("_", " ")
 
 
@@ -167,7 +242,7 @@ def _color(index: int, count: int) -> Any:
 
 
 def _draw_curve(axes: Any, curve: Curve, color: Any, alone: bool) -> None:
-    """One curve; ``alone`` in its figure, it has its parts named in the legend, and else its label."""
+    """Draws one curve. Alone in its figure it has its parts in the legend, otherwise its label."""
     steps, num_seeds = curve.env_steps, len(curve.seeds)
     if not steps.size:
         axes.plot([], [], color=color, label=f"{curve.label} (nothing to show yet)")
@@ -175,28 +250,33 @@ def _draw_curve(axes: Any, curve: Curve, color: Any, alone: bool) -> None:
     marker = "o" if steps.size <= FEW else None
     for index, seed in enumerate(curve.seeds[:FAINT] if num_seeds > 1 else ()):
         label = _seeds_label([curve]) if alone and index == 0 else None
-        faint = {"alpha": 0.45 if alone else 0.25, "linewidth": 0.8, "marker": marker, "markersize": 3}
+        faint = {"alpha": 0.4 if alone else 0.2, "linewidth": 0.8, "marker": marker, "markersize": 3}
         axes.plot(steps, seed, color=color, label=label, **faint)
-    label = curve.label
-    if alone:
-        label = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one seed"
-    axes.plot(steps, curve.seeds.mean(0), color=color, linewidth=1.8, marker=marker, markersize=5, label=label)
+    main = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 5}
+    mean = curve.seeds.mean(0)
     if num_seeds >= QUARTERS:
-        _draw_interval(axes, curve, color, marker, alone)
+        label = f"mean of {num_seeds} seeds" if alone else None
+        axes.plot(steps, mean, "--", color=color, linewidth=1.2, marker=marker, markersize=3, label=label)
+        axes.plot(steps, interquartile_mean(curve.seeds), label=MIDDLE if alone else curve.label, **main)
+        _draw_interval(axes, curve, color, INTERVAL if alone else None)
+    else:
+        label = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one seed"
+        axes.plot(steps, mean, label=label if alone else curve.label, **main)
+    if curve.evaluated_at.size:
+        color = "C1" if alone else color
+        label = f"{EVALUATION}, mean" if alone and num_seeds > 1 else EVALUATION if alone else None
+        points: dict[str, Any] = {"marker": "D", "markersize": 5, "linewidth": 1.0, "markeredgecolor": "white"}
+        axes.plot(curve.evaluated_at, curve.evaluations.mean(0), ":", color=color, label=label, **points)
 
 
-def _draw_interval(axes: Any, curve: Curve, color: Any, marker: str | None, alone: bool) -> None:
+def _draw_interval(axes: Any, curve: Curve, color: Any, label: str | None) -> None:
     interval, middle = bootstrap_interval(curve.seeds), interquartile_mean(curve.seeds)
     assert interval is not None
-    own = "black" if alone else color
-    label = "interquartile mean" if alone else None
-    axes.plot(curve.env_steps, middle, "--", color=own, linewidth=1.2, marker=marker, markersize=3, label=label)
-    label = INTERVAL if alone else None
     if curve.env_steps.size > 1:
-        axes.fill_between(curve.env_steps, *interval, color=color, alpha=0.2, linewidth=0, label=label)
-    else:  # a band of no width is not seen
+        axes.fill_between(curve.env_steps, *interval, color=color, alpha=0.25, linewidth=0, label=label)
+    else:  # a band at a single point has no width
         low, high = interval
-        axes.errorbar(curve.env_steps, middle, [middle - low, high - middle], color=own, capsize=6, label=label)
+        axes.errorbar(curve.env_steps, middle, [middle - low, high - middle], color=color, capsize=6, label=label)
 
 
 def _seeds_label(curves: Sequence[Curve]) -> str:
@@ -205,16 +285,20 @@ def _seeds_label(curves: Sequence[Curve]) -> str:
 
 
 def _key(curves: Sequence[Curve]) -> list[Any]:
-    """What the lines mean, for a figure where their colours mean something else."""
+    """Entries of the legend that explain the lines, for a figure whose colours tell the runs apart."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     most = max(len(curve.seeds) for curve in curves)
-    if most == 1:
-        return []
-    key: list[Any] = [Line2D([], [], linestyle="", label=" "), Line2D([], [], color="grey", label="mean")]
+    key: list[Any] = []
     if most >= QUARTERS:
-        key.append(Line2D([], [], color="grey", linewidth=1.2, linestyle="--", label="interquartile mean"))
-        key.append(Patch(color="grey", alpha=0.2, linewidth=0, label=INTERVAL))
-    key.append(Line2D([], [], color="grey", alpha=0.4, linewidth=0.8, label=_seeds_label(curves)))
-    return key
+        key.append(Line2D([], [], color="grey", linewidth=1.8, label=MIDDLE))
+        key.append(Patch(color="grey", alpha=0.25, linewidth=0, label=INTERVAL))
+        key.append(Line2D([], [], color="grey", linewidth=1.2, linestyle="--", label="mean"))
+    elif most > 1:
+        key.append(Line2D([], [], color="grey", linewidth=1.8, label="mean"))
+    if most > 1:
+        key.append(Line2D([], [], color="grey", alpha=0.4, linewidth=0.8, label=_seeds_label(curves)))
+    if any(curve.evaluated_at.size for curve in curves):
+        key.append(Line2D([], [], color="grey", linewidth=1.0, linestyle=":", marker="D", label=EVALUATION))
+    return [Line2D([], [], linestyle="", label=" "), *key] if key else []

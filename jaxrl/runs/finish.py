@@ -11,6 +11,7 @@ from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.snapshots import lean
+from jaxrl.runs.strength import write_scores
 from jaxrl.training.loop import TrainState
 from jaxrl.types import PyTree
 
@@ -36,16 +37,23 @@ def finish(
         built.kind.show(config, folder, outcome, console)
     if not processes.is_first():
         return
-    curve = folder.curve_file if draw_curve(folder) else "none, since not every seed has ended an episode"
+    if episodes and built.kind.keeps_snapshots:
+        with console.status("playing with the snapshots"):
+            write_scores(folder, config, built, episodes)
+    try:
+        draw_curve(folder)
+        curve = str(folder.curve_file)
+    except ValueError as error:
+        curve = f"none ({error})"
     console.print(f"run: {folder.path}    curve: {curve}", soft_wrap=True, highlight=False)
 
 
-def draw_curve(folder: RunFolder) -> bool:
-    """Draws curve.png, unless the run is too short for every seed to have ended an episode; says whether it did."""
-    from jaxrl.runs.curves import draw  # Matplotlib and SciPy take a second, which training need not wait for
+def draw_curve(folder: RunFolder) -> None:
+    """Draws curve.png.
 
-    try:
-        draw([folder], folder.curve_file)
-    except ValueError:
-        return False
-    return True
+    Raises:
+      ValueError: there is nothing to draw yet, for example because the run was too short for an episode to end.
+    """
+    from jaxrl.runs.curves import draw  # Matplotlib and SciPy take a second to import, which training need not wait for
+
+    draw([folder], folder.curve_file)

@@ -1,4 +1,4 @@
-"""What runs are called in a legend: only that in which they differ."""
+"""Labels of runs in a legend: what tells them apart, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,31 +11,46 @@ from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 
 MOST = 2
-"""Settings in a label; of runs that differ in more, the folder's name says which is which."""
+"""The largest number of settings in a label; runs that differ in more are called by their folders' names."""
 
 
 def labels(folders: Sequence[RunFolder]) -> list[str]:
-    """A label for each run, none for a single one.
+    """Returns a label for each run; a single run needs none, and gets "".
 
-    What somebody called a folder stays. Of folders that were named by the command, which differ in the time of day,
-    it is the settings that differ, where these tell the runs apart in a few words.
+    Where the recipes or the environments differ, every label starts with them. Then comes the name of a folder that the
+    user has named, or the settings that tell a run from others of the same recipe and environment.
     """
     if len(folders) == 1:
         return [""]
     configs = [folder.read_config() for folder in folders]
-    names = [folder.path.resolve().name for folder in folders]
-    told = [_told(settings) for settings in differences([dict(_settings(config)) for config in configs])]
-    called = [
-        label if _by_default(name, config) and label and label.count("=") <= MOST else name
-        for name, label, config in zip(names, told, configs, strict=True)
-    ]
-    if len(set(called)) == len(called):
-        return called
-    return names if len(set(names)) == len(names) else _short_paths([folder.path.resolve() for folder in folders])
+    paths = [folder.path.resolve() for folder in folders]
+    subjects = [" on ".join(subject.values()) for subject in differences([_subject(config) for config in configs])]
+    for details in (_details(paths, configs), [path.name for path in paths], _short_paths(paths)):
+        called = [
+            detail if _by_default(detail, config) else ": ".join(filter(None, (subject, detail)))
+            for subject, detail, config in zip(subjects, details, configs, strict=True)
+        ]
+        if len(set(called)) == len(called) and all(called):
+            break
+    return called
+
+
+def _details(paths: Sequence[Path], configs: Sequence[RunConfig]) -> list[str]:
+    """The names of folders that the user has named; for others, the settings that differ from similar runs."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, config in enumerate(configs):
+        groups.setdefault(tuple(_subject(config).values()), []).append(index)
+    details = [path.name for path in paths]
+    for group in groups.values():
+        differing = differences([dict(_settings(configs[index])) for index in group])
+        for index, settings in zip(group, differing, strict=True):
+            if _by_default(details[index], configs[index]) and len(settings) <= MOST:
+                details[index] = " ".join(f"{name}={value}" for name, value in settings.items())
+    return details
 
 
 def differences(settings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each dict what is not the same in all.
+    """Returns the entries of each dict that are not the same in all.
 
     >>> differences([{"gamma": 0.9, "seeds": 1}, {"gamma": 0.99, "seeds": 1}, {"seeds": 1}])
     [{'gamma': 0.9}, {'gamma': 0.99}, {}]
@@ -47,13 +62,16 @@ def differences(settings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _by_default(name: str, config: RunConfig) -> bool:
+    """Whether the command line chose the name of the folder."""
     return name.startswith(f"{config.recipe}-{config.environment.replace('/', '-')}-2")
 
 
+def _subject(config: RunConfig) -> dict[str, str]:
+    return {"recipe": config.recipe, "environment": config.environment}
+
+
 def _settings(config: RunConfig) -> Iterator[tuple[str, Any]]:
-    """All that a run was asked for, by names as flags have them. What follows from another difference is left out."""
-    yield "recipe", config.recipe
-    yield "environment", config.environment
+    """The settings of a run beside its recipe and environment, by the names of their flags."""
     for name in ("seed", "seeds", "num_steps", "num_envs", "rollout_length", "init_from"):
         yield name, getattr(config, name)
     for part, chosen in config.parts.items():
@@ -61,14 +79,6 @@ def _settings(config: RunConfig) -> Iterator[tuple[str, Any]]:
         for name, value in chosen.settings.items():
             yield f"{part}.{name}", value
     yield from config.hyperparameters.items()
-
-
-def _told(settings: dict[str, Any]) -> str:
-    """A recipe and an environment speak for themselves; that they have other settings goes without saying."""
-    alone = [settings[name] for name in ("recipe", "environment") if name in settings]
-    if alone:
-        return " on ".join(alone)
-    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _short_paths(paths: Sequence[Path]) -> list[str]:

@@ -104,8 +104,9 @@ def read_curves(path: Path, metric: str, num_members: int) -> Curves:
     Raises:
       ValueError: there is no such file, or it has no such column, or no rows.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file, since nothing was trained yet")
+    if not path.is_file() or not path.stat().st_size:
+        state = "is empty" if path.is_file() else "does not exist"
+        raise ValueError(f"{path} {state}: the run has not finished its first chunk of updates")
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
@@ -115,7 +116,7 @@ def read_curves(path: Path, metric: str, num_members: int) -> Curves:
         points = _points(reader, metric)
     whole = {step: row for step, row in points.items() if len(row) == num_members}
     if not whole:
-        raise ValueError(f"{path}: no rows yet")
+        raise ValueError(f"{path} has no complete rows: the run has not finished its first chunk of updates")
     values = [[row[member] for member in range(num_members)] for row in whole.values()]
     return Curves(np.array(list(whole), np.float64), np.array(values, np.float64).T)
 

@@ -168,7 +168,7 @@ class Session:
                     try:
                         draw_curve(self.folder)
                     except Exception as error:  # the run is saved, and how it goes on is what has to be said
-                        progress.say(f"no curve: {type(error).__name__}: {error}")
+                        progress.say(f"no curve: {error}")
                 raise InterruptedRun(
                     f"interrupted and saved at update {done} of {self.built.num_updates}; "
                     f"go on with: jaxrl resume {self.folder.path}"
@@ -179,7 +179,7 @@ class Session:
 
     def _make_loggers(self, env_steps: int) -> Sequence[Logger]:
         of_folder = TensorBoard(self.folder, self.config, env_steps)
-        return [of_folder, WeightsAndBiases(self.folder, self.config)] if self.wandb else [of_folder]
+        return [of_folder, WeightsAndBiases(self.folder, self.config, env_steps)] if self.wandb else [of_folder]
 
     def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
         summary = summarize(chunk.metrics)

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 from rich.console import Console
 
@@ -15,6 +17,7 @@ from jaxrl.runs.config import RunConfig, Sweep
 from jaxrl.runs.curves import bootstrap_interval, carried_forward, draw, interquartile_mean
 from jaxrl.runs.evaluation import print_table
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.fonts import families_for
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.runs.progress import describe_returns, human
 from jaxrl.runs.recipes import hyperparameters
@@ -166,6 +169,7 @@ def test_few_points_of_few_seeds_are_seen(tmp_path, figures, seeds, expected, po
     np.testing.assert_array_equal(mean.get_xdata(), 256.0 * np.arange(1, points + 1))
     np.testing.assert_allclose(mean.get_ydata(), 10 * np.arange(seeds).mean() + np.arange(1, points + 1))
     assert mean.get_marker() == "o", "a single point of a line without markers is nothing"
+    assert {line.get_color() for line in axes.lines} == {"C0"}
     if seeds == 4:  # a band of one point is nothing either
         assert (len(axes.containers), len(axes.collections)) == ((1, 1) if points == 1 else (0, 1))
 
@@ -181,23 +185,83 @@ def test_ratings_hide_nothing(tmp_path, figures, seeds):
     assert legend.get_window_extent().y1 < axes.get_window_extent().y0
 
 
-def test_the_return_of_self_play_is_called_what_it_is(tmp_path, figures):
+@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_band_has_the_color_of_its_line_and_lies_around_it(tmp_path, figures, seeds, runs):
+    folders = [run_with_curves(tmp_path / f"run{number}", seeds=seeds, points=20) for number in range(runs)]
+    draw(folders, tmp_path / "curve.png")
+    (axes,) = figures[0].axes
+    lines = [line for line in axes.lines if line.get_linewidth() == 1.8]
+    assert [line.get_color() for line in lines] == ["C0", "C1"][:runs] and len(axes.collections) == (seeds > 3) * runs
+    for line, band in zip(lines, axes.collections, strict=False):
+        assert to_rgba(line.get_color(), 0.25) == tuple(band.get_facecolor()[0])
+        np.testing.assert_allclose(line.get_ydata(), 15 + np.arange(1, 21), err_msg="the interquartile mean")
+        low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
+        assert low < line.get_ydata()[0] and line.get_ydata()[-1] < high
+
+
+def test_evaluations_are_drawn_where_there_are_any(tmp_path, figures):
+    def evaluated(name, seeds):
+        folder = run_with_curves(tmp_path / name, seeds=seeds, points=0)
+        writer = MetricsWriter(folder.metrics_file, folder.read_config())
+        for point in range(1, 5):
+            evaluation = np.full(seeds, 100.0 * point if point % 2 == 0 else np.nan)
+            writer.append(point, {"episode_return": np.full(seeds, 1.0), "evaluation_return": evaluation})
+        return folder
+
+    one, other = evaluated("one", 2), run_with_curves(tmp_path / "other", seeds=2, points=3)
+    draw([one], tmp_path / "curve.png")
+    assert "greedy evaluation, mean" in labels(figures[0])
+    draw([one, other], tmp_path / "curve.png")
+    assert labels(figures[1])[-1] == "greedy evaluation"
+    for figure in figures:
+        (line,) = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+        np.testing.assert_array_equal(line.get_xydata(), [[512, 200], [1024, 400]])
+    draw([one], tmp_path / "curve.png", "evaluation_return")
+    np.testing.assert_array_equal(figures[2].axes[0].lines[-1].get_ydata(), [200, 200, 400])
+
+
+def test_a_game_is_drawn_by_its_score_against_an_opponent(tmp_path, figures):
+    """The returns of self-play are the last mover's result, which is no measure of strength."""
     alone, game = (run_with_curves(tmp_path / name, seeds=1, points=2) for name in ("alone", "game"))
     game.snapshot_folder.mkdir()
-    for folders, name in (
-        ([alone], "episode return"),
-        ([game], "last mover's result"),
-        ([alone, game], "episode return"),
+    with pytest.raises(ValueError, match=f"has no scores against an opponent yet.* jaxrl elo {game.path}"):
+        draw([game], tmp_path / "curve.png")
+    writer = MetricsWriter(game.scores_file, game.read_config())
+    for update, score in ((0, 0.5), (2, 0.75)):
+        writer.append(update, {"evaluation_score": np.array([score])})
+    for folders, metric, name in (
+        ([alone], None, "episode return"),
+        ([game], None, "score against random: 1 for a win, 0.5 for a draw"),
+        ([game], "episode_return", "last mover's result"),
+        ([alone, game], None, "episode return"),
     ):
-        draw(folders, tmp_path / "curve.png")
+        draw(folders, tmp_path / "curve.png", metric)
         assert figures[-1].axes[0].get_ylabel() == name
+    np.testing.assert_array_equal(figures[1].axes[0].lines[0].get_xydata(), [[0, 0.5], [512, 0.75]])
+
+
+def test_any_name_of_a_run_can_be_drawn(jaxrl, tmp_path, figures, monkeypatch):
+    """Characters that no font here has are replaced and said, without a warning; markup is drawn as it is written."""
+    folders = [run_with_curves(tmp_path / name, seeds=1, points=2) for name in ("中文-1", "_hidden", "cost$a_b$")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome = jaxrl("plot", *(folder.path for folder in folders), "--out", tmp_path / "curve.png")
+    assert outcome.code == 0 and outcome.error == ""
+    known = families_for(["中文"])[1] == set()
+    assert labels(figures[0]) == ["中文-1" if known else "run 1-1", " _hidden", r"cost\$a_b\$"]
+    assert known or "'run 1-1' stands for '中文-1', which no installed font can draw" in outcome.out
+    # STIX is installed with matplotlib, and has characters that DejaVu lacks.
+    families, missing = families_for(["plain 𝝥"])
+    assert families[0] == "sans-serif" and len(families) == 2 and not missing
+    assert families_for(["plain"]) == (["sans-serif"], set())
 
 
 def test_a_sweep_has_a_curve_a_value_and_a_key_of_the_lines(tmp_path, figures):
     sweep = Sweep("learning_rate", (1e-4, 3e-4))
     folder = run_with_curves(tmp_path / "run", seeds=4, points=30, sweep=sweep)
     draw([folder], tmp_path / "curve.png")
-    assert labels(figures[0]) == ["0.0001", "0.0003", " ", "mean", MIDDLE, INTERVAL, SINGLE]
+    assert labels(figures[0]) == ["0.0001", "0.0003", " ", MIDDLE, INTERVAL, "mean", SINGLE]
     assert figures[0].legends[0].get_title().get_text() == "learning_rate"
     assert figures[0].axes[0].get_title() == "ppo on CartPole-v1"
     lines = {line.get_label(): line for line in figures[0].axes[0].lines}
@@ -238,8 +302,9 @@ def test_runs_that_the_command_named_are_called_by_what_differs(tmp_path, figure
         ([first, other], [f"gamma={gamma}", "gamma=0.5"]),
         ([first, both], [f"gamma={gamma} gae_lambda={gae_lambda}", "gamma=0.5 gae_lambda=0.1"]),
         ([first, dqn], ["ppo", "dqn"]),
-        ([run_with_curves(tmp_path / "mine", seeds=1, points=2), dqn], ["mine", "dqn"]),
-        ([first, other, dqn], [run.path.name for run in (first, other, dqn)]),
+        ([run_with_curves(tmp_path / "mine", seeds=1, points=2), dqn], ["ppo: mine", "dqn"]),
+        ([first, other, dqn], [f"ppo: gamma={gamma}", "ppo: gamma=0.5", "dqn"]),
+        ([first, first], [first.path.name] * 2),
     ):
         draw(runs, tmp_path / "curve.png")
         assert labels(figures[-1]) == expected
@@ -248,10 +313,15 @@ def test_runs_that_the_command_named_are_called_by_what_differs(tmp_path, figure
 def test_a_run_with_nothing_to_draw_says_so(jaxrl, tmp_path):
     folder = run_with_curves(tmp_path / "run", seeds=2, points=2, missing=[1])
     outcome = jaxrl("plot", folder.path)
-    assert outcome.code == 2 and "column 'episode_return' has no number of every seed yet" in outcome.error
+    assert outcome.code == 2 and "column 'episode_return' does not have a number for every seed yet" in outcome.error
+    for text, said in (("update,env_steps,member,seed,episode_return\n", "no complete rows"), ("", "is empty")):
+        folder.metrics_file.write_text(text)
+        outcome = jaxrl("plot", folder.path)
+        assert outcome.code == 2 and f"{folder.metrics_file}" in outcome.error and said in outcome.error
+        assert "the run has not finished its first chunk of updates" in outcome.error
     folder.metrics_file.unlink()
     outcome = jaxrl("plot", folder.path)
-    assert outcome.code == 2 and "nothing was trained yet" in outcome.error
+    assert outcome.code == 2 and "metrics.csv does not exist: the run has not finished" in outcome.error
 
 
 def test_gaps_are_filled_with_what_was_known():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from jaxrl.cli import memory
 from jaxrl.runs import session
@@ -38,9 +39,8 @@ def same_state(left, right):
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
-def scalars(folder):
-    """``{tag: {step: value}}`` of the event files in a folder."""
-    found = {}
+def summaries(folder):
+    """``(step, value)`` of the event files in a folder."""
     for path in sorted(folder.glob("events*")):
         data = path.read_bytes()
         while data:
@@ -48,8 +48,27 @@ def scalars(folder):
             event = event_pb2.Event.FromString(data[12 : 12 + length])
             data = data[16 + length :]
             for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = value.simple_value
+                yield event.step, value
+
+
+def scalars(folder):
+    """``{tag: {step: value}}`` of the event files in a folder."""
+    found = {}
+    for step, value in summaries(folder):
+        found.setdefault(value.tag, {})[step] = value.simple_value
     return found
+
+
+def hparams(folder):
+    """The hyper-parameters that TensorBoard lists for a series."""
+    contents = [
+        HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        for _, value in summaries(folder)
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    ]
+    (begin,) = [content.session_start_info for content in contents if content.HasField("session_start_info")]
+    assert [content.HasField("session_end_info") for content in contents] == [False, False, True]
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in begin.hparams.items()}
 
 
 def test_a_run_folder_is_complete(trained):
@@ -92,6 +111,22 @@ def test_events_are_means_over_seeds(trained):
     assert found["loss"][128] == pytest.approx(means[0], rel=1e-5)
     assert found["loss"][2048] == pytest.approx(means[1], rel=1e-5)
     assert {"episode_return", "episode_return_min", "episode_return_max"} <= set(found)
+    wall, speed = ([found[name][128 * chunk] for chunk in range(1, 17)] for name in ("wall_time", "steps_per_second"))
+    assert wall == sorted(wall) and min(speed) > 0
+    np.testing.assert_allclose(np.diff(wall), 2 * 128 / np.array(speed[1:]), rtol=1e-2)
+
+
+def test_hyperparameters_are_in_the_table_of_tensorboard(trained):
+    found, config = hparams(trained / "tensorboard"), RunFolder(trained).read_config()
+    assert (found["recipe"], found["environment"], found["seeds"], found["torso.hidden"]) == (
+        "ppo",
+        "CartPole-v1",
+        2,
+        "(8,)",
+    )
+    assert found["learning_rate"] == config.hyperparameters["learning_rate"] and found["anneal_clip"] is True
+    assert "target_kl" not in found and config.hyperparameters["target_kl"] is None
+    assert [path.name for path in (trained / "tensorboard").iterdir() if path.is_dir()] == [], "no run within the run"
 
 
 def test_seeds_differ_and_the_same_seed_repeats(jaxrl, trained, tmp_path, short_chunks):
@@ -211,6 +246,8 @@ def test_a_sweep_is_one_program_with_a_curve_a_value(jaxrl, tmp_path, short_chun
         "learning_rate=0.0001",
         "learning_rate=0.01",
     }
+    for path in (tmp_path / "sweep" / "tensorboard").iterdir():
+        assert f"learning_rate={hparams(path)['learning_rate']:g}" == path.name
     assert load(tmp_path / "sweep", value=1e-2, seed=1)[1].updates == 16
     # A row for each value, and on request one for each seed of a value.
     table = jaxrl("evaluate", tmp_path / "sweep", "--episodes", 2).out
@@ -334,7 +371,8 @@ def test_wandb_gets_the_same_curves(jaxrl, tmp_path, monkeypatch):
     arguments = ["train", "ppo", "CartPole-v1", "--steps", 64, "--eval-episodes", 0, "--wandb", *TINY]
     assert jaxrl(*arguments, "--out", tmp_path / "run").code == 0
     assert started["name"] == "run" and started["config"]["hyperparameters"]["num_epochs"] == 1
-    assert logged[-1][0] == 64 and "loss" in logged[-1][1] and finished == [True]
+    assert logged[-1][0] == 64 and {"loss", "wall_time", "steps_per_second"} <= set(logged[-1][1])
+    assert finished == [True]
     monkeypatch.setitem(sys.modules, "wandb", None)
     outcome = jaxrl(*arguments, "--out", tmp_path / "other")
     assert outcome.code == 2 and "pip install 'jaxrl[wandb]'" in outcome.error

@@ -78,5 +78,5 @@ def test_a_missing_column_is_named(tmp_path, config):
         read_curves(path, "los", 2)
     with pytest.raises(ValueError, match="no column 'seed'"):
         read_curves(path, "seed", 2)
-    with pytest.raises(ValueError, match="nothing was trained yet"):
+    with pytest.raises(ValueError, match="none.csv does not exist: the run has not finished its first chunk"):
         read_curves(tmp_path / "none.csv", "loss", 2)
