@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 PyTree = Any
@@ -106,15 +107,23 @@ class Box(NamedTuple):
     high: Any
 
     def from_unit(self, action: Array) -> Array:
-        """Rescales ``[-1, 1]`` to the bounds, clipping what lies outside: the one place where it is done.
+        """Rescales actions from ``[-1, 1]`` to the bounds and clips them to the bounds.
 
-        An unbounded side (infinite ``low`` or ``high``) is left as it is.
+        An axis with an infinite bound is not rescaled, only clipped. A bound that the dtype of the action can't hold
+        counts as infinite.
         """
-        low, high = (jnp.broadcast_to(jnp.asarray(x, action.dtype), action.shape) for x in (self.low, self.high))
+        with np.errstate(over="ignore"):
+            low, high = (jnp.broadcast_to(jnp.asarray(x, action.dtype), action.shape) for x in (self.low, self.high))
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         low_or_0, high_or_0 = jnp.where(bounded, low, 0.0), jnp.where(bounded, high, 0.0)
-        scaled = low_or_0 + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high_or_0 - low_or_0)
-        return jnp.where(bounded, scaled, jnp.clip(action, low, high))
+        share = 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0)
+        span = high_or_0 - low_or_0
+        # The span of bounds near the ends of the dtype overflows; the weighted mean of the bounds doesn't.
+        fits = jnp.isfinite(span)
+        between = jnp.where(
+            fits, low_or_0 + share * jnp.where(fits, span, 0.0), (1.0 - share) * low_or_0 + share * high_or_0
+        )
+        return jnp.where(bounded, jnp.clip(between, low_or_0, high_or_0), jnp.clip(action, low, high))
 
 
 class Spec(NamedTuple):

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
+
 Array = jax.Array
 
 
@@ -52,7 +54,9 @@ def two_hot(value: Array, support: Array) -> Array:
     >>> two_hot(jnp.array([0.25, 3.0, 99.0]), jnp.array([0.0, 1.0, 5.0])).tolist()
     [[0.75, 0.25, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]
     """
-    value = jnp.asarray(value)[..., None]
+    # Scaled by a power of two, which leaves the digits of ratios as they are, so that differences don't overflow.
+    value = jnp.asarray(value)[..., None] / 16.0
+    support = support / 16.0
     support = support.reshape((1,) * (value.ndim - 1) + (-1,))
     gap = jnp.diff(support, axis=-1)
     no_gap = jnp.ones_like(support[..., :1])  # beyond an end, where the clip leaves nothing to divide
@@ -104,7 +108,7 @@ def categorical_cross_entropy_term(logits: Array, target_probs: Array) -> Array:
     """``-sum_i q_i log p_i``, whose gradient is that of ``KL(q || p)``. Bellemare et al. 2017, algorithm 1.
 
     Args:
-      logits: ``[..., K]`` of p, finite.
+      logits: ``[..., K]`` of p, finite, and less than the largest number of their dtype apart.
       target_probs: ``[..., K]`` q, held constant.
 
     Returns:
@@ -156,7 +160,7 @@ def quantile_huber_term(quantiles: Array, target: Array, tau: Array, kappa: Any 
     # L / kappa, such that it is |u| at 0, where the square has no room.
     size = jnp.abs(error)
     quadratic = jnp.minimum(size, kappa)
-    huber = 0.5 * jnp.square(quadratic) / jnp.where(kappa > 0, kappa, 1.0) + size - quadratic
+    huber = 0.5 * jnp.square(quadratic) / numerics.positive(kappa, quadratic.dtype) + size - quadratic
     return jnp.sum(jnp.mean(jax.lax.stop_gradient(weight) * huber, axis=-1), axis=-1)
 
 
@@ -191,9 +195,15 @@ def hl_gauss(value: Array, edges: Array, sigma: Any) -> Array:
     >>> [round(p, 4) for p in hl_gauss(jnp.array(0.5), jnp.array([-1.0, 0.0, 1.0, 2.0]), 0.5).tolist()]
     [0.1577, 0.6845, 0.1577]
     """
-    value = jnp.clip(jnp.asarray(value), edges[0], edges[-1])[..., None]
+    value, dtype = jnp.asarray(value), jnp.result_type(value, edges)
+    # Neighbouring values of Phi differ by less than half precision resolves.
+    value, edges = value.astype(numerics.wide(dtype)), edges.astype(numerics.wide(dtype))
+    value = jnp.clip(value, edges[0], edges[-1])[..., None]
     edges = edges.reshape((1,) * (value.ndim - 1) + (-1,))
     below = jax.scipy.special.ndtr((edges - value) / sigma)
     # The approximation of Phi is monotone only up to rounding, and no device promises more.
     mass = jnp.maximum(jnp.diff(below, axis=-1), 0.0)
-    return mass / jnp.sum(mass, axis=-1, keepdims=True)
+    total = jnp.sum(mass, axis=-1, keepdims=True)
+    # A Gaussian so wide that Phi is the same at all edges is flat over them.
+    flat = jnp.diff(edges / (edges[..., -1:] - edges[..., :1]), axis=-1)
+    return jnp.where(total > 0, mass / jnp.where(total > 0, total, 1.0), flat).astype(dtype)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
 from jaxrl.ops.td import legal_or_all, masked_argmax, masked_max
 
 Array = jax.Array
@@ -35,6 +36,7 @@ def linear_schedule(step: Any, start: Any, end: Any, num_steps: Any) -> Array:
     """
     num_steps = jnp.maximum(jnp.asarray(num_steps, jnp.float32), 1.0)
     passed = jnp.clip(jnp.asarray(step, jnp.float32) / num_steps, 0.0, 1.0)
+    start, end = jnp.asarray(start, jnp.float32), jnp.asarray(end, jnp.float32)
     # Mixed in this form both ends are met exactly.
     return (1.0 - passed) * start + passed * end
 
@@ -55,7 +57,7 @@ def epsilon_greedy(key: Array, values: Array, epsilon: Any, mask: Array | None =
     """
     explore_key, action_key = jax.random.split(key)
     shape = values.shape[:-1]
-    explore = jax.random.uniform(explore_key, shape) < epsilon
+    explore = jax.random.uniform(explore_key, shape, jnp.float32) < epsilon
     return jnp.where(explore, uniform_discrete(action_key, shape, values.shape[-1], mask), masked_argmax(values, mask))
 
 
@@ -73,7 +75,7 @@ def epsilon_greedy_probs(values: Array, epsilon: Any, mask: Array | None = None)
     >>> epsilon_greedy_probs(jnp.array([0.0, 7.0, 3.0]), 0.5, jnp.array([True, False, True])).tolist()
     [0.25, 0.0, 0.75]
     """
-    epsilon = jnp.broadcast_to(epsilon, values.shape[:-1])[..., None]
+    epsilon = jnp.broadcast_to(jnp.asarray(epsilon, values.dtype), values.shape[:-1])[..., None]
     greedy = jax.nn.one_hot(masked_argmax(values, mask), values.shape[-1], dtype=values.dtype)
     legal = jnp.ones_like(values) if mask is None else legal_or_all(mask).astype(values.dtype)
     return (1.0 - epsilon) * greedy + epsilon * legal / jnp.sum(legal, axis=-1, keepdims=True)
@@ -167,7 +169,7 @@ def uniform_discrete(key: Array, shape: tuple[int, ...], num_actions: int, mask:
     if mask is None:
         return jax.random.randint(key, shape, 0, num_actions, jnp.int32)
     # The largest of independent uniform numbers is anywhere with the same probability.
-    return masked_argmax(jax.random.uniform(key, (*shape, num_actions)), mask)
+    return masked_argmax(jax.random.uniform(key, (*shape, num_actions), jnp.float32), mask)
 
 
 def uniform_box(key: Array, shape: tuple[int, ...]) -> Array:
@@ -186,5 +188,6 @@ def uniform_box(key: Array, shape: tuple[int, ...]) -> Array:
 def _boltzmann_logits(values: Array, temperature: Any, mask: Array | None) -> Array:
     """Illegal actions at ``-inf``; the best at 0, so that no temperature, however low, overflows."""
     advantage = values - masked_max(values, mask)[..., None]
+    temperature = numerics.positive(temperature, values.dtype)
     logits = advantage / jnp.broadcast_to(temperature, values.shape[:-1])[..., None]
     return logits if mask is None else jnp.where(legal_or_all(mask), logits, -jnp.inf)

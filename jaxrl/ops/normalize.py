@@ -15,6 +15,9 @@ from jaxrl.ops import across
 
 Array = jax.Array
 
+LARGEST_SAMPLE = 1e15
+"""Samples are clipped to it, so that the sum of their squares fits into float32."""
+
 
 class RunningStatistics(NamedTuple):
     """Of all samples so far.
@@ -64,6 +67,7 @@ def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatisti
     """
     shape = stats.mean.shape
     samples = _trailing(batch, shape).astype(jnp.float32).reshape(-1, *shape)
+    samples = jnp.clip(samples, -LARGEST_SAMPLE, LARGEST_SAMPLE)
     n = len(samples) * across.size()
     count = stats.num_samples + n
     weight = n / count

@@ -38,5 +38,7 @@ def open_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array) -
         )
         return found, found
 
+    dtype = jnp.result_type(r_t, discount_t, v_t)
+    r_t, discount_t, v_t = (x.astype(dtype) for x in (r_t, discount_t, v_t))
     end = jnp.zeros_like(r_t[0]), jnp.ones_like(r_t[0])
     return jax.lax.scan(step, end, (r_t, discount_t, v_t, continue_t), reverse=True)[1]

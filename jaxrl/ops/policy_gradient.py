@@ -12,12 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops import across
+from jaxrl.ops import across, numerics
 
 Array = jax.Array
-
-# exp of it is 5e34: a factor of 6000 short of float32's overflow, whose infinity times 0 would be NaN in gradients.
-_MAX_LOG_RATIO = 80.0
 
 
 def policy_gradient_term(log_prob: Array, advantage: Array) -> Array:
@@ -92,7 +89,7 @@ def approximate_kl(log_ratio: Array) -> Array:
       ``[...]`` whose mean is the estimate, in nats.
     """
     # expm1, for r - 1 would lose the digits that matter: near r = 1 the result is log_ratio^2 / 2.
-    log_ratio = jnp.minimum(log_ratio, _MAX_LOG_RATIO)
+    log_ratio = jnp.minimum(log_ratio, numerics.max_log_ratio(log_ratio.dtype))
     return jnp.expm1(log_ratio) - log_ratio
 
 
@@ -121,7 +118,7 @@ def categorical_entropy(logits: Array) -> Array:
     >>> categorical_entropy(jnp.array([0.0, 0.0, -jnp.inf]))
     Array(0.6931472, dtype=float32)
     """
-    log_p = jax.nn.log_softmax(_finite(logits))
+    log_p = numerics.log_softmax(logits)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
@@ -137,8 +134,8 @@ def categorical_kl(p_logits: Array, q_logits: Array) -> Array:
     Returns:
       ``[...]`` in nats.
     """
-    log_p = jax.nn.log_softmax(_finite(p_logits))
-    log_q = jax.nn.log_softmax(_finite(q_logits))
+    log_p = numerics.log_softmax(p_logits)
+    log_q = numerics.log_softmax(q_logits)
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
@@ -148,27 +145,23 @@ def normalize_advantage(advantage: Array, weight: Array | None = None, epsilon: 
     Over those of all devices, where environments are split over several (``ops.across``).
 
     Args:
-      advantage: ``[...]`` of the whole batch or minibatch.
+      advantage: ``[...]`` of the whole batch or minibatch; the sum of their squares must fit into float32.
       weight: ``[...]`` what each sample counts in mean and deviation; None where all count the same.
       epsilon: scalar, makes equal advantages 0.
 
     Returns:
       ``[...]``.
     """
+    dtype = advantage.dtype
+    advantage = advantage.astype(numerics.wide(advantage))
     if weight is None:
         mean = across.mean(jnp.mean(advantage))
-        return (advantage - mean) / (jnp.sqrt(across.variance(advantage)) + epsilon)
+        return ((advantage - mean) / (jnp.sqrt(across.variance(advantage)) + epsilon)).astype(dtype)
     total = jnp.maximum(across.total(jnp.sum(weight)), 1.0)
     centred = advantage - across.total(jnp.sum(advantage * weight)) / total
     deviation = jnp.sqrt(across.total(jnp.sum(centred**2 * weight)) / total)
-    return centred / (deviation + epsilon)
+    return (centred / (deviation + epsilon)).astype(dtype)
 
 
 def _ratio(log_ratio: Array) -> Array:
-    return jnp.exp(jnp.minimum(log_ratio, _MAX_LOG_RATIO))
-
-
-def _finite(logits: Array) -> Array:
-    """Lifts ``-inf`` to where the probability is still exactly 0 but ``0 * log 0`` is 0, in the gradient too."""
-    # Half of the lowest number: log_softmax subtracts the largest logit and must not overflow.
-    return jnp.maximum(logits, 0.5 * jnp.finfo(logits.dtype).min)
+    return jnp.exp(jnp.minimum(log_ratio, numerics.max_log_ratio(log_ratio.dtype)))

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
+
 Array = jax.Array
 
 
@@ -241,4 +243,5 @@ def _following(x_tm1: Array) -> Array:
 
 def _clipped_ratio(log_ratio: Array, bound: Any) -> Array:
     """``min(bound, exp(log_ratio))``, clipped before the exponential, whose overflow would make gradients NaN."""
-    return jnp.exp(jnp.minimum(log_ratio, jnp.log(bound)))
+    log_ratio = jnp.minimum(log_ratio, numerics.max_log_ratio(log_ratio.dtype))
+    return jnp.exp(jnp.minimum(log_ratio, jnp.log(jnp.asarray(bound, log_ratio.dtype))))

@@ -157,7 +157,7 @@ def soft_value(q: Array, logits: Array, temperature: Any) -> Array:
     2.3466
     """
     # A row of -inf alone is uniform here, as it is in the entropy.
-    probs = jax.nn.softmax(jnp.maximum(logits, 0.5 * jnp.finfo(logits.dtype).min))
+    probs = jax.nn.softmax(jnp.maximum(logits, 0.5 * float(jnp.finfo(logits.dtype).min)))
     return expected_value(q, probs) + temperature * categorical_entropy(logits)
 
 

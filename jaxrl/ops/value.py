@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops import across
+from jaxrl.ops import across, numerics
 
 Array = jax.Array
 
@@ -88,6 +88,12 @@ def explained_variance(value: Array, target: Array) -> Array:
     >>> explained_variance(jnp.array([1.0, 1.0, 3.0, 3.0]), jnp.array([0.0, 2.0, 2.0, 4.0])).item()
     0.5
     """
+    dtype = numerics.wide(value, target)
+    value, target = value.astype(dtype), target.astype(dtype)
+    # The ratio has no unit: large numbers are scaled down, so that their squares fit.
+    largest = -across.least(-jnp.maximum(jnp.max(jnp.abs(value)), jnp.max(jnp.abs(target))))
+    scale = jnp.where(largest > 1e15, 1e-6 * largest, 1.0)  # whose reciprocal is a normal number
+    value, target = value / scale, target / scale
     # Measured from an element, equal targets have a variance of exactly 0; from 0, of what rounding left.
     target_variance = across.variance(target - across.least(target.reshape(-1)[0]))
     varies = target_variance > 0
@@ -120,8 +126,7 @@ def expand(x: Array, epsilon: Any = 1e-3) -> Array:
     >>> [round(x, 3) for x in expand(compress(jnp.array([-3.0, 0.0, 99.0]))).tolist()]
     [-3.0, 0.0, 99.0]
     """
-    # Of 2 |x| / (1 + sqrt(...)) instead of a difference of square roots, which float32 would cancel.
-    size = jnp.abs(x)
-    root = jnp.sqrt(1.0 + 4.0 * epsilon * (size + 1.0 + epsilon))
-    inner = 2.0 * (size + 1.0 + epsilon) / (root + 1.0)
+    # The quadratic formula with the root in the denominator: a difference of square roots would cancel in float32.
+    shifted = jnp.abs(x) + 1.0 + epsilon
+    inner = shifted / (jnp.sqrt(0.25 + epsilon * shifted) + 0.5)
     return jnp.sign(x) * (jnp.square(inner) - 1.0)

@@ -31,7 +31,12 @@ def annealed(start: Any, num_updates: Any, steps_per_update: int = 1) -> Callabl
     """
     if num_updates is None:
         raise ValueError("num_updates: got None, annealing needs the number of updates to anneal over")
-    return lambda steps: start * jnp.clip(1.0 - (steps // steps_per_update) / num_updates, 0.0, 1.0)
+
+    def schedule(steps: jax.Array) -> jax.Array:
+        updates = jnp.asarray(steps // steps_per_update, jnp.float32)
+        return start * jnp.clip(1.0 - updates / num_updates, 0.0, 1.0)
+
+    return schedule
 
 
 def rate_at(rate: Any, steps: Any) -> jax.Array:

@@ -82,7 +82,7 @@ def natural_gradient(
         direction, _ = jax.scipy.sparse.linalg.cg(product, updates, nowhere, maxiter=num_cg_steps)
         curvature = optax.tree.vdot(direction, product(direction))
         # No step where nothing is to be gained, or where rounding has made the curvature negative.
-        bent = curvature > 0.0
+        bent = (curvature > 0.0) & jnp.isfinite(curvature)
         scale = jnp.where(bent, jnp.sqrt(2.0 * max_divergence / jnp.where(bent, curvature, 1.0)), 0.0)
         # Chosen, not multiplied, as in the search below: 0 x NaN is NaN.
         return jax.tree.map(lambda d: jnp.where(bent, -scale * d, jnp.zeros_like(d)), direction), state
@@ -94,7 +94,7 @@ class BacktrackState(NamedTuple):
     """How the last search ended; read by people, not by the next search.
 
     Attributes:
-      scale: share of the step that was taken, 0 where none was.
+      scale: share of the step that was taken, 0 where none was; float32, as all of them.
       divergence: at the new parameters.
       improvement: by how much the value fell.
     """
@@ -143,10 +143,11 @@ def backtrack(
         before = across.mean(value_of(start))
 
         def tried(scale: jax.Array) -> tuple[jax.Array, BacktrackState]:
-            there = optax.tree.add_scale(start, scale, updates)
+            there = jax.tree.map(lambda p, u: (p + scale * u).astype(p.dtype), start, updates)
             divergence, value = across.mean((divergence_of(there), value_of(there)))
-            found = BacktrackState(scale, divergence, before - value)
-            return (found.divergence <= max_divergence) & (found.improvement > 0.0), found
+            improvement = before - value
+            found = BacktrackState(scale, divergence.astype(jnp.float32), improvement.astype(jnp.float32))
+            return (divergence <= max_divergence) & (improvement > 0.0), found
 
         def body(carry: tuple[jax.Array, Any, BacktrackState]) -> tuple[jax.Array, Any, BacktrackState]:
             k, _, _ = carry
@@ -157,7 +158,9 @@ def backtrack(
         _, accepted, found = jax.lax.while_loop(lambda carry: ~carry[1] & (carry[0] < num_backtracks), body, carry)
         found = jax.tree.map(lambda new, none: jnp.where(accepted, new, none), found, nowhere)
         # Chosen, not multiplied: a step that is not finite must not reach the parameters as 0 x NaN.
-        step = jax.tree.map(lambda u: jnp.where(accepted, found.scale * u, jnp.zeros_like(u)), updates)
+        step = jax.tree.map(
+            lambda u: jnp.where(accepted, (found.scale * u).astype(u.dtype), jnp.zeros_like(u)), updates
+        )
         return step, found
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

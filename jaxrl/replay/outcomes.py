@@ -81,7 +81,7 @@ def add(
     if n_step is None:
         return ring
     kept = ring.transitions
-    age = (ring.head - 1 - jnp.arange(ring.rows)) % ring.rows + 1
+    age = (ring.head - 1 - jnp.arange(ring.rows, dtype=jnp.int32)) % ring.rows + 1
     old = (age >= n_step)[:, None]
     closed = jnp.where(old, kept.reward + kept.discount * value[None], kept.reward)
     return ring._replace(transitions=kept._replace(reward=closed, discount=jnp.where(old, 0.0, kept.discount)))
@@ -92,14 +92,14 @@ def overwritten(ring: Ring, length: int) -> Array:
 
     They are lost. Games of more moves than there are rows lose their openings, and always the same ones.
     """
-    age = (ring.head - 1 - jnp.arange(ring.rows)) % ring.rows + 1
-    gone = (age > ring.rows - length) & (jnp.arange(ring.rows) < ring.filled)
+    age = (ring.head - 1 - jnp.arange(ring.rows, dtype=jnp.int32)) % ring.rows + 1
+    gone = (age > ring.rows - length) & (jnp.arange(ring.rows, dtype=jnp.int32) < ring.filled)
     return ((ring.transitions.discount != 0) & gone[:, None]).sum(dtype=jnp.int32)
 
 
 def counts(ring: Ring) -> Array:
     """``[rows x B]`` int32: how many positions, up to each of them, have their outcome; the last entry counts all."""
-    closed = (ring.transitions.discount == 0) & (jnp.arange(ring.rows)[:, None] < ring.filled)
+    closed = (ring.transitions.discount == 0) & (jnp.arange(ring.rows, dtype=jnp.int32)[:, None] < ring.filled)
     return jnp.cumsum(closed.reshape(-1).astype(jnp.int32))
 
 
@@ -115,7 +115,7 @@ def sample(key: Array, ring: Ring, counted: Array, batch_size: int) -> Position:
     Returns:
       Leaves ``[N, ...]``; where no position has its outcome yet, the last slot, which is nothing to learn from.
     """
-    number = jax.random.randint(key, (batch_size,), 0, jnp.maximum(counted[-1], 1))
+    number = jax.random.randint(key, (batch_size,), 0, jnp.maximum(counted[-1], 1), jnp.int32)
     slot = jnp.minimum(jnp.searchsorted(counted, number, side="right"), counted.size - 1)
     kept = rings.take(ring.transitions, slot // ring.num_envs, slot % ring.num_envs)
     return Position(kept.observation, kept.extras, kept.reward)

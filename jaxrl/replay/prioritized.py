@@ -17,6 +17,9 @@ from jaxrl.replay.ring import Ring
 from jaxrl.replay.sum_tree import SumTree
 from jaxrl.types import Array, Transition
 
+LARGEST = 1e30
+"""``p^alpha`` is clipped to it."""
+
 
 class PrioritizedState(NamedTuple):
     """A ring and the priorities of its slots.
@@ -112,7 +115,9 @@ def prioritized(
         return beta + (1.0 - beta) * jnp.minimum(progress, 1.0)
 
     def update_priorities(state: PrioritizedState, index: Slot, priorities: Array) -> PrioritizedState:
-        values = (jnp.abs(priorities) + epsilon) ** alpha
+        # The sum over all slots must fit into float32.
+        values = (jnp.abs(priorities.astype(jnp.float32)) + epsilon) ** alpha
+        values = jnp.minimum(values.astype(jnp.float32), LARGEST)
         return state._replace(
             tree=sum_tree.set_slots(state.tree, index, values),
             max_priority=jnp.maximum(state.max_priority, jnp.max(values)),
@@ -134,4 +139,5 @@ def importance_weights(values: Array, beta: Any) -> Array:
     >>> importance_weights(jnp.array([1.0, 4.0]), 0.5).tolist()
     [1.0, 0.5]
     """
-    return jnp.where(values > 0.0, across.least(jnp.min(values)) / jnp.where(values > 0.0, values, 1.0), 1.0) ** beta
+    share = jnp.where(values > 0.0, across.least(jnp.min(values)) / jnp.where(values > 0.0, values, 1.0), 1.0)
+    return (share**beta).astype(values.dtype)

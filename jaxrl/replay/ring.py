@@ -56,12 +56,14 @@ def init(example: Transition, rows: int, num_envs: int) -> Ring:
 def add(ring: Ring, trajectory: Transition) -> Ring:
     """Writes a trajectory ``[T, B, ...]`` over the oldest rows; of a longer one than the ring the last rows stay.
 
+    Numbers of 64 bits are stored as 32 where the ring was made for these.
+
     Raises:
       TypeError, ValueError: a leaf has another shape or dtype than the ring's, or another structure.
     """
     _check(ring, trajectory)
     length = min(trajectory.reward.shape[0], ring.rows)
-    newest = jax.tree.map(lambda x: x[-length:], trajectory)
+    newest = jax.tree.map(lambda kept, x: x[-length:].astype(kept.dtype), ring.transitions, trajectory)
     if length == 1:
         write = lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new, ring.head, 0)  # noqa: E731
     else:
@@ -114,7 +116,7 @@ def window_valid(ring: Ring, slot: Slot, ended: Array) -> Array:
       ``[n, N]`` bool, True for the first m steps, m at least 1.
     """
     steps = jnp.arange(ended.shape[0], dtype=jnp.int32)[:, None]
-    ends_before = jnp.cumsum(ended, axis=0) - ended
+    ends_before = jnp.cumsum(ended, axis=0, dtype=jnp.int32) - ended
     return (ends_before == 0) & (steps < steps_left(ring, slot.row)[None])
 
 
@@ -136,6 +138,10 @@ def window(ring: Ring, row: Array, env: Array, n: int) -> tuple[Transition, Arra
     return transitions, window_valid(ring, Slot(row, env), transitions.terminated | transitions.truncated)
 
 
+_HALVES = {"float64": jnp.float32, "int64": jnp.int32, "uint64": jnp.uint32}
+"""What JAX makes wider with 64 bits enabled, and what it is without."""
+
+
 def _check(ring: Ring, trajectory: Transition) -> None:
     stored, structure = jax.tree_util.tree_flatten_with_path(ring.transitions)
     given_structure: Any = jax.tree.structure(trajectory)
@@ -147,5 +153,5 @@ def _check(ring: Ring, trajectory: Transition) -> None:
         if given.shape != (length, *rest) or length < 1:
             wanted = ", ".join(map(str, rest))
             raise ValueError(f"{name}: got shape {given.shape}, the replay was made for [T, {wanted}]")
-        if given.dtype != kept.dtype:
+        if given.dtype != kept.dtype and _HALVES.get(str(given.dtype)) != kept.dtype:
             raise TypeError(f"{name}: got {given.dtype}, the replay was made for {kept.dtype}")

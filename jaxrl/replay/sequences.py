@@ -41,8 +41,8 @@ def sample(
         raise ValueError(f"length: got {length}, but the replay keeps only {ring.rows} steps of each environment")
     beginnings = jnp.maximum(ring.filled - length + 1, 1)
     row_key, env_key = jax.random.split(key)
-    age = jax.random.randint(row_key, (batch_size,), 0, beginnings)
-    env = jax.random.randint(env_key, (batch_size,), 0, ring.num_envs)
+    age = jax.random.randint(row_key, (batch_size,), 0, beginnings, jnp.int32)
+    env = jax.random.randint(env_key, (batch_size,), 0, ring.num_envs, jnp.int32)
     oldest = ring.head - ring.filled  # may be negative: later() takes it round the end
     slot = Slot(rings.later(ring, oldest, age), env)
     transitions = rings.take(ring.transitions, *rings.window_slots(ring, slot, length))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
 from jaxrl.search import choice, indexing
 from jaxrl.search.base import Backup
 from jaxrl.search.choice import Rules, Searching
@@ -26,7 +27,10 @@ def mean_backup(value: Array, visits: Array, target: Array) -> Array:
     >>> float(mean_backup(1.0, 3, 5.0))
     2.0
     """
-    return (value * visits + target) / (visits + 1.0)
+    # The sum may be more than half precision holds.
+    dtype = jnp.result_type(value, target)
+    total = jnp.asarray(value, numerics.wide(dtype)) * visits + target
+    return (total / (visits + 1.0)).astype(dtype)
 
 
 class Climb(NamedTuple):
@@ -94,7 +98,7 @@ def _climb(state: Searching, path: Path, order: Array, leaf: Leaf, backup: Backu
         # Rows of the path from ``level`` on are the depths from ``level - LEVELS`` on, see Path.
         nodes = jax.lax.dynamic_slice_in_dim(path.nodes, level, LEVELS, 0).T
         children = jax.lax.dynamic_slice_in_dim(path.nodes, level + 1, LEVELS, 0).T
-        depth = level - LEVELS + jnp.arange(LEVELS)[None]
+        depth = level - LEVELS + jnp.arange(LEVELS, dtype=jnp.int32)[None]
         at_leaf, active = depth == path.depth[:, None], depth <= path.depth[:, None]
         target, values, state = _update(state, nodes, children, at_leaf, active, leaf, target, below, backup)
         place = jnp.where(active & (depth > 0), begin[:, None] + depth - 1, order.shape[0])
@@ -111,7 +115,7 @@ def _choose(rules: Rules, state: Searching, path: Path, order: Array) -> Searchi
     They stand in one list, so that the work is that of the mean depth of the trees, not of the deepest.
     """
     capacity, batch = state.tree.capacity, path.depth.shape[0]
-    at_once, count = _at_once(batch), jnp.sum(path.depth)
+    at_once, count = _at_once(batch), jnp.sum(path.depth, dtype=jnp.int32)
     last = indexing.highest(count)
 
     def unfinished(carry: tuple[Array, Searching]) -> Array:
@@ -120,7 +124,7 @@ def _choose(rules: Rules, state: Searching, path: Path, order: Array) -> Searchi
     def choose(carry: tuple[Array, Searching]) -> tuple[Array, Searching]:
         begin, state = carry
         entry = jax.lax.dynamic_slice_in_dim(order, begin, at_once, 0)
-        nodes = jnp.where(begin + jnp.arange(at_once) < count, entry // batch, capacity)
+        nodes = jnp.where(begin + jnp.arange(at_once, dtype=jnp.int32) < count, entry // batch, capacity)
         return begin + at_once, choice.at_nodes(rules, state, entry % batch, nodes)
 
     return jax.lax.while_loop(unfinished, choose, (jnp.zeros((), jnp.int32), state))[1]

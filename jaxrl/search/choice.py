@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
 from jaxrl.search import indexing
 from jaxrl.search.argmax import row_argmax
 from jaxrl.search.base import NodeStats, RootFnOutput, Selection
@@ -66,9 +67,13 @@ def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
 
 
 def masked_root(root: Any, invalid_actions: Array | None) -> RootFnOutput:
-    """A root without illegal logits, all of them of the dtype of values, as in the tree."""
-    logits = jnp.asarray(root.prior_logits, jnp.result_type(root.value))
-    return RootFnOutput(mask_logits(logits, invalid_actions), root.value, root.embedding)
+    """A root whose illegal logits are masked, in the dtype of the tree: that of values, float32 at least.
+
+    Half precision can hold neither the mean of many visits nor the noise against ties.
+    """
+    dtype = numerics.wide(root.value)
+    logits, value = jnp.asarray(root.prior_logits, dtype), jnp.asarray(root.value, dtype)
+    return RootFnOutput(mask_logits(logits, invalid_actions), value, root.embedding)
 
 
 def prior_probs(rules: Rules, logits: Array) -> Array:

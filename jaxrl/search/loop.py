@@ -67,9 +67,9 @@ def search(
         check_rule("root_selection", root_selection, root)
     check_callable("backup", backup, "a function (value, visits, target) -> value, such as jaxrl.search.mean_backup")
     noise_key, key = jax.random.split(key)
+    root = choice.masked_root(root, invalid_actions)
     noise = jax.random.uniform(noise_key, root.prior_logits.shape, root.value.dtype)
     rules = Rules(selection, root_selection, noise, masked=masks)
-    root = choice.masked_root(root, invalid_actions)
     probs = choice.prior_probs(rules, root.prior_logits)
     if tree is None:
         state = choice.first(rules, plant(root, probs, capacity or num_simulations + 1, invalid_actions))

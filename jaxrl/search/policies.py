@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import NON_NEGATIVE, POSITIVE, UNIT, check_callable, check_count, check_float, check_key
+from jaxrl.ops import numerics
 from jaxrl.search import halving, qtransforms, selection
 from jaxrl.search.base import NodeStats, PolicyOutput, QTransform, RecurrentFn, RootFnOutput
 from jaxrl.search.choice import mask_logits, masked_root
@@ -272,7 +273,7 @@ def _by_visits(key: Array, tree: Tree, temperature: Any) -> PolicyOutput:
 
 def _with_noise(key: Array, root: Any, fraction: Any, alpha: Any) -> RootFnOutput:
     """Dirichlet noise mixed into the prior."""
-    probs = jax.nn.softmax(jnp.asarray(root.prior_logits, jnp.result_type(root.value)), axis=-1)
+    probs = jax.nn.softmax(jnp.asarray(root.prior_logits, numerics.wide(root.value)), axis=-1)
     if isinstance(fraction, jax.core.Tracer) or float(fraction) > 0:
         concentration = jnp.full(probs.shape[-1:], alpha, probs.dtype)
         noise = jax.random.dirichlet(key, concentration, probs.shape[:1], probs.dtype)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
 from jaxrl.search.base import NodeStats
 from jaxrl.types import Array
+
+SCALE = 1.0 / 16.0
+"""Q-values are scaled before they are subtracted: differences of the largest numbers would overflow, and reciprocals of
+differences near them be flushed to 0. A power of two leaves the digits of the result as they are."""
 
 
 def by_parent_and_siblings(node: NodeStats, *, epsilon: float = 1e-8) -> Array:
@@ -22,12 +29,12 @@ def by_parent_and_siblings(node: NodeStats, *, epsilon: float = 1e-8) -> Array:
       ``[..., A]`` in [0, 1].
     """
     visited = node.children_visits > 0
-    value = node.value[..., None]
-    known = jnp.where(visited, node.children_qvalues, value)
+    value, qvalues = SCALE * node.value[..., None], SCALE * node.children_qvalues
+    known = jnp.where(visited, qvalues, value)
     low = jnp.min(known, axis=-1, keepdims=True)
     high = jnp.max(known, axis=-1, keepdims=True)
     low, high = jnp.minimum(low, value), jnp.maximum(high, value)
-    return jnp.where(visited, node.children_qvalues - low, 0.0) / jnp.maximum(high - low, epsilon)
+    return jnp.where(visited, qvalues - low, 0.0) / jnp.maximum(high - low, _scaled(epsilon, known))
 
 
 def by_min_max(node: NodeStats, *, min_value: float, max_value: float) -> Array:
@@ -41,7 +48,8 @@ def by_min_max(node: NodeStats, *, min_value: float, max_value: float) -> Array:
     Returns:
       ``[..., A]``.
     """
-    return jnp.where(node.children_visits > 0, node.children_qvalues - min_value, 0.0) / (max_value - min_value)
+    low, high = SCALE * min_value, SCALE * max_value
+    return jnp.where(node.children_visits > 0, SCALE * node.children_qvalues - low, 0.0) / (high - low)
 
 
 def completed_by_mix_value(
@@ -74,20 +82,29 @@ def completed_by_mix_value(
     value = mixed_value(node) if use_mixed_value else node.raw_value
     completed = jnp.where(visits > 0, qvalues, value[..., None])
     if rescale_values:
+        completed = SCALE * completed
         low = jnp.min(completed, axis=-1, keepdims=True)
         high = jnp.max(completed, axis=-1, keepdims=True)
-        completed = (completed - low) / jnp.maximum(high - low, epsilon)
+        completed = (completed - low) / jnp.maximum(high - low, _scaled(epsilon, completed))
     scale = maxvisit_init + jnp.max(visits, axis=-1, keepdims=True)
     return scale * value_scale * completed
+
+
+def _scaled(epsilon: Any, x: Array) -> Array:
+    """The smallest denominator, scaled, and above 0 in the dtype of ``x``."""
+    return numerics.positive(SCALE * epsilon, x.dtype)
 
 
 def mixed_value(node: NodeStats) -> Array:
     """The value ``[...]`` of a node from what the model said and the q-values of its visited actions, see above."""
     visited = node.children_visits > 0
     total = jnp.sum(node.children_visits, axis=-1)
+    # The sum over visits may be more than half precision holds.
+    dtype, wide = node.raw_value.dtype, numerics.wide(node.raw_value)
     # A visited action may have no probability left in float32; the weights must not become 0 / 0.
-    weight = jnp.where(visited, jnp.maximum(node.prior_probs, jnp.finfo(node.prior_probs.dtype).tiny), 0.0)
+    probs = node.prior_probs.astype(wide)
+    weight = jnp.where(visited, jnp.maximum(probs, jnp.finfo(wide).tiny), 0.0)
     weighted = jnp.sum(weight * node.children_qvalues, axis=-1)
     weight_sum = jnp.sum(weight, axis=-1)
     mean = weighted / jnp.where(total > 0, weight_sum, 1.0)
-    return (node.raw_value + total * mean) / (total + 1)
+    return ((node.raw_value + total * mean) / (total + 1)).astype(dtype)

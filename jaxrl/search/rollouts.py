@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_callable, check_count
+from jaxrl.ops import numerics
 from jaxrl.search import indexing
 from jaxrl.search.base import RecurrentFn, RecurrentFnOutput, RootFnOutput
 from jaxrl.search.choice import mask_logits, of_step
@@ -52,12 +53,14 @@ def rollout_root(embedding: PyTree, num_actions: int) -> RootFnOutput:
     """
     check_count("num_actions", num_actions)
     batch = jax.tree.leaves(embedding)[0].shape[0]
-    return RootFnOutput(jnp.zeros((batch, num_actions)), jnp.zeros((batch,)), embedding)
+    return RootFnOutput(jnp.zeros((batch, num_actions), jnp.float32), jnp.zeros((batch,), jnp.float32), embedding)
 
 
 def _as_output(step: Any) -> RecurrentFnOutput:
-    """What a simulator says, be it of mctx's type."""
-    return RecurrentFnOutput(step.reward, step.discount, step.prior_logits, step.value, of_step(step))
+    """What a simulator says, be it of mctx's type, in one dtype, float32 at least."""
+    dtype = numerics.wide(step.reward, step.discount, step.value)
+    reward, discount, value = (x.astype(dtype) for x in (step.reward, step.discount, step.value))
+    return RecurrentFnOutput(reward, discount, step.prior_logits, value, of_step(step))
 
 
 def _rollout(

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
 from jaxrl.search import qtransforms
 from jaxrl.search.base import NodeStats, QTransform
 from jaxrl.types import Array
 
-# So little that it can't outweigh anything but a tie.
+# In float32, so little that it can't outweigh anything but a tie.
 TIE_NOISE = 1e-7
 
 
@@ -59,8 +60,10 @@ def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:
     total = jnp.maximum(jnp.sum(visits, axis=-1, keepdims=True), 1.0)
     bonus = exploration * jnp.sqrt(jnp.log(total) / jnp.maximum(visits, 1.0))
     # Above every score, and low enough for the noise to tell the unvisited apart.
-    first = jnp.finfo(visits.dtype).max / 4 * (1.0 + node.noise)
-    return jnp.where(visits > 0, node.children_qvalues + bonus + TIE_NOISE * node.noise, first)
+    highest = float(jnp.finfo(visits.dtype).max)
+    first = highest / 4 * (1.0 + node.noise)
+    noise = numerics.tie_noise(TIE_NOISE, visits.dtype) * node.noise
+    return jnp.where(visits > 0, jnp.minimum(node.children_qvalues + bonus + noise, highest / 8), first)
 
 
 def gumbel_score(node: NodeStats, *, qtransform: QTransform = qtransforms.completed_by_mix_value) -> Array:

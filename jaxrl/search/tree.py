@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import numerics
 from jaxrl.types import Array, PyTree
 
 ROOT = 0
@@ -138,7 +139,7 @@ class Tree(NamedTuple):
         """
         if length < 1:
             raise ValueError(f"length: got {length}, must be at least 1")
-        trees = jnp.arange(self.node_visits.shape[0])
+        trees = jnp.arange(self.node_visits.shape[0], dtype=jnp.int32)
 
         def follow(node: Array, _: None) -> tuple[Array, Array]:
             inside = node != UNVISITED
@@ -163,7 +164,7 @@ def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array |
       invalid_actions: ``[B, A]``, nonzero where illegal, or None.
     """
     batch, num_actions = root.prior_logits.shape
-    dtype = root.value.dtype
+    dtype = numerics.wide(root.value)
 
     def nodes(at_root: Any, elsewhere: Any, dtype: Any) -> Array:
         return jnp.full((batch, capacity), elsewhere, dtype).at[:, ROOT].set(at_root)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_callable, check_count, check_key
+from jaxrl.ops import numerics
 from jaxrl.search.base import NodeStats
 from jaxrl.search.tree import Tree
 from jaxrl.types import Array, PyTree
@@ -127,7 +128,7 @@ def check_rule(name: str, rule: Any, root: Any) -> None:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
     check_callable(name, rule, "a rule: a function of NodeStats, such as jaxrl.search.selection.puct_score")
-    (batch, num_actions), dtype = jnp.shape(root.prior_logits), jnp.result_type(root.value)
+    (batch, num_actions), dtype = jnp.shape(root.prior_logits), numerics.wide(root.value)
     of_node: list[Any] = [jax.ShapeDtypeStruct((batch,), kind) for kind in (jnp.int32, dtype, dtype)]
     of_child: list[Any] = [jax.ShapeDtypeStruct((batch, num_actions), kind) for kind in (jnp.int32, *[dtype] * 4)]
     try:

@@ -1,0 +1,60 @@
+"""Arithmetic at the edges of a dtype: overflow, literals below its resolution, and ties that it can't tell apart."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def wide(*arrays: Any) -> Any:
+    """The dtype of a result of these arrays, float32 at least: for sums, squares and means of half precision.
+
+    >>> wide(jnp.zeros(1, jnp.float16)), wide(jnp.zeros(1, jnp.bfloat16), jnp.zeros(1, jnp.float32))
+    (dtype('float32'), dtype('float32'))
+    """
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+
+
+def positive(epsilon: Any, dtype: Any) -> Array:
+    """``epsilon``, or the smallest normal number of the dtype where that is larger: 1e-8 is 0 in float16.
+
+    >>> bool(positive(1e-8, jnp.float16) > 0), float(positive(0.5, jnp.float16))
+    (True, 0.5)
+    """
+    return jnp.maximum(jnp.asarray(epsilon, dtype), jnp.asarray(jnp.finfo(dtype).tiny, dtype))
+
+
+def tie_noise(scale: float, dtype: Any) -> float:
+    """A scale of noise against ties that was chosen for float32, in the resolution of a coarser dtype.
+
+    >>> tie_noise(1e-6, jnp.float32), tie_noise(1e-6, jnp.bfloat16)
+    (1e-06, 0.065536)
+    """
+    return scale * max(1.0, float(jnp.finfo(dtype).eps) / float(jnp.finfo(jnp.float32).eps))
+
+
+def max_log_ratio(dtype: Any) -> float:
+    """The largest logarithm of a probability ratio whose exponential is finite with a margin.
+
+    80 in float32, where ``exp(80)`` is 5e34, a factor of 6000 short of overflow, whose infinity times 0 would be NaN in
+    gradients; a factor of e short of it in float16.
+    """
+    return min(80.0, math.log(float(jnp.finfo(dtype).max)) - 1.0)
+
+
+def log_softmax(logits: Array) -> Array:
+    """``log softmax(logits)`` over the last axis, finite for any logits but NaN.
+
+    Where the probability is 0 the result is a huge negative number instead of ``-inf``, so that ``0 * log 0`` is 0, in
+    the gradient too. A row of nothing but ``-inf`` is uniform. Logits count up to a quarter of the largest number.
+
+    >>> log_softmax(jnp.array([0.0, 0.0, -jnp.inf])).tolist()
+    [-0.6931471824645996, -0.6931471824645996, -8.507058665966221e+37]
+    """
+    highest = 0.25 * float(jnp.finfo(logits.dtype).max)
+    return jax.nn.log_softmax(jnp.clip(logits, -highest, highest))
