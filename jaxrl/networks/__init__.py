@@ -22,6 +22,7 @@ from jaxrl.networks.heads import (
     policy_head,
 )
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.inputs import as_float
 from jaxrl.networks.mlp import MLP
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.policy_value import PolicyValue
@@ -57,6 +58,7 @@ __all__ = [
     "SquashedGaussianPolicy",
     "Transformer",
     "ValueHead",
+    "as_float",
     "critic_ensemble",
     "default_torso",
     "environment_action",

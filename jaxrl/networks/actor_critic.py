@@ -17,12 +17,12 @@ from jaxrl.networks.mlp import MLP
 
 
 class Outputs(NamedTuple):
-    """What losses see of the network.
+    """The outputs of the network, with the leading axes of the observation.
 
     Attributes:
-      policy: a distrax distribution over raw actions, batch ``[N]``.
-      value: ``[N]``; zeros where the recipe has no critic.
-      features: ``[N, D]`` of the actor's torso.
+      policy: a distrax distribution over raw actions, batch ``[...]``.
+      value: ``[...]``; zeros where the recipe has no critic.
+      features: ``[..., D]`` of the actor's torso.
       heads: the outputs of the user's extra heads, by name.
     """
 
@@ -33,7 +33,7 @@ class Outputs(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value on one torso or on two.
+    """A policy and a value on one torso or on two, for observations with any leading axes, ``[B]`` or ``[T, B]``.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``; cloned, so that two torsos never share.
@@ -60,21 +60,20 @@ class ActorCritic(nn.Module):
         self.extra_heads = {name: head.clone(name=None) for name, head in self.heads.items()}
 
     def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
-        """Features ``[N, D]`` of the actor's torso, and the mask ``[N, A]`` of legal actions, None for all."""
-        x, mask = inputs.observation_input(observation, self.event_rank)
-        return inputs.torso_features(self.actor_torso, x), mask
+        """Features ``[..., D]`` of the actor's torso, and the mask ``[..., A]`` of legal actions, None for all."""
+        given = inputs.observation_input(observation, self.event_rank)
+        return inputs.torso_features(self.actor_torso, given), given.mask
 
     def critic_features(self, observation: Any) -> jax.Array:
-        """Features ``[N, D]`` of the critic's torso."""
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        return inputs.torso_features(self.critic_torso, x)
+        """Features ``[..., D]`` of the critic's torso."""
+        return inputs.torso_features(self.critic_torso, inputs.observation_input(observation, self.event_rank))
 
     def act(self, observation: Any) -> Any:
-        """The policy's distribution, batch ``[N]``; the critic is not evaluated."""
+        """The policy's distribution, batch ``[...]``; the critic is not evaluated."""
         return self.policy_head(*self.actor_features(observation))
 
     def evaluate(self, observation: Any) -> jax.Array:
-        """Values ``[N]``; the actor is not evaluated."""
+        """Values ``[...]``; the actor is not evaluated."""
         return self.value_head(self.critic_features(observation))
 
     def __call__(self, observation: Any) -> Outputs:
@@ -83,7 +82,7 @@ class ActorCritic(nn.Module):
         if self.critic:
             value = self.value_head(features if self.share_torso else self.critic_features(observation))
         else:
-            value = jnp.zeros(features.shape[0])
+            value = jnp.zeros(features.shape[:-1], jnp.float32)
         return Outputs(self.policy_head(features, mask), value, features, extra)
 
 

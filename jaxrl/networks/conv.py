@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.inputs import as_float, flatten_batch
 from jaxrl.networks.mlp import activation_fn
 
 
@@ -50,8 +51,10 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        if x.ndim != 4:
-            raise ValueError(f"torso: Conv needs images [N, H, W, C], got shape {x.shape}; use MLP for vectors")
+        """From images ``[..., H, W, C]`` to ``[..., D]``."""
+        if x.ndim < 4:
+            raise ValueError(f"torso: got shape {x.shape}, Conv needs images [N, H, W, C]; use MLP for vectors")
+        x, batch = flatten_batch(as_float(x), 3)
         activate = activation_fn(self.activation)
         for width in self.channels:
             x = nn.Dense(width, kernel_init=orthogonal())(patches(x, self.kernel_size))
@@ -62,4 +65,4 @@ class Conv(nn.Module):
             x = nn.Dense(width, kernel_init=orthogonal())(x)
             x = nn.LayerNorm()(x) if self.layer_norm else x
             x = activate(x)
-        return x
+        return x.reshape(*batch, x.shape[-1])

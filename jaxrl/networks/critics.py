@@ -36,8 +36,8 @@ class DeterministicPolicy(nn.Module):
         self.action_head = NarrowDense(self.size, self.scale)
 
     def __call__(self, observation: Any) -> jax.Array:
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        return jnp.tanh(self.action_head(inputs.torso_features(self.actor_torso, x)))
+        given = inputs.observation_input(observation, self.event_rank)
+        return jnp.tanh(self.action_head(inputs.torso_features(self.actor_torso, given)))
 
 
 class SquashedGaussianPolicy(nn.Module):
@@ -64,8 +64,8 @@ class SquashedGaussianPolicy(nn.Module):
         self.policy_head = GaussianHead(self.size, squash=True, state_dependent_std=True, scale=self.scale)
 
     def __call__(self, observation: Any) -> SquashedGaussian:
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        policy = self.policy_head(inputs.torso_features(self.actor_torso, x))
+        given = inputs.observation_input(observation, self.event_rank)
+        policy = self.policy_head(inputs.torso_features(self.actor_torso, given))
         low, high = (jnp.exp(bound) for bound in self.log_std_range)
         return SquashedGaussian(policy.loc, jnp.clip(policy.scale_diag, low, high))
 
@@ -88,8 +88,8 @@ class CategoricalPolicy(nn.Module):
         self.policy_head = CategoricalHead(self.num_actions)
 
     def __call__(self, observation: Any) -> Categorical:
-        x, mask = inputs.observation_input(observation, self.event_rank)
-        return self.policy_head(inputs.torso_features(self.actor_torso, x), mask)
+        given = inputs.observation_input(observation, self.event_rank)
+        return self.policy_head(inputs.torso_features(self.actor_torso, given), given.mask)
 
 
 class ContinuousCritic(nn.Module):
@@ -114,13 +114,16 @@ class ContinuousCritic(nn.Module):
     def __call__(self, observation: Any, action: jax.Array) -> jax.Array:
         """From an observation and actions in units of the bounds, ``[N, ...]``."""
         torso = self.torso.clone(name="critic_torso", parent=self)
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        action = inputs.as_float(action).reshape(x.shape[0], -1)
+        given = inputs.observation_input(observation, self.event_rank)
+        action = inputs.as_float(action)
         if self.event_rank <= 1:
-            features = inputs.torso_features(torso, jnp.concatenate([x, action], axis=-1))
+            action = action.reshape(given.x.shape[0], -1)
+            beside = given._replace(x=jnp.concatenate([inputs.as_float(given.x), action], axis=-1))
+            features = inputs.torso_features(torso, beside)
         else:
             dense = nn.Dense(self.hidden, kernel_init=orthogonal(), name="joined")
-            joined = jnp.concatenate([inputs.torso_features(torso, x), action], axis=-1)
+            action = action.reshape(*given.batch, -1)
+            joined = jnp.concatenate([inputs.torso_features(torso, given), action], axis=-1)
             features = activation_fn(self.activation)(dense(joined))
         return ValueHead(name="value_head")(features)
 

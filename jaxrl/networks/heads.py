@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxrl import types
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.inputs import flatten_batch
 
 # Gauss-Hermite nodes. For the log-derivative of the tanh 32 leave an error of 2e-4 at deviation 2, 1e-2 at 4.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
@@ -92,8 +93,10 @@ class NarrowDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", orthogonal(self.scale), (self.size, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.size,))
-        y = jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ())))
-        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        # One matrix product whatever the leading axes, so that they change no rounding.
+        x, batch = flatten_batch(x, 1)
+        y = jax.lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
+        return (y + bias[None]).reshape(*batch, self.size)
 
 
 class CategoricalHead(nn.Module):

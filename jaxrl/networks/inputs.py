@@ -1,8 +1,13 @@
-"""From what environments show to what torsos take: float32 ``[N, ...]``."""
+"""From the observations of environments to the inputs of torsos, ``[N, *event]`` of the environment's own dtype.
+
+The torsos of this package convert their input by ``as_float``. A custom torso sees integers as integers, so that it can
+embed them: ``nn.Embed(num_tokens, width)(x)``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,60 +22,88 @@ def as_float(array: Any) -> jax.Array:
     return floats / 255.0 if array.dtype == jnp.uint8 else floats
 
 
-def network_input(features: jax.Array, goal: jax.Array | None, event_rank: int) -> jax.Array:
-    """The float array that a torso is called on.
+def flatten_batch(x: jax.Array, event_rank: int) -> tuple[jax.Array, tuple[int, ...]]:
+    """``[..., *event]`` as ``[N, *event]``, and the leading axes.
 
     Args:
-      features: ``[..., *event]`` with any batch axes before the event.
-      goal: ``[..., *goal]`` or None; it is flattened and laid beside the features.
+      x: with any leading axes.
+      event_rank: the number of axes of one event.
+    """
+    batch = x.shape[: x.ndim - event_rank]
+    return x.reshape(math.prod(batch), *x.shape[len(batch) :]), batch
+
+
+def network_input(features: jax.Array, goal: jax.Array | None, event_rank: int) -> jax.Array:
+    """The array that a torso is called on, of the dtype that the environment gives.
+
+    A goal is concatenated with the features, and both are converted by ``as_float`` where their dtypes differ.
+
+    Args:
+      features: ``[..., *event]`` with any leading axes.
+      goal: ``[..., *goal]`` or None; it is flattened and concatenated with the features.
       event_rank: the number of axes of one observation's features; a bare number (0) becomes a vector of one.
 
     Returns:
-      ``[N, *event]``, N the product of the batch axes.
+      ``[N, *event]``, N the product of the leading axes.
 
     Raises:
-      ValueError: a goal beside features that are not a vector.
+      ValueError: a goal with features that are not a vector.
     """
-    batch = features.shape[: features.ndim - event_rank]
-    num = 1
-    for axis in batch:
-        num *= axis
-    event = features.shape[len(batch) :] or (1,)
-    inputs = as_float(features).reshape(num, *event)
+    x, _ = flatten_batch(features, event_rank)
+    x = x.reshape(-1, 1) if event_rank == 0 else x
     if goal is None:
-        return inputs
+        return x
     if event_rank > 1:
-        raise ValueError(f"observation.goal: goals go beside vector features only, the features have {event_rank} axes")
-    return jnp.concatenate([inputs, as_float(goal).reshape(num, -1)], axis=-1)
+        raise ValueError(
+            f"observation.goal: got features of {event_rank} axes, must be vectors where there is a goal; flatten them "
+            "with envs.wrappers.flatten_observation"
+        )
+    if goal.dtype != x.dtype:
+        x, goal = as_float(x), as_float(goal)
+    return jnp.concatenate([x, goal.reshape(x.shape[0], -1)], axis=-1)
 
 
-def observation_input(observation: Any, event_rank: int) -> tuple[jax.Array, jax.Array | None]:
-    """What a network reads of an observation: ``network_input`` of its features and goal, and its action mask.
+class Input(NamedTuple):
+    """The parts of an observation that a network reads.
+
+    Attributes:
+      x: ``[N, *event]`` what the torso is called on.
+      mask: ``[..., A]`` the legal actions; None where every action is legal.
+      batch: the leading axes of the observation, N in all.
+    """
+
+    x: jax.Array
+    mask: jax.Array | None
+    batch: tuple[int, ...]
+
+
+def observation_input(observation: Any, event_rank: int) -> Input:
+    """The network's input: ``network_input`` of features and goal, the action mask, and the leading axes.
 
     Args:
-      observation: an array or an ``Observation``, with any batch axes.
+      observation: an array or an ``Observation``, with any leading axes.
       event_rank: the number of axes of one observation's features.
-
-    Returns:
-      ``(x [N, *event], mask [N, A])``; the mask is None where every action is legal.
     """
     goal = observation.goal if isinstance(observation, types.Observation) else None
-    x, mask = network_input(types.features(observation), goal, event_rank), types.action_mask(observation)
-    return x, None if mask is None else mask.reshape(x.shape[0], -1)
+    features = types.features(observation)
+    batch = features.shape[: features.ndim - event_rank]
+    return Input(network_input(features, goal, event_rank), types.action_mask(observation), batch)
 
 
-def torso_features(torso: nn.Module, x: jax.Array) -> jax.Array:
-    """The features ``[N, D]`` of a torso, checked.
+def torso_features(torso: nn.Module, given: Input) -> jax.Array:
+    """The features ``[..., D]`` of a torso, with the leading axes of the observation.
 
     Raises:
-      ValueError: a torso that gives something else.
+      ValueError: the torso returned another shape than ``[N, D]``.
     """
-    features = torso(x)
+    features = torso(given.x)
     shape = getattr(features, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != x.shape[0]:
-        gave = f"a {type(features).__name__}" if shape is None else shape
-        raise ValueError(f"torso: must give features [N, D], N = {x.shape[0]}; {type(torso).__name__} gave {gave}")
-    return features
+    if shape is None or len(shape) != 2 or shape[0] != given.x.shape[0]:
+        found = f"a {type(features).__name__}" if shape is None else list(shape)
+        raise ValueError(
+            f"torso: got {found} from {type(torso).__name__}, must be features [N, D] with N = {given.x.shape[0]}"
+        )
+    return features.reshape(*given.batch, shape[1])
 
 
 def event_rank(observation_spec: Any) -> int:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.inputs import as_float, flatten_batch
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
@@ -33,7 +34,8 @@ def activation_fn(name: str) -> Callable[[jax.Array], jax.Array]:
 class MLP(nn.Module):
     """Dense layers with an activation after each: ``x <- act(W x + b)``.
 
-    Called on ``[N, ...]``: all axes after the first are flattened.
+    Called on ``[N, *event]``, whose event axes are flattened, or on ``[..., *event]`` with the rank of the event:
+    ``mlp(x, 1)`` maps ``[T, B, D]`` to ``[T, B, hidden[-1]]``.
 
     Attributes:
       hidden: the width of each layer.
@@ -46,11 +48,13 @@ class MLP(nn.Module):
     layer_norm: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, event_rank: int | None = None) -> jax.Array:
+        """From ``[..., *event]`` to ``[..., D]``; without ``event_rank`` the first axis alone is the batch."""
         activate = activation_fn(self.activation)
+        x, batch = flatten_batch(as_float(x), x.ndim - 1 if event_rank is None else event_rank)
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = nn.Dense(width, kernel_init=orthogonal())(x)
             x = nn.LayerNorm()(x) if self.layer_norm else x
             x = activate(x)
-        return x
+        return x.reshape(*batch, x.shape[-1])

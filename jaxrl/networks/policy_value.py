@@ -33,9 +33,10 @@ class PolicyValue(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Any) -> Outputs:
-        x, mask = inputs.observation_input(observation, self.event_rank)
-        features = inputs.torso_features(self.torso, x)
-        hidden = nn.relu(nn.Dense(self.hidden, kernel_init=orthogonal())(features))
-        value: jax.Array = NarrowDense(1, 0.1)(hidden)[..., 0]
-        policy = CategoricalHead(self.num_actions)(features, mask)
+        given = inputs.observation_input(observation, self.event_rank)
+        features = inputs.torso_features(self.torso, given)
+        flat, batch = inputs.flatten_batch(features, 1)
+        hidden = nn.relu(nn.Dense(self.hidden, kernel_init=orthogonal())(flat))
+        value: jax.Array = NarrowDense(1, 0.1)(hidden)[:, 0].reshape(batch)
+        policy = CategoricalHead(self.num_actions)(features, given.mask)
         return Outputs(policy, jnp.tanh(value) if self.bounded else value, features, {})

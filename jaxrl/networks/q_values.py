@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxrl.networks import inputs
 from jaxrl.networks.heads import NarrowDense
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.inputs import flatten_batch
 from jaxrl.networks.mlp import activation_fn
 from jaxrl.networks.noisy import NoisyDense
 
@@ -68,15 +69,17 @@ class ActionValueHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """From features ``[..., D]`` to values ``[..., A]`` or ``[..., A, K]``."""
+        x, batch = flatten_batch(x, 1)
         num_outputs = 1 if self.num_outputs is None else self.num_outputs
 
         def stream(num: int, name: str) -> jax.Array:
             options = (self.hidden, self.noisy, self.sigma, self.activation, self.scale)
-            return _Stream(num * num_outputs, *options, name=name)(x).reshape(-1, num, num_outputs)
+            return _Stream(num * num_outputs, *options, name=name)(x).reshape(*batch, num, num_outputs)
 
         values = stream(self.num_actions, "advantage" if self.dueling else "action_value")
         if self.dueling:
-            values = stream(1, "value") + values - values.mean(axis=1, keepdims=True)
+            values = stream(1, "value") + values - values.mean(axis=-2, keepdims=True)
         return values[..., 0] if self.num_outputs is None else values
 
 
@@ -96,17 +99,19 @@ class ImplicitQuantileHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, tau: jax.Array) -> jax.Array:
-        """From features ``[N, D]`` and fractions ``[N, M]``, or ``[M]`` for the same ones everywhere."""
-        if tau.ndim not in (1, 2) or tau.shape[:-1] not in ((), x.shape[:1]):
-            raise ValueError(f"tau: must be [N, M] or [M], N = {x.shape[0]}; got {tau.shape}")
+        """From features ``[..., D]`` and fractions ``[..., M]``, or ``[M]`` for the same ones everywhere."""
+        if tau.shape[:-1] not in ((), x.shape[:-1]):
+            raise ValueError(f"tau: got shape {list(tau.shape)}, must be {[*x.shape[:-1], 'M']} or ['M']")
+        x, batch = flatten_batch(x, 1)
         fractions = tau.reshape(-1, tau.shape[-1], 1)
         cosines = jnp.cos(math.pi * jnp.arange(self.num_cosines, dtype=jnp.float32).reshape(1, 1, -1) * fractions)
         embedding = nn.relu(nn.Dense(x.shape[-1], kernel_init=orthogonal(), name="embedding")(cosines))
         joined = x[:, None, :] * embedding
         values = self.head.clone(name="values", parent=self)(joined.reshape(-1, x.shape[-1]))
         if values.ndim != 2:
-            raise ValueError(f"head: must give action values [N, A], gave {values.shape}; leave num_outputs None")
-        return values.reshape(*joined.shape[:2], -1).swapaxes(1, 2)
+            raise ValueError(f"head: gave {list(values.shape)}, must give action values [N, A]; leave num_outputs None")
+        values = values.reshape(*joined.shape[:2], -1).swapaxes(1, 2)
+        return values.reshape(*batch, *values.shape[1:])
 
 
 class QNetwork(nn.Module):
@@ -127,9 +132,8 @@ class QNetwork(nn.Module):
         self.q_head = self.head.clone(name=None)
 
     def embed(self, observation: Any) -> jax.Array:
-        """Features ``[N, D]``."""
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        return inputs.torso_features(self.q_torso, x)
+        """Features ``[..., D]``."""
+        return inputs.torso_features(self.q_torso, inputs.observation_input(observation, self.event_rank))
 
     def from_features(self, features: jax.Array, *head_inputs: Any) -> jax.Array:
         """The head's outputs from ``embed``'s features, so that these are computed once for several calls."""

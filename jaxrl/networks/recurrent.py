@@ -115,13 +115,14 @@ class RecurrentActorCritic(ActorCritic):
     """``ActorCritic`` on recurrent torsos: takes ``Sequences``, or observations with a memory, and gives ``[N T]``."""
 
     def _actor(self, sequences: Sequences) -> tuple[jax.Array, PyTree, jax.Array | None]:
-        x, mask = inputs.observation_input(sequences.observation, self.event_rank)
-        return *unroll(self.actor_torso, x, sequences.memory.actor, sequences.reset), mask
+        given = inputs.observation_input(sequences.observation, self.event_rank)
+        mask = None if given.mask is None else given.mask.reshape(given.x.shape[0], -1)
+        return *unroll(self.actor_torso, given.x, sequences.memory.actor, sequences.reset), mask
 
     def _critic(self, sequences: Sequences) -> tuple[jax.Array, PyTree]:
-        x, _ = inputs.observation_input(sequences.observation, self.event_rank)
+        given = inputs.observation_input(sequences.observation, self.event_rank)
         memory = sequences.memory.actor if self.share_torso else sequences.memory.critic
-        return unroll(self.critic_torso, x, memory, sequences.reset)
+        return unroll(self.critic_torso, given.x, memory, sequences.reset)
 
     def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
         features, _, mask = self._actor(as_sequences(observation))

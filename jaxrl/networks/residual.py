@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl.networks.conv import patches
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.inputs import as_float, flatten_batch
 from jaxrl.networks.mlp import activation_fn
 
 
@@ -42,8 +43,10 @@ class Residual(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        if x.ndim != 4:
-            raise ValueError(f"torso: Residual needs boards [N, H, W, C], got shape {x.shape}; use MLP for vectors")
+        """From boards ``[..., H, W, C]`` to ``[..., H * W * planes]``."""
+        if x.ndim < 4:
+            raise ValueError(f"torso: got shape {x.shape}, Residual needs boards [N, H, W, C]; use MLP for vectors")
+        x, batch = flatten_batch(as_float(x), 3)
         activate = activation_fn(self.activation)
         normal = lambda x: activate(nn.LayerNorm()(x) if self.layer_norm else x)  # noqa: E731
         # The last convolution of a block starts small, so that a deep torso starts as a shallow one.
@@ -54,4 +57,4 @@ class Residual(nn.Module):
         for _ in range(self.blocks):
             x = x + convolve(normal(convolve(normal(x), 2.0**0.5)), 0.1)
         x = activate(nn.Dense(self.planes, kernel_init=orthogonal())(normal(x)))
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(*batch, -1)

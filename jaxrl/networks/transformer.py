@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxrl.arguments import check_count
 from jaxrl.networks.gating import GRUGate
 from jaxrl.networks.initializers import gaussian
+from jaxrl.networks.inputs import as_float, flatten_batch
 from jaxrl.networks.mlp import activation_fn
 from jaxrl.networks.tokens import POSITIONS, Tokenizer
 
@@ -138,7 +139,9 @@ class Transformer(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, event_rank: int | None = None) -> jax.Array:
+        """From ``[..., *event]`` to ``[..., W]``; without ``event_rank`` the first axis alone is the batch."""
+        x, batch = flatten_batch(as_float(x), x.ndim - 1 if event_rank is None else event_rank)
         tokenizer = Tokenizer(self.width, self.positions, self.patch_size, self.window, name="tokens")
         tokens, present = tokenizer(x)
         readout = self.param("readout", nn.initializers.normal(0.02), (1, 1, self.width))
@@ -159,4 +162,4 @@ class Transformer(nn.Module):
             )
             # Of the last layer nothing is read but the readout, so nothing else is computed.
             stream = layer(stream, present, 1 if i == self.num_layers - 1 else stream.shape[1])
-        return nn.LayerNorm(name="norm")(stream[:, 0])
+        return nn.LayerNorm(name="norm")(stream[:, 0]).reshape(*batch, self.width)

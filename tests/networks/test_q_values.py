@@ -130,7 +130,7 @@ class TestImplicitQuantiles:
 
     def test_refusals(self):
         for shape in ((N + 1, M), (), (1, N, M)):
-            with pytest.raises(ValueError, match=r"tau: must be \[N, M\] or \[M\], N = 5; got"):
+            with pytest.raises(ValueError, match=r"tau: got shape .*, must be \[5, 'M'\] or \['M'\]"):
                 self.HEAD.init(jax.random.key(0), X, jnp.ones(shape))
         with pytest.raises(ValueError, match="leave num_outputs None"):
             ImplicitQuantileHead(ActionValueHead(A, K)).init(jax.random.key(0), X, self.TAU)
@@ -177,7 +177,7 @@ class TestQNetwork:
         np.testing.assert_allclose(values, beside, rtol=1e-6)
         assert np.abs(values - network.apply(params, Observation(X, mask, 0 * goal))).max() > 1e-3
         stacked = Observation(X[None], mask[None], goal[None])
-        np.testing.assert_allclose(network.apply(params, stacked), values, rtol=1e-6)
+        np.testing.assert_array_equal(network.apply(params, stacked), values[None])
 
     def test_pixels(self):
         network = QNetwork(Conv((4,), (8,)), ActionValueHead(A), 3)
@@ -191,14 +191,14 @@ class TestQNetwork:
             def __call__(self, x):
                 return x[:, None]
 
-        with pytest.raises(ValueError, match=r"torso: must give features \[N, D\], N = 5; Bad gave \(5, 1, 6\)"):
+        with pytest.raises(ValueError, match=r"torso: got \[5, 1, 6\] from Bad, .*N = 5"):
             QNetwork(Bad(), ActionValueHead(A), 1).init(jax.random.key(0), X)
 
         class Pair(MLP):
             def __call__(self, x):
                 return x, x
 
-        with pytest.raises(ValueError, match=r"torso: must give features \[N, D\], N = 5; Pair gave a tuple"):
+        with pytest.raises(ValueError, match=r"torso: got a tuple from Pair, .*N = 5"):
             QNetwork(Pair(), ActionValueHead(A), 1).init(jax.random.key(0), X)
 
     def test_two_networks_of_one_torso_share_nothing(self):

@@ -6,9 +6,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.networks import MLP, Conv, default_torso, inputs
+import jaxrl
+from jaxrl.networks import (
+    MLP,
+    ActionValueHead,
+    ActorCritic,
+    CategoricalHead,
+    CategoricalPolicy,
+    Conv,
+    DeterministicPolicy,
+    ImplicitQuantileHead,
+    PolicyValue,
+    QNetwork,
+    Residual,
+    SquashedGaussianPolicy,
+    Transformer,
+    as_float,
+    critic_ensemble,
+    default_torso,
+    inputs,
+)
 from jaxrl.networks.conv import patches
-from jaxrl.types import Observation
+from jaxrl.types import Box, Discrete, Observation
 
 
 def test_mlp_against_flax():
@@ -107,6 +126,11 @@ class TestNetworkInput:
         assert made.shape == (np.prod(batch, dtype=int), *(event or (1,)))
         assert made.reshape(-1).tolist() == x.reshape(-1).tolist()
 
+    @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.bool_, jnp.float16])
+    def test_the_dtype_is_the_environments(self, dtype):
+        assert inputs.network_input(jnp.ones((4, 5), dtype), None, 1).dtype == dtype
+        assert inputs.network_input(jnp.ones((4, 5), dtype), jnp.ones((4, 2), dtype), 1).dtype == dtype
+
     def test_goals_lie_beside_features(self):
         made = inputs.network_input(jnp.ones((3, 4, 5)), jnp.full((3, 4, 1, 2), 7, jnp.int32), 1)
         assert made.shape == (12, 7)
@@ -115,6 +139,141 @@ class TestNetworkInput:
     def test_goals_beside_images_are_refused(self):
         with pytest.raises(ValueError, match="observation.goal"):
             inputs.network_input(jnp.ones((2, 4, 4, 1)), jnp.ones((2, 3)), 3)
+
+
+TORSOS = [
+    (MLP((8,)), (5,), (1,)),
+    (MLP((8,), layer_norm=True), (3, 4), (2,)),
+    (Transformer(width=4), (5,), (1,)),
+    (Transformer(width=4), (3, 4), (2,)),
+    (Transformer(width=4), (4, 4, 2), (3,)),
+    (Conv((4,), (8,)), (5, 5, 2), ()),
+    (Residual(channels=4, blocks=1), (4, 4, 2), ()),
+]
+
+
+@pytest.mark.parametrize(("torso", "event", "rank"), TORSOS, ids=lambda value: str(value).split("(")[0])
+def test_a_torso_takes_any_leading_axes(torso, event, rank):
+    x = jax.random.normal(jax.random.key(0), (6, *event))
+    params = torso.init(jax.random.key(1), x)
+    flat = torso.apply(params, x)
+    for batch in ((6,), (2, 3), (3, 1, 2)):
+        np.testing.assert_array_equal(
+            torso.apply(params, x.reshape(*batch, *event), *rank), flat.reshape(*batch, flat.shape[-1])
+        )
+
+
+@pytest.mark.parametrize(("torso", "event", "rank"), TORSOS, ids=lambda value: str(value).split("(")[0])
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bool_])
+def test_a_torso_converts_its_input_to_floats(torso, event, rank, dtype):
+    x = jax.random.randint(jax.random.key(0), (2, *event), 0, 256).astype(dtype)
+    params = torso.init(jax.random.key(1), x)
+    np.testing.assert_array_equal(torso.apply(params, x), torso.apply(params, as_float(x)))
+
+
+class Embedding(nn.Module):
+    """Token ids ``[N, L]`` as the mean of their embeddings: fails on floats, as ``nn.Embed`` does."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Embed(8, 16)(x).mean(axis=1)
+
+
+NETWORKS = {
+    "actor_critic": ActorCritic(Embedding(), CategoricalHead(3), False, True, 1, {}),
+    "policy_value": PolicyValue(Embedding(), 3, 1, bounded=True),
+    "q": QNetwork(Embedding(), ActionValueHead(3, dueling=True), 1),
+    "atoms": QNetwork(Embedding(), ActionValueHead(3, num_outputs=5, noisy=True), 1),
+    "critics": critic_ensemble(Discrete(3), Embedding(), 1),
+    "categorical": CategoricalPolicy(Embedding(), 3, 1),
+    "deterministic": DeterministicPolicy(Embedding(), 2, 1),
+    "gaussian": SquashedGaussianPolicy(Embedding(), 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_keeps_the_leading_axes_and_hands_integers_to_its_torso(name):
+    network, tokens = NETWORKS[name], jnp.arange(6 * 4).reshape(6, 4) % 8
+    mask = jnp.arange(6 * 3).reshape(6, 3) % 4 > 0
+    masked = name in ("actor_critic", "policy_value", "categorical")
+
+    def numbers(outputs):
+        if hasattr(outputs, "policy"):
+            outputs = {"logits": outputs.policy.logits, "value": outputs.value, "features": outputs.features}
+        elif hasattr(outputs, "logits"):
+            outputs = outputs.logits
+        elif hasattr(outputs, "loc"):
+            outputs = (outputs.loc, outputs.scale_diag)
+        return outputs
+
+    def seen(*batch):
+        if not masked:
+            return tokens.reshape(*batch, 4)
+        return Observation(tokens.reshape(*batch, 4), action_mask=mask.reshape(*batch, 3))
+
+    params = network.init(jax.random.key(0), seen(6))
+    flat = numbers(network.apply(params, seen(6)))
+    axis = int(name == "critics")  # behind the members of the ensemble
+    for batch in ((2, 3), (1, 3, 2)):
+        found = numbers(network.apply(params, seen(*batch)))
+        for x, y in zip(jax.tree.leaves(flat), jax.tree.leaves(found), strict=True):
+            assert y.shape == (*x.shape[:axis], *batch, *x.shape[axis + 1 :])
+            np.testing.assert_array_equal(y.reshape(x.shape), x)
+
+
+def test_quantiles_keep_the_leading_axes():
+    network = QNetwork(MLP((8,)), ImplicitQuantileHead(ActionValueHead(3), num_cosines=4), 1)
+    x, tau = jax.random.normal(jax.random.key(0), (6, 4)), jax.random.uniform(jax.random.key(1), (6, 5))
+    params = network.init(jax.random.key(2), x, tau)
+    flat = network.apply(params, x, tau)
+    assert flat.shape == (6, 3, 5)
+    found = network.apply(params, x.reshape(2, 3, 4), tau.reshape(2, 3, 5))
+    np.testing.assert_array_equal(found, flat.reshape(2, 3, 3, 5))
+    np.testing.assert_array_equal(
+        network.apply(params, x.reshape(2, 3, 4), tau[0])[1, 2], network.apply(params, x, tau[0])[5]
+    )
+
+
+@pytest.mark.parametrize(("shape", "rank"), [((4,), 1), ((3, 3, 2), 3)])
+def test_critics_of_continuous_actions_keep_the_leading_axes(shape, rank):
+    critic = critic_ensemble(Box((2,), -1.0, 1.0), MLP((8,)), rank)
+    x, action = jax.random.normal(jax.random.key(0), (6, *shape)), jax.random.normal(jax.random.key(1), (6, 2))
+    params = critic.init(jax.random.key(2), x, action)
+    found = critic.apply(params, x.reshape(2, 3, *shape), action.reshape(2, 3, 2))
+    np.testing.assert_array_equal(found, critic.apply(params, x, action).reshape(2, 2, 3))
+
+
+@pytest.mark.parametrize("recipe", ["ppo", "dqn"])
+def test_a_recipe_hands_integers_to_a_torso_that_embeds_them(recipe):
+    """Tokens 0 to 7 in a random order; the action is the parity of the first: no linear function of the ids."""
+
+    class Tokens:
+        default_params = None
+
+        def action_space(self, params=None):
+            return Discrete(2)
+
+        def reset(self, key, params=None):
+            tokens = jax.random.randint(key, (1,), 0, 8, jnp.int32)
+            return tokens, tokens
+
+        def step(self, key, state, action, params=None):
+            observation, fresh = self.reset(key)
+            reward = jnp.where(action == state[0] % 2, 1.0, 0.0)
+            info = {"final_observation": state}
+            return observation, fresh, reward, jnp.bool_(True), jnp.bool_(False), info
+
+    env = Tokens()
+    spec = jaxrl.spec(env)
+    if recipe == "ppo":
+        agent, loop = jaxrl.ppo(spec, torso=Embedding(), learning_rate=0.02), {"num_envs": 16, "rollout_length": 16}
+    else:
+        options = {"learning_rate": 0.02, "learning_starts": 64, "replay_capacity": 1024, "epsilon_steps": 1}
+        agent, loop = jaxrl.dqn(spec, torso=Embedding(), **options), {"num_envs": 16, "rollout_length": 4}
+    key = jax.random.key(0)
+    train = jax.jit(lambda key: jaxrl.train(key, agent, env, None, num_steps=8192, **loop)[0].agent)
+    action, _ = agent.act(key, train(key), jnp.arange(8, dtype=jnp.int32)[:, None], explore=False)
+    np.testing.assert_array_equal(action, np.arange(8) % 2)
 
 
 @pytest.mark.parametrize(
