@@ -30,7 +30,7 @@ def _row(observation: Any) -> Array:
     seen = features(observation)
     # As torsos take them: pixels from 0 to 1.
     flat = jnp.ravel(seen).astype(jnp.float32) / (255.0 if seen.dtype == jnp.uint8 else 1.0)
-    return jnp.append(flat, 0.0)
+    return jnp.append(flat, jnp.float32(0.0))
 
 
 def _with_features(observation: Any, steps: Array) -> Any:
@@ -66,7 +66,7 @@ class _Window(Wrapper):
 
     def _first(self, row: Array) -> Array:
         """The window of an episode's first step."""
-        absent = jnp.zeros((self.k - 1, row.shape[0])).at[:, -1].set(1.0)
+        absent = jnp.zeros((self.k - 1, row.shape[0]), jnp.float32).at[:, -1].set(1.0)
         return jnp.concatenate([absent, row[None]])
 
     def reset(self, key: Array, params: PyTree = None) -> tuple[Any, WindowState]:

@@ -36,7 +36,8 @@ class GRUGate(nn.Module):
 
         of_y = jnp.split(dense(3, "input")(y).astype(x.dtype), 3, axis=-1)
         of_x = jnp.split(dense(2, "state")(x).astype(x.dtype), 2, axis=-1)
-        bias = self.param("bias", nn.initializers.constant(self.bias), (width,)).reshape((1,) * (x.ndim - 1) + (-1,))
+        bias = self.param("bias", nn.initializers.constant(self.bias), (width,), jnp.float32)
+        bias = bias.reshape((1,) * (x.ndim - 1) + (-1,))
         reset = nn.sigmoid(of_y[0] + of_x[0])
         update = nn.sigmoid(of_y[1] + of_x[1] - bias)
         candidate = jnp.tanh(of_y[2] + dense(1, "candidate")(reset * x).astype(x.dtype))

@@ -20,8 +20,9 @@ def _blocks(key: jax.Array, size: int) -> jax.Array:
 
 def _gate_bias(key: jax.Array, size: int, horizon: int) -> jax.Array:
     """``[3 H]``; ``log(U(1, horizon - 1))`` for the update gate, so that units start by keeping as many steps."""
-    steps = jax.random.uniform(key, (size,), minval=1.0, maxval=max(horizon - 1.0, 1.0))
-    return jnp.concatenate([jnp.zeros(size), jnp.log(steps), jnp.zeros(size)])
+    steps = jax.random.uniform(key, (size,), jnp.float32, 1.0, max(horizon - 1.0, 1.0))
+    zeros = jnp.zeros(size, jnp.float32)
+    return jnp.concatenate([zeros, jnp.log(steps), zeros])
 
 
 class GRU(nn.Module):
@@ -60,7 +61,7 @@ class GRU(nn.Module):
         bias = self.param("bias", lambda key: _gate_bias(key, self.size, self.horizon))
         kernel = self.param("kernel", orthogonal(1.0), (encoded.shape[-1], 3 * self.size))
         recurrent_kernel = self.param("recurrent_kernel", lambda key: _blocks(key, self.size))
-        candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (self.size,))
+        candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (self.size,), jnp.float32)
         projected = encoded @ kernel + bias[None, None]
 
         def step(h: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

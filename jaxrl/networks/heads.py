@@ -47,6 +47,10 @@ class Categorical(distrax.Categorical):
 class DiagonalGaussian(distrax.MultivariateNormalDiag):
     """Independent Gaussians, raw action ``[..., *shape]`` flattened to ``[..., D]``."""
 
+    def entropy(self) -> jax.Array:
+        """The entropy in nats, of the dtype of the mean: distrax gives float64 where x64 is on."""
+        return super().entropy().astype(self.loc.dtype)
+
 
 class SquashedGaussian(distrax.MultivariateNormalDiag):
     """The density of ``tanh(x)`` for Gaussian ``x``, scored at the raw ``x``.
@@ -68,7 +72,7 @@ class SquashedGaussian(distrax.MultivariateNormalDiag):
         nodes, weights = (jnp.asarray(x, self.loc.dtype).reshape(axes) for x in (_NODES, _WEIGHTS))
         samples = self.loc[..., None] + self.scale_diag[..., None] * nodes
         slope = (_log_tanh_slope(samples) * weights).sum(-1)
-        return super().entropy() + slope.sum(-1)
+        return super().entropy().astype(self.loc.dtype) + slope.sum(-1)
 
 
 def _log_tanh_slope(x: jax.Array) -> jax.Array:
@@ -92,7 +96,7 @@ class NarrowDense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", orthogonal(self.scale), (self.size, x.shape[-1]))
-        bias = self.param("bias", nn.initializers.zeros, (self.size,))
+        bias = self.param("bias", nn.initializers.zeros, (self.size,), jnp.float32)
         # One matrix product whatever the leading axes, so that they change no rounding.
         x, batch = flatten_batch(x, 1)
         y = jax.lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
@@ -115,7 +119,7 @@ class CategoricalHead(nn.Module):
         logits = NarrowDense(self.num_actions, self.scale)(x)
         if mask is not None:
             logits = jnp.where(mask, logits, _ILLEGAL_LOGIT)
-        return Categorical(logits=logits)
+        return Categorical(logits=logits, dtype=jnp.int32)
 
 
 class GaussianHead(nn.Module):
@@ -142,7 +146,7 @@ class GaussianHead(nn.Module):
         if self.state_dependent_std:
             offset = NarrowDense(self.size, self.scale, name="log_std")(x)
         else:
-            offset = self.param("log_std", nn.initializers.zeros, (self.size,))
+            offset = self.param("log_std", nn.initializers.zeros, (self.size,), jnp.float32)
         # The start is added, not stored, so that it may be a hyper-parameter under vmap.
         log_std = jnp.clip(offset + self.initial_log_std, -20.0, 2.0)
         std = jnp.broadcast_to(jnp.exp(log_std), mean.shape)

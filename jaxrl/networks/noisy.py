@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 def _factor(key: jax.Array, size: int) -> jax.Array:
     """``f(e) = sign(e) sqrt|e|`` of Gaussian ``e``, ``[size]``."""
-    noise = jax.random.normal(key, (size,))
+    noise = jax.random.normal(key, (size,), jnp.float32)
     return jnp.sign(noise) * jnp.sqrt(jnp.abs(noise))
 
 

@@ -100,7 +100,7 @@ class ImplicitQuantileHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, tau: jax.Array) -> jax.Array:
         """From features ``[..., D]`` and fractions ``[..., M]``, or ``[M]`` for the same ones everywhere."""
-        if tau.shape[:-1] not in ((), x.shape[:-1]):
+        if tau.ndim == 0 or tau.shape[:-1] not in ((), x.shape[:-1]):
             raise ValueError(f"tau: got shape {list(tau.shape)}, must be {[*x.shape[:-1], 'M']} or ['M']")
         x, batch = flatten_batch(x, 1)
         fractions = tau.reshape(-1, tau.shape[-1], 1)

@@ -91,7 +91,7 @@ class Tokenizer(nn.Module):
         if self.positions == "sinusoidal":
             table = sinusoid
         else:
-            table = self.param("positions", nn.initializers.normal(1.0), sinusoid.shape)
+            table = self.param("positions", nn.initializers.normal(1.0), sinusoid.shape, jnp.float32)
         return Tokens(values + table[None], None)
 
     @nn.compact
@@ -103,7 +103,7 @@ class Tokenizer(nn.Module):
             )
         embedding: Any = nn.Dense(self.width, kernel_init=gaussian(1.0), name="embedding")
         if x.ndim == 2:
-            weights = self.param("weights", nn.initializers.normal(1.0), (x.shape[1], self.width))
+            weights = self.param("weights", nn.initializers.normal(1.0), (x.shape[1], self.width), jnp.float32)
             return self._placed(x[:, :, None] * weights[None], sinusoidal(jnp.arange(x.shape[1]), self.width))
         if x.ndim == 3:
             # Counted from the newest, so that padding in front moves nothing.

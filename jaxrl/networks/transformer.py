@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         x, batch = flatten_batch(as_float(x), x.ndim - 1 if event_rank is None else event_rank)
         tokenizer = Tokenizer(self.width, self.positions, self.patch_size, self.window, name="tokens")
         tokens, present = tokenizer(x)
-        readout = self.param("readout", nn.initializers.normal(0.02), (1, 1, self.width))
+        readout = self.param("readout", nn.initializers.normal(0.02), (1, 1, self.width), jnp.float32)
         stream = jnp.concatenate([jnp.broadcast_to(readout, (len(x), 1, self.width)), tokens], axis=1)
         if present is not None:
             present = jnp.pad(present, ((0, 0), (1, 0)), constant_values=True)

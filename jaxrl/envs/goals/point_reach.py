@@ -74,8 +74,8 @@ class PointReach(GoalEnvironment):
 
     def reset_env(self, key: Array, params: Any) -> tuple[Observation, PointReachState]:
         """Draws start and goal; the point is at rest."""
-        position, goal = jax.random.uniform(key, (2, 2), minval=-1.0, maxval=1.0)
-        state = PointReachState(jnp.int32(0), position, jnp.zeros(2), goal)
+        position, goal = jax.random.uniform(key, (2, 2), jnp.float32, -1.0, 1.0)
+        state = PointReachState(jnp.int32(0), position, jnp.zeros(2, jnp.float32), goal)
         return self.observe_state(state), state
 
     def move(self, state: PointReachState, action: Array, params: PointReachParams) -> PointReachState:
@@ -84,7 +84,7 @@ class PointReach(GoalEnvironment):
         velocity = (1.0 - params.friction) * state.velocity + push
         position = jnp.clip(state.position + velocity, -1.0, 1.0)
         velocity = jnp.where(jnp.abs(state.position + velocity) > 1.0, 0.0, velocity)
-        return state._replace(position=position, velocity=velocity)
+        return state._replace(position=position.astype(jnp.float32), velocity=velocity.astype(jnp.float32))
 
     def observe_state(self, state: PointReachState) -> Observation:
         """Position and velocity are the features, the position is the achieved goal."""

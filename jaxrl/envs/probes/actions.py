@@ -21,13 +21,13 @@ class ActionProbe(Probe):
     """
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Array:
-        return jnp.zeros(1)
+        return jnp.zeros(1, jnp.float32)
 
     def get_reward(self, state: ProbeState, action: Array) -> Array:
         return jnp.where(action == 1, 1.0, -1.0)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.zeros((1, 1)), jnp.ones(1), jnp.array([1]))
+        return Solution(jnp.zeros((1, 1), jnp.float32), jnp.ones(1, jnp.float32), jnp.int32([1]))
 
 
 class ObservationActionProbe(Probe):
@@ -45,7 +45,7 @@ class ObservationActionProbe(Probe):
         return jnp.where(action == state.cue, 1.0, -1.0)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.array([[-1.0], [1.0]]), jnp.ones(2), jnp.array([0, 1]))
+        return Solution(jnp.float32([[-1], [1]]), jnp.ones(2, jnp.float32), jnp.int32([0, 1]))
 
 
 class ContinuousActionProbe(Probe):
@@ -60,7 +60,7 @@ class ContinuousActionProbe(Probe):
         return spaces.Box(-1.0, 3.0, (1,))
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Array:
-        return jnp.zeros(1)
+        return jnp.zeros(1, jnp.float32)
 
     def target(self, state: ProbeState) -> Array:
         """The best action."""
@@ -70,7 +70,7 @@ class ContinuousActionProbe(Probe):
         return -jnp.sum((action - self.target(state)) ** 2)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.zeros((1, 1)), jnp.zeros(1), jnp.array([[2.0]]))
+        return Solution(jnp.zeros((1, 1), jnp.float32), jnp.zeros(1, jnp.float32), jnp.float32([[2]]))
 
 
 class ContinuousObservationActionProbe(ContinuousActionProbe):
@@ -88,7 +88,7 @@ class ContinuousObservationActionProbe(ContinuousActionProbe):
         return 1.0 + sign(state)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.array([[-1.0], [1.0]]), jnp.zeros(2), jnp.array([[0.0], [2.0]]))
+        return Solution(jnp.float32([[-1], [1]]), jnp.zeros(2, jnp.float32), jnp.float32([[0], [2]]))
 
 
 class MaskedProbe(Probe):
@@ -110,7 +110,7 @@ class MaskedProbe(Probe):
         return spaces.Dict({"features": spaces.Box(-1, 1, (1,)), "action_mask": spaces.Box(0, 1, (3,), jnp.bool_)})
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Observation:
-        return Observation(features=jnp.zeros(1), action_mask=(jnp.arange(3) < 2) | (state.cue == 0))
+        return Observation(features=jnp.zeros(1, jnp.float32), action_mask=(jnp.arange(3) < 2) | (state.cue == 0))
 
     def get_info(self, state: ProbeState, action: Array) -> dict[str, Array]:
         return {"illegal": ~self.get_obs(state).action_mask[action]}
@@ -120,7 +120,9 @@ class MaskedProbe(Probe):
 
     def solution(self, gamma: float) -> Solution:
         mask = jnp.array([[True, True, True], [True, True, False]])
-        return Solution(Observation(jnp.zeros((2, 1)), mask), jnp.full(2, 0.75), jnp.array([2, 1]))
+        return Solution(
+            Observation(jnp.zeros((2, 1), jnp.float32), mask), jnp.full(2, 0.75, jnp.float32), jnp.int32([2, 1])
+        )
 
 
 class ImageProbe(Probe):
@@ -145,4 +147,4 @@ class ImageProbe(Probe):
     def solution(self, gamma: float) -> Solution:
         cues = jnp.arange(2)
         images = jax.vmap(lambda cue: self.get_obs(ProbeState(jnp.int32(0), cue)))(cues)
-        return Solution(images, jnp.ones(2), cues)
+        return Solution(images, jnp.ones(2, jnp.float32), cues)

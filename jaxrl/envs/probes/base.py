@@ -89,7 +89,7 @@ class Probe(environment.Environment[Any, Any], abc.ABC):
 
     def reset_env(self, key: Array, params: Any) -> tuple[Any, ProbeState]:
         """Draws the cue."""
-        state = ProbeState(time=jnp.int32(0), cue=jax.random.randint(key, (), 0, self.num_cues))
+        state = ProbeState(time=jnp.int32(0), cue=jax.random.randint(key, (), 0, self.num_cues, jnp.int32))
         return self.get_obs(state), state
 
     def step_env(

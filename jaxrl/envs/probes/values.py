@@ -21,13 +21,13 @@ class ValueProbe(ValueOnlyProbe):
     """
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Array:
-        return jnp.zeros(1)
+        return jnp.zeros(1, jnp.float32)
 
     def get_reward(self, state: ProbeState, action: Array) -> Array:
         return jnp.float32(1.0)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.zeros((1, 1)), jnp.ones(1), None)
+        return Solution(jnp.zeros((1, 1), jnp.float32), jnp.ones(1, jnp.float32), None)
 
 
 class ObservationProbe(ValueOnlyProbe):
@@ -46,7 +46,7 @@ class ObservationProbe(ValueOnlyProbe):
         return sign(state)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.array([[-1.0], [1.0]]), jnp.array([-1.0, 1.0]), None)
+        return Solution(jnp.float32([[-1], [1]]), jnp.float32([-1, 1]), None)
 
 
 class DiscountProbe(ValueOnlyProbe):
@@ -64,7 +64,7 @@ class DiscountProbe(ValueOnlyProbe):
         return state.time.astype(jnp.float32)
 
     def solution(self, gamma: float) -> Solution:
-        return Solution(jnp.array([[0.0], [1.0]]), jnp.array([gamma, 1.0]), None)
+        return Solution(jnp.float32([[0], [1]]), jnp.array([gamma, 1.0], jnp.float32), None)
 
 
 class TruncationProbe(ValueOnlyProbe):
@@ -86,11 +86,11 @@ class TruncationProbe(ValueOnlyProbe):
         return jnp.bool_(False)
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Array:
-        return jax.nn.one_hot(jnp.minimum(state.time, 1), 2)
+        return jax.nn.one_hot(jnp.minimum(state.time, 1), 2, dtype=jnp.float32)
 
     def get_reward(self, state: ProbeState, action: Array) -> Array:
         return jnp.minimum(state.time, 1).astype(jnp.float32)
 
     def solution(self, gamma: float) -> Solution:
         value = 1.0 / (1.0 - gamma)
-        return Solution(jnp.eye(2), jnp.array([gamma * value, value]), None)
+        return Solution(jnp.eye(2, dtype=jnp.float32), jnp.array([gamma * value, value], jnp.float32), None)

@@ -78,8 +78,8 @@ class TMaze(environment.Environment[Any, Any]):
 
     def get_obs(self, state: TMazeState, params: Any = None, key: Any = None) -> Array:
         """What is seen of a state."""
-        sign = jnp.where(state.north, jnp.array([0.0, 1.0, 1.0]), jnp.array([1.0, 1.0, 0.0]))
-        place = jnp.where(state.position == self.length, jnp.array([0.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0]))
+        sign = jnp.where(state.north, jnp.float32([0, 1, 1]), jnp.float32([1, 1, 0]))
+        place = jnp.where(state.position == self.length, jnp.float32([0, 1, 0]), jnp.float32([1, 0, 1]))
         return jnp.where(state.time == 0, sign, place)
 
     def reset_env(self, key: Array, params: Any) -> tuple[Array, TMazeState]:
@@ -95,7 +95,7 @@ class TMaze(environment.Environment[Any, Any]):
         right = turns & ((action == NORTH) == state.north)
         step = (action == EAST).astype(jnp.int32) - (action == WEST).astype(jnp.int32)
         position = jnp.clip(state.position + step, 0, self.length)
-        walked = jnp.where(position > state.position, 0.0, params.idle)
+        walked = jnp.where(position > state.position, 0.0, params.idle).astype(jnp.float32)
         reward = jnp.where(turns, jnp.where(right, params.right, params.wrong), walked)
         state = TMazeState(state.time + 1, position, state.north)
         info = {"success": right, "discount": 1.0 - turns.astype(jnp.float32)}
