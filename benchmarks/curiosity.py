@@ -21,7 +21,9 @@ from jaxrl.networks import MLP
 ENVIRONMENT = "MountainCar-v0"
 
 
-def main(num_steps: int = 120_000, num_seeds: int = 8, seed: int = 1, bonus_coef: float = 30.0) -> dict[str, np.ndarray]:
+def main(
+    num_steps: int = 120_000, num_seeds: int = 8, seed: int = 1, bonus_coef: float = 30.0
+) -> dict[str, np.ndarray]:
     """Mean returns of each seed, with and without the bonus."""
     env, params = jaxrl.make(ENVIRONMENT)
     spec = jaxrl.spec(env, params)

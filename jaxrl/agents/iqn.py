@@ -98,8 +98,8 @@ def iqn(
     def loss(params: PyTree, target_params: PyTree, key: Array, sample: Sample) -> tuple[Array, tuple[Array, Metrics]]:
         keys, transition = action_values.loss_keys(key, shared.noisy), sample.transition
         num = transition.reward.shape[0]
-        tau = jax.random.uniform(keys.fractions, (num, num_fractions))
-        tau_t = jax.random.uniform(keys.target_fractions, (num, num_target_fractions))
+        tau = jax.random.uniform(keys.fractions, (num, num_fractions), jnp.float32)
+        tau_t = jax.random.uniform(keys.target_fractions, (num, num_target_fractions), jnp.float32)
         # The targets r + gamma Z'_tau'(s', a*): Q' chooses a*, or Q with double.
         z_t = quantiles(target_params, transition.next_observation, tau_t, keys.target_noise)
         selector = jax.lax.stop_gradient(params) if shared.double else target_params

@@ -218,6 +218,7 @@ def dropout(key: Array) -> dict[str, Array]:
 def descend(optimizers: Optimizers, learner: Learner, name: str, grads: PyTree) -> Learner:
     """One step of the optimizer of one group of parameters."""
     params, state = learner.params[name], learner.optimizer_state[name]
+    grads = jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads)
     updates, state = optimizers[name].update(grads, state, params)
     return learner._replace(
         params={**learner.params, name: optax.apply_updates(params, updates)},
