@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jex
 
+__all__ = ["scan"]
+
 LARGE = 128
 """Elements for each element of ``x`` (for each key, one an environment) above which a result stays in the loop."""
 
@@ -165,3 +167,7 @@ def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tup
     length = jax.tree.leaves(xs)[0].shape[0]
     carry, ys = jax.lax.scan(inside, flat_init, jax.vmap(before)(xs), length=length)
     return jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(jax.tree.structure(y_shape), ys)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -17,6 +17,8 @@ import numpy as np
 
 from jaxrl.types import PyTree
 
+__all__ = ["ConnectionFailed", "anywhere", "are_many", "connect", "fetch", "is_first", "leave", "place"]
+
 HEARTBEAT_SECONDS = 30
 """After which a process that says nothing counts as dead, and the others stop; JAX's default is 100."""
 
@@ -129,3 +131,7 @@ def leave(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -13,6 +13,8 @@ from jaxrl.envs.abstract import check_environment, check_reset, check_step, requ
 from jaxrl.ops import across
 from jaxrl.types import Agent, Array, Observation, PyTree, Remembered, Transition, memory
 
+__all__ = ["future_weight", "reset", "rollout", "step", "step_keys", "stored", "with_memory"]
+
 
 def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree]:
     """Resets ``num_envs`` copies of an environment: ``(observation [B, ...], env_state [B, ...])``.
@@ -147,3 +149,7 @@ def rollout(
 
     (env_state, observation), trajectory = hoist.scan(body, (env_state, observation), step_keys(key, length, num_envs))
     return env_state, observation, with_memory(trajectory, first)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -19,6 +19,8 @@ from jaxrl.arguments import check_count
 from jaxrl.envs.specs import action_spec
 from jaxrl.types import Array, Discrete, Observation, PyTree
 
+__all__ = ["TimeLimitState", "Wrapper", "flatten_observation", "layers", "mask_actions", "select", "time_limit"]
+
 StepResult = tuple[Any, PyTree, Array, Array, Array, dict[Any, Any]]
 LegalFn = Callable[[PyTree, PyTree], Array]
 
@@ -247,3 +249,7 @@ def mask_actions(env: Any, legal_fn: LegalFn) -> Wrapper:
     if not isinstance(action_spec(env.action_space(env.default_params)), Discrete):
         raise TypeError(f"mask_actions: the actions of {type(env).__name__} are not discrete")
     return _MaskActions(env, legal_fn)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -67,3 +67,7 @@ __all__ = [
     "orthogonal",
     "policy_head",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

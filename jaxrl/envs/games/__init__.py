@@ -7,3 +7,7 @@ from jaxrl.envs.games.symmetries import Symmetries, board_symmetries
 from jaxrl.envs.games.versus import Versus, VersusParams, versus
 
 __all__ = ["Symmetries", "Versus", "VersusParams", "board_symmetries", "versus"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,3 +18,7 @@ SIZED = {"BitFlipping": "num_bits"}
 """Names that a size may follow -> the argument that it is: "BitFlipping-40"."""
 
 __all__ = ["ENVIRONMENTS", "SIZED", "BitFlipping", "GoalEnvironment", "PointReach"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,3 +18,7 @@ SIZED = {"MemoryChain": "memory_length", "TMaze": "length"}
 """Names that a size may follow -> the argument that it is: "TMaze-20"."""
 
 __all__ = ["ENVIRONMENTS", "SIZED", "MemoryChain", "TMaze"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
