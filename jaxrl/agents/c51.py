@@ -136,6 +136,7 @@ def c51(
             ready=steps >= shared.learning_starts,
             reward_fn=reward_fn,
         )
-        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics}
+        progress = action_values.progress(shared, state, learner)
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
 
     return Agent(init, act, update)

@@ -121,6 +121,7 @@ def dqn(spec: Spec, *, huber_delta: Positive | None = 1.0, **options: Any) -> Ag
             ready=steps >= shared.learning_starts,
             reward_fn=reward_fn,
         )
-        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics}
+        progress = action_values.progress(shared, state, learner)
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
 
     return Agent(init, act, update)

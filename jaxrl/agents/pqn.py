@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, optim, types
-from jaxrl.agents.parts import action_values, torsos
+from jaxrl.agents.parts import action_values, replaying, torsos
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.parts.minibatches import check_minibatches, epochs
 from jaxrl.agents.signature import Optimizer, Torso, recipe
 from jaxrl.agents.validation import check_no_memory
 from jaxrl.arguments import Count, NonNegative, Positive, TracedCount, Unit
-from jaxrl.ops import across, exploration, returns, td, value
+from jaxrl.ops import exploration, returns, td, value
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
@@ -118,6 +118,7 @@ def pqn(
     radam = optim.clipped(optimizer, rate, max_grad_norm)
     network = make_network(spec, torso, dueling)
     q_values = partial(action_values.outputs, network)
+    epsilon = partial(exploration.linear_schedule, start=epsilon_start, end=epsilon_end, num_steps=epsilon_steps)
 
     def init(key: Array, num_envs: int = 1) -> PQNState:
         params = network.init(key, spec.zeros(1))
@@ -127,8 +128,7 @@ def pqn(
         q, mask = q_values(state.params, observation), types.action_mask(observation)
         if not explore:
             return td.masked_argmax(q, mask), ()
-        epsilon = exploration.linear_schedule(state.steps, epsilon_start, epsilon_end, epsilon_steps)
-        return exploration.epsilon_greedy(key, q, epsilon, mask), ()
+        return exploration.epsilon_greedy(key, q, epsilon(state.steps), mask), ()
 
     def update(key: Array, state: PQNState, trajectory: Transition) -> tuple[PQNState, Metrics]:
         check_minibatches(num_minibatches, trajectory.reward.shape)
@@ -151,6 +151,9 @@ def pqn(
 
         learned = Learned(state.params, state.optimizer_state)
         learned, metrics = epochs(key, gradient_step(radam, loss), learned, batch, num_epochs, num_minibatches)
-        return PQNState(*learned, state.steps + trajectory.reward.size * across.size()), metrics
+        num_steps = replaying.num_steps(trajectory)
+        metrics["learning_rate"] = optim.rate_at(rate, state.steps // num_steps * num_epochs * num_minibatches)
+        metrics["epsilon"] = epsilon(state.steps)
+        return PQNState(*learned, state.steps + num_steps), metrics
 
     return Agent(init, act, update)

@@ -106,6 +106,7 @@ def qr_dqn(spec: Spec, *, num_quantiles: Count = 50, kappa: NonNegative = 1.0, *
             ready=steps >= shared.learning_starts,
             reward_fn=reward_fn,
         )
-        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics}
+        progress = action_values.progress(shared, state, learner)
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
 
     return Agent(init, act, update)

@@ -513,11 +513,15 @@ def test_without_a_reward_model_rewards_are_those_of_the_environment():
 
 
 def test_learning_rate_goes_to_0_over_the_updates():
-    """Of 2 updates of 2 gradient steps: a third update moves nothing."""
+    """Of 2 updates of 2 gradient steps: a third update moves nothing. Metrics tell, of epsilon too."""
     options = {"learning_starts": 0, "num_gradient_steps": 2, "anneal_learning_rate": True, "num_updates": 2}
-    agent = dqn(PLAIN, **SMALL, **options)
-    states, update = [agent.init(jax.random.key(0), 2)], jax.jit(agent.update)
+    agent = dqn(PLAIN, **SMALL, **options, learning_rate=0.5, epsilon_start=1.0, epsilon_end=0.0, epsilon_steps=16)
+    states, seen, update = [agent.init(jax.random.key(0), 2)], [], jax.jit(agent.update)
     for i in range(3):
-        states.append(update(jax.random.key(i), states[-1], trajectory(4, 2, seed=i))[0])
+        state, metrics = update(jax.random.key(i), states[-1], trajectory(4, 2, seed=i))
+        states, seen = [*states, state], [*seen, metrics]
+    assert [float(metrics["learning_rate"]) for metrics in seen] == [0.5, 0.25, 0.0]
+    assert [float(metrics["epsilon"]) for metrics in seen] == [1.0, 0.5, 0.0]
+    assert [int(metrics["gradient_steps"]) for metrics in seen] == [2, 4, 6]
     assert not same(states[0].params, states[1].params) and not same(states[1].params, states[2].params)
     assert same(states[2].params, states[3].params)

@@ -133,10 +133,13 @@ def test_minibatches_are_all_samples_once():
 def test_the_learning_rate_falls_to_zero_over_updates():
     trajectory = random_trajectory(False)
     options = {**SGD, "anneal_learning_rate": True, "num_updates": 2, "num_epochs": 2, "num_minibatches": 3}
-    agent = pqn(PLAIN, torso=TORSO, **options)
-    states, update = [agent.init(jax.random.key(0), B)], jax.jit(agent.update)
+    agent = pqn(PLAIN, torso=TORSO, **options, epsilon_end=0.0, epsilon_steps=4 * T * B)
+    states, seen, update = [agent.init(jax.random.key(0), B)], [], jax.jit(agent.update)
     for i in range(3):
-        states.append(update(jax.random.key(i), states[-1], trajectory)[0])
+        state, metrics = update(jax.random.key(i), states[-1], trajectory)
+        states, seen = [*states, state], [*seen, metrics]
+    np.testing.assert_allclose([metrics["learning_rate"] for metrics in seen], [RATE, RATE / 2, 0.0])
+    np.testing.assert_allclose([metrics["epsilon"] for metrics in seen], [1.0, 0.75, 0.5])
     moves = [
         float(optax.tree.norm(jax.tree.map(jnp.subtract, b.params, a.params)))
         for a, b in zip(states, states[1:], strict=False)

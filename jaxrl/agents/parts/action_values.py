@@ -17,13 +17,14 @@ from jaxrl import networks, optim, types
 from jaxrl.agents.parts import replaying, torsos
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key
+from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import Optimizer, Torso
 from jaxrl.agents.validation import check_no_memory
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.networks import inputs
 from jaxrl.ops import exploration, td
 from jaxrl.replay import MakeReplay, Replay
-from jaxrl.types import Array, Discrete, PyTree, RewardModel, Spec
+from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec
 
 QFn = Callable[[PyTree, Any, "Array | None"], Array]
 """``(params, observation, noise key or None) -> [B, A]``, the values that actions are chosen by."""
@@ -42,6 +43,7 @@ class Shared(NamedTuple):
       buffer: the functions of the replay.
       batch_size, num_gradient_steps, learning_starts: see ``shared``.
       optimizer: the clip inside.
+      learning_rate: of the optimizer, a number or a schedule of its steps.
       tau, target_interval: of the target network, see ``targets.follow``.
       epsilon: a function of the count of environment steps.
       reward_model: rewards sampled transitions; None for the rewards of the environment.
@@ -58,6 +60,7 @@ class Shared(NamedTuple):
     num_gradient_steps: int
     learning_starts: int
     optimizer: optax.GradientTransformation
+    learning_rate: Any
     tau: Any
     target_interval: int
     epsilon: Callable[[Array], Array]
@@ -143,6 +146,7 @@ def shared(
         num_gradient_steps=num_gradient_steps,
         learning_starts=learning_starts,
         optimizer=optim.clipped(optimizer, rate, max_grad_norm),
+        learning_rate=rate,
         tau=tau,
         target_interval=target_interval,
         epsilon=lambda steps: exploration.linear_schedule(steps, epsilon_start, epsilon_end, epsilon_steps),
@@ -252,6 +256,21 @@ def act(
         action = exploration.epsilon_greedy(policy_key, q, shared.epsilon(steps), mask)
     uniform = replaying.uniform_action(uniform_key, shared.spec, observation)
     return jnp.where(steps < shared.learning_starts, uniform, action)
+
+
+def progress(shared: Shared, state: Any, learner: Learner) -> Metrics:
+    """Metrics of an update: gradient steps so far, and the learning rate and the epsilon that it began with.
+
+    Args:
+      shared: the options of the recipe.
+      state: before the update, with ``gradient_steps`` and ``steps``.
+      learner: after it.
+    """
+    metrics: Metrics = {
+        "gradient_steps": learner.gradient_steps,
+        "learning_rate": optim.rate_at(shared.learning_rate, state.gradient_steps),
+    }
+    return metrics if shared.noisy else {**metrics, "epsilon": shared.epsilon(state.steps)}
 
 
 class LossKeys(NamedTuple):
