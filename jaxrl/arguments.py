@@ -68,7 +68,7 @@ TracedCountOrZero = Annotated[int, AtLeast(0, traced=True)]
 
 
 def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -> None:
-    """Refuses a number outside its range; tracers and arrays under a trace pass, their values being unknown.
+    """Checks that a number is finite and in its range. Tracers pass, because their values are unknown.
 
     Raises:
       TypeError: not a number.
@@ -94,7 +94,12 @@ def _is_whole(value: Any) -> bool:
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuses what is no whole number of at least ``least``."""
+    """Checks that a value is an integer, at least ``least``.
+
+    Raises:
+      TypeError: it is not an integer.
+      ValueError: it is too small.
+    """
     if not _is_whole(value):
         raise TypeError(f"{name}: got {value!r}, must be a whole number")
     if value < least:
@@ -102,13 +107,21 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
 
 
 def check_callable(name: str, value: Any, takes: str) -> None:
-    """Refuses what can't be called."""
+    """Checks that a value can be called.
+
+    Raises:
+      TypeError: it can't.
+    """
     if not isinstance(value, Callable):  # type: ignore[arg-type]
         raise TypeError(f"{name}: got {value!r}, must be {takes}")
 
 
 def check_key(key: Any) -> None:
-    """Refuses what is no key, or more than one; a raw key of two or four uint32 passes, as everywhere in JAX."""
+    """Checks that a value is one PRNG key: a typed key, or a raw one of two or four uint32.
+
+    Raises:
+      TypeError: it is something else, or several keys.
+    """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     is_key = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not is_key and not (dtype == np.uint32 and shape in ((2,), (4,))):

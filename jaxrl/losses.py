@@ -1,7 +1,7 @@
-"""Losses: from what the network says of a batch to one number, and how they add up.
+"""Losses: functions from the outputs of the network on a batch to a scalar, and their weighted sums.
 
 A loss is a function ``loss(outputs, batch, settings) -> (scalar, metrics)``. Any of these, any sum of them
-(``weighted``), and any function of yours goes into an on-policy recipe as ``loss=``.
+(``weighted``), and any custom function can be given to an on-policy recipe as ``loss=``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Batch(NamedTuple):
       raw_action: ``[N]`` or ``[N, D]`` the action in the space of the policy's distribution.
       log_prob: ``[N]`` of the raw action under the policy that acted.
       advantage: ``[N]``.
-      target: ``[N]`` what the value is regressed on.
+      target: ``[N]`` the regression target of the value.
       value: ``[N]`` the value before this update.
-      weight: ``[N]`` what each sample counts in a mean; None where all count the same.
+      weight: ``[N]`` the weight of each sample in a mean; None for equal weights.
     """
 
     transition: Transition
@@ -52,13 +52,13 @@ class Batch(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """Positions ``[N]`` that were searched from, and what came of them: the batch of the planning recipes.
+    """Positions ``[N]`` with the policy of their search and their outcome: the batch of the planning recipes.
 
     Attributes:
       observation: leaves ``[N, ...]``.
-      policy: ``[N, A]`` what the search arrived at, 0 where illegal.
+      policy: ``[N, A]`` the policy that the search found, 0 where illegal.
       target: ``[N]`` the outcome, in the units of the network's value.
-      weight: ``[N]`` what each sample counts in a mean; None where all count the same.
+      weight: ``[N]`` the weight of each sample in a mean; None for equal weights.
     """
 
     observation: Any
@@ -104,11 +104,11 @@ class LossFn(Protocol):
 
 
 def checked(loss: LossFn, outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """``loss(outputs, batch, settings)``, which may be anybody's function.
+    """``loss(outputs, batch, settings)``, with a check of its result, since the loss may be custom.
 
     Raises:
-      TypeError: it returned no pair ``(scalar, metrics)``.
-      ValueError: the loss or a metric is no scalar.
+      TypeError: it did not return a pair ``(scalar, metrics)``.
+      ValueError: the loss or a metric is not a scalar.
     """
     given: Any = loss(outputs, batch, settings)
     name = getattr(loss, "__name__", type(loss).__name__)
@@ -184,7 +184,7 @@ def weighted(*terms: tuple[Any, LossFn]) -> LossFn:
 
     Raises:
       ValueError: no terms.
-      TypeError: a term that is no pair of a weight and a function.
+      TypeError: a term is not a pair of a weight and a function.
     """
     if not terms:
         raise ValueError("weighted: got no terms, give at least one pair (weight, loss)")
@@ -217,7 +217,7 @@ def ppo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metr
 
 
 def trpo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """Surrogate + entropy_coef * entropy: what TRPO lowers within its trust region. The critic learns apart."""
+    """Surrogate + entropy_coef * entropy: the objective of TRPO. The critic has its own loss."""
     return weighted((1.0, surrogate), (settings.entropy_coef, entropy))(outputs, batch, settings)
 
 
@@ -226,7 +226,7 @@ def search_policy(outputs: Any, batch: Planned, settings: Settings) -> tuple[jax
     del settings
     terms = distributional.categorical_cross_entropy_term(outputs.policy.logits, batch.policy)
     loss = batch.mean(terms)
-    # What no network could learn is left out of the diagnostics, so that 0 is perfect.
+    # The metric subtracts the entropy of the target, so that it is a KL divergence and 0 is perfect.
     known = jnp.sum(batch.policy * jnp.log(jnp.maximum(batch.policy, jnp.finfo(batch.policy.dtype).tiny)), axis=-1)
     return loss, {"policy_loss": loss, "policy_kl": batch.mean(terms + known)}
 

@@ -22,7 +22,7 @@ class Observation(NamedTuple):
     Absent parts are None. Environments that have nothing but features return the bare array.
 
     Attributes:
-      features: ``[B, ...]`` what a torso sees.
+      features: ``[B, ...]`` the input of a torso.
       action_mask: ``[B, A]`` bool, True where a discrete action is legal.
       goal: ``[B, G]`` the goal asked for.
       achieved_goal: ``[B, G]`` the goal reached.
@@ -40,7 +40,7 @@ class Observation(NamedTuple):
 
 
 def features(observation: Any) -> Any:
-    """What a torso sees of an observation: its features, or the array itself."""
+    """The features of an observation, or the array itself: the input of a torso."""
     return observation.features if isinstance(observation, Observation) else observation
 
 
@@ -50,7 +50,7 @@ def action_mask(observation: Any) -> Array | None:
 
 
 class Remembered(NamedTuple):
-    """An action together with what the agent wants to remember: what ``envs.remember`` takes in place of an action.
+    """An action together with the memory of the agent, for ``envs.remember``.
 
     Attributes:
       value: ``[B, ...]`` the action itself.
@@ -72,15 +72,15 @@ class Transition(NamedTuple):
     Bootstrap by ``discount``; cut the recursion on ``terminated | truncated``.
 
     Attributes:
-      observation: what was seen before the action.
-      action: what the environment was given, without a memory.
+      observation: the observation before the action.
+      action: the action that the environment was given, without a memory.
       reward: float32.
       discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes in a
         two-player game, else 1.
       terminated: bool, the task ended.
       truncated: bool, the episode was cut (a time limit) though the task goes on.
       next_observation: the true next one: at the end of an episode the final observation, not the reset one.
-      extras: what ``act`` handed over for ``update``.
+      extras: the extra data that ``act`` returned for ``update``.
     """
 
     observation: Any
@@ -127,14 +127,14 @@ class Box(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """All that an agent knows of an environment. Made by ``jaxrl.spec(env, params)``.
+    """The description of an environment that an agent is made for. Made by ``jaxrl.spec(env, params)``.
 
     Attributes:
       observation: one observation (no batch axis) with a ``jax.ShapeDtypeStruct`` for each leaf.
       action: ``Discrete`` or ``Box``.
-      num_observations: how many there are, for observations that are single integers counted from 0; else None.
-      flags: bool, of the shape of the features: True for those that say yes or no by 1 or 0, which no normaliser may
-        touch (``envs.window``); None where there are none. On the host, so that it is static.
+      num_observations: the number of observations, where they are single integers from 0 on; else None.
+      flags: bool, of the shape of the features: True for binary features, which are not normalised (``envs.window``);
+        None where there are none. A NumPy array, so that it is static.
     """
 
     observation: Any
@@ -176,8 +176,8 @@ class ActFn(Protocol):
           explore: Python bool; False for the greedy policy.
 
         Returns:
-          ``(action [B, ...], extras)``: what the environment takes, and what ``update`` will need of this moment. An
-          agent with a memory gives ``Remembered(action, memory)``.
+          ``(action [B, ...], extras)``: the action for the environment, and extra data for ``update``, such as
+          log-probabilities. An agent with a memory returns ``Remembered(action, memory)``.
         """
         ...
 

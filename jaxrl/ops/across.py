@@ -1,4 +1,4 @@
-"""Means and sums over all environments, wherever they live.
+"""Means and sums over all environments, also where they are split over devices.
 
 Inside a ``jax.shard_map`` (or ``jax.vmap``) over an axis named ``AXIS`` the environments are split among its members,
 and what is computed of environments is computed of one part of them. These functions put the parts together; where no
@@ -22,7 +22,7 @@ AXIS = "envs"
 
 
 def size(axis: str = AXIS) -> int:
-    """Into how many parts environments are split: a Python int, 1 where no such axis is in scope.
+    """The number of parts that environments are split into: a Python int, 1 where no such axis is in scope.
 
     >>> size(), jax.vmap(lambda x: x * size(), axis_name=AXIS)(jnp.ones(3)).tolist()
     (1, [3.0, 3.0, 3.0])
@@ -34,7 +34,7 @@ def size(axis: str = AXIS) -> int:
 
 
 def index() -> Array:
-    """Which part this is, int32, counted from 0."""
+    """The index of this part, int32, from 0 on."""
     return jnp.zeros((), jnp.int32) if size() == 1 else jax.lax.axis_index(AXIS)
 
 
@@ -65,7 +65,7 @@ def variance(x: Array) -> Array:
 
 
 def own(key: Array) -> Array:
-    """From a key that all parts share to one of this part's own."""
+    """A key for this part alone, from one that all parts share."""
     return key if size() == 1 else jax.random.fold_in(key, index())
 
 
@@ -73,7 +73,7 @@ def share(name: str, count: int) -> int:
     """This part's share of a count.
 
     Raises:
-      ValueError: the parts do not divide it; ``name`` says what it is.
+      ValueError: it is not a multiple of the number of parts; ``name`` is in the message.
     """
     if count % size():
         raise ValueError(

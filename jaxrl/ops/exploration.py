@@ -1,4 +1,4 @@
-"""Choosing actions otherwise than best: epsilon-greedy, Boltzmann, noise on continuous actions, and at random.
+"""Exploration: epsilon-greedy, Boltzmann, noise on continuous actions, and uniformly random actions.
 
 Batch axes are in front, ``[...]``; A is the number of discrete actions, D the axes of a continuous one, which counts
 in units of the bounds, ``[-1, 1]``. Keys come first. Epsilon and temperature are scalars or one for each environment,
@@ -42,9 +42,9 @@ def linear_schedule(step: Any, start: Any, end: Any, num_steps: Any) -> Array:
 
 
 def epsilon_greedy(key: Array, values: Array, epsilon: Any, mask: Array | None = None) -> Array:
-    """With probability epsilon a legal action at random, the best one included, else the best.
+    """With probability epsilon a uniformly random legal action, else the greedy one.
 
-    Watkins 1989; Sutton and Barto 2018, section 2.2. Of several best actions it is the first.
+    Watkins 1989; Sutton and Barto 2018, section 2.2. Ties go to the first action.
 
     Args:
       key: a PRNG key, consumed.
@@ -136,20 +136,20 @@ def gaussian(
 
 
 def ornstein_uhlenbeck(key: Array, noise: Array, theta: Any, sigma: Any) -> Array:
-    """One step of noise that remembers: ``x' = (1 - theta) x + sigma N(0, 1)``.
+    """One step of Ornstein-Uhlenbeck noise: ``x' = (1 - theta) x + sigma N(0, 1)``.
 
-    In the long run its deviation is ``sigma / sqrt(1 - (1 - theta)^2)``, its correlation over n steps
+    Its stationary standard deviation is ``sigma / sqrt(1 - (1 - theta)^2)``, its autocorrelation over n steps
     ``(1 - theta)^n``. Uhlenbeck and Ornstein 1930; Lillicrap et al. 2016, arXiv:1509.02971, section 3, theta 0.15 and
     sigma 0.2. In time steps of dt give ``theta dt`` and ``sigma sqrt(dt)``.
 
     Args:
       key: a PRNG key, consumed.
       noise: ``[..., D]`` of the step before; zeros where an episode begins.
-      theta: scalar, how much is forgotten in a step.
-      sigma: scalar, how much is new in a step.
+      theta: scalar, the rate of mean reversion per step.
+      sigma: scalar, the standard deviation of the noise added per step.
 
     Returns:
-      ``[..., D]``, to be added to the action, and to be given back at the next step.
+      ``[..., D]``, the noise to add to the action, and the argument ``noise`` of the next step.
     """
     return (1.0 - theta) * noise + sigma * jax.random.normal(key, noise.shape, noise.dtype)
 

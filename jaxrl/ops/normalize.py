@@ -1,4 +1,4 @@
-"""Running mean and deviation, and the running return that rewards are scaled by.
+"""Running mean and standard deviation, and the running return that rewards are scaled by.
 
 Statistics are float32 whatever comes in. They are kept as mean and variance, not as sums: a float32 sum of squares
 and a float32 count stop growing at different times, and their ratio drifts. Mean and variance only grow inert.
@@ -20,7 +20,7 @@ LARGEST_SAMPLE = 1e15
 
 
 class RunningStatistics(NamedTuple):
-    """Of all samples so far.
+    """The mean and variance of all samples so far.
 
     Attributes:
       num_samples: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last
@@ -35,7 +35,7 @@ class RunningStatistics(NamedTuple):
 
 
 def init_statistics(shape: tuple[int, ...]) -> RunningStatistics:
-    """Statistics of nothing.
+    """Statistics before any sample.
 
     Args:
       shape: of one sample.
@@ -100,10 +100,10 @@ def standardize(
     Args:
       stats: of samples ``[*shape]``.
       x: ``[..., *shape]`` any number of leading axes; any real dtype.
-      clip: scalar, in deviations.
+      clip: scalar, in standard deviations.
       epsilon: scalar, added to the variance.
-      flags: ``[*shape]`` bool, True for what is left as it is; None for nothing. A flag that was 1 in all samples
-        so far has mean 1, and standardised would read as 0.
+      flags: ``[*shape]`` bool, True for binary features, which are not standardised; None for none. A feature that was
+        1 in all samples so far has mean 1, and would be standardised to 0.
 
     Returns:
       ``[..., *shape]`` float32.
@@ -122,7 +122,7 @@ def standardize(
 def discounted_return_trace(trace: Array, r_t: Array, discount_t: Array, continue_t: Array) -> tuple[Array, Array]:
     """The discounted sum of the rewards so far in each episode: ``R_t = discount_{t-1} R_{t-1} + r_t``.
 
-    Its deviation is what rewards are divided by in OpenAI baselines' VecNormalize. It looks back, so it can run on
+    Rewards are divided by its standard deviation in OpenAI baselines' VecNormalize. It looks back, so it can run on
     from rollout to rollout; an episode's first R is its first reward.
 
     Args:

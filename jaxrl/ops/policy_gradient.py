@@ -140,13 +140,13 @@ def categorical_kl(p_logits: Array, q_logits: Array) -> Array:
 
 
 def normalize_advantage(advantage: Array, weight: Array | None = None, epsilon: Any = 1e-8) -> Array:
-    """Mean 0, deviation 1 over all samples given: ``(A - mean A) / (std A + epsilon)``.
+    """Advantages with mean 0 and standard deviation 1: ``(A - mean A) / (std A + epsilon)``.
 
     Over those of all devices, where environments are split over several (``ops.across``).
 
     Args:
       advantage: ``[...]`` of the whole batch or minibatch; the sum of their squares must fit into float32.
-      weight: ``[...]`` what each sample counts in mean and deviation; None where all count the same.
+      weight: ``[...]`` the weight of each sample in mean and deviation; None for equal weights.
       epsilon: scalar, makes equal advantages 0.
 
     Returns:

@@ -29,7 +29,7 @@ Array = jax.Array
 
 
 def bootstrap_discount(discount: Array, gamma: Any) -> Array:
-    """What multiplies the value of the next observation: ``gamma * discount``.
+    """The factor of the value of the next observation: ``gamma * discount``.
 
     Args:
       discount: ``[T, ...]`` of the trajectory: 0 where terminated, -1 where the mover changes, else 1.
@@ -163,7 +163,7 @@ def gae(r_t: Array, discount_t: Array, v_tm1: Array, v_t: Array, continue_t: Arr
 
 
 class VTrace(NamedTuple):
-    """What V-trace gives.
+    """The result of V-trace.
 
     Attributes:
       vs: ``[T, ...]`` targets of the value at each observation acted on.

@@ -1,4 +1,4 @@
-"""Gradients that arrive late: asynchrony on paper, deterministic and vmappable."""
+"""Delayed gradients: a deterministic, vmappable model of asynchronous training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DelayedState(NamedTuple):
     Attributes:
       ring: of each leaf the last ``max_delay`` gradients, ``[max_delay, ...]``; () without a delay.
       updates: int32, gradients taken in so far.
-      inner: the state of what they go to.
+      inner: the state of the inner transformation.
     """
 
     ring: Any
@@ -29,7 +29,7 @@ class DelayedState(NamedTuple):
 def delayed(
     delay: Any, inner: optax.GradientTransformation | None = None, *, max_delay: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """``inner`` on the gradient of k updates ago, as of a worker that k others overtook.
+    """``inner`` on the gradient of k updates ago, as an asynchronous worker with a delay of k sends it.
 
     ``theta_{t+1} = theta_t + inner(g_{t-k})``, where ``g_s`` was computed at ``theta_s``. The first k updates are 0,
     and leave the state of ``inner`` as it is. With k = 0 it is ``inner``, bit for bit.
@@ -42,7 +42,7 @@ def delayed(
       max_delay: gradients that are kept, which takes as many times the memory of the parameters. None is k.
 
     Raises:
-      TypeError, ValueError: a delay that is no whole number from 0 to ``max_delay``, or a tracer without ``max_delay``.
+      TypeError, ValueError: the delay is not an integer from 0 to ``max_delay``, or a tracer without ``max_delay``.
     """
     size = _size(delay, max_delay)
     delay = jnp.clip(delay, 0, size)

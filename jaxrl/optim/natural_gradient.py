@@ -84,14 +84,14 @@ def natural_gradient(
         # No step where nothing is to be gained, or where rounding has made the curvature negative.
         bent = (curvature > 0.0) & jnp.isfinite(curvature)
         scale = jnp.where(bent, jnp.sqrt(2.0 * max_divergence / jnp.where(bent, curvature, 1.0)), 0.0)
-        # Chosen, not multiplied, as in the search below: 0 x NaN is NaN.
+        # A select, not a product, as in the search below: 0 x NaN is NaN.
         return jax.tree.map(lambda d: jnp.where(bent, -scale * d, jnp.zeros_like(d)), direction), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 
 
 class BacktrackState(NamedTuple):
-    """How the last search ended; read by people, not by the next search.
+    """The result of the last line search, a diagnostic that the next one does not read.
 
     Attributes:
       scale: share of the step that was taken, 0 where none was; float32, as all of them.
@@ -157,7 +157,7 @@ def backtrack(
         carry = (jnp.zeros((), jnp.int32), jnp.zeros((), bool), nowhere)
         _, accepted, found = jax.lax.while_loop(lambda carry: ~carry[1] & (carry[0] < num_backtracks), body, carry)
         found = jax.tree.map(lambda new, none: jnp.where(accepted, new, none), found, nowhere)
-        # Chosen, not multiplied: a step that is not finite must not reach the parameters as 0 x NaN.
+        # A select, not a product: a step that is not finite must not reach the parameters as 0 x NaN.
         step = jax.tree.map(
             lambda u: jnp.where(accepted, (found.scale * u).astype(u.dtype), jnp.zeros_like(u)), updates
         )

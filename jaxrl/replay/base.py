@@ -1,4 +1,4 @@
-"""What a replay is: four functions over an immutable state, and the sample they give. Read this first.
+"""The contract of a replay: four functions over an immutable state, and the samples they draw. Read this first.
 
 Legend of shapes in this folder: T time, B environments, N samples of a batch, n steps of a window, rows of the ring.
 """
@@ -32,10 +32,10 @@ class Sample(NamedTuple):
       transition: leaves ``[N, ...]``: observation, action and extras of the first step of the window; the sum of its
         rewards, discounted; next_observation, terminated and truncated of its last step; discount is the product of
         its discounts, without gamma.
-      discount: ``[N]`` the weight of the value of next_observation: ``gamma^m`` times ``transition.discount``, of a
+      discount: ``[N]`` the weight of the value of next_observation: ``gamma^m`` times ``transition.discount``, for a
         window of m steps.
       weight: ``[N]`` importance weights, the largest is 1; ones where sampling is uniform.
-      index: what ``update_priorities`` takes back.
+      index: the argument of ``update_priorities``.
     """
 
     transition: Transition
@@ -64,7 +64,7 @@ class AddFn(Protocol):
     """``add`` of a replay."""
 
     def __call__(self, state: PyTree, trajectory: Transition) -> PyTree:
-        """Writes a trajectory ``[T, B, ...]`` over what is oldest; of a longer one than the ring the last rows stay."""
+        """Writes a trajectory ``[T, B, ...]`` over the oldest rows; the last rows of a longer one stay."""
         ...
 
 
@@ -107,7 +107,7 @@ class Replay(NamedTuple):
 
 
 class MakeReplay(Protocol):
-    """What recipes take as ``replay=``: ``uniform``, ``prioritized``, or what ``hindsight(...)`` returns."""
+    """The argument ``replay=`` of recipes: ``uniform``, ``prioritized``, or the result of ``hindsight(...)``."""
 
     def __call__(self, capacity: int, *, n_step: int, gamma: Any) -> Replay:
         """Makes a replay.

@@ -1,4 +1,4 @@
-"""A ring that knows where each transition's episode begins and ends, without a search.
+"""A ring that looks up where the episode of a transition begins and ends.
 
 Each transition carries the number of its episode and of its step, and a table says for each number the last row of
 that episode so far. Numbers are counted modulo the rows: of as many rows there are at most as many episodes, one after
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """What lies in ``extras`` of the ring: those of the transition, and its place."""
+    """The ``extras`` of the ring: those of the transition, and its place."""
 
     extras: Any
     place: Place
@@ -91,7 +91,7 @@ def places(first: Place, ended: Array, rows: int) -> Place:
 
 
 def around(state: Episodes, slot: Slot) -> tuple[Array, Array]:
-    """How many steps of its episode are kept before and after each transition.
+    """The number of steps of its episode that are kept before and after each transition.
 
     Args:
       state: the ring.

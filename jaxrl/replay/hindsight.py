@@ -1,4 +1,4 @@
-"""Hindsight experience replay: what was reached is taken for what was wanted. Andrychowicz et al. 2017."""
+"""Hindsight experience replay: goals are replaced by goals that were achieved. Andrychowicz et al. 2017."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxrl.types import Array, Observation, Transition
 def hindsight(
     reward_fn: GoalFn, terminated_fn: GoalFn | None = None, strategy: str = "future", k: Any = 4
 ) -> MakeReplay:
-    """Makes what makes a replay whose samples ask, k times of k + 1, for a goal that was reached later on.
+    """Returns a maker of replays that relabel k of k + 1 samples with a goal that was achieved later.
 
     For a transition s_t -> s_{t+1} of an episode that ends in s_T, the new goal is what was achieved in
 

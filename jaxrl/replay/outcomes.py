@@ -1,4 +1,4 @@
-"""Positions and what became of them: a replay whose samples have seen the end of their game.
+"""A replay of positions, sampled once the outcome of their game is known.
 
 Games span rollouts. A position is stored at once, with the sum of the rewards since and the weight of the rest
 (``ops.outcomes``); every rollout brings both up to date, and the position is drawn from when nothing of it is open.
@@ -23,7 +23,7 @@ class Position(NamedTuple):
 
     Attributes:
       observation: leaves ``[N, ...]``.
-      policy: ``[N, A]`` what the search arrived at.
+      policy: ``[N, A]`` the policy that the search found.
       outcome: ``[N]`` the return that followed.
     """
 
@@ -38,7 +38,7 @@ def _stored(observation: Any, policy: Any, total: Any, weight: Any) -> Transitio
 
 
 def init(observation: Any, num_actions: int, rows: int, num_envs: int) -> Ring:
-    """Nothing stored yet.
+    """An empty ring of positions.
 
     Args:
       observation: one observation without a batch axis, arrays or ``jax.ShapeDtypeStruct``.

@@ -1,4 +1,4 @@
-"""Prioritised experience replay: transitions are drawn in proportion to how much they surprised."""
+"""Prioritised experience replay: transitions are drawn in proportion to a power of their TD error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def prioritized(
     beta_steps: Any = None,
     epsilon: Any = 1e-6,
 ) -> Replay:
-    """Makes a replay that samples by priority, proportionally, and says how much that must be corrected for.
+    """Makes a replay that samples in proportion to priorities, with importance weights.
 
     ``P(i) = p_i^alpha / sum_k p_k^alpha`` with ``p_i = |delta_i| + epsilon``, and ``w_i = (N P(i))^-beta / max_j w_j``
     over the batch; N leaves with the maximum. Sampling is stratified: one draw from each of ``batch_size`` equal
@@ -63,9 +63,9 @@ def prioritized(
       n_step: steps of a window, see ``replay.n_step``.
       gamma: the discount of a step, in [0, 1], may be a tracer.
       alpha: 0 is uniform, 1 fully proportional; in [0, 1], may be a tracer.
-      beta: how much of the bias is corrected, all of it at 1; in [0, 1], may be a tracer.
+      beta: the exponent of the importance weights, 1 for a full correction; in [0, 1], may be a tracer.
       beta_steps: transitions over which beta grows linearly to 1; None leaves it as it is.
-      epsilon: what every priority has at least, in [0, 1], may be a tracer.
+      epsilon: the smallest priority, in [0, 1], may be a tracer.
 
     Returns:
       A ``Replay`` whose state is a ``PrioritizedState`` and whose index is a ``Slot``. ``update_priorities`` takes

@@ -1,4 +1,4 @@
-"""The same steps, had another goal been asked for."""
+"""Relabelling: the same steps under another goal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Steps(NamedTuple):
 
 
 def relabel(steps: Steps, goal: Array, coin: Array, reward_fn: GoalFn, terminated_fn: GoalFn | None) -> Steps:
-    """The same steps, had another goal been asked for.
+    """The same steps under another goal.
 
     Args:
       steps: ``[n, N, ...]``.

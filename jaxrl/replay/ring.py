@@ -32,7 +32,7 @@ class Ring(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.transitions.reward.shape[0]
 
     @property
@@ -54,7 +54,7 @@ def init(example: Transition, rows: int, num_envs: int) -> Ring:
 
 
 def add(ring: Ring, trajectory: Transition) -> Ring:
-    """Writes a trajectory ``[T, B, ...]`` over the oldest rows; of a longer one than the ring the last rows stay.
+    """Writes a trajectory ``[T, B, ...]`` over the oldest rows; if it is longer than the ring, its last rows stay.
 
     Numbers of 64 bits are stored as 32 where the ring was made for these.
 
@@ -79,7 +79,7 @@ def later(ring: Ring, row: Array, steps: Any) -> Array:
 
 
 def steps_left(ring: Ring, row: Array) -> Array:
-    """How many steps were written from ``row`` on, itself included: to the write head, in [1, rows]."""
+    """The number of steps from ``row``, itself included, to the write head, in [1, rows]."""
     return (ring.head - row - 1) % ring.rows + 1
 
 
@@ -93,7 +93,7 @@ def draw(key: Array, ring: Ring, batch_size: int) -> Slot:
 
 
 def take(tree: Any, row: Array, env: Array) -> Any:
-    """What lies at (row, env), two index arrays of one shape, in leaves ``[rows, B, ...]``; their shape comes first."""
+    """The entries at (row, env), two index arrays of one shape, of leaves ``[rows, B, ...]``; their shape leads."""
     get = lambda x: x.at[row, env].get(mode="promise_in_bounds", wrap_negative_indices=False)  # noqa: E731
     return jax.tree.map(get, tree)
 
@@ -105,7 +105,7 @@ def window_slots(ring: Ring, slot: Slot, n: int) -> Slot:
 
 
 def window_valid(ring: Ring, slot: Slot, ended: Array) -> Array:
-    """Which steps of windows belong to them: those up to the end of the episode and before the write head.
+    """The valid steps of windows: those up to the end of the episode and before the write head.
 
     Args:
       ring: the storage.
@@ -139,7 +139,7 @@ def window(ring: Ring, row: Array, env: Array, n: int) -> tuple[Transition, Arra
 
 
 _HALVES = {"float64": jnp.float32, "int64": jnp.int32, "uint64": jnp.uint32}
-"""What JAX makes wider with 64 bits enabled, and what it is without."""
+"""JAX's default dtypes with 64 bits enabled, and those without."""
 
 
 def _check(ring: Ring, trajectory: Transition) -> None:

@@ -1,4 +1,4 @@
-"""Unbroken sequences from a ring, for agents that remember and for models of the world."""
+"""Sequences of consecutive steps from a ring, for recurrent agents and world models."""
 
 from __future__ import annotations
 

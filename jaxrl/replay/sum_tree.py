@@ -132,7 +132,7 @@ def _running_sum(x: Array) -> Array:
 
 
 def _child(children: Array, running_sum: Array, mass: Array) -> tuple[Array, Array, Array]:
-    """Which of the children ``[K, N]`` the mass falls into, the value of that, and how far into it."""
+    """The child ``[N]`` among ``[K, N]`` that the mass falls into, its value, and the mass that is left in it."""
     # Rounding can leave a mass above the children's sum: the child that completes the sum is never passed.
     passed = (running_sum <= mass[None]) & (running_sum < running_sum[-1:])
     child = jnp.sum(passed, axis=0, dtype=jnp.int32)

@@ -1,6 +1,6 @@
 """Search: batched Monte-Carlo tree search in a model, see ``base`` and ``tree``, and docs/search.md.
 
-``puct``, ``gumbel`` and ``uct`` are ready; ``search`` is what they are made of, with a rule of yours.
+``puct``, ``gumbel`` and ``uct`` are ready to use; ``search`` is the function they are built on, with a custom rule.
 """
 
 from jaxrl.search import models, qtransforms, selection

@@ -1,4 +1,4 @@
-"""The argmax that XLA has no fast one for on a CPU."""
+"""An argmax that is fast on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LANES = 16
 
 
 def row_argmax(x: Array) -> Array:
-    """``argmax`` over the last axis, int32, of equals the first; no NaN.
+    """``argmax`` over the last axis, int32; ties go to the first entry, and NaN is not supported.
 
     An argmax is a reduction of pairs, which XLA does one number after the other on a CPU. Here slices of 16 neighbours
     are compared, which it vectorises, and the pairs are left to the 16 winners: a PUCT choice is 8 times

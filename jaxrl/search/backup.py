@@ -1,4 +1,4 @@
-"""The backup: what was found at the leaf goes to all nodes above it, and these choose anew."""
+"""The backup: the return found at the leaf updates all nodes above it, which then choose their actions anew."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Climb(NamedTuple):
 def back_up(
     rules: Rules, state: Searching, path: Path, order: Array, leaf: Leaf, backup: Backup
 ) -> tuple[Searching, Array]:
-    """Hands what was found at the leaves to the nodes above them, and lets these choose anew.
+    """Updates the nodes above the leaves with the returns found there, and lets them choose anew.
 
     Args:
       rules: how choices are made.
@@ -77,7 +77,7 @@ def empty_order(paths: Array) -> Array:
 
 
 def _at_once(batch: int) -> int:
-    """How many of the list choose together. By measurement on a CPU, where more is waste as long as trees are flat."""
+    """The number of nodes that choose together, measured on a CPU: more is wasted as long as trees are flat."""
     return max(16, batch)
 
 

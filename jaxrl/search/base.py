@@ -1,4 +1,4 @@
-"""What goes into a search and what comes out of it. Read this first.
+"""The inputs and outputs of a search. Read this first.
 
 Legend of shapes in this folder: B trees searched side by side, N nodes a tree has room for, A actions; ``...`` in front
 of A is any batch of nodes.
@@ -13,12 +13,12 @@ from jaxrl.types import Array, PyTree
 
 
 class RootFnOutput(NamedTuple):
-    """What is known of the states to search from. Anything with these fields will do, mctx's own included.
+    """The evaluation of the states to search from. Any object with these fields works, mctx's included.
 
     Attributes:
       prior_logits: ``[B, A]`` of the policy.
       value: ``[B]`` estimates.
-      embedding: leaves ``[B, ...]``, what the model steps from: a hidden state, or that of a simulator.
+      embedding: leaves ``[B, ...]``, the state that the model steps from: hidden, or that of a simulator.
     """
 
     prior_logits: Array
@@ -27,7 +27,7 @@ class RootFnOutput(NamedTuple):
 
 
 class RecurrentFnOutput(NamedTuple):
-    """What a model says of one step. Anything with these fields will do, mctx's own included.
+    """The prediction of a model for one step. Any object with these fields works, mctx's included.
 
     Attributes:
       reward: ``[B]`` of the step, to the player that moved.
@@ -47,11 +47,11 @@ class RecurrentFnOutput(NamedTuple):
 
 
 class PolicyOutput(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
       action: ``[B]`` int32, the action to take.
-      action_weights: ``[B, A]`` the policy that the search arrived at, a target to train on; sums to one.
+      action_weights: ``[B, A]`` the improved policy, a target to train on; sums to one.
       search_tree: all of the tree.
     """
 
@@ -61,19 +61,19 @@ class PolicyOutput(NamedTuple):
 
 
 class NodeStats(NamedTuple):
-    """What selection rules and q-transforms see: nodes, and one row of children for each of them.
+    """The statistics that selection rules and q-transforms read: nodes, and one row of children for each of them.
 
-    What a rule does not read is never loaded.
+    Fields that a rule does not read are never loaded.
 
     Attributes:
       visits: ``[...]`` int32.
-      value: ``[...]`` the mean of what was backed up through the node.
-      raw_value: ``[...]`` what the model said.
+      value: ``[...]`` the mean of the returns backed up through the node.
+      raw_value: ``[...]`` the value that the model predicted.
       children_visits: ``[..., A]`` int32.
       children_qvalues: ``[..., A]`` reward + discount * value; 0 where unvisited.
       prior_logits: ``[..., A]``, the lowest finite number where illegal.
-      prior_probs: ``[..., A]`` their softmax, with a relative noise of 1e-6 against ties.
-      noise: ``[..., A]`` in [0, 1), drawn once for each tree, for rules that have other ties to break.
+      prior_probs: ``[..., A]`` their softmax, with a relative noise of 1e-6 that breaks ties.
+      noise: ``[..., A]`` in [0, 1), drawn once per tree, to break other ties with.
     """
 
     visits: Array
@@ -105,15 +105,15 @@ class RecurrentFn(Protocol):
 
 
 class Selection(Protocol):
-    """How the action to follow is chosen."""
+    """A selection rule."""
 
     def __call__(self, node: NodeStats, /) -> Array:
-        """Scores ``[..., A]``; of the legal actions the highest is followed, of equals the first."""
+        """Scores ``[..., A]``: the search follows the legal argmax; ties go to the first."""
         ...
 
 
 class QTransform(Protocol):
-    """How q-values become comparable to what they are added to."""
+    """A q-transform: it brings q-values to the scale of what they are added to."""
 
     def __call__(self, node: NodeStats, /) -> Array:
         """Transformed q-values ``[..., A]``, unvisited actions included."""
@@ -121,7 +121,7 @@ class QTransform(Protocol):
 
 
 class Backup(Protocol):
-    """How a node takes in what was found below it."""
+    """A backup: it updates the value of a node with a return found below it."""
 
     def __call__(self, value: Array, visits: Array, target: Array, /) -> Array:
         """The node's next value, all ``[...]``.

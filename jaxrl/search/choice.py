@@ -1,4 +1,4 @@
-"""Which action would be followed from a node: the selection rule, asked where statistics have changed."""
+"""The choice of the action to follow from a node: the selection rule, evaluated where statistics have changed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PRIOR_NOISE = 1e-6
 
 
 class Searching(NamedTuple):
-    """What travels from simulation to simulation.
+    """The carry of the loop over simulations.
 
-    What a node would follow depends on its own statistics alone, and these change only when a simulation goes through
-    it. So the choice is made then, for the whole of a path at once, and a descent reads one number a level.
+    The choice at a node depends on its own statistics alone, and these change only when a simulation goes through it.
+    So the choice is made then, for the whole of a path at once, and a descent reads one number a level.
 
     Attributes:
       tree: as far as it has grown.
@@ -35,7 +35,7 @@ class Searching(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How choices are made.
+    """The selection rules of a search.
 
     Attributes:
       selection: of every node.
@@ -85,7 +85,7 @@ def prior_probs(rules: Rules, logits: Array) -> Array:
 
 
 def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: Array) -> Array:
-    """What is followed first ``[B]`` from nodes that have just been evaluated."""
+    """The first actions ``[B]`` to follow from nodes that have just been evaluated."""
     node = NodeStats(
         visits=jnp.ones(value.shape, jnp.int32),
         value=value,
@@ -122,7 +122,7 @@ def at_nodes(rules: Rules, state: Searching, trees: Array, nodes: Array) -> Sear
 
 
 def pair(tree: Tree, child: Array, action: Array) -> Array:
-    """What ``Searching.best`` keeps of a choice, ``[..., 2]``."""
+    """The entry of ``Searching.best`` for a choice, ``[..., 2]``."""
     return jnp.stack([jnp.where(child == UNVISITED, tree.capacity, child), action], axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""A drawing of a tree, for people: visits as size, values as colour."""
+"""Drawings of search trees: visits as size, values as colour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".svg", ".png")
 LEAST_SPAN = 0.05
-"""Of the colours: values closer together than this look alike."""
+"""The smallest span of the colours: values closer together than this look alike."""
 
 
 def draw(

@@ -1,4 +1,4 @@
-"""The expansion: the model is asked once for the batch, and what it says becomes a node of every tree."""
+"""The expansion: the model is called once per batch, and its prediction becomes a node of every tree."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jaxrl.types import Array, PyTree
 
 
 class Leaf(NamedTuple):
-    """What was evaluated, ``[B]`` each.
+    """The evaluated leaves, ``[B]`` each.
 
     Attributes:
       node: the node it hangs on.
       action: the action that leads to it.
       reward: of that step.
       discount: the weight of its value.
-      value: what the model said.
+      value: the value that the model predicted.
       kept: whether the tree had room for it, or None where it has room for all.
     """
 
@@ -43,7 +43,7 @@ def expand(
     node: Array,
     slot: Array | None,
 ) -> tuple[Searching, Leaf]:
-    """Asks the model for the children that were chosen at nodes ``[B]``, and keeps what it says.
+    """Evaluates the children that were chosen at nodes ``[B]`` by the model, and adds them to the trees.
 
     Args:
       key: the model's.

@@ -34,25 +34,25 @@ def search(
     capacity: int | None = None,
     tree: Tree | None = None,
 ) -> Tree:
-    """Searches a batch of trees by a rule of yours.
+    """Searches a batch of trees by a custom selection rule.
 
-    A simulation follows ``selection`` from the root to an action that leads nowhere yet, asks the model what is behind
-    it, and hands the return ``G = r + discount G'`` to all nodes above. Where illegal actions are told, at the root or
-    by the model behind any step, they are never followed.
+    A simulation follows ``selection`` from the root to an action without a child, calls the model for that child, and
+    backs the return ``G = r + discount G'`` up to all nodes above. Illegal actions, given for the root or predicted by
+    the model, are never followed.
 
     Args:
       key: consumed.
-      params: what the model is given.
+      params: the parameters of the model.
       root: a ``RootFnOutput``.
       recurrent_fn: the model, see ``RecurrentFn``.
-      num_simulations: how often the model is asked, for every tree.
+      num_simulations: calls of the model per tree.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       selection: the score of actions, a function of ``NodeStats``.
       root_selection: the same at the root, where it differs.
       backup: how values are averaged, see ``Backup``.
       max_depth: the longest path from the root, in steps; what lies there is evaluated again at every visit.
-      capacity: N, the nodes of each tree, by default as many as simulations can make. In a full tree leaves are
-        evaluated as ever and their parents remember the mean of them, but no node is made of them.
+      capacity: N, the nodes of each tree, by default as many as the simulations can make. In a full tree leaves are
+        evaluated and their parents keep the mean, but no node is added.
       tree: what ``subtree`` kept of an earlier search, whose capacity holds; ``root`` is evaluated anew.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Policies: a search from a batch of states, and what to do and to learn from it.
+"""Policies: a search from a batch of states, the actions to take and the policies to learn.
 
 Legend of shapes: B states, A actions.
 """
@@ -48,10 +48,10 @@ def puct(
 
     Args:
       key: consumed.
-      params: what the model is given.
+      params: the parameters of the model.
       root: a ``RootFnOutput``.
       recurrent_fn: the model, see ``RecurrentFn``.
-      num_simulations: how often the model is asked, for every state.
+      num_simulations: calls of the model per state.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       max_depth: the longest path from the root, in steps.
       capacity: the nodes of each tree, by default ``num_simulations + 1``.
@@ -109,17 +109,17 @@ def uct(
     exploration: Any = 2.0**0.5,
     temperature: Any = 0.0,
 ) -> PolicyOutput:
-    """The textbook's search: no prior, and values by rollouts, see ``rollouts``.
+    """UCT: no prior, and values by rollouts, see ``rollouts``.
 
     Follows ``argmax_a q(a) + exploration sqrt(log n / n(a))``, every action once first. Kocsis and Szepesvari, "Bandit
     based Monte-Carlo planning", 2006.
 
     Args:
       key: consumed.
-      params: what the model is given.
+      params: the parameters of the model.
       root: a ``RootFnOutput``; its logits are not read.
       recurrent_fn: the model: a simulator, wrapped by ``rollouts``. Logits of its output are not read.
-      num_simulations: how often the model is asked, for every state.
+      num_simulations: calls of the model per state.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       max_depth: the longest path from the root, in steps.
       capacity: the nodes of each tree, by default ``num_simulations + 1``.
@@ -175,10 +175,10 @@ def gumbel(
 
     Args:
       key: consumed.
-      params: what the model is given.
+      params: the parameters of the model.
       root: a ``RootFnOutput``.
       recurrent_fn: the model, see ``RecurrentFn``.
-      num_simulations: how often the model is asked, for every state.
+      num_simulations: calls of the model per state.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       max_depth: the longest path from the root, in steps.
       capacity: the nodes of each tree, by default ``num_simulations + 1``.
@@ -232,7 +232,7 @@ def gumbel(
 def _by_gumbel(
     tree: Tree, noise: Array, qtransform: QTransform, before: Any, invalid_actions: Array | None
 ) -> PolicyOutput:
-    """Of the actions that halving left, the one with the highest ``g + logits + q``."""
+    """Takes the action with the highest ``g + logits + q`` among those that sequential halving left."""
     root = root_stats(tree)
     visits = root.children_visits - before
     score = selection.considered_score(root, visits, noise, qtransform, jnp.max(visits, axis=-1))
@@ -243,11 +243,12 @@ def _by_gumbel(
 
 
 def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
-    """Actions ``[B]`` in proportion to ``weights^(1 / temperature)``; at temperature 0 the heaviest, a tie by chance.
+    """Samples actions ``[B]`` in proportion to ``weights^(1 / temperature)``; at temperature 0 it is the argmax, ties
+    broken at random.
 
     Args:
       key: consumed.
-      weights: ``[B, A]``, at least 0, such as visits; what has none is never taken, unless all have none.
+      weights: ``[B, A]``, at least 0, such as visits; an action of weight 0 is never taken, unless all weights are 0.
       temperature: a number, at least 0.
 
     Raises:

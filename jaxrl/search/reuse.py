@@ -1,4 +1,4 @@
-"""Reuse: the part of a tree below the action that was taken is where the next search starts from."""
+"""Reuse: the next search starts from the part of the tree below the action that was taken."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxrl.types import Array
 
 
 def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
-    """What is below an action, moved up so that it begins at node 0; the capacity stays.
+    """The subtree below an action, moved to begin at node 0; the capacity stays.
 
     The embeddings of nodes that are not in use are whatever they were.
 
     Args:
       tree: of a finished search.
-      action: ``[B]`` what was done.
+      action: ``[B]`` the actions that were taken.
       keep: ``[B]`` bool, False where nothing is to be kept: a new episode began, or the environment went elsewhere
         than the model. None keeps all.
 
@@ -28,7 +28,7 @@ def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
       The trees, without any node where the action was never followed. Give them to a search as ``tree=``.
 
     Raises:
-      TypeError: no tree.
+      TypeError: it is not a tree.
       ValueError: action or keep have another shape than ``[B]``.
     """
     check_tree(tree)

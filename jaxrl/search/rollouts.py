@@ -1,4 +1,4 @@
-"""Values by rollouts: a simulator, without any network, becomes a model to search in."""
+"""Values by rollouts, so that a simulator without a network becomes a model to search in."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def rollout_root(embedding: PyTree, num_actions: int) -> RootFnOutput:
 
 
 def _as_output(step: Any) -> RecurrentFnOutput:
-    """What a simulator says, be it of mctx's type, in one dtype, float32 at least."""
+    """The output of a simulator, also of mctx's type, in one dtype, float32 at least."""
     dtype = numerics.wide(step.reward, step.discount, step.value)
     reward, discount, value = (x.astype(dtype) for x in (step.reward, step.discount, step.value))
     return RecurrentFnOutput(reward, discount, step.prior_logits, value, of_step(step))

@@ -40,9 +40,9 @@ class Tree(NamedTuple):
     """B trees side by side. Node 0 is the root, a parent comes before its children, unused nodes have no visits.
 
     Attributes:
-      node_visits: ``[B, N]`` int32, what was backed up through a node, its own evaluation included.
-      node_values: ``[B, N]`` the mean of it.
-      raw_values: ``[B, N]`` what the model said.
+      node_visits: ``[B, N]`` int32, the returns backed up through a node, its own evaluation included.
+      node_values: ``[B, N]`` the mean of these returns; float32 at least.
+      raw_values: ``[B, N]`` the values that the model predicted.
       node_rewards: ``[B, N]`` of the step into the node.
       node_discounts: ``[B, N]`` the weight of its value in its parent's.
       parents: ``[B, N]`` int32, ``NO_PARENT`` at the root.
@@ -51,7 +51,7 @@ class Tree(NamedTuple):
       children_visits: ``[B, N, A]`` int32.
       children_qvalues: ``[B, N, A]`` reward + discount * value of the child; 0 where unvisited.
       children_prior_logits: ``[B, N, A]``, the lowest finite number where illegal.
-      children_prior_probs: ``[B, N, A]`` their softmax, with a relative noise of 1e-6 against ties.
+      children_prior_probs: ``[B, N, A]`` their softmax, with a relative noise of 1e-6 that breaks ties.
       embeddings: leaves ``[B, N, ...]``.
       root_invalid_actions: ``[B, A]`` bool.
       num_nodes: ``[B]`` int32, how many nodes are in use.
@@ -111,7 +111,7 @@ class Tree(NamedTuple):
     def summary(self) -> Summary:
         """The statistics of the roots."""
         visits = self.children_visits[:, ROOT].astype(self.node_values.dtype)
-        # What is illegal now may have been followed in a kept tree, when it was legal.
+        # An action that is illegal now may have been followed in a kept tree, when it was legal.
         counted = jnp.where(self.root_invalid_actions, 0.0, visits)
         total = jnp.sum(counted, axis=-1, keepdims=True)
         probs = jnp.where(total > 0, counted / jnp.maximum(total, 1.0), 1.0 / self.num_actions)
@@ -155,7 +155,7 @@ class Tree(NamedTuple):
 
 
 def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:
-    """Trees of nothing but their roots.
+    """Trees with a root and no other node.
 
     Args:
       root: a ``RootFnOutput``, its logits masked.

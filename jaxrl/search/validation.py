@@ -82,7 +82,7 @@ def check_search(
 
 
 def check_tree(tree: Any) -> None:
-    """Refuses what is no tree.
+    """Checks that a value is a tree.
 
     Raises:
       TypeError: naming it.
@@ -122,7 +122,7 @@ def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch:
 
 
 def check_rule(name: str, rule: Any, root: Any) -> None:
-    """Refuses a selection rule that is none; it is traced, not run.
+    """Checks a selection rule by tracing it.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
