@@ -243,8 +243,9 @@ def _by_gumbel(
 
 
 def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
-    """Samples actions ``[B]`` in proportion to ``weights^(1 / temperature)``; at temperature 0 it is the argmax, ties
-    broken at random.
+    """Samples actions ``[B]`` in proportion to ``weights^(1 / temperature)``.
+
+    At temperature 0 it is the argmax, ties broken at random.
 
     Args:
       key: consumed.

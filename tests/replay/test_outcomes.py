@@ -1,5 +1,7 @@
 """Positions wait for the end of their game, in a ring that wraps, and are drawn only then: against a list of games."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,19 +32,26 @@ def outcome(reward, discount, done, t, until):
     return None
 
 
-def filled(rows, length, chunk, seed=0, n_step=None, value=0.0):
-    reward, discount, done = history(length, seed)
+@partial(jax.jit, static_argnames="n_step")
+def add(ring, first, reward, discount, done, value, n_step):
+    total, weight = open_returns(reward, discount, 0 * reward, ~done)
+    # A position is known by a number of its own.
+    name = (first * NUM_ENVS + jnp.arange(done.size, dtype=jnp.int32)).reshape(done.shape).astype(jnp.float32)
+    policy = jnp.stack([name, -name], -1)
+    return outcomes.add(ring, name, policy, total, weight, jnp.full(NUM_ENVS, value), n_step=n_step)
+
+
+def grown(rows, length, chunk, seed=0, n_step=None, value=0.0):
+    """The ring after every chunk of the history."""
+    steps = history(length, seed)
     ring = outcomes.init(jax.ShapeDtypeStruct((), jnp.float32), 2, rows, NUM_ENVS)
     for t in range(0, length, chunk):
-        now = slice(t, t + chunk)
-        total, weight = open_returns(*map(jnp.asarray, (reward[now], discount[now], 0 * reward[now], ~done[now])))
-        # A position is known by a number of its own.
-        name = jnp.arange(t * NUM_ENVS, (t + chunk) * NUM_ENVS).reshape(chunk, NUM_ENVS)
-        policy = jnp.stack([name, -name], -1).astype(jnp.float32)
-        ring = outcomes.add(
-            ring, name.astype(jnp.float32), policy, total, weight, jnp.full(NUM_ENVS, value), n_step=n_step
-        )
-    return ring, (reward, discount, done)
+        ring = add(ring, t, *(x[t : t + chunk] for x in steps), value, n_step=n_step)
+        yield ring
+
+
+def filled(rows, length, chunk, n_step=None, value=0.0):
+    return list(grown(rows, length, chunk, n_step=n_step, value=value))[-1], history(length, 0)
 
 
 @pytest.mark.parametrize(("rows", "chunk"), [(64, 4), (24, 4), (25, 4), (24, 1), (10, 8)])
@@ -94,14 +103,10 @@ def test_what_is_old_enough_takes_the_value_for_the_rest():
 def test_what_is_written_over_before_its_outcome_is_counted(rows, chunk):
     """Against a list: row t is gone once row t + rows is written, and was open if no end came before that rollout."""
     length = 48
-    _, (_, _, done) = filled(rows, length, chunk)
-    for at in range(0, length, chunk):
-        ring, _ = filled(rows, at, chunk) if at else (None, None)
-        expected = 0
-        for t in range(max(0, at - rows), at + chunk - rows):
-            expected += int((~done_before(done, t, at)).sum())
-        if ring is not None:
-            assert int(outcomes.overwritten(ring, chunk)) == expected, at
+    _, _, done = history(length, 0)
+    for at, ring in zip(range(chunk, length, chunk), grown(rows, length, chunk), strict=False):
+        lost = range(max(0, at - rows), at + chunk - rows)
+        assert int(outcomes.overwritten(ring, chunk)) == sum(int((~done_before(done, t, at)).sum()) for t in lost), at
 
 
 def done_before(done, t, until):

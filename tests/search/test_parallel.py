@@ -15,9 +15,19 @@ from jaxrl.search import indexing
 POLICIES = {"puct": search.puct, "gumbel": search.gumbel}
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("options", [{}, {"max_depth": 3}, {"capacity": 15}], ids=str)
-@pytest.mark.parametrize("batch", [4, 20])
+# All pairs of a policy, an option and a batch smaller or larger than what chooses at once.
+@pytest.mark.parametrize(
+    ("policy", "options", "batch"),
+    [
+        ("puct", {}, 4),
+        ("puct", {"max_depth": 3}, 20),
+        ("puct", {"capacity": 15}, 4),
+        ("gumbel", {}, 20),
+        ("gumbel", {"max_depth": 3}, 4),
+        ("gumbel", {"capacity": 15}, 20),
+    ],
+    ids=str,
+)
 def test_vmapped_equals_one_by_one(policy, options, batch, random_game):
     game, keys = random_game(5, -1.0, masked=True), jax.random.split(jax.random.key(1), 3)
 
