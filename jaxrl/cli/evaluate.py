@@ -23,6 +23,7 @@ from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.kinds import kind_of
 from jaxrl.runs.loading import check_seed, first_member, restore
 from jaxrl.runs.matches import UCT_SIMULATIONS, play_members, side_of
+from jaxrl.runs.notices import after_divergence
 from jaxrl.runs.scores import print_scores
 from jaxrl.runs.snapshots import moments, restore_players
 from jaxrl.types import PyTree
@@ -136,16 +137,17 @@ def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
 
 
 def _say_unfinished(flags: EvaluateFlags, config: RunConfig, built: Built, console: Console) -> None:
-    """Says which update it was, of a run that has not come to its end."""
-    last = moments(RunFolder(flags.run), config)[-1]
-    if last < built.num_updates:
-        update = last if flags.update is None else flags.update
-        console.print(
-            f"this is update {update} of {built.num_updates}, the run is unfinished; "
-            f"go on with: jaxrl resume {flags.run}",
-            soft_wrap=True,
-            highlight=False,
-        )
+    """Says which update was evaluated if the run has not reached its end, and why it has not."""
+    folder = RunFolder(flags.run)
+    last = moments(folder, config)[-1]
+    if last >= built.num_updates:
+        return
+    update = last if flags.update is None else flags.update
+    if folder.failure_file.is_file():
+        state = f"the run diverged: {folder.failure_file.read_text()}; {after_divergence(config, flags.run)}"
+    else:
+        state = f"the run is unfinished; continue it with: jaxrl resume {flags.run}"
+    console.print(f"this is update {update} of {built.num_updates}; {state}", soft_wrap=True, highlight=False)
 
 
 def _draw(flags: EvaluateFlags, built: Built, agents: PyTree, console: Console) -> None:

@@ -20,6 +20,7 @@ from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import transfer
 from jaxrl.runs.loggers import import_wandb
+from jaxrl.runs.notices import chance
 from jaxrl.runs.parts import parts_of
 from jaxrl.runs.session import Session, updates_per_chunk
 from jaxrl.training.interrupt import interrupts_wait
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     refuse_what_cannot_fit(config, program.state_bytes())
     if "replay" in parts_of(config.recipe) and not flags.dry_run:
         console.print(f"state: {describe_state(config, program)}", highlight=False)
+    if chance(config):
+        console.print(chance(config), soft_wrap=True)
     state = first_state(config, program)
     if config.workers:
         console.print(

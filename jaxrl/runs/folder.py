@@ -8,6 +8,7 @@ tensorboard/      the same as events, averaged over seeds
 checkpoints/      whole training states, the last few
 snapshots/        of games for two: the players at moments of their training, see ``snapshots``
 scores.csv        of games for two: the scores of those players against a random one
+diverged.txt      why training stopped, if a number was not finite
 evaluation.json   the returns of the evaluation at the end; of a game for two, what was won, drawn and lost
 curve.png         the learning curve
 ```
@@ -46,6 +47,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoint_folder = self.path / "checkpoints"
         self.snapshot_folder = self.path / "snapshots"
+        self.failure_file = self.path / "diverged.txt"
         self.scores_file = self.path / "scores.csv"
         self.evaluation_file = self.path / "evaluation.json"
         self.curve_file = self.path / "curve.png"

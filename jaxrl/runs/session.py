@@ -18,6 +18,7 @@ from jaxrl.runs.finish import draw_curve
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.runs.metrics import MetricsWriter, summarize
+from jaxrl.runs.notices import after_divergence
 from jaxrl.runs.progress import RunProgress
 from jaxrl.runs.snapshots import is_due, lean
 from jaxrl.training.checkpoint import Checkpoints
@@ -138,6 +139,8 @@ class Session:
           InterruptedRun: Ctrl-C, and all is saved.
         """
         done = updates_done(state)
+        if processes.is_first():
+            self.folder.failure_file.unlink(missing_ok=True)
         # What all processes see alike: the first one may be deleting later ones.
         self._saved = [update for update in self.checkpoints.updates() if update <= done]
         with contextlib.ExitStack() as stack:
@@ -229,4 +232,7 @@ class Session:
     def _stop(self) -> None:
         steps = self.checkpoints.updates()
         kept = f"the last good checkpoint is update {max(steps)}" if steps else "there was no checkpoint yet"
-        raise Diverged(f"stopped: {self._failure}; {kept} ({self.folder.path})")
+        failure = f"{self._failure}; {kept}"
+        if processes.is_first():
+            self.folder.failure_file.write_text(failure)
+        raise Diverged(f"stopped: {failure} ({self.folder.path}); {after_divergence(self.config, self.folder.path)}")

@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 
+from jaxrl.cli.flags import parse
 from jaxrl.runs.building import build
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
+from jaxrl.runs.notices import chance
 
 SMALL = ["--num-simulations", 4, "--num-envs", 4, "--rollout-length", 8, "--batch-size", 8, "--learning-starts", 8]
 SMALL += ["--torso.hidden", 8, "--replay-capacity", 64, "--eval-episodes", 0]
@@ -34,3 +36,12 @@ def test_a_run_plans_in_its_game_and_is_resumed(jaxrl, tmp_path):
     observation, _ = jax.vmap(built.env.reset, in_axes=(0, None))(jax.random.split(jax.random.key(0), 2), built.params)
     action, _ = agent.act(jax.random.key(0), state, observation, explore=False)
     assert action.shape == (2,)
+
+
+def test_a_search_in_a_random_simulator_is_told_about():
+    told = {
+        name: chance(parse([recipe, name])[0])
+        for recipe, name in (("alphazero", "pgx/backgammon"), ("alphazero", "pgx/hex"), ("dqn", "Breakout-MinAtar"))
+    }
+    assert "outcomes in pgx/backgammon are random" in told["pgx/backgammon"]
+    assert told["pgx/hex"] == told["Breakout-MinAtar"] == ""

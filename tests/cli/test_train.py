@@ -193,7 +193,7 @@ def test_interrupted_and_resumed_equals_unbroken(jaxrl, trained, tmp_path, short
     assert len(rows_of(folder)) == done
     assert (folder / "curve.png").exists()
     shown = jaxrl("evaluate", folder, "--episodes", 2).out
-    assert f"this is update {done} of 32, the run is unfinished; go on with: jaxrl resume {folder}" in shown
+    assert f"this is update {done} of 32; the run is unfinished; continue it with: jaxrl resume {folder}" in shown
     outcome = jaxrl("resume", folder, "--eval-episodes", 4)
     assert outcome.code == 0, outcome.error
     assert f"going on from update {done} of 32" in outcome.out
@@ -273,6 +273,11 @@ def test_numbers_that_are_not_finite_stop_the_run(jaxrl, tmp_path, short_chunks)
     state = restore(folder)[2]
     assert all(np.isfinite(leaf).all() for leaf in leaves(state) if leaf.dtype.kind == "f")
     assert len(rows_of(folder)) == 4
+    advice = "resuming would diverge again: train a new run with a lower --learning-rate or --normalize-reward"
+    assert advice in outcome.error and f"--init-from {folder}" in outcome.error
+    shown = jaxrl("evaluate", folder, "--episodes", 2).out
+    assert "the run diverged: " in shown and "in update 1 of seed 0" in shown and advice in shown
+    assert "jaxrl resume" not in shown
 
 
 def test_a_state_that_is_not_finite_is_never_saved(jaxrl, tmp_path, short_chunks, monkeypatch):
