@@ -1,8 +1,8 @@
-"""A scan that first does, for all steps at once, what depends on the scanned inputs alone.
+"""A scan that computes whatever depends on the scanned inputs alone before the loop, for all steps at once.
 
 ``hoist.scan(body, init, xs)`` equals ``jax.lax.scan(body, init, xs)``. Whatever the body computes from ``x`` without
 the carry, such as random numbers from keys, or the reset that each step of an environment prepares, leaves the loop
-and is done in one vectorised call before it. A step of a small environment is mostly the dispatch of tiny kernels,
+and is computed in one vectorised call before it. A step of a small environment is mostly the dispatch of tiny kernels,
 and this removes about half of them.
 """
 
@@ -17,10 +17,10 @@ import jax.extend.core as jex
 __all__ = ["scan"]
 
 LARGE = 128
-"""Elements for each element of ``x`` (for each key, one an environment) above which a result stays in the loop."""
+"""A result stays in the loop if it has more elements than this for each element of ``x``, such as each key."""
 
 _PER_CALL = frozenset({"pure_callback", "io_callback"})
-"""Primitives that stay in the loop because they need not run under ``vmap``."""
+"""Primitives that stay in the loop because they may not support ``vmap``."""
 
 
 class _Equation(NamedTuple):
@@ -43,7 +43,7 @@ class _Program(NamedTuple):
 
 
 def _alone(jaxpr: Any, equation: Any) -> Any:
-    """A jaxpr of one equation, its inputs all taken as arguments: evaluating that is JAX's business, not ours."""
+    """A jaxpr of one equation, its inputs all taken as arguments: ``jax.core.eval_jaxpr`` evaluates it."""
     arguments = [jex.Var(atom.aval) for atom in equation.invars]
     renamed = equation.replace(invars=arguments)
     return jaxpr.replace(
@@ -93,10 +93,10 @@ def _run(equations: Sequence[_Equation], values: dict[int, Any]) -> None:
 
 
 def _split(program: _Program, inputs: set[int]) -> tuple[list[_Equation], list[_Equation], list[int]]:
-    """What goes before the loop, what stays, and the numbers of the values handed from the first to the second.
+    """The equations before the loop, those inside it, and the numbers of the values that the loop reads of the first.
 
-    An equation can go if all it reads is known there and it has no side effect. One with a large result stays: a stack
-    of such results for all steps costs more memory than it saves time.
+    An equation moves if all its inputs are known before the loop and it has no side effect. One with a large result
+    stays, because a stack of such results for all steps costs more memory than it saves time.
     """
     limit = LARGE * sum(program.sizes[index] for index in inputs)
     constant, known = set(program.constants), set(inputs)

@@ -1,8 +1,8 @@
-"""More than one process: ``jax.distributed``, started with a time-out, and the few things that hosts must do together.
+"""More than one process: ``jax.distributed`` with a time-out, and the few operations that hosts must do together.
 
-All processes run the same program on the same mesh; whatever decides what is run next must come out the same on all.
-So what one of them alone can know, a signal or a clock, is asked of all (``anywhere``), and what is read of arrays is
-gathered (``fetch``). Files are written by the first process only.
+All processes run the same program on the same mesh, so decisions about what runs next must agree. ``anywhere`` combines
+what only one process knows, such as a signal or a clock, and ``fetch`` gathers arrays. Only the first process writes
+files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxrl.types import PyTree
 __all__ = ["ConnectionFailed", "anywhere", "are_many", "connect", "fetch", "is_first", "leave", "place"]
 
 HEARTBEAT_SECONDS = 30
-"""After which a process that says nothing counts as dead, and the others stop; JAX's default is 100."""
+"""Seconds without a heartbeat after which a process counts as dead and the others stop; JAX's default is 100."""
 
 
 class ConnectionFailed(RuntimeError):
@@ -37,15 +37,15 @@ def connect(
     """Joins the processes of a run, before anything is computed.
 
     Args:
-      coordinator: HOST:PORT of process 0; None, like the other two, for what SLURM, Open MPI or Kubernetes say.
-      num_processes: how many there are.
-      process_id: which this is, from 0.
-      heartbeat_seconds: when a silent process counts as dead.
+      coordinator: HOST:PORT of process 0; None reads it, like the other two, from SLURM, Open MPI or Kubernetes.
+      num_processes: the number of processes.
+      process_id: the number of this process, from 0.
+      heartbeat_seconds: seconds without a heartbeat after which a process counts as dead.
 
     Raises:
-      ConnectionFailed: nothing says who the processes are, or they did not all come.
+      ConnectionFailed: the processes are not known, or not all of them connected in time.
     """
-    # Where the coordinator is of this machine alone, nobody else has to see it.
+    # A coordinator for this machine alone listens on the local interface only.
     local = coordinator is not None and coordinator.rpartition(":")[0] in ("127.0.0.1", "localhost")
     try:
         jax.distributed.initialize(
@@ -53,7 +53,7 @@ def connect(
             num_processes,
             process_id,
             heartbeat_timeout_seconds=heartbeat_seconds,
-            # The others wait at the end for the one that evaluates and writes, and never for one that died.
+            # At the end the others wait for the process that evaluates and writes, but not for one that died.
             shutdown_timeout_seconds=10 * heartbeat_seconds,
             coordinator_bind_address=coordinator if local else None,
         )
@@ -74,7 +74,7 @@ def are_many() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and talks."""
+    """Whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -97,10 +97,9 @@ def greatest(number: float) -> float:
 
 
 def fetch(tree: PyTree) -> PyTree:
-    """The whole of every array as NumPy, in every process; of typed keys their data.
+    """Every array in full as NumPy, in every process; typed keys become their data.
 
-    Arrays of which this process has only a part are gathered, one after the other: each is for a moment whole on every
-    device.
+    Arrays that are split over processes are gathered one after the other, so each is briefly in full on every device.
     """
 
     def whole(x: Any) -> Any:
@@ -116,7 +115,7 @@ def fetch(tree: PyTree) -> PyTree:
 
 
 def place(x: Any, sharding: Any) -> jax.Array:
-    """An array that every process has whole, on the devices of a sharding; each process fills in its own part."""
+    """Puts an array that every process has in full on the devices of a sharding; each process fills in its own part."""
     if not are_many():
         return jax.device_put(x, sharding)
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -126,7 +125,7 @@ def place(x: Any, sharding: Any) -> jax.Array:
 
 
 def leave(code: int) -> None:
-    """Ends this process at once after an error, where there are others: the usual way out waits for them."""
+    """Ends this process at once after an error if there are others, for which a normal exit would wait."""
     if "jax" in sys.modules and jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()

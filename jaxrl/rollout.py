@@ -1,4 +1,4 @@
-"""Acting and stepping, scanned: from an agent and environments to a trajectory."""
+"""Scans acting and stepping: an agent and environments produce a trajectory."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree
 
 
 def stored(observation: Any) -> Any:
-    """The observation as a trajectory keeps it: without the simulator's state, which only a planner reads.
+    """The observation as a trajectory stores it: without the simulator's state, which only a planner reads.
 
-    Without the agent's memory too: ``update`` computes it anew from that of the first step, see ``with_memory``.
+    The agent's memory is dropped too: ``update`` recomputes it from that of the first step, see ``with_memory``.
     """
     if not isinstance(observation, Observation):
         return observation
@@ -38,11 +38,11 @@ def stored(observation: Any) -> Any:
 
 
 def with_memory(trajectory: Transition, observation: Any) -> Transition:
-    """A trajectory with the agent's memory at its first step, where there is one.
+    """Adds the agent's memory at the first step to a trajectory, if there is one.
 
     Args:
-      trajectory: of stored observations, ``[T, B, ...]``.
-      observation: ``[B, ...]`` the one that it starts from; its memory becomes ``[1, B, ...]``.
+      trajectory: with stored observations, ``[T, B, ...]``.
+      observation: ``[B, ...]`` the first observation; its memory becomes ``[1, B, ...]``.
     """
     first = memory(observation)
     if first is None:
@@ -52,7 +52,7 @@ def with_memory(trajectory: Transition, observation: Any) -> Transition:
 
 
 def future_weight(terminated: Array, info: Mapping[Any, Any]) -> Array:
-    """``Transition.discount``: 0 where terminated, else what the environment says in ``info["discount"]``, else 1."""
+    """``Transition.discount``: 0 where terminated, else ``info["discount"]`` if the environment gives it, else 1."""
     return jnp.where(terminated, 0.0, jnp.asarray(info.get("discount", 1.0), jnp.float32))
 
 
@@ -62,9 +62,9 @@ def step(
     """Acts and steps once in each of B environments.
 
     Args:
-      keys: ``[1 + B]`` keys: for acting, then one for each environment.
-      agent, state: who acts.
-      env, params, env_state, observation: where, ``[B, ...]``.
+      keys: ``[1 + B]`` keys: one for acting, then one per environment.
+      agent, state: the agent and its state.
+      env, params, env_state, observation: the environment, states and observations ``[B, ...]``.
       explore: False for the greedy policy.
 
     Returns:
@@ -126,19 +126,20 @@ def rollout(
     *,
     explore: bool = True,
 ) -> tuple[PyTree, Any, Transition]:
-    """Acts ``length`` times in B environments that go on from where they are.
+    """Acts ``length`` times in B environments, from their current states.
 
     Args:
       key: consumed; the keys of all steps are drawn from it in one call.
-      agent, state: who acts; the state stays as it is.
+      agent, state: the agent and its state, which does not change.
       env, params: a gymnax environment and its parameters.
       env_state, observation: ``[B, ...]``, from ``reset`` or from the last rollout.
       length: T.
       explore: False for the greedy policy.
 
     Returns:
-      ``(env_state, observation, trajectory)``; the trajectory's leaves are ``[T, B, ...]``, but for the agent's memory,
-      which it has at its first step alone, ``[1, B, ...]``. A recipe that wants it at every step puts it into extras.
+      ``(env_state, observation, trajectory)``; the trajectory's leaves are ``[T, B, ...]``, except for the agent's
+      memory, which is stored for the first step only, ``[1, B, ...]``. A recipe that needs it at every step adds it to
+      extras.
     """
     num_envs = jax.tree.leaves(observation)[0].shape[0]
     first = observation

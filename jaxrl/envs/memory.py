@@ -1,7 +1,7 @@
-"""Wrappers for tasks where one observation is not enough: the last k of them, or the agent's own memory.
+"""Wrappers for tasks in which one observation is not enough: the last k observations, or the agent's own memory.
 
-``window(env, k)`` puts memory into the observation, for any torso, a transformer above all. ``remember(env, memory)``
-hands the agent's memory back to it, for recurrent torsos.
+``window(env, k)`` stacks observations, for any torso and above all a transformer. ``remember(env, memory)`` feeds the
+agent's memory back to it, for recurrent torsos.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WindowState(NamedTuple):
 def _row(observation: Any) -> Array:
     """The features as one row ``[D + 1]``, its last channel 0: present."""
     seen = features(observation)
-    # As torsos take them: pixels from 0 to 1.
+    # Pixels are scaled to 0..1 as torsos do.
     flat = jnp.ravel(seen).astype(jnp.float32) / (255.0 if seen.dtype == jnp.uint8 else 1.0)
     return jnp.append(flat, jnp.float32(0.0))
 
@@ -93,23 +93,23 @@ class _Window(Wrapper):
 
 
 def window(env: Any, k: int) -> Wrapper:
-    """Shows the last k observations of the episode: features float32 ``[k, D + 1]``, the newest last.
+    """Stacks the last k observations of the episode: features float32 ``[k, D + 1]``, the newest last.
 
     The last channel is 1 where a step is absent, before the start of the episode, and the rest of such a row is 0; it
-    is 0 where a step is present. The spec names it a flag (``Spec.flags``), which recipes that standardise observations
-    leave as it is: by statistics of samples in which a row was always absent, its 1 would become a 0.
+    is 0 where a step is present. The spec marks it as a binary feature (``Spec.flags``), which recipes that standardise
+    observations leave as it is: if a row was absent in all samples so far, its standardised 1 would be 0.
     The final observation of an episode has the window of that episode, the one after it a fresh window. Any torso can
-    read it: ``Transformer`` makes a token of each row, ``MLP`` flattens all.
+    read it: ``Transformer`` makes a token of each row, ``MLP`` flattens the window.
 
     Features of any shape become rows: images are flattened (pixels in uint8 scaled to 0..1), a single number is a row
     of one. Mask and goal are those of the newest step.
 
     Args:
       env: an environment with array features.
-      k: steps to show, at least 1.
+      k: number of steps, at least 1.
 
     Raises:
-      TypeError, ValueError: ``k`` is no whole number of at least 1.
+      TypeError, ValueError: ``k`` is not an integer of at least 1.
     """
     check_count("window", k)
     return _Window(env, int(k))
@@ -165,13 +165,14 @@ def remember(env: Any, memory: PyTree) -> Wrapper:
     """Feeds the agent's memory back: the action is ``Remembered(value, memory)``, the next observation has the memory.
 
     ``Observation.memory`` is what came with the last action, and zero where an episode starts; the final observation
-    of an episode has the memory that came with its last action. So the memory of an agent is a thing observed, and
-    truncation, evaluation, checkpoints treat it as such. This wrapper is the outermost: those inside see actions
-    alone. For example ``remember(env, networks.memory_of(torso))``.
+    of an episode has the memory that came with its last action. The agent's memory is thus part of the observation for
+    truncation, evaluation and checkpoints. This wrapper has to be the outermost: those inside see plain actions.
+    For example ``remember(env, networks.memory_of(torso))``.
 
     Args:
       env: an environment.
-      memory: of one environment, a pytree of arrays or of ``jax.ShapeDtypeStruct``; shapes and dtypes count.
+      memory: the memory for one environment, a pytree of arrays or of ``jax.ShapeDtypeStruct``; only shapes and dtypes
+        matter.
 
     Raises:
       TypeError: ``memory`` has no leaves, or one without shape and dtype.

@@ -1,4 +1,4 @@
-"""What planners need of an environment: its state in the observation, and its ``step`` as a model to search in."""
+"""The parts of an environment that planners need: its state in the observation, and its ``step`` as a model."""
 
 from __future__ import annotations
 

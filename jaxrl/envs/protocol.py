@@ -1,23 +1,23 @@
-"""The environment protocol, which is gymnax 1.0's own: what jaxrl asks of an environment, and no more.
+"""The environment protocol: that of gymnax 1.0.
 
-Any object with these four members is an environment; nothing has to be inherited or registered. The facts:
+Any object with these four members is an environment; nothing has to be inherited or registered. The rules:
 
 - ``reset(key, params) -> (observation, state)`` and ``step(key, state, action, params) -> (observation, state,
   reward, terminated, truncated, info)``: six values. Both are pure, run under ``jit``, ``vmap`` and ``lax.scan``, and
   handle one environment: batches are the caller's ``vmap``.
-- Resets happen in the same step. When an episode ends, the observation and the state that ``step`` returns are those
-  of a fresh reset already; there is no dummy transition.
+- Resets happen in the same step. When an episode ends, ``step`` returns the observation and the state of a fresh reset;
+  there is no dummy transition.
 - ``info["final_observation"]`` is the true next observation of every step: equal to the returned observation inside
-  an episode, the last one of the old episode at its end. It is what values are bootstrapped from.
+  an episode, the last one of the old episode at its end. Values are bootstrapped from it.
 - ``terminated`` says that the task ended, ``truncated`` that the episode was cut though the task goes on; both may be
   true at once, and then there is no future to bootstrap from.
 - An observation is an array, or ``jaxrl.types.Observation`` where it has named parts. A mask of legal actions is
   offered as ``Observation(features, action_mask)``, ``action_mask`` ``[A]`` bool with at least one action legal.
 - ``info["discount"]``, where it is given, is the weight of the future before gamma: 0 exactly where terminated, -1
-  where the other player moves next, else 1. In a game of two an observation is what the player to move sees, and a
-  reward goes to the player that moved; nobody is numbered.
+  where the other player moves next, else 1. In a game for two players an observation is that of the player to
+  move, and a reward goes to the player that moved; players have no numbers.
 
-``jaxrl.envs.check(env)`` tests all of this on an environment of yours.
+``jaxrl.envs.check(env)`` tests all of this on any environment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jaxrl.types import Array, PyTree
 
 @runtime_checkable
 class Environment(Protocol):
-    """One environment; ``params`` is a pytree, the numbers of the task that may be traced and vmapped over."""
+    """One environment; ``params`` is a pytree of the numbers of the task, which may be traced and vmapped."""
 
     @property
     def default_params(self) -> PyTree:

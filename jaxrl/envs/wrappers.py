@@ -1,8 +1,8 @@
-"""Wrappers: environments around environments, of the same protocol (``jaxrl.envs.protocol``).
+"""Wrappers: environments around environments, with the same protocol (``jaxrl.envs.protocol``).
 
 A wrapper overrides ``reset`` and ``step`` and calls those of the environment inside, so wrappers nest in any order.
-Calling ``step_env`` instead would silently leave out every wrapper further in. ``mask_actions`` alone cannot do
-without it, refuses other wrappers, and therefore comes first: ``time_limit(mask_actions(env, legal), 100)``.
+Calling ``step_env`` instead would silently skip every wrapper further in. Only ``mask_actions`` needs ``step_env``; it
+therefore accepts no wrapped environment and comes first: ``time_limit(mask_actions(env, legal), 100)``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LegalFn = Callable[[PyTree, PyTree], Array]
 class Wrapper:
     """An environment that forwards to ``env``; the base of wrappers, which override ``reset`` and ``step``.
 
-    What is forwarded is written out: a wrapper has no attribute that cannot be found in its class.
+    The class lists everything that it forwards; there is no ``__getattr__``.
     """
 
     def __init__(self, env: Any) -> None:
@@ -58,7 +58,7 @@ class Wrapper:
         return self.env.observation_space(self._given(params))
 
     def flags(self, params: PyTree = None) -> Any:
-        """Which of the features are flags, see ``Spec.flags``: those of the environment inside."""
+        """The binary features of the environment inside, see ``Spec.flags``."""
         return self.env.flags(self._given(params)) if hasattr(self.env, "flags") else None
 
     def inner_state(self, state: PyTree) -> PyTree:
@@ -78,7 +78,7 @@ class Wrapper:
 
 
 def layers(env: Any, state: PyTree) -> Iterator[tuple[Any, PyTree]]:
-    """An environment and its state, then what it wraps and the state of that, to the innermost."""
+    """Yields an environment and its state, then the wrapped environment and its state, down to the innermost."""
     yield env, state
     while hasattr(env, "inner_state"):
         env, state = env.env, env.inner_state(state)
@@ -115,7 +115,7 @@ class _TimeLimit(Wrapper):
         stepped = self.env.step(step_key, state.env_state, action, params)
         observation, env_state, reward, terminated, truncated, info = stepped
         num_steps = state.num_steps + 1
-        # Where the episode ended by itself, the environment inside has reset already.
+        # If the episode ended by itself, the environment inside has already reset.
         ended = jnp.logical_or(terminated, truncated)
         cut = num_steps >= self.max_steps
         truncated = jnp.logical_or(truncated, cut)
@@ -130,15 +130,15 @@ class _TimeLimit(Wrapper):
 def time_limit(env: Any, max_steps: int) -> Wrapper:
     """Truncates each episode after ``max_steps`` steps, resetting in the same step.
 
-    For environments without a limit of their own. Gymnax's have one, ``make(name, max_steps_in_episode=...)``, which
-    costs no second reset; the shorter of the two holds.
+    This is for environments without their own limit. Those of gymnax have one that
+    ``make(name, max_steps_in_episode=...)`` sets, which needs no second reset; the shorter of the two applies.
 
     Args:
       env: an environment.
-      max_steps: steps an episode, at least 1; a step that ends the task as well is terminated and truncated.
+      max_steps: steps per episode, at least 1. If the task ends at the same step, it is terminated and truncated.
 
     Raises:
-      TypeError, ValueError: ``max_steps`` is no whole number of at least 1.
+      TypeError, ValueError: ``max_steps`` is not an integer of at least 1.
     """
     check_count("max_steps", max_steps)
     return _TimeLimit(env, int(max_steps))
@@ -229,22 +229,22 @@ class _MaskActions(Wrapper):
 def mask_actions(env: Any, legal_fn: LegalFn) -> Wrapper:
     """Offers a mask of legal actions: observations become ``Observation(features, action_mask)``.
 
-    The mask is in ``info["final_observation"]`` too. It has to be the innermost wrapper. An environment with a
-    ``step`` of its own builds the ``Observation`` itself.
+    The mask is in ``info["final_observation"]`` too. This has to be the innermost wrapper. An environment with a custom
+    ``step`` has to build the ``Observation`` itself.
 
     Args:
       env: a gymnax environment with discrete actions that leaves ``step`` to ``gymnax.Environment``.
-      legal_fn: ``(state, params) -> [A]`` bool, True where an action is legal; at least one has to be.
+      legal_fn: ``(state, params) -> [A]`` bool, True where an action is legal; at least one must be legal.
 
     Raises:
-      TypeError: ``env`` is a wrapper or has a ``step`` of its own, or its actions are not discrete.
+      TypeError: ``env`` is a wrapper or has a custom ``step``, or its actions are not discrete.
     """
     base = environment.Environment
-    # The last state of an episode can be had from step_env alone, and that is the whole of step only here.
+    # Only step_env gives the last state of an episode, and gymnax's own step adds nothing but the reset.
     if not isinstance(env, base) or inspect.getattr_static(env, "step") is not inspect.getattr_static(base, "step"):
         raise TypeError(
             f"mask_actions: {type(env).__name__} does not inherit its step from gymnax's Environment. Apply "
-            "mask_actions before other wrappers, or return jaxrl.types.Observation from an environment of your own"
+            "mask_actions before other wrappers, or return jaxrl.types.Observation from a custom environment"
         )
     if not isinstance(action_spec(env.action_space(env.default_params)), Discrete):
         raise TypeError(f"mask_actions: the actions of {type(env).__name__} are not discrete")

@@ -38,10 +38,10 @@ class ActorCritic(nn.Module):
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``; cloned, so that two torsos never share.
       policy: the policy head.
-      share_torso: one torso for both; else two of the same shape.
-      critic: whether there is a value at all; else it is zero.
+      share_torso: one torso for both; otherwise two of the same shape.
+      critic: whether there is a value head; otherwise values are zero.
       event_rank: the number of axes of one observation's features.
-      heads: extra modules from features to whatever an auxiliary loss wants, by name.
+      heads: extra modules from features to the inputs of an auxiliary loss, by name.
     """
 
     torso: nn.Module

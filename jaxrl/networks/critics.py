@@ -41,7 +41,7 @@ class DeterministicPolicy(nn.Module):
 
 
 class SquashedGaussianPolicy(nn.Module):
-    """The policy of SAC: ``tanh`` of a Gaussian whose mean and deviation the network gives.
+    """The policy of SAC: ``tanh`` of a Gaussian whose mean and standard deviation are outputs of the network.
 
     Haarnoja et al. 2018, "Soft actor-critic". The distribution lives in the raw space, see ``networks.heads``.
 
@@ -50,7 +50,7 @@ class SquashedGaussianPolicy(nn.Module):
       size: D, the number of action dimensions.
       event_rank: the number of axes of one observation's features.
       log_std_range: the log standard deviation is clipped to it, [-20, 2] at the widest; may be tracers.
-      scale: gain of the initial weights of both outputs; small ones start at mean 0, deviation 1.
+      scale: gain of the initial weights of both outputs; small ones start at mean 0 and standard deviation 1.
     """
 
     torso: nn.Module
@@ -71,7 +71,7 @@ class SquashedGaussianPolicy(nn.Module):
 
 
 class CategoricalPolicy(nn.Module):
-    """The policy of SAC where actions are discrete; illegal ones are pushed out. Christodoulou 2019.
+    """The policy of SAC for discrete actions, illegal ones masked. Christodoulou 2019.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features.
@@ -95,8 +95,9 @@ class CategoricalPolicy(nn.Module):
 class ContinuousCritic(nn.Module):
     """``Q(s, a)``, ``[N]``, of continuous actions.
 
-    Beside observations that are vectors the action goes in front of the torso. Images (and other observations of
-    more than one axis) go through the torso alone, and the action joins their features before one more layer.
+    The action is concatenated with observations that are vectors, which are converted to floats, before the torso.
+    Images (and other observations of more than one axis) go through the torso alone; the action is then concatenated
+    with their features before one more layer.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features.
@@ -129,13 +130,13 @@ class ContinuousCritic(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """E members of one shape with weights of their own, as one vmapped module: outputs ``[E, ...]``.
+    """E members of the same architecture with independent weights, as one vmapped module: outputs ``[E, ...]``.
 
     Parameters have a leading axis E. The twin critics of Fujimoto et al. 2018, "Addressing function approximation
     error in actor-critic methods", are two.
 
     Attributes:
-      member: the module; each copy draws its own initial weights and its own noise.
+      member: the module; each copy draws independent initial weights and noise.
       size: E.
     """
 

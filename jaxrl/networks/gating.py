@@ -1,4 +1,4 @@
-"""The gate that takes the place of a residual sum."""
+"""The gate that replaces a residual sum."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jaxrl.networks.initializers import gaussian
 
 
 class GRUGate(nn.Module):
-    """A residual branch ``y`` let into the stream ``x`` as a GRU lets its input into its state.
+    """Combines a residual branch ``y`` with the stream ``x`` as a GRU combines its input with its state.
 
     ``r = s(W_r y + U_r x)``, ``z = s(W_z y + U_z x - b)``, ``h = tanh(W_h y + U_h (r * x))``, ``(1 - z) x + z h``.
-    Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", section 3.2. A bias above 0 starts it
-    near the identity.
+    Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", section 3.2. With a bias above 0 it
+    starts near the identity.
 
     Attributes:
-      bias: b at first.
-      dtype: of the products.
+      bias: the initial b.
+      dtype: the dtype of the products.
     """
 
     bias: float = 2.0

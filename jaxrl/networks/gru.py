@@ -36,9 +36,9 @@ class GRU(nn.Module):
     ``jaxrl.envs.remember``.
 
     Attributes:
-      size: H, the numbers that it remembers.
-      horizon: steps that memory lasts at first, in the units that keep it longest; 1 for no such bias.
-      encoder: torso from each observation to what the unit reads; None takes an MLP of one layer, or Conv for images.
+      size: H, the size of the memory.
+      horizon: the longest initial time scale of the memory in steps; 1 for no such bias.
+      encoder: torso from each observation to the input of the unit; None takes an MLP of one layer, or Conv for images.
     """
 
     size: int = 64
@@ -47,12 +47,12 @@ class GRU(nn.Module):
 
     @property
     def memory(self) -> jax.ShapeDtypeStruct:
-        """What is remembered in one environment."""
+        """The memory for one environment."""
         return jax.ShapeDtypeStruct((self.size,), jnp.float32)
 
     @nn.compact
     def __call__(self, x: jax.Array, memory: jax.Array, reset: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Reads T steps; see ``recurrent.unroll`` for what is asked of a recurrent torso."""
+        """Reads T steps; see ``recurrent.unroll`` for the contract of a recurrent torso."""
         encoder = self.encoder
         if encoder is None:
             encoder = Conv(hidden=(self.size,)) if is_image(x.shape[2:]) else MLP(hidden=(self.size,))

@@ -19,7 +19,7 @@ from jaxrl import types
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.inputs import flatten_batch
 
-# Gauss-Hermite nodes. For the log-derivative of the tanh 32 leave an error of 2e-4 at deviation 2, 1e-2 at 4.
+# Gauss-Hermite nodes. For the log-derivative of the tanh 32 leave an error of 2e-4 at standard deviation 2, 1e-2 at 4.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
@@ -104,7 +104,7 @@ class NarrowDense(nn.Module):
 
 
 class CategoricalHead(nn.Module):
-    """Logits of a categorical policy, illegal actions pushed out.
+    """Logits of a categorical policy, illegal actions masked.
 
     Attributes:
       num_actions: A.
@@ -128,8 +128,8 @@ class GaussianHead(nn.Module):
     Attributes:
       size: D, the number of action dimensions.
       squash: pass the action through a tanh.
-      state_dependent_std: let the network give the log standard deviation; else it is one free vector.
-      initial_log_std: where the log standard deviation starts; may be a tracer.
+      state_dependent_std: the log standard deviation is an output of the network; otherwise it is one free vector.
+      initial_log_std: the initial log standard deviation; may be a tracer.
       scale: gain of the initial weights of the mean.
     """
 
@@ -169,9 +169,9 @@ def policy_head(action: types.Discrete | types.Box, **gaussian_options: Any) -> 
 
 
 def environment_action(action: types.Discrete | types.Box, raw: jax.Array, squash: bool = False) -> jax.Array:
-    """What the environment takes, from the raw action ``[N]`` or ``[N, D]``.
+    """The action for the environment, from the raw action ``[N]`` or ``[N, D]``.
 
-    Discrete actions are themselves. Continuous ones count in units of the bounds, ``[-1, 1]``: clipped to that range,
+    Discrete actions stay as they are. Continuous ones are in units of the bounds, ``[-1, 1]``: clipped to that range,
     or brought into it by the tanh where the policy is squashed, then rescaled by ``Box.from_unit``.
     """
     if isinstance(action, types.Discrete):

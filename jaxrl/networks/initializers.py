@@ -73,9 +73,9 @@ def orthogonal(scale: float = math.sqrt(2.0)) -> Initializer:
 
 
 def gaussian(scale: float = 1.0) -> Initializer:
-    """Gaussian weights of variance ``scale^2 / inputs``: outputs have ``scale`` times the deviation of inputs.
+    """Gaussian weights of variance ``scale^2 / inputs``: outputs have ``scale`` times the standard deviation of inputs.
 
-    LeCun et al. 1998, "Efficient backprop". Drawn in one operation, where ``orthogonal`` compiles a loop a matrix.
+    LeCun et al. 1998, "Efficient backprop". This is one operation, whereas ``orthogonal`` compiles a loop per matrix.
 
     Args:
       scale: the gain.

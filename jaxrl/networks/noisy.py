@@ -17,7 +17,7 @@ def _factor(key: jax.Array, size: int) -> jax.Array:
 
 
 class NoisyDense(nn.Module):
-    """A dense layer whose weights are noise around learned means, the noise's scale learned too.
+    """A dense layer with Gaussian noise on its weights; their means and the scale of the noise are learned.
 
     ``y = (W + S * f(e_in) f(e_out)^T)^T x + b + s * f(e_out)``, ``e`` Gaussian, ``f(e) = sign(e) sqrt|e|``.
     Fortunato et al. 2018, "Noisy networks for exploration", with factorised noise and its initial values.

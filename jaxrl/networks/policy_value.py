@@ -1,4 +1,4 @@
-"""The network of the planning recipes: one torso, a policy to search with, a value to stop searching at."""
+"""The network of the planning recipes: one torso, a policy as the prior of the search, and a value for its leaves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jaxrl.networks.initializers import orthogonal
 
 
 class PolicyValue(nn.Module):
-    """A policy and a value on one torso; the value has a hidden layer of its own, as in AlphaZero.
+    """A policy and a value on one torso; the value head has a hidden layer, as in AlphaZero.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``.
       num_actions: A.
       event_rank: the number of axes of one observation's features.
-      bounded: the value ends in a tanh; else it is any number.
-      hidden: the width of the value's own layer.
+      bounded: the value ends in a tanh; otherwise it is unbounded.
+      hidden: the width of the hidden layer of the value head.
     """
 
     torso: nn.Module

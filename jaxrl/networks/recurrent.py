@@ -1,6 +1,6 @@
-"""Networks that remember: an actor-critic on torsos that read sequences.
+"""Recurrent networks: an actor-critic on torsos that read sequences.
 
-A recurrent torso is a Flax module with a property ``memory``, what it remembers in one environment (a pytree of
+A recurrent torso is a Flax module with a property ``memory``, its memory for one environment (a pytree of
 ``jax.ShapeDtypeStruct``), and a call ``torso(x, memory, reset) -> (features, memories)``; see ``unroll``.
 Legend: N sequences, T steps of each, D features.
 """
@@ -21,7 +21,7 @@ PyTree = Any
 
 
 class Memory(NamedTuple):
-    """What an actor-critic remembers, leaves ``[N, ...]``; () for a part that has no memory of its own.
+    """The memory of an actor-critic, leaves ``[N, ...]``; () for a part without one.
 
     Attributes:
       actor: of the actor's torso.
@@ -33,12 +33,12 @@ class Memory(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Stretches of consecutive steps: what a recurrent network learns from.
+    """Sequences of consecutive steps, from which a recurrent network learns.
 
     Attributes:
       observation: ``[N, T, ...]``, without memory.
       memory: leaves ``[N, ...]`` at the first step.
-      reset: ``[N, T]`` bool, True at the first step of an episode: nothing from before it is remembered.
+      reset: ``[N, T]`` bool, True at the first step of an episode: the memory is zeroed before it.
     """
 
     observation: Any
@@ -47,12 +47,12 @@ class Sequences(NamedTuple):
 
 
 def is_recurrent(torso: Any) -> bool:
-    """Whether a torso remembers."""
+    """Whether a torso is recurrent: whether it has a memory."""
     return hasattr(torso, "memory")
 
 
 def memory_of(torso: nn.Module, *, share_torso: bool = False, critic: bool = True) -> Memory:
-    """What an on-policy recipe remembers in one environment with this torso: the argument of ``jaxrl.envs.remember``.
+    """The memory of an on-policy recipe with this torso, for one environment: the argument of ``jaxrl.envs.remember``.
 
     Args:
       torso: a recurrent one, such as ``GRU()``.

@@ -19,16 +19,16 @@ def padded_patches(images: jax.Array, size: int) -> jax.Array:
 
 
 class Residual(nn.Module):
-    """Residual blocks of two convolutions, ``x <- x + conv(act(norm(conv(act(norm(x))))))``, and a narrow way out.
+    """Residual blocks of two convolutions, ``x <- x + conv(act(norm(conv(act(norm(x))))))``, and a few output planes.
 
     Silver et al. 2018, supplement, with the order of He et al. 2016, "Identity mappings in deep residual networks", and
     layer norm over the channels of each square in the place of batch norm, whose statistics would be a state. As in
     AlphaZero's heads a convolution of one square brings the channels to a few planes before they are flattened.
 
     Attributes:
-      channels: of every convolution.
-      blocks: how many residual blocks.
-      planes: channels of the features that leave, so that there are H x W x planes of them.
+      channels: the channels of every convolution.
+      blocks: the number of residual blocks.
+      planes: output channels; there are H x W x planes features.
       kernel_size: the side of the window.
       activation: one of tanh, relu, gelu, silu, elu.
       layer_norm: normalise before each activation.

@@ -1,4 +1,4 @@
-"""Tokens: what a transformer makes of an observation, and where each of them stands.
+"""Tokens of an observation for a transformer, and their positions.
 
 Legend: N batch, T tokens, W width, k steps of a window, D features.
 """
@@ -22,7 +22,7 @@ class Tokens(NamedTuple):
 
     Attributes:
       values: ``[N, T, W]``.
-      present: ``[N, T]`` bool, False for what must not be attended to; None where all are present.
+      present: ``[N, T]`` bool, False for masked tokens; None where all are present.
     """
 
     values: jax.Array
@@ -68,13 +68,13 @@ def patches_of(images: jax.Array, size: int) -> jax.Array:
 class Tokenizer(nn.Module):
     """Observations as tokens.
 
-    - Vectors ``[N, D]``: a token a feature, ``x_i w_i + p_i`` with weights of its own, as the FT-Transformer has it
+    - Vectors ``[N, D]``: a token per feature, ``x_i w_i + p_i`` with its own weights, as in the FT-Transformer
       (Gorishniy et al. 2021, "Revisiting deep learning models for tabular data").
-    - Matrices ``[N, k, D]``: a token a row, ``W x_t + p``, rows counted from the last.
-    - Images and boards ``[N, H, W, C]``: a token a square of ``patch_size``.
+    - Matrices ``[N, k, D]``: a token per row, ``W x_t + p``, rows counted from the last.
+    - Images and boards ``[N, H, W, C]``: a token per square of ``patch_size``.
 
     Attributes:
-      width: of a token.
+      width: the width of a token.
       positions: learned or sinusoidal.
       patch_size: the side of the squares that an image is cut into; 1 for boards.
       window: matrices are windows ``[k, D + 1]`` of steps whose last channel is a flag, 1 where the step is absent

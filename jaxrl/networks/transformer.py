@@ -1,4 +1,4 @@
-"""The transformer torso: an encoder over the tokens of one observation, read out at a token of its own."""
+"""The transformer torso: an encoder over the tokens of one observation, read out at an extra token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then an MLP a token, each on the normalised stream and joined to it: ``x <- x + f(norm(x))``.
+    """Attention, then an MLP per token, each on the normalised stream and added to it: ``x <- x + f(norm(x))``.
 
     Xiong et al. 2020, "On layer normalization in the transformer architecture" (pre-norm). Gated, the sum is a
     ``GRUGate`` of the rectified branch (Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning").
@@ -95,18 +95,18 @@ class Transformer(nn.Module):
     of an image or board; see ``networks.tokens``. Features ``[N, W]`` are the normalised readout.
 
     Attributes:
-      num_layers: attention and MLP, each so many times.
-      num_heads: of attention; divides the width.
-      width: W, of tokens and features.
+      num_layers: the number of layers of attention and MLP.
+      num_heads: attention heads; must divide the width.
+      width: W, the width of tokens and features.
       mlp_ratio: the width of the MLPs' hidden layer, over that of tokens.
-      activation: of the MLPs: tanh, relu, gelu, silu, elu.
+      activation: activation of the MLPs: tanh, relu, gelu, silu, elu.
       positions: learned, or sinusoidal.
       patch_size: (images and boards) the side of the square that is a token.
       window: (matrices) rows are steps as envs.window gives them, the last channel tells which are absent: masked.
-      gated: gates for residual sums, as in GTrXL.
-      gate_bias: (gated) of the gates at first; above 0 a layer starts near the identity.
-      dropout: rate on every branch, in gradients alone; no tracer.
-      dtype: what products are computed in, float32 or bfloat16; parameters and features are float32.
+      gated: gates in place of residual sums, as in GTrXL.
+      gate_bias: (gated) initial bias of the gates; above 0 a layer starts near the identity.
+      dropout: rate on every branch, in gradients only; not a tracer.
+      dtype: dtype of the products, float32 or bfloat16; parameters and features are float32.
     """
 
     num_layers: int = 1
@@ -160,6 +160,6 @@ class Transformer(nn.Module):
                 jnp.dtype(self.dtype),
                 name=f"layer_{i}",
             )
-            # Of the last layer nothing is read but the readout, so nothing else is computed.
+            # Only the readout of the last layer is used, so only that is computed.
             stream = layer(stream, present, 1 if i == self.num_layers - 1 else stream.shape[1])
         return nn.LayerNorm(name="norm")(stream[:, 0]).reshape(*batch, self.width)

@@ -1,4 +1,4 @@
-"""Games: pgx's, in gymnax's protocol; their symmetries; a two-player game as an environment of one player.
+"""Games: pgx's, in gymnax's protocol; their symmetries; two-player games as one-player environments.
 
 Imports pgx when a game is made, not before.
 """

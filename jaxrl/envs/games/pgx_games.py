@@ -2,8 +2,8 @@
 
 Koyamada et al. 2023, "Pgx: hardware-accelerated parallel game simulators for reinforcement learning".
 
-pgx numbers the players and draws who begins. Here there are no numbers: an observation is what the player to move
-sees, a reward goes to the player that moved, and ``info["discount"]`` is -1 where the other one moves next.
+pgx numbers the players and draws who begins. Here players have no numbers: an observation is that of the player to
+move, a reward goes to the player that moved, and ``info["discount"]`` is -1 where the other player moves next.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STEPS: dict[str, int] = {
     "shogi": 512,
     "tic_tac_toe": 9,
 }
-"""The games, and the steps after which an episode is cut.
+"""The games, and the steps after which an episode is truncated.
 
 The rules of a board game end it by then. The limits of 2048, backgammon and MinAtar are ours; MinAtar's is gymnax's.
 """
@@ -47,10 +47,10 @@ REFUSED: dict[str, str] = {
     "leduc_holdem": "hidden cards, which a planner would see in the simulator's state",
     "sparrow_mahjong": "three players",
 }
-"""Games of pgx that aren't offered. Those of one player are, and of two that move in turn and hide nothing."""
+"""Games of pgx that are not offered: all but games for one player, and for two who move in turn and see everything."""
 
 POINTS = {"backgammon": 3.0}
-"""The most that can be won where that is not 1; two-player rewards are divided by it."""
+"""The largest win where it is not 1; two-player rewards are divided by it."""
 
 
 class NotInstalled(ImportError, ValueError):

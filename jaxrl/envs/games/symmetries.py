@@ -1,4 +1,4 @@
-"""Symmetries of a board: what a position looks like from the other side of the table, and where its moves go.
+"""Symmetries of a board: how they transform positions and moves.
 
 Legend: N positions, H x W squares, C planes, A actions, K symmetries.
 """
@@ -16,7 +16,7 @@ from jaxrl.types import Array
 
 
 class Symmetries(Protocol):
-    """Looks at every position in a random one of the ways that are as good as its own."""
+    """Applies a random symmetry to every position."""
 
     def __call__(
         self, key: Array, features: Array, mask: Array | None, policy: Array
@@ -36,13 +36,13 @@ class Symmetries(Protocol):
 
 
 def board_symmetries(height: int, width: int, *, rotations: bool, columns: bool = False, passes: int = 0) -> Symmetries:
-    """The symmetries of a rectangular board whose rules know no direction.
+    """The symmetries of a rectangular board whose rules have no preferred direction.
 
     Args:
       height, width: H and W.
       rotations: all eight of a square; else the mirror image, left for right, alone.
       columns: an action is a column; else it is a square, counted row by row.
-      passes: actions behind these that stay what they are.
+      passes: number of further actions that symmetries leave alone, such as a pass.
 
     Raises:
       ValueError: rotations of what is no square, or of columns.
@@ -55,7 +55,7 @@ def board_symmetries(height: int, width: int, *, rotations: bool, columns: bool 
     on_board: list[NDArray[np.int64]] = [view[0] if columns else view.reshape(-1) for view in views]
     num_moves = on_board[0].size
     stay = np.arange(num_moves, num_moves + passes)
-    # Entry i says where what is seen at i comes from.
+    # Entry i is the index that entry i of the result is taken from.
     from_square = np.stack([view.reshape(-1) for view in views])
     from_action = np.stack([np.concatenate([moves, stay]) for moves in on_board])
 

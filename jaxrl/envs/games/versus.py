@@ -1,4 +1,4 @@
-"""``versus``: a game of two as an environment of one player, in which somebody replies."""
+"""``versus``: a two-player game as a one-player environment, in which an opponent replies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class VersusParams(NamedTuple):
 
     Attributes:
       game: the game's own.
-      opponent: the state of the agent that replies; ``vmap`` over it to meet several at once.
+      opponent: the state of the agent that replies; ``vmap`` over it to play against several at once.
     """
 
     game: PyTree
@@ -42,14 +42,14 @@ class VersusState(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """The table between two moves of the player.
+    """The game between two moves of the player.
 
     Attributes:
       key: for what is to come.
       env_state, observation: of the game.
       theirs: bool, the opponent is to move.
       reward: to the player so far.
-      weight: of the future in the player's eyes, so far.
+      weight: the weight of the future for the player, so far.
       ended: bool, the episode under way when the player moved is over.
       terminated, truncated, final: how that step ended; ``final`` is what was seen last.
     """
@@ -92,7 +92,7 @@ class Versus:
         return state.env_state
 
     def reset(self, key: Array, params: VersusParams | None = None) -> tuple[Any, VersusState]:
-        """Draws who begins; where it is the opponent, it has moved already."""
+        """Draws who begins; if it is the opponent, it has moved already."""
         return self._stand(self._replies(self._new_game(key, self._given(params)), self._given(params)))
 
     def step(self, key: Array, state: VersusState, action: Array, params: VersusParams | None = None) -> StepResult:
@@ -159,10 +159,10 @@ class Versus:
 def versus(
     env: Any, opponent: Agent, opponent_state: PyTree, params: PyTree = None, *, explore: bool = False
 ) -> Versus:
-    """A game of two players as an environment of one, in which an agent replies.
+    """Turns a two-player game into a one-player environment, in which an agent replies.
 
-    Who begins is drawn at every reset. The sum of an episode's rewards is the game's outcome in the player's eyes, so
-    that ``evaluate`` gives the mean score, and the returns of games that are won, drawn or lost are 1, 0 and -1:
+    Every reset draws who begins. The sum of an episode's rewards is the outcome of the game for the player, so that
+    ``evaluate`` gives the mean score, and the returns of games that are won, drawn or lost are 1, 0 and -1:
 
         arena = envs.versus(envs.expose_state(game), opponent, opponent_state)
         returns = evaluate(key, agent, state, arena, arena.default_params).returns

@@ -1,4 +1,4 @@
-"""Goal-conditioned environments of our own: bit flipping and a point that is pushed to a place.
+"""Goal-conditioned environments: bit flipping, and a point mass that is pushed to a goal.
 
 ``jaxrl.make("BitFlipping-40")``, ``jaxrl.make("BitFlipping", num_bits=40)``, ``jaxrl.make("PointReach")``.
 """

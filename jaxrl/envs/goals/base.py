@@ -1,4 +1,4 @@
-"""What goal-conditioned environments share: a goal drawn at the start, and a reward that is computable for any goal.
+"""The base of goal-conditioned environments: a goal drawn at the start, and a reward that is computable for any goal.
 
 The observation is ``Observation(features, goal=, achieved_goal=)``, the reward -1 until the goal is reached, then 0.
 ``reward_fn`` and ``terminated_fn`` of an environment are what it pays and ends by, and what

@@ -1,4 +1,4 @@
-"""Probe environments: so small that the answer is known, so each failure names the part that is broken.
+"""Probe environments: each is so small that its solution is known, so a failure shows which part is broken.
 
 Each takes seconds of training. ``solution(gamma)`` is the answer (values are those of the best policy, gamma the
 discount per step), and the docstring of each probe derives it and says what is broken where it is missed. ``PROBES``

@@ -1,4 +1,4 @@
-"""What probe environments share: at most a few steps, a cue drawn at the start, a solution."""
+"""The base of probe environments: at most a few steps, a cue drawn at the start, a solution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments whose reward depends on what was seen long before: what one observation does not say.
+"""Environments whose reward depends on an observation from long before.
 
 ``jaxrl.make("TMaze-20")``, ``jaxrl.make("MemoryChain-20")``.
 """

@@ -13,8 +13,8 @@ class MemoryChain(memory_chain.MemoryChain):
     All as in gymnax's "MemoryChain-bsuite", whose ``memory_length`` is 5 unless it is given. Its observation is a step
     late: that of the start is returned by the reset and again by the first step, and the one that the last action is
     chosen on shows 1/L of the time remaining and nothing of the bit. So an episode has L + 1 steps, a window needs L
-    of them to hold the bit at the end, and whoever has none earns 0 on average, whatever he does: half of the episodes
-    pay +1, half -1.
+    of them to hold the bit at the end, and a policy without memory has a mean return of 0: half of the episodes pay +1,
+    half -1.
 
     Args:
       memory_length: L, at least 2: with 1 the bit is still in sight.

@@ -25,7 +25,7 @@ class TMazeState(NamedTuple):
 
 @struct.dataclass
 class TMazeParams(environment.EnvParams):
-    """The time limit, what the right and the wrong turn pay, and what a step pays that gains no ground."""
+    """The time limit, the rewards of the right and the wrong turn, and that of a step without progress."""
 
     max_steps_in_episode: int = 84
     right: float = 4.0
@@ -40,9 +40,9 @@ class TMaze(environment.Environment[Any, Any]):
     the start, 101 in the corridor, 010 at the junction), its four moves, and its pay: 4 for the right turn and -0.1 for
     the wrong one, either of which ends the task, and -0.1 for standing still.
 
-    Two things differ, so that what is hard is to remember and not to walk: a step back costs as much as standing still,
-    and the sign is seen at the first step alone, not when the start is come back to. The best return is 4. Whoever
-    forgets the sign turns right half of the time, so that 1.95 is the best he can have on average.
+    Two rules differ, so that remembering is hard and walking is not: a step back costs as much as standing still, and
+    the sign is visible at the first step only, not on a return to the start. The best return is 4. A policy without
+    memory turns the right way half of the time, so its best mean return is 1.95.
 
     Args:
       length: N, at least 1: the steps from the sign to the turn.
