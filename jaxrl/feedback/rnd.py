@@ -51,8 +51,9 @@ class _Embedding(nn.Module):
         self.embedding = nn.Dense(self.size)
 
     def __call__(self, observation: Any) -> Array:
-        x, _ = inputs.observation_input(observation, self.event_rank)
-        return self.embedding(inputs.torso_features(self.own_torso, x))
+        given = inputs.observation_input(observation, self.event_rank)
+        features, _ = inputs.flatten_batch(inputs.torso_features(self.own_torso, given), 1)
+        return self.embedding(features)
 
 
 def rnd(
