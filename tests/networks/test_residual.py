@@ -24,12 +24,12 @@ def test_padded_patches_and_a_product_are_a_convolution(size):
 def test_every_parameter_gets_a_gradient_and_far_squares_matter(layer_norm):
     torso = Residual(channels=8, blocks=2, planes=2, layer_norm=layer_norm)
     x = jax.random.normal(jax.random.key(0), (4, 6, 7, 2))
-    params = torso.init(jax.random.key(1), x)
-    assert torso.apply(params, x).shape == (4, 6 * 7 * 2)
-    grads = jax.grad(lambda p: (torso.apply(p, x) ** 2).sum())(params)
+    params = jax.jit(torso.init)(jax.random.key(1), x)
+    assert jax.eval_shape(torso.apply, params, x).shape == (4, 6 * 7 * 2)
+    grads = jax.jit(jax.grad(lambda p: (torso.apply(p, x) ** 2).sum()))(params)
     assert all(jnp.abs(grad).max() > 0 for grad in jax.tree.leaves(grads))
     # Five windows of 3 x 3 see five squares far.
-    seen = jax.grad(lambda x: torso.apply(params, x).reshape(4, 6, 7, 2)[0, 0, 0].sum())(x)[0]
+    seen = jax.jit(jax.grad(lambda x: torso.apply(params, x).reshape(4, 6, 7, 2)[0, 0, 0].sum()))(x)[0]
     assert jnp.abs(seen[5, 5]).max() > 0
     assert not seen[:, 6].any()
 
