@@ -1,4 +1,4 @@
-"""An auxiliary loss of one's own in PPO: predict the next observation. No file of the library is touched.
+"""A custom auxiliary loss in PPO: predict the next observation, without editing a file of the library.
 
 The head is a Flax module on the actor's features, the loss a function, and ``weighted`` adds it to PPO's.
 """

@@ -1,7 +1,7 @@
-"""An environment of one's own, with illegal actions: gymnax's protocol, no base class, no registration.
+"""A custom environment with illegal actions: it follows gymnax's protocol, without base class or registration.
 
-A corridor of 8 cells. From the left end one cannot go left; reaching the right end pays 1. The mask says what is
-legal, and no recipe ever takes another action.
+The agent walks along a corridor of 8 cells. It can't go left from the left end, and reaching the right end pays 1. The
+mask marks the legal actions, and no recipe takes any other.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Hindsight experience replay: the same DQN with and without it on bit flipping, and a plot of both.
 
-The reward says nothing until all bits are right. Hindsight replays episodes as if what they reached had been asked for.
+The reward is -1 until all bits are right. Hindsight replays episodes as if the state they reached had been the goal.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""A task that needs memory, with and without: the T-maze shows a sign at its start and asks for it at its end.
+"""A task that needs memory: the T-maze shows a sign at its start, which decides the right turn at its end.
 
-An MLP sees one step at a time and guesses; ``envs.remember`` feeds back to a GRU what it remembers.
+An MLP sees one step at a time and can only guess. ``envs.remember`` feeds the state of a GRU back to it.
 """
 
 import argparse

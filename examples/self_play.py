@@ -1,6 +1,6 @@
-"""Self-play: AlphaZero learns tic-tac-toe from the rules alone, and then meets a player that moves at random.
+"""Self-play: AlphaZero learns tic-tac-toe from the rules alone, and then plays against a random player.
 
-A minute or two on a laptop. The network is small; what it can't see, the search does.
+This takes a minute or two on a laptop. The network is small, because the search makes up for what it misses.
 """
 
 import argparse
@@ -24,10 +24,10 @@ def main(num_steps: int = 100_000, num_games: int = 512) -> tuple[float, float, 
         model=envs.simulator(env, params),
         symmetries=game.symmetries,
         torso=jaxrl.networks.MLP(hidden=(64, 64), activation="relu"),
-        # So much noise that every mistake is met with in training, and values that outweigh any first guess in play.
+        # The noise makes training visit every mistake; the value scale makes search values outweigh the prior in play.
         search=partial(planning.gumbel, gumbel_scale=8.0, value_scale=0.5),
         num_simulations=32,
-        gamma=0.8,  # the faster of two wins is the better one
+        gamma=0.8,  # below 1, a faster win is worth more
         learning_rate=2e-3,
     )
     opponent = random_player(jaxrl.spec(game, params))

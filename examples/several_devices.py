@@ -1,4 +1,4 @@
-"""PPO with its environments split over all devices; where there is one CPU, over eight that JAX makes of it."""
+"""PPO with its environments split over all devices; on a single CPU, JAX simulates eight of them."""
 
 import argparse
 import os

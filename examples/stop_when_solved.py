@@ -1,4 +1,4 @@
-"""Looking inside the scan, and stopping: training ends itself when the last episodes are good enough."""
+"""A callback inside the scan: it adds a metric, and stops training when the last episodes are good enough."""
 
 import argparse
 

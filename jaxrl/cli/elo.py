@@ -31,30 +31,30 @@ from jaxrl.training.ratings import fit_ratings
 
 @dataclasses.dataclass(frozen=True)
 class EloFlags:
-    """Rate the players that a run was at moments of its training, in a game for two, and draw the curve.
+    """Rate the snapshots of a run in a game for two by Elo, and draw the ratings over its training.
 
-    Each moment meets some of those before it, a random player, and plain tree search (uct). The ratings are those under
-    which the outcomes are the most likely, random at 0; every seed is rated apart.
+    Each snapshot plays against some earlier ones, a random player, and plain tree search (UCT). The ratings maximise
+    the likelihood of the results, with the random player at 0. Each seed has ratings of its own.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     games: int = 64
-    """Games of each pair, an even number: each side begins half of them."""
+    """Games per pair of players. The number is even: each side begins half of them."""
     predecessors: int = 3
-    """How many of the moments before it each meets."""
+    """Number of earlier snapshots that each snapshot plays against."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
-    """Simulations of each move of the run's players, where their recipe searches."""
+    """Simulations per move of the run's players, if their recipe searches."""
     uct_simulations: int = UCT_SIMULATIONS
-    """Simulations of each move of uct; 0 leaves uct out."""
+    """Simulations per move of UCT; 0 leaves UCT out."""
     opening_moves: int = 2
-    """Random moves at the start of every game, so that two players who never vary don't repeat one game."""
+    """Random moves at the start of every game; without them, two deterministic players repeat one game."""
     seeds: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: all)")] = None
-    """Rate the first so many seeds alone."""
+    """Rate only this many seeds, the first ones."""
     value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
-    """In a sweep: the seeds of this value."""
+    """Value of the sweep whose seeds are rated."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/elo.png)")] = None
-    """The picture, in the format that its ending names."""
+    """The picture; its ending gives the format."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,7 +89,7 @@ def _check(flags: EloFlags, config: RunConfig, out: Path) -> None:
         if given is not None and given < least:
             raise UsageError(f"{as_flag(name)}: got {given}, must be at least {least}")
     if flags.games % 2:
-        raise UsageError(f"--games: got {flags.games}, must be even, for each side begins half of them")
+        raise UsageError(f"--games: got {flags.games}, must be even, because each side begins half of them")
     if flags.seeds is not None and flags.seeds > config.seeds:
         raise UsageError(f"--seeds: got {flags.seeds}, {flags.run} has {config.seeds}")
     if out.is_dir() or out.suffix.lower() not in FORMATS:

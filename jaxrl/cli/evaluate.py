@@ -29,48 +29,49 @@ from jaxrl.runs.snapshots import moments, restore_players
 from jaxrl.types import PyTree
 
 GAME_FLAGS = ("opponent", "simulations", "opponent_simulations", "opponent_update", "opening_moves")
-"""Those that mean something in a game for two alone."""
+"""Flags that apply only to games for two."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateFlags:
-    """Play whole episodes with every seed of a run and print their returns; of a sweep, a row for each value.
+    """Play whole episodes with every seed of a run and print their returns; a sweep gets a row for each value.
 
-    Of a game for two: play matches against --opponent, each side beginning half of the games, and print what was won.
+    In a game for two, play matches against --opponent and print the results. Each side begins half of the games.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     episodes: int = 128
-    """Episodes of each seed."""
+    """Episodes per seed."""
     explore: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Sample the policy; else take its most likely action."""
+    """Sample actions from the policy instead of taking the most likely one."""
     seed: int = 0
-    """Another one gives other episodes."""
+    """Selects the episodes."""
     update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
     """Evaluate the checkpoint of this update."""
     gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: no picture)")] = None
-    """Draw episodes of one seed into this file too; of a sweep, --value says which."""
+    """Also draw episodes of one seed into this file; in a sweep, --value selects whose."""
     gif_episodes: int = 1
-    """How many episodes are drawn."""
+    """Number of episodes to draw."""
     gif_seed: int = 0
-    """Which seed is drawn."""
+    """Seed to draw."""
     value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: all values)")] = None
-    """In a sweep: play with the seeds of this value alone, each with a row of its own."""
+    """Evaluate only this value of a sweep, with a row for each seed."""
     opponent: Annotated[
         str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a game for two)")
     ] = None
-    """Whom to meet in games for two: random moves, plain tree search, another run, or an earlier update of this one."""
+    """Opponent in a game for two: random moves, plain tree search (UCT), another run, or an earlier update of this run."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
-    """Simulations of each move of this run, where its recipe searches."""
+    """Simulations per move of this run, if its recipe searches."""
     opponent_simulations: Annotated[
-        int | None, tyro.conf.arg(help_behavior_hint=f"(default: {UCT_SIMULATIONS} of uct, of a run as it was trained)")
+        int | None,
+        tyro.conf.arg(help_behavior_hint=f"(default: {UCT_SIMULATIONS} for uct; for a run as it was trained)"),
     ] = None
-    """Simulations of each move of the opponent, where it searches."""
+    """Simulations per move of the opponent, if it searches."""
     opponent_update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
-    """Meet the opponent's checkpoint or snapshot of this update."""
+    """Play against the opponent's checkpoint or snapshot of this update."""
     opening_moves: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 2 against a run, else 0)")] = None
-    """Random moves at the start of every game, so that two players who never vary don't repeat one game."""
+    """Random moves at the start of every game; without them, two deterministic players repeat one game."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,7 +110,7 @@ def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
         if getattr(flags, name) is not None:
             raise UsageError(f"{as_flag(name)}: not in a game for two; {instead}")
     if flags.explore:
-        raise UsageError("--explore: nobody explores in a match")
+        raise UsageError("--explore: not in a game for two, whose players take their best moves")
     if flags.episodes % 2:
         raise UsageError(f"--episodes: got {flags.episodes}, must be even, for each side begins half of the games")
     for name, least in (("simulations", 1), ("opponent_simulations", 1), ("opening_moves", 0)):

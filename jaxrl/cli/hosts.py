@@ -18,18 +18,18 @@ from jaxrl.cli.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class HostFlags:
-    """What processes are told of each other."""
+    """How the processes of one run find each other."""
 
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
-    """This is one process of several, as SLURM, Open MPI or Kubernetes say, or the next three flags."""
+    """Run as one of several processes, which SLURM, Open MPI, Kubernetes or the next three flags describe."""
     coordinator: Annotated[
         str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="(default: as the scheduler says)")
     ] = None
-    """(--distributed) Where process 0 can be reached."""
+    """(--distributed) Address of process 0."""
     num_processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as the scheduler says)")] = None
-    """(--distributed) How many processes there are."""
+    """(--distributed) Number of processes."""
     process_id: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as the scheduler says)")] = None
-    """(--distributed) Which of them this is, counted from 0."""
+    """(--distributed) Number of this process, counted from 0."""
 
 
 def host_flags() -> list[str]:

@@ -37,25 +37,25 @@ REASONS = {
 
 @dataclasses.dataclass(frozen=True)
 class PlayFlags:
-    """Play against a trained run: the board is drawn, moves are typed.
+    """Play a game against a trained run at the terminal.
 
-    For games with stones on squares or columns: pgx/tic_tac_toe, connect_four, othello, go_9x9, go_19x19, hex.
+    Works in games with stones on squares or columns: pgx/tic_tac_toe, connect_four, othello, go_9x9, go_19x19, hex.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     first: tyro.conf.FlagCreatePairsOff[bool] = False
-    """You begin, which is the default."""
+    """You make the first move (the default)."""
     second: tyro.conf.FlagCreatePairsOff[bool] = False
-    """The run begins."""
+    """The run makes the first move."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
-    """How strong it is, where its recipe searches: simulations of each of its moves."""
+    """Simulations per move of the run, if its recipe searches; more make it stronger."""
     update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
-    """Play against its checkpoint or snapshot of this update."""
+    """Play against the checkpoint or snapshot of this update."""
     seed: int = 0
-    """Which of its seeds plays."""
+    """Seed of the run that plays."""
     value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
-    """In a sweep: which value's."""
+    """Value of the sweep whose seed plays."""
 
 
 def main(arguments: Sequence[str]) -> int:

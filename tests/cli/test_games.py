@@ -139,7 +139,7 @@ def test_somebody_leaves(run, jaxrl, monkeypatch, typed):
         (["evaluate", "--opponent-update", "3"], "--opponent-update: got 3, but random is no run"),
         (["evaluate", "--simulations", "3"], "simulations: got 3, but dqn in .* doesn't search"),
         (["evaluate", "--episodes", "3"], "--episodes: got 3, must be even"),
-        (["evaluate", "--explore"], "--explore: nobody explores in a match"),
+        (["evaluate", "--explore"], "--explore: not in a game for two"),
         (["evaluate", "--gif", "x.gif"], "--gif: not in a game for two; jaxrl play shows one"),
         (["evaluate", "--update", "3"], "update: got 3, .* has the updates 0, 4, 8"),
         (["play", "--first", "--second"], "--first contradicts --second"),
