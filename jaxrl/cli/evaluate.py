@@ -60,7 +60,7 @@ class EvaluateFlags:
     opponent: Annotated[
         str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a game for two)")
     ] = None
-    """Opponent in a game for two: random moves, plain tree search (UCT), another run, or an earlier update of this run."""
+    """Opponent in a game: random moves, plain tree search (UCT), another run, or an earlier update of this run."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
     """Simulations per move of this run, if its recipe searches."""
     opponent_simulations: Annotated[
