@@ -223,12 +223,12 @@ def test_every_recipe_takes_a_transformer(recipe, environment):
 )
 def test_continuous_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe(continuous=True)
-    with pytest.raises(TypeError, match=r"spec: \w+ chooses among discrete actions, the environment has Box"):
+    with pytest.raises(TypeError, match=r"^spec: .*Box"):
         RECIPES[recipe].make(spec(env, env.default_params))
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if RECIPES[name].environments == ("continuous",)])
 def test_discrete_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe()
-    with pytest.raises(TypeError, match=r"spec: \w+ gives continuous actions, the environment takes Discrete.*see sac"):
+    with pytest.raises(TypeError, match=r"^spec: .*Discrete"):
         RECIPES[recipe].make(spec(env, env.default_params))

@@ -162,7 +162,7 @@ def check_discrete(spec: Spec) -> Discrete:
     """
     if not isinstance(spec.action, Discrete):
         raise TypeError(
-            f"spec: the environment has {spec.action}, this recipe takes discrete actions; see ddpg, td3 and sac"
+            f"spec: got actions {spec.action}, this recipe takes discrete ones; see ddpg, td3 and sac"
         )
     return spec.action
 
