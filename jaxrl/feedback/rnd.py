@@ -40,7 +40,7 @@ class RNDState(NamedTuple):
 
 
 class _Embedding(nn.Module):
-    """A torso and a linear layer: ``[N, D]`` features of observations."""
+    """A torso and a linear layer: features ``[..., D]`` of observations."""
 
     torso: nn.Module
     size: int
@@ -52,8 +52,7 @@ class _Embedding(nn.Module):
 
     def __call__(self, observation: Any) -> Array:
         given = inputs.observation_input(observation, self.event_rank)
-        features, _ = inputs.flatten_batch(inputs.torso_features(self.own_torso, given), 1)
-        return self.embedding(features)
+        return self.embedding(inputs.torso_features(self.own_torso, given))
 
 
 def rnd(
@@ -128,14 +127,14 @@ def rnd(
         return observation._replace(features=x) if isinstance(observation, types.Observation) else x
 
     def errors(params: PyTree, state: RNDState, observation: Any) -> Array:
-        """``[N]`` the mean squared errors of the predictor."""
+        """``[T, B]`` the mean squared errors of the predictor."""
         seen = standardize(state.observation_statistics, observation)
         target: Any = jax.lax.stop_gradient(network.apply(state.target_params, seen))
         guess: Any = network.apply(params, seen)
         return jnp.square(guess - target).mean(axis=-1)
 
     def bonus(state: RNDState, trajectory: Transition) -> Array:
-        return errors(state.params, state, trajectory.next_observation).reshape(trajectory.reward.shape)
+        return errors(state.params, state, trajectory.next_observation)
 
     def reward(key: Array, state: RNDState, trajectory: Transition) -> Array:
         del key
