@@ -109,7 +109,7 @@ class Asynchronous:
 
     def _fresh_worker(self, key: Array, rollouts: Array) -> Worker:
         observation, env_state = reset(key, self._env, self._params, self.num_envs)
-        zeros = jnp.zeros(self.num_envs)
+        zeros = jnp.zeros(self.num_envs, jnp.float32)
         worker = Worker(env_state, observation, zeros, zeros.astype(jnp.int32), rollouts)
         return jax.tree.map(strong_type, worker)
 

@@ -84,7 +84,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
             agent=agent.init(agent_key, num_envs),
             env_state=env_state,
             observation=observation,
-            episode_return=jnp.zeros(num_envs),
+            episode_return=jnp.zeros(num_envs, jnp.float32),
             episode_length=jnp.zeros(num_envs, jnp.int32),
             updates=jnp.zeros((), jnp.int32),
             stopped=jnp.zeros((), bool),

@@ -32,6 +32,7 @@ from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import hindsight
+from jaxrl.training import train
 from jaxrl.training.checks import PROPERTIES, Subject, float_options
 
 
@@ -232,3 +233,26 @@ def test_discrete_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe()
     with pytest.raises(TypeError, match=r"^spec: .*Discrete"):
         RECIPES[recipe].make(spec(env, env.default_params))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "environment"),
+    [
+        (recipe, environment)
+        for recipe in RECIPES
+        for environment in dict.fromkeys((RECIPES[recipe].environments[0], RECIPES[recipe].environments[-1]))
+        if environment != "game"  # pgx mixes int32 and int64 with x64 on
+    ],
+)
+def test_state_stays_in_32_bits_with_x64_on(recipe, environment):
+    """Two updates, traced: what would not fit the scan's carry is refused there."""
+    with jax.enable_x64(True):
+        tested = subject.__wrapped__(recipe, environment)
+        run = partial(train, agent=tested.agent, env=tested.env, params=tested.params)
+        state, _ = jax.eval_shape(lambda key: run(key, num_steps=64, num_envs=4, rollout_length=8), jax.random.key(0))
+    wide = {
+        jax.tree_util.keystr(path): leaf.dtype
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state._replace(env_state=()))
+        if leaf.dtype in (jnp.dtype("float64"), jnp.dtype("int64"))
+    }
+    assert not wide

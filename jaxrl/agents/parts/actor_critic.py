@@ -99,7 +99,7 @@ def values(network: networks.ActorCritic, params: PyTree, trajectory: Transition
     """
     shape = trajectory.reward.shape
     if not network.critic:
-        return jnp.zeros(shape), jnp.zeros(shape)
+        return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
     if isinstance(network, networks.RecurrentActorCritic):
         return recurrent.evaluate(network, params, trajectory)
     value: Callable[[Any], Any] = partial(network.apply, params, method="evaluate")

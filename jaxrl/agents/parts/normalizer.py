@@ -39,7 +39,7 @@ def init(spec: Spec, observation: bool, reward: bool) -> Statistics:
 
 def init_trace(num_envs: int, reward: bool) -> Any:
     """``[B]`` the running discounted return of each environment, or () without reward normalisation."""
-    return jnp.zeros((num_envs,)) if reward else ()
+    return jnp.zeros((num_envs,), jnp.float32) if reward else ()
 
 
 def standardize(spec: Spec, statistics: Statistics, observation: Any) -> Any:
