@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jaxrl
 from jaxrl import envs
-from jaxrl.agents import planning
+from jaxrl.agents.parts import planning
 from jaxrl.agents.players import random_player
 
 

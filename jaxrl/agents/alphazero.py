@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,12 +11,13 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import losses, networks, optim, types
-from jaxrl.agents import planning
-from jaxrl.agents.parts import torsos
-from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
-from jaxrl.agents.planning import SearchFn
-from jaxrl.agents.validation import check_arguments
-from jaxrl.arguments import check_callable
+from jaxrl.agents.parts import planning, torsos
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.gradients import Learned, dropout_key, gradient_step
+from jaxrl.agents.parts.planning import SearchFn
+from jaxrl.agents.signature import Optimizer, Torso, recipe
+from jaxrl.agents.validation import check_no_memory
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.losses import LossFn, Planned, Settings
 from jaxrl.networks import inputs
 from jaxrl.ops import across, outcomes, returns, value
@@ -35,7 +34,7 @@ class AlphaZeroState(NamedTuple):
 
     Attributes:
       params: of the network.
-      optimizer_state: optax's.
+      optimizer_state: of optax.
       gradient_steps: int32, done so far.
       per_env: positions with their outcomes, and those that wait for them, leaves ``[rows, B, ...]``.
       model: the parameters of the model, ``()`` for the true simulator.
@@ -48,207 +47,35 @@ class AlphaZeroState(NamedTuple):
     model: PyTree
 
 
+Symmetries = Annotated[Callable[..., Any], "a function (key, features, mask, policy) -> the same three"]
+
 MODEL = 1
 """Folded into the key of ``init`` for the model's parameters."""
 
-Learner = tuple[PyTree, PyTree, Array]
-"""``(params, optimizer_state, gradient_steps)``: what gradient steps change."""
 
-
-def default_torso(spec: Spec) -> nn.Module:
-    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two rectified layers of 256."""
-    if len(types.features(spec.observation).shape) == 3:
-        return networks.Residual()
-    return torsos.default_torso(spec, hidden=(256, 256), activation="relu")
-
-
-@dataclasses.dataclass(frozen=True)
-class AlphaZero:
-    """The agent in parts. Floats may be tracers; the rest is static.
-
-    Attributes:
-      spec: the environment's.
-      network: a ``networks.PolicyValue``.
-      model: see ``types.Model``.
-      search: see ``planning.SearchFn``.
-      symmetries: see ``envs.games.Symmetries``; None for none.
-      optimizer: applied to the gradient of the loss, the global-norm clip inside.
-      loss: see ``losses.LossFn``.
-      settings: its coefficients.
-      gamma: discount of a step.
-      num_simulations: of each search.
-      replay_capacity, n_step: see ``replay.outcomes``.
-      batch_size, num_gradient_steps, learning_starts: of learning.
-    """
-
-    spec: Spec
-    network: networks.PolicyValue
-    model: Model
-    search: SearchFn
-    symmetries: Any
-    optimizer: optax.GradientTransformation
-    loss: LossFn
-    settings: Settings
-    gamma: Any
-    num_simulations: int
-    replay_capacity: int
-    n_step: int | None
-    batch_size: int
-    num_gradient_steps: int
-    learning_starts: int
-
-
-def init(config: AlphaZero, key: Array, num_envs: int = 1) -> AlphaZeroState:
-    """A fresh state, its replay empty; see ``types.InitFn``."""
-    params = config.network.init(key, config.spec.zeros(1))
-    rows = num_rows(config.replay_capacity, num_envs, config.n_step or 1)
-    if 2 * config.learning_starts > rows * num_envs:  # positions of games that go on are held, and don't count
-        raise ValueError(
-            f"learning_starts: got {config.learning_starts}, must be at most half of the positions that are kept, "
-            f"{rows} of each of {num_envs} environments; take a larger replay_capacity"
-        )
-    ring = positions.init(config.spec.observation, config.network.num_actions, rows, num_envs)
-    model = config.model.init(jax.random.fold_in(key, MODEL))
-    return AlphaZeroState(params, config.optimizer.init(params), jnp.zeros((), jnp.int32), ring, model)
-
-
-def evaluate(config: AlphaZero, params: PyTree, observation: Any) -> tuple[Array, Array]:
-    """Logits ``[N, A]`` and values ``[N]`` in units of returns."""
-    outputs: Any = config.network.apply(params, observation)
-    return outputs.policy.logits, outputs.value if config.network.bounded else value.expand(outputs.value)
-
-
-def act(config: AlphaZero, key: Array, state: AlphaZeroState, observation: Any, *, explore: bool = True) -> Any:
-    """Searches from each state and acts on what it finds; see ``types.ActFn``.
-
-    Extras are the policies ``[B, A]`` that the searches arrived at.
-
-    Raises:
-      ValueError: observations without the simulator's state.
-    """
-    network, params = partial(evaluate, config), models.Params(state.model, state.params)
-    found = config.search(
-        # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
-        key if explore else jax.random.key(0),
-        params,
-        models.root(network, params, planning.true_state(observation), observation),
-        models.recurrent_fn(config.model, network, config.gamma),
-        config.num_simulations,
-        models.invalid_actions(observation),
-        explore=explore,
-        bounded=config.network.bounded,
-        steps=planning.steps_taken(config.model, observation.env_state, types.features(observation).shape[:1]),
-    )
-    planning.check_found(found, len(types.features(observation)), config.network.num_actions)
-    return found.action, found.action_weights
-
-
-def remember(config: AlphaZero, state: AlphaZeroState, trajectory: Transition) -> tuple[PyTree, Metrics]:
-    """The replay with a rollout in it, and every return that it has closed."""
-    shape = trajectory.reward.shape
-    _, v_t = evaluate(config, state.params, trajectory.next_observation)
-    v_t = v_t.reshape(shape)
-    total, weight = outcomes.open_returns(
-        trajectory.reward,
-        returns.bootstrap_discount(trajectory.discount, config.gamma),
-        v_t,
-        returns.continues(trajectory.terminated, trajectory.truncated),
-    )
-    lost = positions.overwritten(state.per_env, shape[0])
-    ring = positions.add(
-        state.per_env, trajectory.observation, trajectory.extras, total, weight, v_t[-1], config.n_step
-    )
-    return ring, {
-        "search_confidence": trajectory.extras.max(axis=-1).mean(),
-        "value": jnp.abs(v_t).mean(),
-        "positions_lost": across.total(lost),
-    }
-
-
-def as_batch(config: AlphaZero, key: Array, drawn: Position) -> Planned:
-    """What the loss takes, seen through a random symmetry where the game has any."""
-    observation, policy = drawn.observation, drawn.policy
-    if config.symmetries is not None:
-        features, mask, policy = config.symmetries(
-            key, types.features(observation), types.action_mask(observation), policy
-        )
-        if isinstance(observation, Observation):
-            observation = observation._replace(features=features, action_mask=mask)
-        else:
-            observation = features
-    target = drawn.outcome if config.network.bounded else value.compress(drawn.outcome)
-    return Planned(observation, policy, target)
-
-
-def learn(config: AlphaZero, key: Array, learner: Learner, batch: Planned) -> tuple[Learner, Metrics]:
-    """One gradient step on a batch."""
-    params, optimizer_state, count = learner
-
-    def objective(params: PyTree) -> tuple[Array, Metrics]:
-        rngs = {"dropout": dropout_key(key)}
-        outputs = config.network.apply(params, batch.observation, rngs=rngs)
-        total, metrics = losses.checked(config.loss, outputs, batch, config.settings)  # type: ignore[arg-type]
-        return total, {"loss": total, **metrics}
-
-    grads, metrics = jax.grad(objective, has_aux=True)(params)
-    updates, optimizer_state = config.optimizer.update(grads, optimizer_state, params)
-    learner = optax.apply_updates(params, updates), optimizer_state, count + 1
-    return learner, {**metrics, "gradient_norm": gradient_norm(grads)}
-
-
-def update(
-    config: AlphaZero, key: Array, state: AlphaZeroState, trajectory: Transition
-) -> tuple[AlphaZeroState, Metrics]:
-    """Remembers the rollout, then takes gradient steps on positions whose outcome is known; see ``types.UpdateFn``.
-
-    Before there are ``learning_starts`` of them the learner stays as it was, and its metrics are 0.
-    """
-    ring, seen = remember(config, state, trajectory)
-    counted = positions.counts(ring)
-    batch_size = across.share("batch_size", config.batch_size)
-    # Every part has to have something to draw from, and all of them begin together.
-    ready = (across.total(counted[-1]) >= config.learning_starts) & (across.least(counted[-1]) > 0)
-
-    def gradient_step(learner: Learner, key: Array) -> tuple[Learner, Metrics]:
-        sample_key, turn_key, learn_key = jax.random.split(key, 3)
-        drawn = positions.sample(sample_key, ring, counted, batch_size)
-        batch = as_batch(config, turn_key, drawn)
-
-        def skip(learner: Learner) -> tuple[Learner, Metrics]:
-            metrics = jax.eval_shape(partial(learn, config), learn_key, learner, batch)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-
-        # The replay stays outside: a cond with it inside would copy it.
-        return jax.lax.cond(ready, lambda learner: learn(config, learn_key, learner, batch), skip, learner)
-
-    learner = (state.params, state.optimizer_state, state.gradient_steps)
-    learner, metrics = jax.lax.scan(gradient_step, learner, jax.random.split(key, config.num_gradient_steps))
-    metrics = {**jax.tree.map(lambda x: x.mean(axis=0), metrics), **seen, "positions": across.total(counted[-1])}
-    return AlphaZeroState(*learner, ring, state.model), metrics
-
-
+@recipe(fills={"model": "simulator", "symmetries": "symmetries"})
 def alphazero(
     spec: Spec,
     *,
-    model: Model,
-    torso: nn.Module | None = None,
+    model: Annotated[Model, "a types.Model such as envs.simulator(env, params)"],
+    torso: Torso | None = None,
     search: str | SearchFn = planning.gumbel,
-    num_simulations: int = 32,
-    symmetries: Any = None,
+    num_simulations: Count = 32,
+    symmetries: Symmetries | None = None,
     bounded: bool | None = None,
-    gamma: float = 1.0,
-    n_step: int | None = None,
+    gamma: Unit = 1.0,
+    n_step: Count | None = None,
     loss: LossFn = losses.alphazero,
-    value_coef: float = 1.0,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optax.adamw,
-    learning_rate: float = 1e-3,
+    value_coef: NonNegative = 1.0,
+    optimizer: Optimizer = optax.adamw,
+    learning_rate: NonNegative = 1e-3,
     anneal_learning_rate: bool = False,
-    num_updates: int | None = None,
-    max_grad_norm: float | None = 1.0,
-    replay_capacity: int = 100_000,
-    batch_size: int = 256,
-    num_gradient_steps: int = 4,
-    learning_starts: int = 1_000,
+    num_updates: TracedCount | None = None,
+    max_grad_norm: Positive | None = 1.0,
+    replay_capacity: Count = 100_000,
+    batch_size: Count = 256,
+    num_gradient_steps: Count = 4,
+    learning_starts: CountOrZero = 1_000,
 ) -> Agent:
     """AlphaZero: every move by a search in the true simulator, which the network learns from.
 
@@ -287,35 +114,146 @@ def alphazero(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    check_arguments({**locals(), "n_step": 1 if n_step is None else n_step})
+    check_no_memory(spec, torso)
+    if anneal_learning_rate and num_updates is None:
+        raise ValueError("num_updates: anneal_learning_rate needs the number of updates to anneal over, got None")
+    rate = optim.annealed(learning_rate, num_updates, num_gradient_steps) if anneal_learning_rate else learning_rate
+    adam = optim.clipped(optimizer, rate, max_grad_norm)
+    spec = spec._replace(observation=stored(spec.observation))
+    bounded = model.num_players == 2 if bounded is None else bounded
+    network = make_network(spec, torso, bounded)
+    search_fn = planning.search_fn(search)
+
+    def evaluate(params: PyTree, observation: Any) -> tuple[Array, Array]:
+        return planning.evaluate(network, params, observation)
+
+    def init(key: Array, num_envs: int = 1) -> AlphaZeroState:
+        params = network.init(key, spec.zeros(1))
+        rows = num_rows(replay_capacity, num_envs, n_step or 1)
+        if 2 * learning_starts > rows * num_envs:  # positions of games that go on are held, and don't count
+            raise ValueError(
+                f"learning_starts: got {learning_starts}, must be at most half of the positions that are kept, "
+                f"{rows} of each of {num_envs} environments; take a larger replay_capacity"
+            )
+        ring = positions.init(spec.observation, network.num_actions, rows, num_envs)
+        model_params = model.init(jax.random.fold_in(key, MODEL))
+        return AlphaZeroState(params, adam.init(params), jnp.zeros((), jnp.int32), ring, model_params)
+
+    def act(key: Array, state: AlphaZeroState, observation: Any, *, explore: bool = True) -> tuple[Array, Array]:
+        params, env_state = models.Params(state.model, state.params), planning.true_state(observation)
+        batch = types.features(observation).shape[0]
+        found = search_fn(
+            # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
+            key if explore else jax.random.key(0),
+            params,
+            models.root(evaluate, params, env_state, observation),  # (p, v) = f(s), then pi by the search
+            models.recurrent_fn(model, evaluate, gamma),
+            num_simulations,
+            models.invalid_actions(observation),
+            explore=explore,
+            bounded=bounded,
+            steps=planning.steps_taken(model, env_state, (batch,)),
+        )
+        planning.check_found(found, batch, network.num_actions)
+        return found.action, found.action_weights
+
+    def remember(state: AlphaZeroState, trajectory: Transition) -> tuple[PyTree, Metrics]:
+        """Keeps each position with pi, and with z where it is known by now."""
+        shape = trajectory.reward.shape
+        v_t = evaluate(state.params, trajectory.next_observation)[1].reshape(shape)
+        # z: the return up to the end of the episode, its sign changing with the mover, or up to a value after n_step
+        discount_t = returns.bootstrap_discount(trajectory.discount, gamma)
+        continue_t = returns.continues(trajectory.terminated, trajectory.truncated)
+        total, weight = outcomes.open_returns(trajectory.reward, discount_t, v_t, continue_t)
+        lost = positions.overwritten(state.per_env, shape[0])
+        pi = trajectory.extras
+        ring = positions.add(state.per_env, trajectory.observation, pi, total, weight, v_t[-1], n_step)
+        confidence = pi.max(axis=-1).mean()
+        metrics = {"search_confidence": confidence, "value": jnp.abs(v_t).mean(), "positions_lost": across.total(lost)}
+        return ring, metrics
+
+    def loss_fn(params: PyTree, batch: Planned, key: Array) -> tuple[Array, Metrics]:
+        # eq. 1: (z - v)^2 - pi^T log p, and c |theta|^2 by the optimizer
+        outputs = network.apply(params, batch.observation, rngs={"dropout": dropout_key(key)})
+        return losses.checked(loss, outputs, batch, Settings(value_coef=value_coef))  # type: ignore[arg-type]
+
+    step = gradient_step(adam, loss_fn)
+
+    def update(key: Array, state: AlphaZeroState, trajectory: Transition) -> tuple[AlphaZeroState, Metrics]:
+        ring, seen = remember(state, trajectory)
+        counted = positions.counts(ring)
+        known, num_samples = counted[-1], across.share("batch_size", batch_size)
+        # Every part has to have something to draw from, and all of them begin together.
+        ready = (across.total(known) >= learning_starts) & (across.least(known) > 0)
+
+        def sample_and_step(learned: Learned, key: Array) -> tuple[Learned, Metrics]:
+            sample_key, turn_key, step_key = jax.random.split(key, 3)
+            drawn = positions.sample(sample_key, ring, counted, num_samples)
+            batch = as_batch(turn_key, drawn, symmetries, bounded)
+
+            def skip(learned: Learned) -> tuple[Learned, Metrics]:
+                metrics = jax.eval_shape(step, learned, batch, step_key)[1]
+                return learned, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+
+            # The replay stays outside: a cond with it inside would copy it.
+            return jax.lax.cond(ready, lambda learned: step(learned, batch, step_key), skip, learned)
+
+        learned = Learned(state.params, state.optimizer_state)
+        learned, metrics = jax.lax.scan(sample_and_step, learned, jax.random.split(key, num_gradient_steps))
+        metrics = {**jax.tree.map(lambda x: x.mean(axis=0), metrics), **seen, "positions": across.total(known)}
+        gradient_steps = state.gradient_steps + jnp.where(ready, num_gradient_steps, 0)
+        return AlphaZeroState(*learned, gradient_steps, ring, state.model), metrics
+
+    return Agent(init, act, update)
+
+
+def default_torso(spec: Spec) -> nn.Module:
+    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two rectified layers of 256."""
+    if len(types.features(spec.observation).shape) == 3:
+        return networks.Residual()
+    return torsos.default_torso(spec, hidden=(256, 256), activation="relu")
+
+
+def make_network(spec: Spec, torso: nn.Module | None, bounded: bool) -> networks.PolicyValue:
+    """The network ``f(s) = (p, v)``, v in [-1, 1] where ``bounded``, else compressed.
+
+    Raises:
+      TypeError: the actions are continuous.
+    """
     if not isinstance(spec.action, Discrete):
         raise TypeError(f"spec: alphazero chooses among discrete actions, the environment has {spec.action}")
-    num_actions = spec.action.num_actions
-    models.check_model("model", model)
-    if symmetries is not None:
-        check_callable("symmetries", symmetries, "a function (key, features, mask, policy) -> the same three, or None")
-    is_bounded = model.num_players == 2 if bounded is None else bool(bounded)
-    lr: Any = learning_rate
-    if anneal_learning_rate:
-        lr = optim.annealed(learning_rate, num_updates, num_gradient_steps)
-
-    spec = spec._replace(observation=stored(spec.observation))
     torso = default_torso(spec) if torso is None else torso
-    config = AlphaZero(
-        spec=spec,
-        network=networks.PolicyValue(torso, num_actions, inputs.event_rank(spec.observation), is_bounded),
-        model=model,
-        search=planning.search_fn(search),
-        symmetries=symmetries,
-        optimizer=optim.clipped(optimizer, lr, max_grad_norm),
-        loss=loss,
-        settings=Settings(value_coef=value_coef),
-        gamma=gamma,
-        num_simulations=num_simulations,
-        replay_capacity=replay_capacity,
-        n_step=n_step,
-        batch_size=batch_size,
-        num_gradient_steps=num_gradient_steps,
-        learning_starts=learning_starts,
-    )
-    return Agent(init=partial(init, config), act=partial(act, config), update=partial(update, config))
+    return networks.PolicyValue(torso, spec.action.num_actions, inputs.event_rank(spec.observation), bounded)
+
+
+def as_batch(key: Array, drawn: Position, symmetries: Any, bounded: bool) -> Planned:
+    """What the loss takes, seen through a random symmetry where the game has any."""
+    observation, policy = drawn.observation, drawn.policy
+    if symmetries is not None:
+        features, mask, policy = symmetries(key, types.features(observation), types.action_mask(observation), policy)
+        if isinstance(observation, Observation):
+            observation = observation._replace(features=features, action_mask=mask)
+        else:
+            observation = features
+    return Planned(observation, policy, drawn.outcome if bounded else value.compress(drawn.outcome))
+
+
+def functions(
+    spec: Spec, *, model: Model | None = None, torso: nn.Module | None = None, bounded: bool | None = None
+) -> Functions:
+    """The policy and the value of the network alone, without a search; see ``jaxrl.functions``.
+
+    ``bounded`` is as of ``alphazero``: None says what ``model`` does.
+    """
+    spec = spec._replace(observation=stored(spec.observation))
+    is_bounded = (model is not None and model.num_players == 2) if bounded is None else bounded
+    network = make_network(spec, torso, is_bounded)
+
+    def policy(state: Any, observation: Any) -> Any:
+        outputs: Any = network.apply(state.params, observation)
+        return outputs.policy
+
+    def value(state: Any, observation: Any) -> Array:
+        return planning.evaluate(network, state.params, observation)[1]
+
+    return Functions(policy, value)

@@ -5,19 +5,21 @@ Legend of shapes: B environments, A actions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl import search
-from jaxrl.agents import planning
-from jaxrl.agents.validation import check_arguments
-from jaxrl.arguments import NON_NEGATIVE, check_count, check_float
+from jaxrl.agents.parts import planning
+from jaxrl.agents.signature import recipe
+from jaxrl.agents.validation import check_no_memory
+from jaxrl.arguments import Count, NonNegative
 from jaxrl.search import models
 from jaxrl.types import ActFn, Agent, Array, Discrete, InitFn, Metrics, Model, PyTree, Spec, Transition, action_mask
 
 
+@recipe
 def random_player(spec: Spec) -> Agent:
     """Takes any legal action, each as likely as the others, exploring or not.
 
@@ -36,8 +38,14 @@ def random_player(spec: Spec) -> Agent:
     return _player(act)
 
 
+@recipe(fills={"model": "simulator"})
 def uct_player(
-    spec: Spec, model: Model, num_simulations: int = 100, *, exploration: Any = 2.0**0.5, max_steps: int = 1000
+    spec: Spec,
+    model: Annotated[Model, "a types.Model such as envs.simulator(env, params)"],
+    num_simulations: Count = 100,
+    *,
+    exploration: NonNegative = 2.0**0.5,
+    max_steps: Count = 1000,
 ) -> Agent:
     """The textbook's player: UCT in the true simulator, values by one random game each, no network.
 
@@ -55,10 +63,6 @@ def uct_player(
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
     num_actions = _num_actions("uct_player", spec)
-    models.check_model("model", model)
-    check_count("num_simulations", num_simulations)
-    check_count("max_steps", max_steps)
-    check_float("exploration", exploration, NON_NEGATIVE)
 
     def evaluate(params: PyTree, observation: Any) -> tuple[Array, Array]:
         del params
@@ -79,7 +83,7 @@ def uct_player(
 
 
 def _num_actions(name: str, spec: Spec) -> int:
-    check_arguments({"spec": spec})
+    check_no_memory(spec, None)
     if not isinstance(spec.action, Discrete):
         raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
     return spec.action.num_actions

@@ -14,7 +14,7 @@ from jaxrl.agents.parts import critics, replaying, targets
 from jaxrl.agents.parts.critics import Networks, Params
 from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import recipe
 from jaxrl.arguments import NonNegative, Positive, Real
@@ -134,7 +134,7 @@ def sac(
         params = learner.params
 
         def actor_loss(actor: PyTree) -> tuple[Array, Array]:  # E[alpha log pi(a|s) - min_i Q_i(s, a)]
-            rngs = critics.dropout(actor_key)
+            rngs = {"dropout": dropout_key(actor_key)}
             values, entropy = soft_value(
                 actor_key, actor, params["critics"], alpha(params), transition.observation, rngs
             )

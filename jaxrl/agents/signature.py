@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, overload
@@ -33,10 +34,19 @@ def recipe(function: F, /) -> F: ...
 
 
 @overload
-def recipe(*, extends: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[[F], F]: ...
+def recipe(
+    *, extends: Callable[..., Any] | None = None, without: tuple[str, ...] = (), fills: Mapping[str, str] = ...
+) -> Callable[[F], F]: ...
 
 
-def recipe(function: Any = None, /, *, extends: Callable[..., Any] | None = None, without: tuple[str, ...] = ()) -> Any:
+def recipe(
+    function: Any = None,
+    /,
+    *,
+    extends: Callable[..., Any] | None = None,
+    without: tuple[str, ...] = (),
+    fills: Mapping[str, str] = types.MappingProxyType({}),
+) -> Any:
     """Decorates a recipe ``(spec, *, options) -> Agent``: its arguments are checked before it is called.
 
     Each argument is checked against its annotation (see ``jaxrl.arguments``): ``gamma: Unit``,
@@ -52,6 +62,9 @@ def recipe(function: Any = None, /, *, extends: Callable[..., Any] | None = None
       function: the recipe, where the decorator is used without arguments.
       extends: a function with keyword arguments, documented under ``Args``.
       without: arguments of ``extends`` that the recipe sets itself.
+      fills: arguments that a run fills in itself, and what with: ``{"model": "simulator"}`` for the true simulator of
+        the environment, ``{"symmetries": "symmetries"}``. Kept as ``recipe.fills``, where ``num_updates`` is added for
+        every recipe that takes it.
     """
 
     def decorate(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +107,8 @@ def recipe(function: Any = None, /, *, extends: Callable[..., Any] | None = None
             [option.replace(annotation=plain.get(name, option.annotation)) for name, option in parameters.items()],
             return_annotation=plain.get("return", inspect.Signature.empty),
         )
+        budget = {"num_updates": "num_updates"} if "num_updates" in parameters else {}
+        checked.fills = {**budget, **fills}  # type: ignore[attr-defined]
         checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 

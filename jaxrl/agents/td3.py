@@ -12,7 +12,7 @@ from jaxrl.agents.parts import critics, replaying, targets
 from jaxrl.agents.parts.critics import Params
 from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.parts.gradients import gradient_norm
+from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import recipe
 from jaxrl.agents.when import when
@@ -109,7 +109,7 @@ def td3(
             learner, _ = carry
 
             def loss(actor: PyTree) -> Array:  # -E Q_1(s, mu(s))
-                rngs = critics.dropout(actor_key)
+                rngs = {"dropout": dropout_key(actor_key)}
                 action = nets.policy(actor, transition.observation, rngs)
                 return -nets.first_q(learner.params["critics"], transition.observation, action, rngs).mean()
 

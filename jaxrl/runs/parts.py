@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxrl import networks, replay
-from jaxrl.agents import planning
+from jaxrl.agents.parts import planning
 from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, Shorthand, lookup, parameters
 from jaxrl.types import Spec

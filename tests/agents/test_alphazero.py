@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxrl import agents, envs, losses, rollout, search
-from jaxrl.agents import planning
-from jaxrl.agents.alphazero import as_batch, evaluate, remember
+from jaxrl.agents.alphazero import as_batch
+from jaxrl.agents.parts import planning
+from jaxrl.agents.parts.functions import functions
 from jaxrl.envs.probes import DiscountProbe, TruncationProbe
 from jaxrl.networks import MLP
 from jaxrl.replay import outcomes
@@ -94,11 +95,11 @@ def test_illegal_moves_are_never_played_nor_learned(search):
 
 def test_outcomes_are_those_of_the_game_over_rollouts():
     agent, state, trajectory = played("puct")
-    config = agent.update.args[0]
+    update = jax.jit(agent.update)
     reward, done = np.asarray(trajectory.reward), np.asarray(trajectory.terminated)
     for half in (slice(0, 10), slice(10, 24)):
         part = jax.tree.map(lambda x: x[half], trajectory)  # noqa: B023
-        state = state._replace(per_env=remember(config, state, part)[0])
+        state, _ = update(jax.random.key(2), state, part)
     stored = state.per_env.transitions
     known = 0
     for b in range(8):
@@ -146,10 +147,9 @@ def test_learning_waits_for_outcomes_and_then_learns_both():
 
 def test_a_batch_is_turned_with_its_policy():
     agent, state, trajectory = played("puct")
-    config = agent.update.args[0]
-    ring, _ = remember(config, state, trajectory)
+    ring = jax.jit(agent.update)(jax.random.key(2), state, trajectory)[0].per_env
     drawn = outcomes.sample(jax.random.key(0), ring, outcomes.counts(ring), 64)
-    batch = as_batch(config, jax.random.key(1), drawn)
+    batch = as_batch(jax.random.key(1), drawn, GAME.symmetries, bounded=True)
     turned = (np.asarray(batch.policy) != np.asarray(drawn.policy)).any(-1)
     assert 32 < turned.sum() < 64
     assert not np.asarray(batch.policy)[~np.asarray(batch.observation.action_mask)].any()
@@ -208,25 +208,25 @@ def test_a_time_limit_inside_of_the_search_is_worth_what_is_seen_last(search):
 )
 def test_values_of_one_player_are_the_returns(probe, n_step):
     env, params = envs.expose_state(probe), probe.default_params
-    agent = make(
-        env,
-        params,
-        gamma=0.9,
-        n_step=n_step,
-        torso=MLP(hidden=(16,)),
-        num_simulations=4,
-        learning_rate=5e-3,
-        batch_size=64,
-        replay_capacity=512,
-        learning_starts=64,
-        num_gradient_steps=8,
-    )
-    config, solution = agent.update.args[0], probe.solution(0.9)
+    options = {
+        "gamma": 0.9,
+        "n_step": n_step,
+        "torso": MLP(hidden=(16,)),
+        "num_simulations": 4,
+        "learning_rate": 5e-3,
+        "batch_size": 64,
+        "replay_capacity": 512,
+        "learning_starts": 64,
+        "num_gradient_steps": 8,
+    }
+    agent, solution = make(env, params, **options), probe.solution(0.9)
+    model = envs.simulator(env, params)
+    value = functions(agents.alphazero, envs.spec(env, params), model=model, **options).value
 
     @jax.jit
     def run(key):
         state, _ = train(key, agent, env, params, num_steps=200 * 128, num_envs=16, rollout_length=8)
-        return evaluate(config, state.agent.params, solution.observations)[1]
+        return value(state.agent, solution.observations)
 
     np.testing.assert_allclose(run(jax.random.key(0)), solution.values, rtol=0.02, atol=0.02)
 

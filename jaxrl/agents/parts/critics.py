@@ -210,11 +210,6 @@ def init_learner(params: Params, targets: tuple[str, ...], optimizers: Optimizer
     )
 
 
-def dropout(key: Array) -> dict[str, Array]:
-    """The random numbers that torsos with dropout take in a gradient step."""
-    return {"dropout": dropout_key(key)}
-
-
 def descend(optimizers: Optimizers, learner: Learner, name: str, grads: PyTree) -> Learner:
     """One step of the optimizer of one group of parameters."""
     params, state = learner.params[name], learner.optimizer_state[name]
@@ -242,7 +237,7 @@ def critic_step(
       ``(learner, |y - Q(s, a)| [N], metrics)``, the error's mean over the critics.
     """
     observation, action = sample.transition.observation, sample.transition.action
-    rngs = dropout(key)
+    rngs = {"dropout": dropout_key(key)}
 
     def loss_fn(params: PyTree) -> tuple[Array, tuple[Array, Array]]:
         if jnp.issubdtype(action.dtype, jnp.integer):

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxrl import search
+from jaxrl import networks, search
 from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
+from jaxrl.ops import value
 from jaxrl.search import PolicyOutput, RootFnOutput, qtransforms
 from jaxrl.types import Array, Model, PyTree
 
@@ -63,6 +64,12 @@ def true_state(observation: Any) -> PyTree:
     if env_state is None:
         raise ValueError("observation: has no env_state to plan from; wrap the environment: envs.expose_state(env)")
     return env_state
+
+
+def evaluate(network: networks.PolicyValue, params: PyTree, observation: Any) -> tuple[Array, Array]:
+    """``(p, v) = f(s)`` as a search takes it: logits ``[B, A]``, and values ``[B]`` in units of returns."""
+    outputs: Any = network.apply(params, observation)
+    return outputs.policy.logits, outputs.value if network.bounded else value.expand(outputs.value)
 
 
 def steps_taken(model: Model, state: PyTree, batch: tuple[int, ...]) -> Array:
