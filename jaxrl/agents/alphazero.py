@@ -15,8 +15,8 @@ from jaxrl.agents.parts import planning, torsos
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import Learned, dropout_key, gradient_step
 from jaxrl.agents.parts.planning import SearchFn
+from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.signature import Optimizer, Torso, recipe
-from jaxrl.agents.validation import check_no_memory
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.losses import LossFn, Planned, Settings
 from jaxrl.networks import inputs

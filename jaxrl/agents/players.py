@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from jaxrl import search
 from jaxrl.agents.parts import planning
+from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.signature import recipe
-from jaxrl.agents.validation import check_no_memory
 from jaxrl.arguments import Count, NonNegative
 from jaxrl.search import models
 from jaxrl.types import ActFn, Agent, Array, Discrete, InitFn, Metrics, Model, PyTree, Spec, Transition, action_mask

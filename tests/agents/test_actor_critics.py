@@ -13,7 +13,7 @@ import pytest
 
 from jaxrl.agents import ddpg, sac, td3
 from jaxrl.agents.parts.functions import functions
-from jaxrl.agents.when import when
+from jaxrl.agents.parts.when import when
 from jaxrl.networks import MLP
 from jaxrl.replay import Replay, Sample
 from jaxrl.types import Box, Discrete, Observation, Spec, Transition

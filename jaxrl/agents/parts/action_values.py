@@ -17,9 +17,9 @@ from jaxrl import networks, optim, types
 from jaxrl.agents.parts import replaying, torsos
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key
+from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import Optimizer, Torso
-from jaxrl.agents.validation import check_no_memory
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.networks import inputs
 from jaxrl.ops import exploration, td
@@ -161,9 +161,7 @@ def check_discrete(spec: Spec) -> Discrete:
       TypeError: naming its actions, and the recipes that take them.
     """
     if not isinstance(spec.action, Discrete):
-        raise TypeError(
-            f"spec: got actions {spec.action}, this recipe takes discrete ones; see ddpg, td3 and sac"
-        )
+        raise TypeError(f"spec: got actions {spec.action}, this recipe takes discrete ones; see ddpg, td3 and sac")
     return spec.action
 
 

@@ -22,9 +22,9 @@ from jaxrl import networks, optim
 from jaxrl.agents.parts import replaying, torsos
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
+from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import Optimizer, Torso
-from jaxrl.agents.validation import check_no_memory
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
 from jaxrl.networks import inputs
 from jaxrl.ops import td

@@ -46,6 +46,21 @@ def check_memory(spec: Spec, torso: nn.Module, share_torso: bool, critic: bool) 
         raise ValueError(f"spec: the environment feeds back {fed_back}, {kind} remembers {wanted}: {how}")
 
 
+def check_no_memory(spec: Spec, torso: Any) -> None:
+    """Refuses a torso with a memory, and an environment that feeds a memory back.
+
+    Raises:
+      TypeError: naming it, and what there is instead.
+    """
+    instead = "reinforce, a2c, ppo and trpo do; or show this recipe the last steps, envs.window(env, k)"
+    if networks.is_recurrent(torso):
+        raise TypeError(
+            f"torso: {type(torso).__name__} remembers, and this recipe does not learn from memories; {instead}"
+        )
+    if types.memory(spec.observation) is not None:
+        raise TypeError(f"spec: the environment feeds a memory back, which this recipe does not have; {instead}")
+
+
 def check_division(num_minibatches: int, trajectory: Transition) -> None:
     """Refuses a number of minibatches that leaves samples over, or environments where they stay whole.
 

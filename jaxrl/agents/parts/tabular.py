@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.validation import check_no_memory
+from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.arguments import Count, Real, Unit
 from jaxrl.ops import across, exploration, returns, td
 from jaxrl.types import Array, Discrete, Metrics, Spec, Transition
