@@ -94,6 +94,7 @@ def recipe(function: Any = None, /, *, extends: Callable[..., Any] | None = None
             [option.replace(annotation=plain.get(name, option.annotation)) for name, option in parameters.items()],
             return_annotation=plain.get("return", inspect.Signature.empty),
         )
+        checked.extends = extends  # type: ignore[attr-defined]
         checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 

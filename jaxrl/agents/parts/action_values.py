@@ -161,9 +161,7 @@ def check_discrete(spec: Spec) -> Discrete:
       TypeError: naming its actions, and the recipes that take them.
     """
     if not isinstance(spec.action, Discrete):
-        raise TypeError(
-            f"spec: got actions {spec.action}, this recipe takes discrete ones; see ddpg, td3 and sac"
-        )
+        raise TypeError(f"spec: got actions {spec.action}, this recipe takes discrete ones; see ddpg, td3 and sac")
     return spec.action
 
 
