@@ -196,11 +196,10 @@ def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
 
 def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Sequence[str]) -> RunConfig:
     given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
-    sweep = None if flags.sweep is None else parse_sweep(flags.sweep)
-    if given.count("--sweep") > 1:
-        raise UsageError(f"--sweep: given {given.count('--sweep')} times, only one can be swept at a time")
-    if sweep is not None and as_flag(sweep.name) in given:
-        raise UsageError(f"{as_flag(sweep.name)}: --sweep {flags.sweep} sets it already; leave one of them out")
+    sweep = parse_sweeps(flags.sweep)
+    for name in () if sweep is None else sweep.names:
+        if as_flag(name) in given:
+            raise UsageError(f"{as_flag(name)}: --sweep sets it already; leave one of them out")
     config = RunConfig(
         recipe=recipe,
         environment=flags.environment,
@@ -219,6 +218,8 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         seed_devices=flags.seed_devices,
         window=flags.window,
         workers=flags.workers,
+        eval_every=flags.eval_every,
+        eval_episodes=flags.eval_episodes,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
     if config.workers and "delay" in config.hyperparameters:
@@ -241,16 +242,23 @@ def _settings(group: Any) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
-def parse_sweep(text: str) -> Sweep:
-    """Reads ``name=value,value,...``.
+def parse_sweeps(texts: Sequence[str]) -> Sweep | None:
+    """Reads ``name=value,value,...``, as often as it is given; None of nothing.
 
     Raises:
-      UsageError: anything else.
+      UsageError: anything else, or a name twice.
     """
-    name, equals, values = text.partition("=")
-    try:
-        if not equals:
-            raise ValueError
-        return Sweep(name.strip().replace("-", "_"), tuple(float(value) for value in values.split(",")))
-    except ValueError:
-        raise UsageError(f"--sweep: got '{text}', must be NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None
+    axes: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            if not equals:
+                raise ValueError
+            numbers = tuple(float(value) for value in values.split(","))
+        except ValueError:
+            raise UsageError(f"--sweep: got '{text}', must be NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None
+        if name in axes:
+            raise UsageError(f"--sweep: {name} is given twice; join its values by commas")
+        axes[name] = numbers
+    return Sweep.grid(axes) if axes else None

@@ -14,8 +14,7 @@ from PIL import Image
 from tensorboardX.proto import event_pb2
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from jaxrl.cli import memory
-from jaxrl.runs import session
+from jaxrl.runs import memory, session
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
 
