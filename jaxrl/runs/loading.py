@@ -170,9 +170,10 @@ def transfer(run: str | Path, state: TrainState, *, trust: bool = False) -> Trai
         if not hasattr(agent_state, "params"):
             raise RunError(f"init_from {run}: a {type(agent_state).__name__} has no parameters to start from")
     replaced = {"params": _taken(run, "params", source.params, state.agent.params)}
-    kept = [getattr(agent_state, "observation_statistics", ()) for agent_state in (source, state.agent)]
+    kept = [getattr(getattr(agent_state, "statistics", ()), "observation", ()) for agent_state in (source, state.agent)]
     if all(jax.tree.leaves(statistics) for statistics in kept):
-        replaced["observation_statistics"] = _taken(run, "observation_statistics", *kept)
+        taken = _taken(run, "statistics.observation", *kept)
+        replaced["statistics"] = state.agent.statistics._replace(observation=taken)
     return state._replace(agent=state.agent._replace(**replaced))
 
 

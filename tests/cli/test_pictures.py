@@ -125,7 +125,7 @@ def run_with_curves(path, *, seeds, points, sweep=None, missing=()):
     for point in range(1, points + 1):
         returns = np.arange(config.num_members) * 10.0 + point
         returns[list(missing)] = np.nan
-        MetricsWriter(folder.metrics_file, config).append(point, {"episode_return": returns})
+        MetricsWriter(folder.metrics_file, config).append(point, 256 * point, {"episode_return": returns})
     return folder
 
 
@@ -356,7 +356,7 @@ def test_counts_are_read_at_a_glance():
 
 
 def test_the_bar_shows_the_best_value_of_a_sweep():
-    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {}, Sweep("gamma", (0.9, 0.99)))
+    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {}, Sweep.grid({"gamma": (0.9, 0.99)}))
     returns = np.array([1.0, 3.0, 10.0, np.nan])
     assert describe_returns(config, returns) == "best: 0.99, return 10.0 ± 0.0"
     assert describe_returns(config, np.array([11.0, 12.0, 10.0, 9.0])) == "best: 0.9, return 11.5 ± 0.5"
