@@ -59,6 +59,8 @@ class TrainFlags:
         None
     )
     """The run folder; one that holds something is refused."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the preset)")] = None
+    """Defaults from a run's config.json, or from a YAML file of the same fields; flags change them."""
     eval_every: Annotated[
         int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: at the end alone)")
     ] = None
@@ -68,7 +70,7 @@ class TrainFlags:
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: all fresh)")] = None
     """Start from the parameters of another run, all else fresh; seed i takes those of its seed i."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the modules that RUN of --init-from names, though you never trained with them on this machine."""
+    """Import the modules that --config or --init-from name, though you never trained with them on this machine."""
     devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 1; all with --distributed)")] = None
     """Devices to split the run over: each has a part of the environments, gradients are averaged."""
     seed_devices: int = 1

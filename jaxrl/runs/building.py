@@ -100,7 +100,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     _check_workers(config)
     if config.sweep is not None:
         check_sweep(config.recipe, recipe, config.sweep)
-    env, params = make_environment(config, given)
+    env, params = make_environment(config.environment, config.environment_settings, given)
     parts = {
         part: given.parts[part] if part in given.parts else make_part(part, chosen.name, chosen.settings, env, params)
         for part, chosen in config.parts.items()
@@ -136,8 +136,13 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     return Built(env, params, spec, make_agent, keys, hyper, num_updates, kind)
 
 
-def make_environment(config: RunConfig, given: Given | None = None) -> tuple[Any, PyTree]:
+def make_environment(name: str, settings: Mapping[str, Any], given: Given | None = None) -> tuple[Any, PyTree]:
     """The environment of a run and its parameters, before the run wraps it.
+
+    Args:
+      name: as in ``RunConfig``.
+      settings: of the environment, by name.
+      given: the environment itself, or what makes it, in place of its name.
 
     Raises:
       ConfigError: a ``module:name`` that can't be imported or called with the settings.
@@ -145,33 +150,47 @@ def make_environment(config: RunConfig, given: Given | None = None) -> tuple[Any
     """
     made, params = (None, None) if given is None else (given.environment, given.env_params)
     if made is None:
-        if not is_object(config.environment):
-            return envs.make(config.environment, **config.environment_settings)
-        made = import_object(config.environment, "environment")
+        if not is_object(name):
+            return envs.make(name, **settings)
+        made = import_object(name, "environment")
     if isinstance(made, type) or not hasattr(made, "step"):
-        made = _called(made, config)
-    elif config.environment_settings:
-        names = ", ".join(config.environment_settings)
-        raise ConfigError(f"environment: {config.environment} is made already and takes no settings, got {names}")
+        made = _called(made, name, settings)
+    elif settings:
+        raise ConfigError(f"environment: {name} is made already and takes no settings, got {', '.join(settings)}")
     env, own = made if isinstance(made, tuple) else (made, None)
     if params is None:
         params = getattr(env, "default_params", None) if own is None else own
     return env, params
 
 
-def _called(make: Callable[..., Any], config: RunConfig) -> Any:
+def _called(make: Callable[..., Any], environment: str, settings: Mapping[str, Any]) -> Any:
     """What a function or class gives with the settings of the environment."""
     if not callable(make):
         kind = type(make).__name__
-        raise ConfigError(f"environment: {config.environment} is a {kind}, must be an environment or what makes one")
+        raise ConfigError(f"environment: {environment} is a {kind}, must be an environment or what makes one")
     known = inspect.signature(make).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in known.values())
-    for name in config.environment_settings:
+    for name in settings:
         if name not in known and not takes_any:
             listed = ", ".join(known) or "none"
             hint = nearest(name, known)
-            raise ConfigError(f"{config.environment}: unknown setting '{name}'{hint} (settings: {listed})")
-    return make(**config.environment_settings)
+            raise ConfigError(f"{environment}: unknown setting '{name}'{hint} (settings: {listed})")
+    return make(**settings)
+
+
+def environment_settings(name: str) -> dict[str, Any]:
+    """The settings that an environment takes, with their defaults: ``envs.settings``, or those of a ``module:name``.
+
+    Raises:
+      ConfigError, UnknownEnvironment: see ``make_environment``.
+    """
+    if not is_object(name):
+        return envs.settings(name)
+    made = import_object(name, "environment")
+    if not callable(made) or (hasattr(made, "step") and not isinstance(made, type)):
+        return {}
+    known = inspect.signature(made).parameters.values()
+    return {each.name: each.default for each in known if each.default is not each.empty}
 
 
 def wrap(config: RunConfig, env: Any, torso: Any) -> Any:

@@ -244,6 +244,17 @@ class RunConfig:
         return config
 
 
+def read_stages(data: Any, source: str) -> tuple[Stage, ...]:
+    """The stages of a file that is no whole configuration.
+
+    Raises:
+      ConfigError: see ``RunConfig.from_json``.
+    """
+    if not isinstance(data, list):
+        raise ConfigError(f"{source}: field 'stages' must be a list, got {type(data).__name__}")
+    return tuple(_read(Stage, stage, f"{source}, stages, {index}") for index, stage in enumerate(data))
+
+
 def _hashable(value: Any) -> Any:
     """JSON's lists as tuples: a Flax module with a list in a field can't be hashed."""
     if isinstance(value, dict):

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxrl import envs, processes
-from jaxrl.agents.presets import LOOP, preset
+from jaxrl.agents.presets import LOOP
 from jaxrl.arguments import nearest
 from jaxrl.runs.building import Given, fit_replay, make_environment
 from jaxrl.runs.config import Chosen, RunConfig, Sweep
@@ -19,6 +19,7 @@ from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.objects import name_of
 from jaxrl.runs.parts import PARTS, default_part, described, object_arguments, settings_of
+from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import RECIPES, Recipe, find_recipe, hyperparameters
 from jaxrl.runs.starting import Run, go_on, start, with_changes
 from jaxrl.types import Agent, PyTree
@@ -197,18 +198,15 @@ def _with_options(
 ) -> tuple[RunConfig, Given]:
     """The configuration with all that the recipe takes, and the objects among it."""
     known, objects = hyperparameters(recipe), object_arguments(recipe)
-    defaults = preset(config.recipe, config.environment) if config.recipe in RECIPES else {}
+    defaults = defaults_of(config.recipe, config.environment)
     for name in options:
         if name not in known and name not in objects:
             listed = ", ".join([*objects, *known])
             raise ConfigError(f"{name}: is no option of {config.recipe}{nearest(name, [*known, *objects])} ({listed})")
-    missing = [name for name in LOOP if name not in {**defaults, **loop}]
-    if missing:
-        raise ConfigError(f"{missing[0]}: got None, must be given for {config.recipe}, which has no preset")
     hyper = {name: options.get(name, defaults.get(name, known[name].default)) for name in known}
     hyper = {name: tuple(value) if isinstance(value, list) else value for name, value in hyper.items()}
     config = dataclasses.replace(config, hyperparameters=hyper, **{name: {**defaults, **loop}[name] for name in LOOP})
-    env, params = make_environment(config, given)
+    env, params = make_environment(config.environment, config.environment_settings, given)
     spec = envs.spec(env if config.window is None else envs.window(env, config.window), params)
     parts: dict[str, Chosen] = {}
     kept: dict[str, Any] = {}

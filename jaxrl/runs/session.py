@@ -232,7 +232,7 @@ class Session:
         now = phase.first_update + chunk.updates
         self._note_length(phase, chunk.updates - count, count)
         summary = summarize(chunk.metrics)
-        summary |= self._speed(phase, count, chunk.seconds)
+        summary |= self._speed(phase, count)
         progress.update(self._env_steps(now), chunk.seconds, summary)
         bad = first_bad(chunk.metrics)
         if bad is None:
@@ -263,11 +263,12 @@ class Session:
         if processes.is_first():
             self.folder.write_config(self.config)
 
-    def _speed(self, phase: Phase, count: int, seconds: float) -> Summary:
+    def _speed(self, phase: Phase, count: int) -> Summary:
         """Seconds since the run began, those of earlier sittings included, and steps of all members together in one."""
-        steps, members = count * phase.steps_per_update, self.config.num_members
-        self._seconds, self._sitting = self._seconds + time.monotonic() - self._sitting, time.monotonic()
-        speed = steps * members / max(seconds, 1e-9)
+        members, now = self.config.num_members, time.monotonic()
+        passed, self._sitting = max(now - self._sitting, 1e-9), now
+        self._seconds += passed
+        speed = count * phase.steps_per_update * members / passed
         return {"wall_time": np.full(members, self._seconds), "steps_per_second": np.full(members, speed)}
 
     def _evaluation(self, phase: Phase, chunk: Chunk) -> Summary:
