@@ -81,7 +81,7 @@ def phase_of(phases: Sequence[Phase], update: int) -> Phase:
 
 
 def handed_over(phase: Phase, state: TrainState, fresh: TrainState) -> TrainState:
-    """The first state of the next phase, with what this one hands over.
+    """Returns the first state of the next phase, with what this one hands over.
 
     Raises:
       ConfigError: a path that one of the agents' states does not have, or parts of other shapes.
