@@ -206,7 +206,10 @@ def _with_options(
     hyper = {name: options.get(name, defaults.get(name, known[name].default)) for name in known}
     hyper = {name: tuple(value) if isinstance(value, list) else value for name, value in hyper.items()}
     config = dataclasses.replace(config, hyperparameters=hyper, **{name: {**defaults, **loop}[name] for name in LOOP})
-    env, params = make_environment(config.environment, config.environment_settings, given)
+    try:
+        env, params = make_environment(config.environment, config.environment_settings, given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
     spec = envs.spec(env if config.window is None else envs.window(env, config.window), params)
     parts: dict[str, Chosen] = {}
     kept: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from jaxrl.runs.loading import check_update, transfer
 from jaxrl.runs.loggers import import_wandb
 from jaxrl.runs.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
 from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.runs.notices import chance
 from jaxrl.runs.objects import remember
 from jaxrl.runs.phases import Phase, handed_over, make_phases, phase_of
 from jaxrl.runs.sanity import contradictions, doubts
@@ -177,6 +178,8 @@ def _refuse_contradictions(phase: Phase, console: Console) -> None:
     """Refuses arguments under which nothing is learned, and says which seem to be a mistake."""
     for problem in contradictions(phase.config, phase.built):
         raise ConfigError(problem)
+    if chance(phase.config):
+        console.print(chance(phase.config), soft_wrap=True)
     for doubt in doubts(phase.config, phase.built):
         console.print(f"note: {doubt}", soft_wrap=True, highlight=False)
 
