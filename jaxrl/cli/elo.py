@@ -17,7 +17,7 @@ from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.cli.plot import FORMATS
 from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
 from jaxrl.cli.tournament import Tournament, pairings
-from jaxrl.envs import make
+from jaxrl.runs.building import make_environment
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console, print_titled
 from jaxrl.runs.folder import RunError, RunFolder
@@ -53,6 +53,8 @@ class EloFlags:
     """Rate only this many seeds, the first ones."""
     value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
     """Value of the sweep whose seeds are rated."""
+    trust: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the modules that the run names, though you never trained with them on this machine."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/elo.png)")] = None
     """The picture; its ending gives the format."""
 
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
     flags = parse(EloFlags, arguments, prog="jaxrl elo")
     folder = RunFolder(flags.run)
-    config = folder.read_config()
-    if kind_of(make(config.environment)[0]).name != "game":
+    config = folder.read_config(trust=flags.trust)
+    if kind_of(make_environment(config.environment, config.environment_settings)[0]).name != "game":
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
     out = flags.out or folder.path / "elo.png"
     _check(flags, config, out)
@@ -103,7 +105,9 @@ def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Co
     num_anchors = 2 if flags.uct_simulations else 1
     matches = len(pairings(num_anchors, len(updates), flags.predecessors)) * len(members)
     console.print(f"{matches} matches of {flags.games} games each", highlight=False)
-    restored = [restore_players(flags.run, update, simulations=flags.simulations) for update in updates]
+    restored = [
+        restore_players(flags.run, update, simulations=flags.simulations, trust=flags.trust) for update in updates
+    ]
     built = restored[0][1]
     anchors = [random_side(built), *([uct_side(built, flags.uct_simulations)] if flags.uct_simulations else [])]
     tournament = Tournament(

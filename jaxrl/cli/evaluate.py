@@ -14,8 +14,7 @@ from rich.console import Console
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.opponents import opponent
 from jaxrl.cli.parsing import as_flag, parse
-from jaxrl.envs import make
-from jaxrl.runs.building import Built
+from jaxrl.runs.building import Built, make_environment
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
 from jaxrl.runs.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
@@ -70,6 +69,8 @@ class EvaluateFlags:
     """Simulations per move of the opponent, if it searches."""
     opponent_update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
     """Play against the opponent's checkpoint or snapshot of this update."""
+    trust: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the modules that the run names, though you never trained with them on this machine."""
     opening_moves: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 2 against a run, else 0)")] = None
     """Random moves at the start of every game; without them, two deterministic players repeat one game."""
 
@@ -83,16 +84,16 @@ def main(arguments: Sequence[str]) -> int:
     if flags.gif is not None and flags.gif.suffix.lower() != ".gif":
         raise UsageError(f"--gif: got {flags.gif}, must end in .gif")
     console = make_console()
-    config = RunFolder(flags.run).read_config()
+    config = RunFolder(flags.run).read_config(trust=flags.trust)
     check_seed(config, flags.run, flags.gif_seed)
-    if kind_of(make(config.environment)[0]).name == "game":
+    if kind_of(make_environment(config.environment, config.environment_settings)[0]).name == "game":
         return _evaluate_game(flags, console)
     for name in GAME_FLAGS:
         if getattr(flags, name) is not None:
             raise UsageError(f"{as_flag(name)}: {config.environment} is no game for two")
     if flags.value is not None or (flags.gif is not None and config.sweep is not None):
         first_member(config, flags.run, flags.value)
-    config, built, state = restore(flags.run, flags.update)
+    config, built, state = restore(flags.run, flags.update, trust=flags.trust)
     agents = state.agent
     if flags.value is not None:
         config, built, agents = one_value(config, built, agents, first_member(config, flags.run, flags.value))
@@ -117,9 +118,11 @@ def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
         given = getattr(flags, name)
         if given is not None and given < least:
             raise UsageError(f"{as_flag(name)}: got {given}, must be at least {least}")
-    config, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations)
+    config, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations, trust=flags.trust)
     name = flags.opponent or "random"
-    other = opponent(name, config, built, simulations=flags.opponent_simulations, update=flags.opponent_update)
+    other = opponent(
+        name, config, built, simulations=flags.opponent_simulations, update=flags.opponent_update, trust=flags.trust
+    )
     opening_moves = flags.opening_moves
     if opening_moves is None:
         opening_moves = 0 if name in ("random", "uct") else 2

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
 import tyro
 
 from jaxrl import envs, processes
-from jaxrl.agents.presets import LOOP, preset
-from jaxrl.cli import parsing
+from jaxrl.agents.presets import LOOP
+from jaxrl.cli import config_file, parsing
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.parsing import as_flag
 from jaxrl.cli.run_flags import TrainFlags, names, part_fields
-from jaxrl.runs.building import fit_replay
+from jaxrl.runs.building import environment_settings, fit_replay, make_environment
 from jaxrl.runs.config import Chosen, RunConfig, Sweep
 from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of, shorthands_of
-from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, hyperparameters, lookup, summary
+from jaxrl.runs.presets import defaults_of
+from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, find_recipe, hyperparameters, summary
 from jaxrl.types import Discrete, Spec
 
 _ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
@@ -35,28 +38,96 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
       UnknownName: with the nearest right name.
       SystemExit: for ``--help``, and for values of the wrong type, by tyro.
     """
+    arguments, file = config_file.read(arguments)
     recipe, environment = _recipe_and_environment(arguments)
     rest = list(arguments[1:])
-    defaults = preset(recipe, environment or "")
+    defaults = defaults_of(recipe, environment or "")
     presets = {part: defaults.pop(part) for part in PARTS if part in defaults}
-    parts = _chosen_parts(recipe, environment, rest, presets)
+    file.check_recipe(recipe)
+    defaults |= file.loop | file.hyperparameters
+    presets |= file.parts
+    env_settings = EnvironmentSettings(environment, file.environment_settings, rest)
+    parts = _chosen_parts(recipe, environment, env_settings.given, rest, presets)
     hyper = {
         name: parameter._replace(default=defaults.get(name, parameter.default))
         for name, parameter in hyperparameters(recipe).items()
     }
-    kind = _flags_of(recipe, hyper, parts)
-    start: Any = kind(environment=tyro.MISSING, **{name: defaults[name] for name in LOOP})
+    kind = _flags_of(recipe, hyper, parts, env_settings.parameters)
+    start: Any = kind(environment=tyro.MISSING, **{name: defaults[name] for name in LOOP}, **file.flags)
     where = environment or "an environment without a preset; name ENV for its own"
     flags = parsing.parse(
         kind,
         rest,
         prog=f"jaxrl train {recipe}",
-        flags=_names(recipe, parts),
+        flags=[*_names(recipe, parts), *(as_flag(f"env.{name}") for name in env_settings.known)],
         elsewhere=lambda: _elsewhere(recipe, parts),
         description=f"{recipe}: {summary(recipe)} Defaults are those for {where}.",
         default=start,
     )
-    return _config(recipe, parts, flags, rest), flags
+    config = _config(recipe, parts, flags, rest)
+    sweep = file.sweep if config.sweep is None else config.sweep
+    return dataclasses.replace(config, sweep=sweep, stages=file.stages, environment_settings=env_settings.given), flags
+
+
+class EnvironmentSettings:
+    """The flags ``--env.NAME`` of an environment, read before the others: what agents see may depend on them.
+
+    Attributes:
+      known: all settings, with their defaults.
+      given: those that are set, by a file or by flags.
+      parameters: what tyro makes flags of.
+    """
+
+    def __init__(self, environment: str | None, of_file: Mapping[str, Any], arguments: Sequence[str]) -> None:
+        self.known: dict[str, Any] = {}
+        self.given = dict(of_file)
+        self.parameters: list[Parameter] = []
+        if environment is None or not (any(word.startswith("--env.") for word in arguments) or _asks_help(arguments)):
+            return
+        with _named_environment():
+            self.known = environment_settings(environment)
+        plain = {name: value for name, value in self.known.items() if isinstance(value, bool | int | float | str)}
+        scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for name, value in plain.items():
+            words = {as_flag(f"env.{name}"), f"--env.{name}"}
+            if isinstance(value, bool):
+                scan.add_argument(*words, dest=name, action="store_true", default=None)
+                no = {as_flag(f"env.no_{name}"), f"--env.no_{name}"}
+                scan.add_argument(*no, dest=name, action="store_false", default=None)
+            else:
+                scan.add_argument(*words, dest=name, nargs="?")
+        for name, text in vars(scan.parse_known_args(list(arguments))[0]).items():
+            if text is not None:
+                self.given[name] = self._read(name, text, plain[name])
+        self.parameters = [
+            Parameter(name, type(value), self.given.get(name, value), "Of the environment.")
+            for name, value in plain.items()
+        ]
+
+    @staticmethod
+    def _read(name: str, text: Any, default: Any) -> Any:
+        """A flag's value of the type of its default."""
+        reader = {int: parsing.whole_number, float: parsing.number}.get(type(default))
+        try:
+            return text if reader is None else reader(text)
+        except ValueError as error:
+            raise UsageError(f"{as_flag(f'env.{name}')}: {error}") from None
+
+
+def _asks_help(arguments: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(arguments))
+
+
+@contextlib.contextmanager
+def _named_environment() -> Iterator[None]:
+    """Turns what is wrong with the environment's name or settings into a usage error."""
+    try:
+        yield
+    except envs.UnknownEnvironment as error:
+        problem, _, _ = str(error).partition("; jaxrl.envs")
+        raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _recipe_and_environment(arguments: Sequence[str]) -> tuple[str, str | None]:
@@ -68,14 +139,18 @@ def _recipe_and_environment(arguments: Sequence[str]) -> tuple[str, str | None]:
     environment = rest[0] if rest and not rest[0].startswith("-") else None
     if environment in RECIPES and recipe not in RECIPES:
         raise UsageError(f"the recipe comes first: jaxrl train {environment} {recipe}")
-    lookup("recipe", recipe, RECIPES)
-    if environment is None and not {"-h", "--help"} & set(rest):
+    find_recipe(recipe)
+    if environment is None and not _asks_help(rest):
         raise UsageError(f"the environment comes after the recipe: jaxrl train {recipe} ENV [flags]")
     return recipe, environment
 
 
 def _chosen_parts(
-    recipe: str, environment: str | None, arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any]]
+    recipe: str,
+    environment: str | None,
+    settings_of_env: Mapping[str, Any],
+    arguments: Sequence[str],
+    presets: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Chosen]:
     """The parts whose settings are to become flags: that of its flag, of the preset, or the recipe's default."""
     scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -84,7 +159,7 @@ def _chosen_parts(
     scan.add_argument("--window", nargs="?")
     named = vars(scan.parse_known_args(arguments)[0])
     window = named.pop("window")
-    spec = _spec(environment, window)
+    spec = _spec(environment, settings_of_env, window)
     defaults = {part: default_part(recipe, part, spec) for part in parts_of(recipe)}
     for part, preset_part in presets.items():
         settings = dict(preset_part)
@@ -104,20 +179,15 @@ def _chosen_parts(
     return chosen
 
 
-def _spec(environment: str | None, window: str | None) -> Spec:
+def _spec(environment: str | None, settings: Mapping[str, Any], window: str | None) -> Spec:
     """Of the environment, seen through a window where one is given that tyro will take too."""
     if environment is None:
         return _ANY
-    try:
-        env, params = envs.make(environment)
-    except envs.UnknownEnvironment as error:
-        problem, _, _ = str(error).partition("; jaxrl.envs")
-        raise UsageError(f"{problem} (jaxrl list environments prints all)") from error
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if window is not None and window.isdecimal() and int(window) > 0:
-        env = envs.window(env, int(window))
-    return envs.spec(env, params)
+    with _named_environment():
+        env, params = make_environment(environment, settings)
+        if window is not None and window.isdecimal() and int(window) > 0:
+            env = envs.window(env, int(window))
+        return envs.spec(env, params)
 
 
 def _read_shorthand(
@@ -140,11 +210,15 @@ def _read_shorthand(
             named[part] = named[part] or meant[word]
 
 
-def _flags_of(recipe: str, hyper: Mapping[str, Parameter], parts: Mapping[str, Chosen]) -> type[TrainFlags]:
+def _flags_of(
+    recipe: str, hyper: Mapping[str, Parameter], parts: Mapping[str, Chosen], of_env: Sequence[Parameter]
+) -> type[TrainFlags]:
     """``TrainFlags`` with a flag for each part, and a group of flags for each signature."""
     annotated: Any = Annotated  # whose brackets a type checker would read as a type of its own
     fields = part_fields(parts_of(recipe), parts, shorthands_of(recipe))
-    groups = {recipe: _group("Hyperparameters", hyper.values(), prefix="")}
+    groups = {_field(recipe): _group("Hyperparameters", hyper.values(), prefix="")}
+    if of_env:
+        groups["env"] = _group("Environment", of_env, prefix="env.")
     for part in parts_of(recipe):
         chosen = parts.get(part)
         if chosen and chosen.settings:
@@ -158,7 +232,12 @@ def _flags_of(recipe: str, hyper: Mapping[str, Parameter], parts: Mapping[str, C
 
 def _group_name(part: str, chosen: Chosen) -> str:
     """Tyro titles a group by its field's name."""
-    return f"{part}_{chosen.name}"
+    return _field(f"{part}_{chosen.name}")
+
+
+def _field(name: str) -> str:
+    """A name of a field, of ``module:name`` too."""
+    return re.sub(r"\W", "_", name)
 
 
 def _group(name: str, parameters: Any, prefix: str) -> type:
@@ -196,11 +275,10 @@ def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
 
 def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Sequence[str]) -> RunConfig:
     given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
-    sweep = None if flags.sweep is None else parse_sweep(flags.sweep)
-    if given.count("--sweep") > 1:
-        raise UsageError(f"--sweep: given {given.count('--sweep')} times, only one can be swept at a time")
-    if sweep is not None and as_flag(sweep.name) in given:
-        raise UsageError(f"{as_flag(sweep.name)}: --sweep {flags.sweep} sets it already; leave one of them out")
+    sweep = parse_sweeps(flags.sweep)
+    for name in () if sweep is None else sweep.names:
+        if as_flag(name) in given:
+            raise UsageError(f"{as_flag(name)}: --sweep sets it already; leave one of them out")
     config = RunConfig(
         recipe=recipe,
         environment=flags.environment,
@@ -213,12 +291,14 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
             part: Chosen(chosen.name, _settings(getattr(flags, _group_name(part, chosen), None)))
             for part, chosen in parts.items()
         },
-        hyperparameters=_settings(getattr(flags, recipe)),
+        hyperparameters=_settings(getattr(flags, _field(recipe))),
         sweep=sweep,
         devices=flags.devices if flags.devices is not None else default_devices(),
         seed_devices=flags.seed_devices,
         window=flags.window,
         workers=flags.workers,
+        eval_every=flags.eval_every,
+        eval_episodes=flags.eval_episodes,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
     if config.workers and "delay" in config.hyperparameters:
@@ -241,16 +321,23 @@ def _settings(group: Any) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
-def parse_sweep(text: str) -> Sweep:
-    """Reads ``name=value,value,...``.
+def parse_sweeps(texts: Sequence[str]) -> Sweep | None:
+    """Reads ``name=value,value,...``, as often as it is given; None of nothing.
 
     Raises:
-      UsageError: anything else.
+      UsageError: anything else, or a name twice.
     """
-    name, equals, values = text.partition("=")
-    try:
-        if not equals:
-            raise ValueError
-        return Sweep(name.strip().replace("-", "_"), tuple(float(value) for value in values.split(",")))
-    except ValueError:
-        raise UsageError(f"--sweep: got '{text}', must be NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None
+    axes: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            if not equals:
+                raise ValueError
+            numbers = tuple(float(value) for value in values.split(","))
+        except ValueError:
+            raise UsageError(f"--sweep: got '{text}', must be NAME=VALUE,VALUE,... as in gamma=0.9,0.99") from None
+        if name in axes:
+            raise UsageError(f"--sweep: {name} is given twice; join its values by commas")
+        axes[name] = numbers
+    return Sweep.grid(axes) if axes else None

@@ -39,6 +39,7 @@ def usage() -> str:
             *lines,
             "",
             "jaxrl COMMAND --help says more; jaxrl train RECIPE ENV --help shows all flags with their defaults there.",
+            "Compiled programs are kept in the user's cache folder; --no-cache compiles anew.",
             "JAXRL_DEBUG=1 shows the traceback of an error.",
         ]
     )
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     try:
-        return _dispatch(arguments[0], arguments[1:])
+        return _dispatch(arguments[0], _with_cache(arguments[1:]))
     except SystemExit as stop:  # of the parser, which has printed what is wrong
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:  # of "| head", which has seen enough; nor is there anybody to tell
@@ -74,6 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except Exception as error:
         return _failed_among_others(error)
+
+
+def _with_cache(arguments: list[str]) -> list[str]:
+    """Has JAX keep compiled programs in the user's cache folder, unless told not to; the arguments without the flag.
+
+    It reads this when it is imported. Keys of the cache have the versions and the device.
+    """
+    if "--no-cache" in arguments:
+        os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+        return [argument for argument in arguments if argument != "--no-cache"]
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "jaxrl", "programs"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # Of what it reads from there XLA says in vain that it was compiled with options that are no features of a machine.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return arguments
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:

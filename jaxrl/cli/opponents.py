@@ -13,7 +13,13 @@ from jaxrl.runs.snapshots import restore_players
 
 
 def opponent(
-    given: str, config: RunConfig, built: Built, *, simulations: int | None = None, update: int | None = None
+    given: str,
+    config: RunConfig,
+    built: Built,
+    *,
+    simulations: int | None = None,
+    update: int | None = None,
+    trust: bool = False,
 ) -> Side:
     """What ``--opponent`` names.
 
@@ -40,7 +46,7 @@ def opponent(
         raise UsageError(
             f"--opponent: got '{given}', must be random, uct, or the folder of a run; there is no such folder{hint}"
         )
-    other, other_built, states = restore_players(given, update, simulations=simulations)
+    other, other_built, states = restore_players(given, update, simulations=simulations, trust=trust)
     if other.environment != config.environment:
         raise UsageError(f"--opponent: {given} plays {other.environment}, this run {config.environment}")
     if other.window != config.window:

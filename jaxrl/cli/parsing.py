@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import inspect
 import shutil
@@ -10,6 +11,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, TypeVar
 
 import tyro
@@ -23,20 +25,18 @@ T = TypeVar("T")
 
 
 def whole_number(text: str) -> int:
-    """An integer, also written as 1e6 or 1_000_000.
+    """An integer, also written as 1e6, 1_000_000, 100k, 1.5M or 1G.
 
     Raises:
       ValueError: anything else.
     """
-    try:
+    with contextlib.suppress(ValueError):
         return int(text)
-    except ValueError:
-        pass
-    try:
-        if float(text).is_integer():
-            return int(float(text))
-    except ValueError:
-        pass
+    unit = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}.get(text[-1:].lower())
+    with contextlib.suppress(ValueError, OverflowError, InvalidOperation):
+        exact = Decimal(text[:-1]) * unit if unit else Decimal(text)
+        if exact == int(exact):
+            return int(exact)
     raise ValueError(f"got '{text}', must be a whole number")
 
 

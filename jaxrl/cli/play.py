@@ -18,6 +18,7 @@ from jaxrl.cli.boards import Layout
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.game import Game
 from jaxrl.cli.parsing import parse
+from jaxrl.runs.building import make_environment
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
 from jaxrl.runs.folder import RunFolder
@@ -54,6 +55,8 @@ class PlayFlags:
     """Play against the checkpoint or snapshot of this update."""
     seed: int = 0
     """Seed of the run that plays."""
+    trust: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the modules that the run names, though you never trained with them on this machine."""
     value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
     """Value of the sweep whose seed plays."""
 
@@ -66,10 +69,10 @@ def main(arguments: Sequence[str]) -> int:
     if flags.simulations is not None and flags.simulations < 1:
         raise UsageError(f"--simulations: got {flags.simulations}, must be at least 1")
     console = make_console()
-    config = RunFolder(flags.run).read_config()
+    config = RunFolder(flags.run).read_config(trust=flags.trust)
     check_seed(config, flags.run, flags.seed)
     number = first_member(config, flags.run, flags.value) + flags.seed
-    env, params = envs.make(config.environment)
+    env, params = make_environment(config.environment, config.environment_settings)
     if kind_of(env).name != "game":
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
     unicode = (console.encoding or "").lower().startswith("utf")
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         layout = boards.layout(config.environment, envs.spec(env, params), unicode=unicode)
     except boards.NoBoard as error:
         raise UsageError(str(error)) from error
-    _, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations)
+    _, built, states = restore_players(flags.run, flags.update, simulations=flags.simulations, trust=flags.trust)
     state = jax.tree.map(lambda leaf: leaf[number], states)
     game = Game(jax.random.key(0), built.env, built.params, built.agent(number), state)
     human = int(flags.second)

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("RUN is missing: jaxrl plot RUN...")
     folders = [RunFolder(run) for run in flags.runs]
     for folder in folders:
-        folder.read_config()
+        folder.peek_config()
     path = flags.out or (folders[0].curve_file if len(folders) == 1 else Path("curves.png"))
     if path.is_dir() or path.suffix.lower() not in FORMATS:
         raise UsageError(f"--out: got {path}, must be a file that ends in one of {', '.join(FORMATS)}")

@@ -45,10 +45,12 @@ class TrainFlags:
     """How many seeds are trained side by side, in one program."""
     seed: int = 0
     """Of the key that is split into one for each seed."""
-    sweep: Annotated[str | None, tyro.conf.arg(metavar="NAME=VALUE,...", help_behavior_hint="(default: no sweep)")] = (
-        None
-    )
-    """Train several values of one float hyper-parameter in one program, all seeds for each: learning_rate=1e-4,1e-3."""
+    sweep: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="NAME=VALUE,...", help_behavior_hint="(default: no sweep)"),
+    ] = ()
+    """Train several values of a float hyper-parameter in one program, all seeds for each: learning_rate=1e-4,1e-3. With
+    several of them, all combinations are trained."""
     window: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="(default: the observation alone)")] = (
         None
     )
@@ -57,10 +59,18 @@ class TrainFlags:
         None
     )
     """The run folder; one that holds something is refused."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the preset)")] = None
+    """Defaults from a run's config.json, or from a YAML file of the same fields; flags change them."""
+    eval_every: Annotated[
+        int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: at the end alone)")
+    ] = None
+    """Evaluate every so many environment steps of each seed on the way, too, without exploration."""
     eval_episodes: int = 128
-    """Episodes of each seed in the evaluation at the end; 0 for none."""
+    """Episodes of each seed in an evaluation; 0 for none."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: all fresh)")] = None
-    """Start from the parameters of another run, all else fresh; seed i takes those of its seed i, counted round."""
+    """Start from the parameters of another run, all else fresh; seed i takes those of its seed i."""
+    trust: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the modules that --config or --init-from name, though you never trained with them on this machine."""
     devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 1; all with --distributed)")] = None
     """Devices to split the run over: each has a part of the environments, gradients are averaged."""
     seed_devices: int = 1

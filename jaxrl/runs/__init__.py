@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from jaxrl.runs.folder import RunFolder
     from jaxrl.runs.loading import load
     from jaxrl.runs.presets import preset
+    from jaxrl.runs.python import resume, train
 
-__all__ = ["RunConfig", "RunFolder", "load", "preset"]
+__all__ = ["RunConfig", "RunFolder", "load", "preset", "resume", "train"]
 
-_HOME = {"RunConfig": "config", "RunFolder": "folder", "load": "loading", "preset": "presets"}
+_HOME = {
+    "RunConfig": "config",
+    "RunFolder": "folder",
+    "load": "loading",
+    "preset": "presets",
+    "resume": "python",
+    "train": "python",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +16,9 @@ from jaxrl import envs, networks, processes
 from jaxrl.arguments import check_count, nearest
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
+from jaxrl.runs.objects import import_object, is_object
 from jaxrl.runs.parts import make_part, shorthands_of
-from jaxrl.runs.recipes import FILLED_IN, RECIPES, Parameter, hyperparameters, lookup
+from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters
 from jaxrl.training import parallel
 from jaxrl.training.asynchronous import Asynchronous, check_shareable
 from jaxrl.training.loop import count_updates
@@ -52,60 +53,144 @@ class Built(NamedTuple):
         return self.make_agent(**{name: values[member] for name, values in self.hyper.items()})
 
 
-def build(config: RunConfig) -> Built:
+class Given(NamedTuple):
+    """Objects in place of those that a configuration names.
+
+    Attributes:
+      recipe: ``(spec, **options) -> Agent``.
+      environment: an environment, or what makes it: a function or class that gives it, or a pair of it and its params.
+      env_params: its parameters; None for its ``default_params``.
+      parts: by the names of the recipe's arguments.
+    """
+
+    recipe: Recipe | None = None
+    environment: Any = None
+    env_params: PyTree = None
+    parts: Mapping[str, Any] = {}
+
+
+def build(config: RunConfig, given: Given | None = None, num_updates: int | None = None) -> Built:
     """Makes what a configuration names and checks its values, before anything is compiled.
+
+    Args:
+      config: of a run of one stage, see ``RunConfig.phases``.
+      given: objects in place of names.
+      num_updates: of a stage that has a number of its own; None for what the steps pay for.
 
     Raises:
       ConfigError: an unknown name or a value out of range, named.
     """
     try:
-        return _build(config)
+        return _build(config, given or Given(), num_updates)
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
 
 
-def _build(config: RunConfig) -> Built:
-    for name in ("seeds", "num_envs", "rollout_length", "num_steps"):
+def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
+    for name in ("seeds", "num_envs"):
         check_count(name, getattr(config, name))
+    if num_updates is None:
+        num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
+    check_count("num_updates", num_updates)
     if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
         raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
-    recipe = lookup("recipe", config.recipe, RECIPES)
+    recipe = given.recipe or find_recipe(config.recipe)
     _check_workers(config)
     if config.sweep is not None:
-        check_sweep(config.recipe, config.sweep)
-    env, params = envs.make(config.environment)
-    parts = {part: make_part(part, chosen.name, chosen.settings, env, params) for part, chosen in config.parts.items()}
+        check_sweep(config.recipe, recipe, config.sweep)
+    env, params = make_environment(config.environment, config.environment_settings, given)
+    parts = {
+        part: given.parts[part] if part in given.parts else make_part(part, chosen.name, chosen.settings, env, params)
+        for part, chosen in config.parts.items()
+    }
     kind = kind_of(env)
     kind.check(config, parts.get("torso"))
     env = wrap(config, env, parts.get("torso"))
-    filled_in: dict[str, Any] = {}
-    if takes(recipe, "model"):
-        filled_in |= {"model": envs.simulator(env, params), "symmetries": getattr(env, "symmetries", None)}
+    wanted = filled_in(recipe)
+    values: dict[str, Any] = {"num_updates": num_updates}
+    if "simulator" in wanted.values():
+        values |= {"simulator": envs.simulator(env, params), "symmetries": getattr(env, "symmetries", None)}
         env = envs.expose_state(env)
     spec = envs.spec(env, params)
-    num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
-    filled_in |= {"num_updates": num_updates} if takes(recipe, "num_updates") else {}
+    fixed = {argument: values[what] for argument, what in wanted.items()}
     # The part is named, so that the switch that says the same in short has nothing to say.
-    filled_in |= {name: False for name, shorthand in shorthands_of(config.recipe).items() if shorthand.part in parts}
+    fixed |= {name: False for name, shorthand in shorthands_of(recipe).items() if shorthand.part in parts}
 
     def make_agent(**swept: Any) -> Agent:
-        return recipe(spec, **parts, **{**config.hyperparameters, **filled_in, **swept})
+        return recipe(spec, **parts, **{**config.hyperparameters, **fixed, **swept})
 
-    values = (None,) if config.sweep is None else config.sweep.values
-    for value in values:
-        agent = make_agent(**({} if config.sweep is None else {config.sweep.name: value}))
+    sweep = config.sweep or Sweep((), ((),))
+    for setting in sweep.values:
+        agent = make_agent(**dict(zip(sweep.names, setting, strict=True)))
+        if not isinstance(agent, Agent):
+            raise ConfigError(f"recipe: {config.recipe} returned a {type(agent).__name__}, must return an Agent")
         state = jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
         if config.workers:
             check_shareable(state)
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    hyper = {}
-    if config.sweep is not None:
-        # Every value gets the same seeds, so that they are compared on equal luck.
-        keys = jnp.tile(keys, len(config.sweep.values))
-        hyper = {config.sweep.name: jnp.repeat(jnp.array(config.sweep.values, jnp.float32), config.seeds)}
+    # Every setting gets the same seeds, so that they are compared on equal luck.
+    keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(sweep.values))
+    columns = dict(zip(sweep.names, zip(*sweep.values, strict=True), strict=True)) if sweep.names else {}
+    hyper = {name: jnp.repeat(jnp.array(column, jnp.float32), config.seeds) for name, column in columns.items()}
     return Built(env, params, spec, make_agent, keys, hyper, num_updates, kind)
+
+
+def make_environment(name: str, settings: Mapping[str, Any], given: Given | None = None) -> tuple[Any, PyTree]:
+    """The environment of a run and its parameters, before the run wraps it.
+
+    Args:
+      name: as in ``RunConfig``.
+      settings: of the environment, by name.
+      given: the environment itself, or what makes it, in place of its name.
+
+    Raises:
+      ConfigError: a ``module:name`` that can't be imported or called with the settings.
+      UnknownEnvironment, UnknownArgument, TypeError, ValueError: as of ``jaxrl.make``.
+    """
+    made, params = (None, None) if given is None else (given.environment, given.env_params)
+    if made is None:
+        if not is_object(name):
+            return envs.make(name, **settings)
+        made = import_object(name, "environment")
+    if isinstance(made, type) or not hasattr(made, "step"):
+        made = _called(made, name, settings)
+    elif settings:
+        raise ConfigError(f"environment: {name} is made already and takes no settings, got {', '.join(settings)}")
+    env, own = made if isinstance(made, tuple) else (made, None)
+    if params is None:
+        params = getattr(env, "default_params", None) if own is None else own
+    return env, params
+
+
+def _called(make: Callable[..., Any], environment: str, settings: Mapping[str, Any]) -> Any:
+    """What a function or class gives with the settings of the environment."""
+    if not callable(make):
+        kind = type(make).__name__
+        raise ConfigError(f"environment: {environment} is a {kind}, must be an environment or what makes one")
+    known = inspect.signature(make).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    for name in settings:
+        if name not in known and not takes_any:
+            listed = ", ".join(known) or "none"
+            hint = nearest(name, known)
+            raise ConfigError(f"{environment}: unknown setting '{name}'{hint} (settings: {listed})")
+    return make(**settings)
+
+
+def environment_settings(name: str) -> dict[str, Any]:
+    """The settings that an environment takes, with their defaults: ``envs.settings``, or those of a ``module:name``.
+
+    Raises:
+      ConfigError, UnknownEnvironment: see ``make_environment``.
+    """
+    if not is_object(name):
+        return envs.settings(name)
+    made = import_object(name, "environment")
+    if not callable(made) or (hasattr(made, "step") and not isinstance(made, type)):
+        return {}
+    known = inspect.signature(made).parameters.values()
+    return {each.name: each.default for each in known if each.default is not each.empty}
 
 
 def wrap(config: RunConfig, env: Any, torso: Any) -> Any:
@@ -141,18 +226,12 @@ def fit_replay(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, hyperparameters={**values, "replay_capacity": capacity})
 
 
-def takes(recipe: Callable[..., Agent], argument: str) -> bool:
-    """Whether a recipe has an argument of this name, which must be one that a run fills in."""
-    assert argument in FILLED_IN
-    return argument in inspect.signature(recipe).parameters
-
-
 def is_sweepable(parameter: Parameter) -> bool:
     """Whether a hyper-parameter may be a tracer: every float may, nothing else."""
     return parameter.type in (float, float | None)
 
 
-def check_sweep(recipe: str, sweep: Sweep) -> None:
+def check_sweep(name: str, recipe: Recipe, sweep: Sweep) -> None:
     """Refuses to sweep what is no float hyper-parameter.
 
     Raises:
@@ -160,19 +239,17 @@ def check_sweep(recipe: str, sweep: Sweep) -> None:
     """
     known = hyperparameters(recipe)
     floats = [name for name, parameter in known.items() if is_sweepable(parameter)]
-    if sweep.name not in floats:
-        problem = f"is no hyper-parameter of {recipe}{nearest(sweep.name, floats)}"
-        if sweep.name in known:
-            problem = "is not a float, and only those can differ within one program"
-        raise ConfigError(f"sweep: '{sweep.name}' {problem} (sweepable: {', '.join(floats)})")
-    if not sweep.values or not all(math.isfinite(value) for value in sweep.values):
-        raise ConfigError(f"sweep: {sweep.name} got {_listed(sweep)}, must be finite")
+    for swept in sweep.names:
+        if swept not in floats:
+            problem = f"is no hyper-parameter of {name}{nearest(swept, floats)}"
+            if swept in known:
+                problem = "is not a float, and only floats can differ within one program"
+            raise ConfigError(f"sweep: '{swept}' {problem} (sweepable: {', '.join(floats)})")
+    listed = "; ".join(sweep.short(index) for index in range(len(sweep.values))) or "no value"
+    if not sweep.values or not all(math.isfinite(value) for setting in sweep.values for value in setting):
+        raise ConfigError(f"sweep: {sweep.title} got {listed}, must be finite")
     if len(set(sweep.values)) < len(sweep.values):
-        raise ConfigError(f"sweep: {sweep.name} got {_listed(sweep)}, the same value twice")
-
-
-def _listed(sweep: Sweep) -> str:
-    return ", ".join(f"{value:g}" for value in sweep.values) or "no value"
+        raise ConfigError(f"sweep: {sweep.title} got {listed}, the same value twice")
 
 
 def make_mesh(config: RunConfig) -> Mesh | None:

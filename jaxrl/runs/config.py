@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl.arguments import nearest
-from jaxrl.runs.parts import parts_of, settings_of
+from jaxrl.runs.errors import ConfigError
+from jaxrl.runs.parts import object_arguments, settings_of
 from jaxrl.runs.recipes import hyperparameters
 
 FORMAT_VERSION = 2
 
-SINCE: dict[str, Any] = {"devices": 1, "seed_devices": 1, "window": None, "workers": 0}
+SINCE: dict[str, Any] = {
+    "devices": 1,
+    "seed_devices": 1,
+    "window": None,
+    "workers": 0,
+    "environment_settings": {},
+    "stages": [],
+    "eval_every": None,
+    "eval_episodes": 128,
+    "chunks": [],
+}
 """Fields that older files lack, and what those runs did."""
-
-
-class ConfigError(ValueError):
-    """A run that can't be: an unknown name, a value out of range, a file that isn't a configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,28 +39,73 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One float hyper-parameter and the values it takes, each with all the seeds."""
+    """Float hyper-parameters and the values that they take together; all seeds are trained with each.
 
-    name: str
-    values: tuple[float, ...]
+    Attributes:
+      names: of the hyper-parameters.
+      values: one tuple for each setting that is tried, in the order of the names.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def grid(cls, axes: Mapping[str, Sequence[float]]) -> Sweep:
+        """All combinations of the values of several hyper-parameters; the last one's change the fastest."""
+        return cls(tuple(axes), tuple(itertools.product(*(map(float, values) for values in axes.values()))))
+
+    @property
+    def title(self) -> str:
+        """The names, as a column of a table is called."""
+        return ", ".join(self.names)
+
+    def label(self, index: int) -> str:
+        """What a setting is called: ``gamma=0.9 learning_rate=0.001``."""
+        return " ".join(f"{name}={value:g}" for name, value in zip(self.names, self.values[index], strict=True))
+
+    def short(self, index: int) -> str:
+        """The same without the names: ``0.9, 0.001``."""
+        return ", ".join(f"{value:g}" for value in self.values[index])
 
 
 class Member(NamedTuple):
     """One of the S members of a run.
 
     Attributes:
-      number: of the leading axis ``[S]``, counting seeds fastest.
+      number: of the leading axis ``[S]``; seeds change the fastest.
       seed: which of the run's seeds.
-      value: of the swept hyper-parameter, None without a sweep.
+      setting: which of the sweep's values, an index; None without a sweep.
     """
 
     number: int
     seed: int
-    value: float | None
+    setting: int | None
 
     def label(self, sweep: Sweep | None) -> str:
-        """How messages and tables call this member."""
-        return f"seed {self.seed}" if sweep is None else f"seed {self.seed} of {sweep.name}={self.value:g}"
+        """What messages and tables call this member."""
+        if sweep is None or self.setting is None:
+            return f"seed {self.seed}"
+        return f"seed {self.seed} of {sweep.label(self.setting)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A phase of a run before its last one: another agent, or the same with other settings.
+
+    Attributes:
+      recipe, parts, hyperparameters: of the agent, see ``RunConfig``.
+      num_updates: how many.
+      rollout_length: T; 0 for updates with an empty trajectory, for which nothing is stepped.
+      hand_over: what the next stage's agent gets: path in its state -> path in the state of this one, such as
+        ``{"params": "params"}`` or ``{"params.params.torso": "params.params.policy"}``. The rest of it is fresh.
+    """
+
+    recipe: str
+    parts: dict[str, Chosen]
+    hyperparameters: dict[str, Any]
+    num_updates: int
+    rollout_length: int
+    hand_over: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +113,12 @@ class RunConfig:
     """The configuration of a run. Nothing in it is a default: what was used is written out.
 
     Attributes:
-      recipe: name of the agent.
-      environment: name of the environment.
+      recipe: the agent: a name of ``jaxrl.agents``, ``my_module:my_recipe``, or ``:my_recipe`` for an object that can't
+        be imported and has to be given again.
+      environment: its name, in the same three ways.
       seed: of the key that is split into one for each seed.
       seeds: how many agents are trained side by side.
-      num_steps: environment steps of each seed, all its environments together.
+      num_steps: environment steps of each seed, all its environments together; of the last stage, where there are more.
       num_envs: B, environments of each seed.
       rollout_length: T.
       parts: the objects that the recipe takes, by the names of its arguments: the torso. What is absent is left to
@@ -75,6 +130,11 @@ class RunConfig:
       devices: how many the run is split over, those of all processes together.
       seed_devices: over how many groups of them members are split; environments are split within a group.
       workers: threads that share one state; 0 for none, all in one program.
+      environment_settings: what ``jaxrl.make`` is given beside the name.
+      stages: what is done before the recipe's own training, in order; empty for most runs.
+      eval_every: environment steps of each seed between two evaluations; None evaluates at the end alone.
+      eval_episodes: of each seed in an evaluation; 0 for none.
+      chunks: ``(update, length)``: from this update on, so many updates between two pauses. See ``session``.
       format_version: of this file.
     """
 
@@ -93,6 +153,11 @@ class RunConfig:
     devices: int = 1
     seed_devices: int = 1
     workers: int = 0
+    environment_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    eval_every: int | None = None
+    eval_episodes: int = 128
+    chunks: tuple[tuple[int, int], ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
@@ -102,20 +167,48 @@ class RunConfig:
 
     def members(self) -> list[Member]:
         """All members in the order of the leading axis ``[S]``: for each value of the sweep all the seeds."""
-        values = (None,) if self.sweep is None else self.sweep.values
-        pairs = [(value, seed) for value in values for seed in range(self.seeds)]
-        return [Member(number, seed, value) for number, (value, seed) in enumerate(pairs)]
+        settings = (None,) if self.sweep is None else range(len(self.sweep.values))
+        pairs = [(setting, seed) for setting in settings for seed in range(self.seeds)]
+        return [Member(number, seed, setting) for number, (setting, seed) in enumerate(pairs)]
+
+    def phases(self) -> list[RunConfig]:
+        """The stages in order, the recipe's own last, each as a run without stages."""
+        return [
+            *(
+                dataclasses.replace(
+                    self,
+                    recipe=stage.recipe,
+                    parts=stage.parts,
+                    hyperparameters=stage.hyperparameters,
+                    rollout_length=stage.rollout_length,
+                    num_steps=stage.num_updates * self.num_envs * stage.rollout_length,
+                    stages=(),
+                )
+                for stage in self.stages
+            ),
+            dataclasses.replace(self, stages=()),
+        ]
+
+    def imports(self) -> list[str]:
+        """All names ``module:name`` in it."""
+        agents: list[RunConfig | Stage] = [self, *self.stages]
+        names = [self.environment, *(agent.recipe for agent in agents)]
+        names += [chosen.name for agent in agents for chosen in agent.parts.values()]
+        return [name for name in dict.fromkeys(names) if ":" in name and not name.startswith(":")]
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint has to agree with: all but the run's length, where it started from, and on what it runs."""
         fields = json.loads(self.to_json())
-        free = ("num_steps", "init_from", "devices", "seed_devices")
+        free = ("num_steps", "init_from", "devices", "seed_devices", "eval_every", "eval_episodes", "chunks")
         # What older runs did goes without saying, as it did for them.
         return {name: fields[name] for name in fields if name not in free and fields[name] != SINCE.get(name, SINCE)}
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        fields = dataclasses.asdict(self)
+        if self.sweep is not None and len(self.sweep.names) == 1:
+            fields["sweep"] = {"name": self.sweep.names[0], "values": [value for (value,) in self.sweep.values]}
+        return json.dumps(fields, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "configuration") -> RunConfig:
@@ -126,7 +219,8 @@ class RunConfig:
           source: what to call the file in messages.
 
         Raises:
-          ConfigError: not JSON, another version of the format, or a field unknown, missing or of another type.
+          ConfigError: not JSON, another version of the format, or a field unknown, missing or of another type. Nothing
+            is imported, so what belongs to a ``module:name`` is checked when it is built.
         """
         try:
             data = json.loads(text)
@@ -135,12 +229,30 @@ class RunConfig:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise ConfigError(f"{source}: format_version is {version}, this jaxrl reads version {FORMAT_VERSION}")
-        config = _read(cls, {**SINCE, **data}, source)
-        _check_names(f"{source}: hyper-parameter", config.hyperparameters, hyperparameters(config.recipe))
-        _check_known(f"{source}: part", config.parts, parts_of(config.recipe))
-        for part, chosen in config.parts.items():
-            _check_names(f"{source}: setting of {part}", chosen.settings, settings_of(part, chosen.name))
+        sweep = data.get("sweep")
+        if isinstance(sweep, dict) and isinstance(sweep.get("values"), list) and "name" in sweep:
+            data = {**data, "sweep": {"names": [sweep["name"]], "values": [[value] for value in sweep["values"]]}}
+        config: RunConfig = _read(cls, {**SINCE, **data}, source)
+        agents: list[RunConfig | Stage] = [config, *config.stages]
+        for agent in agents:
+            if ":" not in agent.recipe:
+                _check_names(f"{source}: hyper-parameter", agent.hyperparameters, hyperparameters(agent.recipe))
+                _check_known(f"{source}: part", agent.parts, object_arguments(agent.recipe))
+            for part, chosen in agent.parts.items():
+                if ":" not in chosen.name:
+                    _check_names(f"{source}: setting of {part}", chosen.settings, settings_of(part, chosen.name))
         return config
+
+
+def read_stages(data: Any, source: str) -> tuple[Stage, ...]:
+    """The stages of a file that is no whole configuration.
+
+    Raises:
+      ConfigError: see ``RunConfig.from_json``.
+    """
+    if not isinstance(data, list):
+        raise ConfigError(f"{source}: field 'stages' must be a list, got {type(data).__name__}")
+    return tuple(_read(Stage, stage, f"{source}, stages, {index}") for index, stage in enumerate(data))
 
 
 def _hashable(value: Any) -> Any:
@@ -163,16 +275,17 @@ def _check_names(what: str, given: Any, known: Any) -> None:
         raise ConfigError(f"{what} missing: {', '.join(missing)}")
 
 
-_PLAIN = {
+_PLAIN: dict[str, Any] = {
     "str": str,
     "int": int,
     "str | None": (str, type(None)),
     "int | None": (int, type(None)),
     "dict[str, Any]": dict,
-    "dict[str, Chosen]": dict,
-    "tuple[float, ...]": list,
+    "dict[str, str]": dict,
+    "tuple[str, ...]": list,
+    "tuple[tuple[float, ...], ...]": list,
+    "tuple[tuple[int, int], ...]": list,
 }
-_NESTED: dict[str, type] = {"Sweep | None": Sweep}
 
 
 def _read(cls: type, data: Any, source: str) -> Any:
@@ -181,15 +294,17 @@ def _read(cls: type, data: Any, source: str) -> Any:
         raise ConfigError(f"{source}: expected an object, got {type(data).__name__}")
     fields = {field.name: str(field.type) for field in dataclasses.fields(cls)}
     _check_names(f"{source}: field", data, fields)
-    values = {}
+    values: dict[str, Any] = {}
     for name, kind in fields.items():
         value = data[name]
-        if kind in _NESTED:
-            optional = kind.endswith("None") and value is None
-            values[name] = None if optional else _read(_NESTED[kind], value, f"{source}, {name}")
+        where = f"{source}, {name}"
+        if kind == "Sweep | None":
+            values[name] = None if value is None else _read(Sweep, value, where)
         elif kind == "dict[str, Chosen]" and isinstance(value, dict):
-            values[name] = {key: _read(Chosen, part, f"{source}, {name}, {key}") for key, part in value.items()}
-        elif not isinstance(value, _PLAIN[kind]) or isinstance(value, bool):  # type: ignore[arg-type]
+            values[name] = {key: _read(Chosen, part, f"{where}, {key}") for key, part in value.items()}
+        elif kind == "tuple[Stage, ...]" and isinstance(value, list):
+            values[name] = tuple(_read(Stage, stage, f"{where}, {index}") for index, stage in enumerate(value))
+        elif not isinstance(value, _PLAIN.get(kind, ())) or isinstance(value, bool):
             raise ConfigError(f"{source}: field '{name}' must be {kind}, got {value!r}")
         else:
             values[name] = _hashable(value)

@@ -101,13 +101,13 @@ def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool
     Raises:
       ValueError: no such metric, or nothing to draw yet.
     """
-    config = folder.read_config()
+    config = folder.peek_config()
     read = _read(folder, metric, config.num_members)
     evaluated = _evaluations(folder, config.num_members) if metric == RETURN else None
     labels = [name]
     if config.sweep is not None:
-        before = f"{config.sweep.name}=" if name_sweep else ""
-        labels = [f"{name} {before}{value:g}".strip() for value in config.sweep.values]
+        called = config.sweep.label if name_sweep else config.sweep.short
+        labels = [f"{name} {called(index)}".strip() for index in range(len(config.sweep.values))]
     curves = []
     for index, label in enumerate(labels):
         steps, seeds = _common(read, index, config.seeds, carried_forward)
@@ -179,7 +179,7 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str | None = None) ->
 
     metric = metric or metric_of(folders)
     names = labels(folders)
-    swept = {config.sweep.name if config.sweep else None for config in (folder.read_config() for folder in folders)}
+    swept = {config.sweep.title if config.sweep else None for config in (folder.peek_config() for folder in folders)}
     in_common = swept.pop() if len(swept) == 1 else None
     curves = [
         curve
@@ -232,7 +232,7 @@ def _name(metric: str, folders: Sequence[RunFolder]) -> str:
 
 def _title(folders: Sequence[RunFolder]) -> str:
     """What all runs have in common: the recipe and the environment, or one of them."""
-    configs = [folder.read_config() for folder in folders]
+    configs = [folder.peek_config() for folder in folders]
     recipes, environments = ({getattr(config, name) for config in configs} for name in ("recipe", "environment"))
     return " on ".join(names.pop() for names in (recipes, environments) if len(names) == 1)
 

@@ -57,6 +57,11 @@ def evaluate_members(
     Returns:
       Leaves ``[S, num_episodes]``, on the host.
     """
+    return make_evaluator(built, num_episodes=num_episodes, explore=explore)(states, seed)
+
+
+def make_evaluator(built: Built, *, num_episodes: int, explore: bool = False) -> Callable[[PyTree, int], Episodes]:
+    """``evaluate_members`` as a function ``(states, seed) -> Episodes`` that compiles once."""
 
     def play(member: tuple[Any, PyTree, dict[str, Any]]) -> Episodes:
         key, state, hyper = member
@@ -71,11 +76,11 @@ def evaluate_members(
             explore=explore,
         )
 
-    members = (evaluation_keys(built, seed), states, built.hyper)
     run: Callable[..., Episodes] = jax.vmap(play)
     if len(built.keys) * num_episodes > AT_ONCE:
         run = lambda xs: jax.lax.map(play, xs, batch_size=max(1, AT_ONCE // num_episodes))  # noqa: E731
-    return jax.device_get(jax.jit(run)(members))
+    compiled = jax.jit(run)
+    return lambda states, seed: jax.device_get(compiled((evaluation_keys(built, seed), states, built.hyper)))
 
 
 def one_value(config: RunConfig, built: Built, states: PyTree, first: int) -> tuple[RunConfig, Built, PyTree]:
@@ -83,7 +88,7 @@ def one_value(config: RunConfig, built: Built, states: PyTree, first: int) -> tu
     assert config.sweep is not None
     taken = slice(first, first + config.seeds)
     hyper = {name: values[taken] for name, values in built.hyper.items()}
-    sweep = Sweep(config.sweep.name, (config.sweep.values[first // config.seeds],))
+    sweep = Sweep(config.sweep.names, (config.sweep.values[first // config.seeds],))
     return (
         dataclasses.replace(config, sweep=sweep),
         built._replace(keys=built.keys[taken], hyper=hyper),
@@ -105,16 +110,15 @@ def print_table(config: RunConfig, episodes: Episodes, console: Console, *, expl
     returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
     sweep, means = config.sweep, returns.mean(-1)
     how = "sampled actions" if explore else "greedy actions"
-    which = f", {sweep.name}={sweep.values[0]:g}" if sweep is not None and len(sweep.values) == 1 else ""
+    which = f", {sweep.label(0)}" if sweep is not None and len(sweep.values) == 1 else ""
     title = f"{config.recipe} on {config.environment}{which}: {returns.shape[1]} episodes per seed, {how}"
     if sweep is not None and len(sweep.values) > 1:
-        table = _table(sweep.name, "worst seed")
-        by_value = zip(
-            sweep.values, means.reshape(-1, config.seeds), lengths.reshape(len(sweep.values), -1), strict=True
-        )
+        table = _table(sweep.title, "worst seed")
+        names = [sweep.short(index) for index in range(len(sweep.values))]
+        by_value = zip(names, means.reshape(-1, config.seeds), lengths.reshape(len(names), -1), strict=True)
         for value, seeds, steps in by_value:
             mean, error, worst, length = _cells(seeds.mean(), standard_error(seeds), seeds.min(), steps.mean())
-            table.add_row(f"{value:g}", mean, error, f"{worst} (seed {seeds.argmin()})", length)
+            table.add_row(value, mean, error, f"{worst} (seed {seeds.argmin()})", length)
         print_titled(console, title, table)
     else:
         table = _table("seed", "worst episode")

@@ -31,7 +31,7 @@ def finish(
     agents = lean(state.agent) if config.devices == 1 else on_one_device(state.agent)
     if episodes:
         with console.status("evaluating"):
-            outcome = built.kind.evaluate(built, agents, episodes, 0)
+            outcome = built.kind.evaluator(built, episodes)(agents, 0)
         if processes.is_first():
             built.kind.save(folder, outcome, config.num_steps)
         built.kind.show(config, folder, outcome, console)

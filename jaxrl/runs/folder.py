@@ -2,7 +2,7 @@
 
 ```
 config.json       what was asked for, see ``RunConfig``
-versions.json     of jax, jaxrl and the rest, and the device
+versions.json     of jax, jaxrl and the rest, the device, the command line and the git commit
 metrics.csv       one row for each member and chunk of updates
 tensorboard/      the same as events, averaged over seeds
 checkpoints/      whole training states, the last few
@@ -16,24 +16,26 @@ curve.png         the learning curve
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
+import shlex
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxrl import processes
 from jaxrl.runs.config import RunConfig
-from jaxrl.training.checkpoint import Checkpoints
-
-
-class RunError(RuntimeError):
-    """A folder that is no run, or that is one already."""
+from jaxrl.runs.errors import RunError
+from jaxrl.runs.objects import require_trust
+from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 
 
 class RunFolder:
@@ -51,6 +53,7 @@ class RunFolder:
         self.scores_file = self.path / "scores.csv"
         self.evaluation_file = self.path / "evaluation.json"
         self.curve_file = self.path / "curve.png"
+        self.lock_file = self.path / "lock"
 
     @property
     def is_self_play(self) -> bool:
@@ -67,12 +70,49 @@ class RunFolder:
             raise RunError(
                 f"{self.path} is a run already; choose another --out, or go on with it: jaxrl resume {self.path}"
             )
-        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+        held = self.path.is_dir() and not [found for found in self.path.iterdir() if found != self.lock_file]
+        if self.path.exists() and not held:
             what = "is not empty" if self.path.is_dir() else "is a file"
             raise RunError(f"{self.path} {what}; choose another --out")
         there = next(parent for parent in (self.path, *self.path.absolute().parents) if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise RunError(f"{self.path} can't be made, since {there} can't be written to; choose another --out")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder, and keeps other processes from training in it; what has nothing in it is removed again.
+
+        Before anything is compiled or written it is tried whether checkpoints can be kept there.
+
+        Raises:
+          RunError: another process trains in it, nothing can be made there, or no checkpoints can be kept there.
+        """
+        if not processes.is_first():
+            yield
+            return
+        new = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunError(f"{self.path} can't be made ({error.strerror}); choose another --out") from error
+        try:
+            if not _lock(descriptor):
+                raise RunError(f"another process trains in {self.path} now; choose another --out, or wait for its end")
+            try:
+                Checkpoints(self.checkpoint_folder).try_out()
+                yield
+            except CheckpointError as error:
+                if self.config_file.exists():
+                    raise
+                raise RunError(f"{error}; choose another --out") from error
+            finally:
+                self.lock_file.unlink(missing_ok=True)
+                for path in new:
+                    with contextlib.suppress(OSError):  # it has something in it
+                        path.rmdir()
+        finally:
+            os.close(descriptor)
 
     def create(self, config: RunConfig) -> None:
         """Makes the folder, with its configuration and the versions.
@@ -94,13 +134,23 @@ class RunFolder:
         draft.write_text(config.to_json())
         draft.replace(self.config_file)
 
-    def read_config(self) -> RunConfig:
-        """Reads the configuration.
+    def read_config(self, *, trust: bool = False) -> RunConfig:
+        """Reads the configuration, of which a run may be built then.
+
+        Args:
+          trust: allow it to name modules that this user never trained with, see ``objects``.
 
         Raises:
           RunError: there is no run here.
+          Untrusted: it names modules that this user has not trained with on this machine.
           ConfigError: its configuration can't be read.
         """
+        config = self.peek_config()
+        require_trust(config.imports(), self.path, trust)
+        return config
+
+    def peek_config(self) -> RunConfig:
+        """Reads the configuration to be looked at; nothing may be built of it. Raises as ``read_config``."""
         if not self.config_file.is_file():
             reason = "there is no such folder"
             if self.path.exists():
@@ -128,8 +178,21 @@ class RunFolder:
         self.evaluation_file.write_text(json.dumps(data) + "\n")
 
 
-def versions() -> dict[str, str]:
-    """What a run depends on beside its configuration."""
+def _lock(descriptor: int) -> bool:
+    """Takes the lock of an open file, which the system gives back when the process ends; False if another has it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where the folder's configuration alone tells
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def versions() -> dict[str, str | None]:
+    """What a run depends on beside its configuration, and how it was started."""
     packages = ("jaxrl", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
     found = {name: _version(name) for name in packages}
     device = jax.devices()[0]
@@ -138,7 +201,22 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
+        "command": shlex.join(sys.argv),
+        "folder": os.getcwd(),
+        "git_commit": _git_commit(),
     }
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder that the run was started in, with "-dirty" where files differ from it; None without."""
+    try:
+        commit, changed = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
 
 
 def _version(package: str) -> str:

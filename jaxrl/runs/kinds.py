@@ -13,10 +13,11 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl import envs, networks
-from jaxrl.runs.config import ConfigError, RunConfig
-from jaxrl.runs.evaluation import evaluate_members, print_table
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import ConfigError
+from jaxrl.runs.evaluation import make_evaluator, print_table
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.matches import play_members, random_side, side_of
+from jaxrl.runs.matches import make_match, play_all, random_side, side_of
 from jaxrl.runs.metrics import Summary
 from jaxrl.runs.scores import print_scores
 from jaxrl.training.evaluate import Episodes
@@ -25,6 +26,9 @@ from jaxrl.types import PyTree
 
 if TYPE_CHECKING:
     from jaxrl.runs.building import Built
+
+Evaluator = Callable[[PyTree, int], Any]
+"""``(states, seed) -> outcome``, the states ``[S, ...]`` of the agents."""
 
 
 class Kind(NamedTuple):
@@ -36,8 +40,10 @@ class Kind(NamedTuple):
       label_of_return: what ``episode_return`` means.
       keeps_snapshots: whether players are kept at moments of the training, to be met again.
       check: ``(config, torso)``; raises ConfigError for what can't be trained in this kind.
-      evaluate: ``(built, states, num_episodes, seed) -> outcome``, the members ``[S, ...]`` without exploration.
-      columns: ``(outcome) -> {name: [S]}``, what metrics.csv keeps of it.
+      evaluator: ``(built, num_episodes) -> (states, seed) -> outcome``, the members ``[S, ...]`` without exploration;
+        what it gives compiles once.
+      column_names: what metrics.csv keeps of an outcome.
+      columns: ``(outcome) -> {name: [S]}``.
       save: ``(folder, outcome, num_steps)``, writes evaluation.json.
       show: ``(config, folder, outcome, console)``, prints it.
     """
@@ -47,14 +53,19 @@ class Kind(NamedTuple):
     label_of_return: str
     keeps_snapshots: bool
     check: Callable[[RunConfig, Any], None]
-    evaluate: Callable[[Built, PyTree, int, int], Any]
+    evaluator: Callable[[Built, int], Evaluator]
+    column_names: tuple[str, ...]
     columns: Callable[[Any], Summary]
     save: Callable[[RunFolder, Any, int], None]
     show: Callable[[RunConfig, RunFolder, Any, Console], None]
 
+    def no_columns(self, num_members: int) -> Summary:
+        """The columns where nothing was evaluated: NaN."""
+        return {name: np.full(num_members, np.nan) for name in self.column_names}
 
-def _evaluate_task(built: Built, states: PyTree, num_episodes: int, seed: int) -> Episodes:
-    return evaluate_members(built, states, num_episodes=num_episodes, seed=seed)
+
+def _evaluate_task(built: Built, num_episodes: int) -> Evaluator:
+    return make_evaluator(built, num_episodes=num_episodes)
 
 
 def _columns_of_task(episodes: Episodes) -> Summary:
@@ -74,10 +85,11 @@ OPPONENT = "random"
 """The player that runs of games are evaluated against."""
 
 
-def _evaluate_game(built: Built, states: PyTree, num_episodes: int, seed: int) -> Score:
+def _evaluate_game(built: Built, num_episodes: int) -> Evaluator:
     """Matches against a random player; each side begins half of the games, so their number is made even."""
-    games = num_episodes + num_episodes % 2
-    return play_members(built, side_of("run", built, states), random_side(built), num_games=games, seed=seed)
+    games, other = num_episodes + num_episodes % 2, random_side(built)
+    play = make_match(built, side_of("run", built, ()), other, num_games=games, opening_moves=0)
+    return lambda states, seed: play_all(play, built, side_of("run", built, states), other, seed)
 
 
 def _columns_of_game(score: Score) -> Summary:
@@ -110,7 +122,8 @@ KINDS = {
             label_of_return="last mover's result",
             keeps_snapshots=True,
             check=_check_game,
-            evaluate=_evaluate_game,
+            evaluator=_evaluate_game,
+            column_names=("evaluation_score",),
             columns=_columns_of_game,
             save=_save_game,
             show=_show_game,
@@ -121,7 +134,8 @@ KINDS = {
             label_of_return="return",
             keeps_snapshots=False,
             check=lambda config, torso: None,
-            evaluate=_evaluate_task,
+            evaluator=_evaluate_task,
+            column_names=("evaluation_return", "evaluation_length"),
             columns=_columns_of_task,
             save=_save_task,
             show=_show_task,

@@ -22,7 +22,7 @@ def labels(folders: Sequence[RunFolder]) -> list[str]:
     """
     if len(folders) == 1:
         return [""]
-    configs = [folder.read_config() for folder in folders]
+    configs = [folder.peek_config() for folder in folders]
     paths = [folder.path.resolve() for folder in folders]
     subjects = [" on ".join(subject.values()) for subject in differences([_subject(config) for config in configs])]
     for details in (_details(paths, configs), [path.name for path in paths], _short_paths(paths)):

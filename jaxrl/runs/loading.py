@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +12,30 @@ import jax
 import numpy as np
 
 from jaxrl import processes
-from jaxrl.runs.building import Built, build, make_program
-from jaxrl.runs.config import ConfigError, RunConfig
-from jaxrl.runs.folder import RunError, RunFolder
+from jaxrl.runs.building import Built, Given, make_program
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import ConfigError, RunError
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.phases import make_phases, phase_of
+from jaxrl.runs.recipes import Recipe
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, PyTree
 
 
-def restore(run: str | Path, update: int | None = None) -> tuple[RunConfig, Built, TrainState]:
+def restore(
+    run: str | Path, update: int | None = None, *, trust: bool = False, given: Given | None = None
+) -> tuple[RunConfig, Built, TrainState]:
     """Reads a checkpoint of a run.
 
     Args:
       run: its folder.
       update: whose checkpoint; None takes the last one.
+      trust: import what its configuration names, whoever wrote it.
+      given: objects in place of what it names.
 
     Returns:
-      ``(config, built, state)``, the state ``[S, ...]`` of all members, in the order of ``config.members()``.
+      ``(config, built, state)``, the state ``[S, ...]`` of all members, in the order of ``config.members()``. In a run
+      of several stages they are those of the stage that the update belongs to.
 
     Raises:
       RunError: no run, no checkpoint in it, or none of this update.
@@ -33,13 +43,18 @@ def restore(run: str | Path, update: int | None = None) -> tuple[RunConfig, Buil
       CheckpointError: a checkpoint that is torn or does not fit.
     """
     folder = RunFolder(run)
-    config = folder.read_config()
-    built = build(config)
+    config = folder.read_config(trust=trust)
     checkpoints = folder.checkpoints(config)
     if not checkpoints.updates():
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
     check_update(folder, config, update)
-    return config, built, checkpoints.restore(make_program(config, built).abstract_state(), update)
+    update = checkpoints.updates()[-1] if update is None else update
+    phase = phase_of(make_phases(config, given), update)
+    return (
+        phase.config,
+        phase.built,
+        checkpoints.restore(make_program(phase.config, phase.built).abstract_state(), update),
+    )
 
 
 def check_update(folder: RunFolder, config: RunConfig, update: int | None) -> None:
@@ -48,14 +63,23 @@ def check_update(folder: RunFolder, config: RunConfig, update: int | None) -> No
     Raises:
       RunError: naming it and those there are.
     """
-    updates = folder.checkpoints(config).updates()
-    if update is not None and update not in updates:
-        there = ", ".join(map(str, updates)) or "none yet"
+    checkpoints = folder.checkpoints(config)
+    if update is not None and update not in checkpoints.updates():
+        there = ", ".join(map(str, checkpoints.readable())) or "none yet"
         raise RunError(f"update: got {update}, {folder.path} has checkpoints of the updates {there}")
 
 
 def load(
-    run: str | Path, *, seed: int | None = 0, value: float | None = None, update: int | None = None
+    run: str | Path,
+    *,
+    seed: int | None = 0,
+    value: float | Sequence[float] | None = None,
+    update: int | None = None,
+    trust: bool = False,
+    recipe: Recipe | None = None,
+    environment: Any = None,
+    env_params: PyTree = None,
+    **parts: Any,
 ) -> tuple[Agent, PyTree]:
     """The agent of a run and its trained state: ``agent, state = jaxrl.load("runs/ppo-CartPole-v1")``.
 
@@ -66,40 +90,51 @@ def load(
     Args:
       run: the folder.
       seed: whose state, counted from 0; None gives all of them, leaves ``[seeds, ...]``, for ``jax.vmap``.
-      value: of the swept hyper-parameter; None where nothing is swept.
+      value: of the swept hyper-parameter, or the values of several; None where nothing is swept.
       update: whose checkpoint; None takes the last one.
+      trust: import the modules that its configuration names, whoever wrote it. Without it they are imported only where
+        this user trained with them on this machine before.
+      recipe, environment, env_params, **parts: objects that the run was started with from Python, where they can't be
+        imported by their names.
 
     Raises:
       RunError: no run, no checkpoint, no such seed, value or update, or a sweep without a value; it says what there is.
+      Untrusted: it names modules that this user has not trained with.
       ConfigError, CheckpointError: it can't be rebuilt by this version; the message says why.
     """
-    config = RunFolder(run).read_config()
+    config = RunFolder(run).read_config(trust=trust)
     first = first_member(config, run, value)
     if seed is not None:
         check_seed(config, run, seed)
-    config, built, state = restore(run, update)
+    given = Given(recipe, environment, env_params, parts)
+    config, built, state = restore(run, update, trust=trust, given=given)
     numbers = slice(first, first + config.seeds) if seed is None else first + seed
     return built.agent(first), jax.tree.map(lambda leaf: leaf[numbers], state.agent)
 
 
-def first_member(config: RunConfig, run: str | Path, value: float | None) -> int:
+def first_member(config: RunConfig, run: str | Path, value: float | Sequence[float] | None) -> int:
     """The number of the first member with a value of what is swept; its other seeds follow.
 
     Raises:
       RunError: no such value, a sweep without one, or a value where nothing is swept.
     """
     sweep = config.sweep
+    given = None if value is None else (value,) if isinstance(value, (int, float)) else tuple(value)
+    text = "" if given is None else ", ".join(f"{number:g}" for number in given)
     if sweep is None:
-        if value is None:
+        if given is None:
             return 0
-        raise RunError(f"value: got {value:g}, {run} sweeps nothing")
-    values = ", ".join(f"{swept:g}" for swept in sweep.values)
-    if value is None:
-        raise RunError(f"value: {run} sweeps {sweep.name}, choose one of {values}")
+        raise RunError(f"value: got {text}, {run} sweeps nothing")
+    several = len(sweep.names) > 1
+    values = ", ".join(
+        f"({sweep.short(index)})" if several else sweep.short(index) for index in range(len(sweep.values))
+    )
+    if given is None:
+        raise RunError(f"value: {run} sweeps {sweep.title}, choose one of {values}")
     for index, swept in enumerate(sweep.values):
-        if math.isclose(swept, value, rel_tol=1e-6):
+        if len(swept) == len(given) and all(map(partial(math.isclose, rel_tol=1e-6), swept, given)):
             return index * config.seeds
-    raise RunError(f"value: got {value:g}, {run} has {sweep.name} = {values}")
+    raise RunError(f"value: got {text}, {run} has {sweep.title} = {values}")
 
 
 def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:
@@ -113,30 +148,32 @@ def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:
         raise RunError(f"seed: got {seed}, {run} has {there}")
 
 
-def transfer(run: str | Path, state: TrainState) -> TrainState:
+def transfer(run: str | Path, state: TrainState, *, trust: bool = False) -> TrainState:
     """A fresh state with the parameters of another run's last checkpoint: all else stays fresh.
 
     The statistics that standardise observations go with the parameters that learned on them, where both runs keep
-    them. Member i gets those of member i, counted round where the other run has fewer.
+    them. Member i gets those of member i; where the other run has fewer, they are used again from the first one on.
 
     Args:
       run: the other run.
       state: ``[S, ...]`` of the new one.
+      trust: see ``load``.
 
     Raises:
       RunError: the agents keep no parameters, or theirs differ in structure or shape; the message names the leaf.
     """
     try:
-        source = restore(run)[2].agent
+        source = restore(run, trust=trust)[2].agent
     except (RunError, ConfigError) as error:
         raise RunError(f"init_from: {error}") from error
     for agent_state in (source, state.agent):
         if not hasattr(agent_state, "params"):
             raise RunError(f"init_from {run}: a {type(agent_state).__name__} has no parameters to start from")
     replaced = {"params": _taken(run, "params", source.params, state.agent.params)}
-    kept = [getattr(agent_state, "observation_statistics", ()) for agent_state in (source, state.agent)]
+    kept = [getattr(getattr(agent_state, "statistics", ()), "observation", ()) for agent_state in (source, state.agent)]
     if all(jax.tree.leaves(statistics) for statistics in kept):
-        replaced["observation_statistics"] = _taken(run, "observation_statistics", *kept)
+        taken = _taken(run, "statistics.observation", *kept)
+        replaced["statistics"] = state.agent.statistics._replace(observation=taken)
     return state._replace(agent=state.agent._replace(**replaced))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -9,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import tensorboardX
-from tensorboardX.summary import hparams
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import hparams, scalar
 
-from jaxrl.runs.config import ConfigError, RunConfig
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import Summary
 
@@ -34,7 +37,7 @@ def curves(config: RunConfig, summary: Summary) -> Iterator[tuple[str, dict[str,
 
     A metric is averaged over the seeds that have one. Returns also have the lowest and the highest mean of a seed.
     """
-    names = [""] if config.sweep is None else [f"{config.sweep.name}={value:g}" for value in config.sweep.values]
+    names = [""] if config.sweep is None else [config.sweep.label(index) for index in range(len(config.sweep.values))]
     for index, name in enumerate(names):
         scalars = {}
         for metric, values in summary.items():
@@ -64,66 +67,59 @@ def hyperparameters(config: RunConfig) -> dict[str, bool | float | str]:
     }
 
 
-class Clock:
-    """Wall time and speed of the training between two chunks."""
-
-    def __init__(self, config: RunConfig, env_steps: int) -> None:
-        """Starts at ``env_steps`` of each seed."""
-        self.members, self.env_steps = config.num_members, env_steps
-        self.start = self.last = time.monotonic()
-
-    def read(self, env_steps: int) -> dict[str, float]:
-        """Seconds since the start, and steps of all members per second since the last reading."""
-        now = time.monotonic()
-        speed = self.members * (env_steps - self.env_steps) / max(now - self.last, 1e-9)
-        self.env_steps, self.last = env_steps, now
-        return {"wall_time": now - self.start, "steps_per_second": speed}
-
-
 class TensorBoard:
-    """Event files in the run's folder, with a series for each value of the sweep, and its hyper-parameters."""
+    """Event files in the run's folder, with a series for each value of the sweep, and its hyper-parameters.
+
+    They are written at once. The library's own writer works in a thread, and hangs when the disk is full.
+    """
 
     METRICS = ("episode_return", "evaluation_return", "evaluation_score")
     """Columns of the HParams table."""
 
     def __init__(self, folder: RunFolder, config: RunConfig, env_steps: int) -> None:
         """Hides events after ``env_steps``: the run went further once, and was then resumed from there."""
-        self.config, self.clock = config, Clock(config, env_steps)
-        self.writers, self.ends = {}, {}
-        values = [None] if config.sweep is None else list(config.sweep.values)
-        for (name, _), value in zip(curves(config, {}), values, strict=True):
-            writer = tensorboardX.SummaryWriter(
-                str(folder.tensorboard / name), purge_step=env_steps + 1 if env_steps else None
-            )
-            swept = {} if config.sweep is None else {config.sweep.name: value}
-            # The writer's own add_hparams would make a folder of another run for them.
+        self.config = config
+        self.writers: dict[str, EventsWriter] = {}
+        self.ends: dict[str, Any] = {}
+        for index, (name, _) in enumerate(curves(config, {})):
+            place = folder.tensorboard / name
+            place.mkdir(parents=True, exist_ok=True)
+            # The name of a file has seconds: a number keeps files apart that are made in the same one.
+            writer = EventsWriter(str(place / "events"), f".{len(list(place.iterdir()))}")
+            if env_steps:
+                start = SessionLog(status=SessionLog.START)
+                writer.write_event(Event(step=env_steps + 1, wall_time=time.time(), session_log=start))
+            sweep = config.sweep
+            swept = {} if sweep is None else dict(zip(sweep.names, sweep.values[index], strict=True))
             experiment, begin, self.ends[name] = hparams(hyperparameters(config) | swept, dict.fromkeys(self.METRICS))
-            writer.file_writer.add_summary(experiment)
-            writer.file_writer.add_summary(begin)
+            for summary in (experiment, begin):
+                writer.write_event(Event(wall_time=time.time(), summary=summary))
+            writer.flush()
             self.writers[name] = writer
 
     def log(self, env_steps: int, summary: Summary) -> None:
         """Takes the metrics of a chunk, ``[S]`` each."""
-        time_and_speed = self.clock.read(env_steps)
         for name, scalars in curves(self.config, summary):
-            for metric, value in (time_and_speed | scalars).items():
-                self.writers[name].add_scalar(metric, value, env_steps)
+            for metric, value in scalars.items():
+                event = Event(step=env_steps, wall_time=time.time(), summary=scalar(metric, value))
+                self.writers[name].write_event(event)
+            self.writers[name].flush()
 
     def close(self) -> None:
-        """Writes out everything that is still buffered."""
+        """Closes the files."""
         for name, writer in self.writers.items():
-            writer.file_writer.add_summary(self.ends[name])
+            with contextlib.suppress(OSError):  # of a full disk, which was said already
+                writer.write_event(Event(wall_time=time.time(), summary=self.ends[name]))
             writer.close()
 
 
 class WeightsAndBiases:
     """A run in the project "jaxrl". A resumed run continues the same one."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig, env_steps: int) -> None:
-        """Starts at ``env_steps``, which a resumed run has behind it."""
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         wandb = import_wandb()
         path = folder.path.resolve()
-        self.config, self.clock = config, Clock(config, env_steps)
+        self.config = config
         self.run = wandb.init(
             project="jaxrl",
             name=path.name,
@@ -135,11 +131,10 @@ class WeightsAndBiases:
 
     def log(self, env_steps: int, summary: Summary) -> None:
         """Takes the metrics of a chunk, ``[S]`` each."""
-        time_and_speed = self.clock.read(env_steps)
         for name, scalars in curves(self.config, summary):
             prefix = f"{name}/" if name else ""
             named = {f"{prefix}{metric}": value for metric, value in scalars.items()}
-            self.run.log(time_and_speed | named, step=env_steps)
+            self.run.log(named, step=env_steps)
 
     def close(self) -> None:
         """Writes out everything that is still buffered."""

@@ -90,6 +90,11 @@ def play_members(
       Arrays ``[S, 2]``, on the host.
     """
     play = make_match(built, one, other, num_games=num_games, opening_moves=opening_moves)
+    return play_all(play, built, one, other, seed)
+
+
+def play_all(play: Callable[..., Score], built: Built, one: Side, other: Side, seed: int) -> Score:
+    """``play_members`` with what ``make_match`` gave."""
     keys = evaluation_keys(built, seed)
     scores = [jax.device_get(play(key, one.member(i), other.member(i))) for i, key in enumerate(keys)]
     return jax.tree.map(lambda *rows: np.stack(rows), *scores)

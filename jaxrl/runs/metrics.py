@@ -21,6 +21,9 @@ _OF_EPISODES = ("episode_return", "episode_length")
 _OF_ONE_UPDATE = ("worker", "seconds")
 """Of asynchronous runs: their means say nothing."""
 
+_LATEST = ("gradient_steps", "learning_rate", "epsilon")
+"""Where a chunk's last value says more than their mean."""
+
 
 def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
     """One number for each member from the metrics of a chunk.
@@ -31,7 +34,7 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
 
     Returns:
       ``[S]`` each: episodes are summed, what belongs to episodes is averaged over them (NaN where there was none),
-      the rest is averaged over the updates.
+      the rest is averaged over the updates, but for rates and counters, which are those of the last update.
     """
     episodes = np.asarray(metrics["episodes"], np.float64)
     count = episodes.sum(-1)
@@ -40,50 +43,86 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
         total = np.where(episodes > 0, np.asarray(metrics[name], np.float64) * episodes, 0.0).sum(-1)
         summary[name] = np.divide(total, count, out=np.full_like(count, np.nan), where=count > 0)
     rest = {name: values for name, values in metrics.items() if name not in summary and name not in _OF_ONE_UPDATE}
-    return {**summary, **{name: np.asarray(values, np.float64).mean(-1) for name, values in rest.items()}}
+    floats = {name: np.asarray(values, np.float64) for name, values in rest.items()}
+    return summary | {name: values[:, -1] if name in _LATEST else values.mean(-1) for name, values in floats.items()}
 
 
 class MetricsWriter:
     """Appends rows to a metrics.csv.
 
-    The columns: update and env_steps (of each seed) at the end of the chunk, member, seed, the swept hyper-parameter
-    under its own name where there is one, then the metrics; a field is empty where there was nothing to average.
+    The columns: update and env_steps (of each seed) at the end of the chunk, member, seed, the swept hyper-parameters
+    under their own names, then the metrics; a field is empty where there was nothing to average. Columns that a later
+    stage adds are empty in earlier rows.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
         self.members = config.members()
         self.sweep = config.sweep
-        self.steps_per_update = config.num_envs * config.rollout_length
+        self._columns: list[str] | None = None
 
-    def append(self, update: int, summary: Summary) -> None:
+    def append(self, update: int, env_steps: int, summary: Summary) -> None:
         """Adds the rows of a chunk that ends with ``update``."""
-        swept = [] if self.sweep is None else [self.sweep.name]
-        is_new = not self.path.exists()
+        swept = () if self.sweep is None else self.sweep.names
+        columns = self._with(name for name in summary if name not in swept)
         with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow([*_POSITION, *swept, *summary])
+            writer = csv.DictWriter(file, columns, restval="")
             for member in self.members:
-                value = [] if member.value is None else [f"{member.value:.9g}"]
-                numbers = (float(values[member.number]) for values in summary.values())
-                written = ["" if np.isnan(number) else f"{number:.7g}" for number in numbers]
-                position = [update, update * self.steps_per_update, member.number, member.seed]
-                writer.writerow([*position, *value, *written])
+                values = () if self.sweep is None or member.setting is None else self.sweep.values[member.setting]
+                numbers = {name: float(summary[name][member.number]) for name in summary if name not in swept}
+                written = {name: "" if np.isnan(number) else f"{number:.7g}" for name, number in numbers.items()}
+                position = dict(zip(_POSITION, (update, env_steps, member.number, member.seed), strict=True))
+                writer.writerow(
+                    position | dict(zip(swept, (f"{value:.9g}" for value in values), strict=True)) | written
+                )
+
+    def _with(self, metrics: Iterable[str]) -> list[str]:
+        """The columns of the file, which has these metrics afterwards."""
+        rows: list[dict[str, str]] = []
+        if self._columns is None:
+            self._columns, rows = self._read()
+        missing = [name for name in metrics if name not in self._columns]
+        if missing:
+            if self._columns and not rows:
+                rows = self._read()[1]
+            swept = () if self.sweep is None else self.sweep.names
+            self._columns = [*(self._columns or (*_POSITION, *swept)), *missing]
+            self._write(rows)
+        return self._columns
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        """The columns and the rows, without what a crash left of a last line."""
+        if not self.path.exists():
+            return [], []
+        with self.path.open(newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+        return header, [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+
+    def _write(self, rows: Iterable[dict[str, str]]) -> None:
+        """Writes the file anew, whole, or leaves the old one."""
+        draft = self.path.with_suffix(".tmp")
+        with draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns or (), restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        draft.replace(self.path)
 
     def cut(self, update: int) -> None:
         """Drops the rows of updates after ``update``, and what a crash left of a last line."""
         if not self.path.exists():
             return
-        with self.path.open(newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-        kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= update]
-        draft = self.path.with_suffix(".tmp")
-        with draft.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *kept] if kept else [])
-        draft.replace(self.path)
-        if not kept:
+        self._columns, rows = self._read()
+        kept = [row for row in rows if int(row["update"]) <= update]
+        if kept:
+            self._write(kept)
+        else:
             self.path.unlink()
+            self._columns = None
+
+    def last_wall_time(self) -> float:
+        """Seconds of training that the last row tells of; 0 where none does."""
+        rows = self._read()[1]
+        return float(rows[-1].get("wall_time") or 0.0) if rows else 0.0
 
 
 class Curves(NamedTuple):

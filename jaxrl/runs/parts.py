@@ -10,12 +10,26 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
 
 from jaxrl import networks, replay
 from jaxrl.agents.parts import planning
 from jaxrl.agents.parts.torsos import torso_of
-from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, Shorthand, lookup, parameters
+from jaxrl.runs.objects import import_object, is_object, name_of
+from jaxrl.runs.recipes import (
+    RECIPES,
+    SHORTHANDS,
+    Parameter,
+    Recipe,
+    Shorthand,
+    filled_in,
+    find_recipe,
+    hyperparameters,
+    lookup,
+    parameters,
+)
 from jaxrl.types import Spec
 
 
@@ -112,23 +126,45 @@ PARTS: dict[str, Part] = {
 """Argument of a recipe -> what it can be."""
 
 
-def parts_of(recipe: str) -> list[str]:
-    """The arguments of a recipe that are chosen by name.
-
-    Raises:
-      UnknownName: no such recipe.
-    """
-    return [name for name in inspect.signature(lookup("recipe", recipe, RECIPES)).parameters if name in PARTS]
+def parts_of(recipe: str | Recipe) -> list[str]:
+    """The arguments of a recipe that are chosen by a name of ``PARTS``; raises as ``find_recipe``."""
+    return [name for name in inspect.signature(find_recipe(recipe)).parameters if name in PARTS]
 
 
-def shorthands_of(recipe: str) -> dict[str, Shorthand]:
-    """The switches of a recipe that choose a part in short, by name.
+def object_arguments(recipe: str | Recipe) -> list[str]:
+    """The arguments of a recipe that are objects, those of ``PARTS`` and others, such as ``loss``."""
+    found = find_recipe(recipe)
+    others = {"spec", *hyperparameters(found), *filled_in(found), *SHORTHANDS}
+    known = inspect.signature(found).parameters
+    return [name for name, each in known.items() if name not in others and each.kind is each.KEYWORD_ONLY]
 
-    Raises:
-      UnknownName: no such recipe.
-    """
-    known = inspect.signature(lookup("recipe", recipe, RECIPES)).parameters
+
+def shorthands_of(recipe: str | Recipe) -> dict[str, Shorthand]:
+    """The switches of a recipe that choose a part in short, by name; raises as ``find_recipe``."""
+    known = inspect.signature(find_recipe(recipe)).parameters
     return {name: shorthand for name, shorthand in SHORTHANDS.items() if name in known}
+
+
+def choice_of(part: str, name: str) -> Choice:
+    """A choice by name: an entry of ``PARTS``, or ``my_module:my_object``.
+
+    A class is made of its settings. A function is what the recipe takes, with its settings bound, as that of a loss;
+    for a torso it is called, and gives the module. Anything else is taken as it is.
+
+    Raises:
+      UnknownName: no such choice.
+      ConfigError: a ``module:name`` that can't be imported.
+    """
+    if not is_object(name):
+        return cast(Choice, lookup(part, name, PARTS[part].choices if part in PARTS else {}))
+    found = import_object(name, part)
+    if isinstance(found, type):
+        return module(found)
+    if part == "torso" and not isinstance(found, nn.Module):
+        return Choice(found, lambda env, params, **settings: found(**settings))
+    if inspect.isroutine(found):
+        return maker(found)
+    return Choice(lambda: found, lambda env, params: found)
 
 
 def settings_of(part: str, choice: str) -> dict[str, Parameter]:
@@ -137,7 +173,7 @@ def settings_of(part: str, choice: str) -> dict[str, Parameter]:
     Raises:
       UnknownName: no such choice.
     """
-    return parameters(lookup(part, choice, PARTS[part].choices).described)
+    return parameters(choice_of(part, choice).described)
 
 
 def make_part(part: str, choice: str, settings: dict[str, Any], env: Any, params: Any) -> Any:
@@ -147,33 +183,49 @@ def make_part(part: str, choice: str, settings: dict[str, Any], env: Any, params
       UnknownName: no such choice.
       TypeError, ValueError: a setting that it refuses, under the name of the part.
     """
-    made = lookup(part, choice, PARTS[part].choices)
+    made = choice_of(part, choice)
     try:
         return made.make(env, params, **settings)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{part}.{error}") from error
 
 
-def default_part(recipe: str, part: str, spec: Spec) -> tuple[str, dict[str, Any]] | None:
+def default_part(recipe: str | Recipe, part: str, spec: Spec) -> tuple[str, dict[str, Any]] | None:
     """The name and the settings of what a recipe takes by default in an environment; None where only it knows.
 
     Raises:
       LookupError: the recipe's default is nothing that has a name.
     """
-    known, row = inspect.signature(RECIPES[recipe]).parameters, PARTS[part]
+    known, row = inspect.signature(find_recipe(recipe)).parameters, PARTS[part]
     value = known[part].default
     for name, shorthand in shorthands_of(recipe).items():
         if value is None and shorthand.part == part:
             value = row.choices[shorthand.on if known[name].default else shorthand.off].described
-    if value is None and row.default is not None:
-        value = row.default(recipe, spec)
-    if value is None:
-        return None
+    if value is None and row.default is not None and recipe in RECIPES:
+        value = row.default(str(recipe), spec)
+    return None if value is None else described(part, value)
+
+
+def described(part: str, value: Any) -> tuple[str, dict[str, Any]]:
+    """The name and the settings that give an object again, where it has some; see ``choice_of``.
+
+    Raises:
+      LookupError: it is an object that neither a table nor an import gives.
+    """
     bound = value.keywords if isinstance(value, functools.partial) else {}
     kind = value.func if isinstance(value, functools.partial) else value
-    for name, choice in row.choices.items():
-        if choice.described in (kind, type(value)):
-            own = {} if kind is choice.described else vars(value)
-            settings = settings_of(part, name)
-            return name, {key: {**own, **bound}.get(key, settings[key].default) for key in settings}
-    raise LookupError(f"the default {part} of {recipe}, {value!r}, is not in PARTS[{part!r}]")
+    row = PARTS[part].choices if part in PARTS else {}
+    own = {} if inspect.isroutine(kind) else vars(value)
+    name = next((name for name, choice in row.items() if choice.described in (kind, type(value))), None)
+    name = name or name_of(kind if inspect.isroutine(kind) else type(value))
+    if name.startswith(":") or not (inspect.isroutine(kind) or isinstance(value, nn.Module)):
+        raise LookupError(f"{part}: {value!r} is in no table and can't be imported by its name")
+    known = settings_of(part, name)
+    settings = {key: {**own, **bound}.get(key, setting.default) for key, setting in known.items()}
+    if isinstance(value, nn.Module):
+        is_whole = make_part(part, name, settings, None, None) == value
+    else:
+        is_whole = not getattr(value, "args", ()) and not set(bound) - set(known)
+    if not is_whole:
+        raise LookupError(f"{part}: {value!r} has arguments that are no plain values")
+    return name, settings

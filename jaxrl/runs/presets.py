@@ -8,6 +8,14 @@ from jaxrl import envs
 from jaxrl.agents import presets
 from jaxrl.runs.recipes import RECIPES, lookup
 
+GENERAL = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 16}
+"""The loop of a recipe that is in no table."""
+
+
+def defaults_of(recipe: str, environment: str) -> dict[str, Any]:
+    """As ``preset``, of any recipe and of an environment that may be unknown; ``GENERAL`` where there is no preset."""
+    return presets.preset(recipe, environment) if recipe in RECIPES else dict(GENERAL)
+
 
 def preset(recipe: str, environment: str) -> dict[str, Any]:
     """The settings of the loop and the hyper-parameters that ``jaxrl train RECIPE ENV`` uses by default.

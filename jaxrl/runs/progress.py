@@ -41,7 +41,7 @@ def describe_returns(config: RunConfig, returns: Floats, name: str = "return") -
     best = int(np.argmax(means))
     seeds = rows[best][known[best]]
     spread = f" ± {seeds.std():.1f}" if config.seeds > 1 else ""
-    leader = "" if config.sweep is None else f"best: {config.sweep.values[best]:g}, "
+    leader = "" if config.sweep is None else f"best: {config.sweep.short(best)}, "
     return f"{leader}{name} {seeds.mean():.1f}{spread}"
 
 
@@ -90,15 +90,14 @@ class RunProgress(_Shown):
     """Follows a run; a context manager. Steps are counted over all members."""
 
     def __init__(
-        self, config: RunConfig, console: Console, num_updates: int, done: int, name_of_return: str = "return"
+        self, config: RunConfig, console: Console, num_steps: int, done: int, name_of_return: str = "return"
     ) -> None:
-        """``done`` of ``num_updates`` updates lie behind."""
+        """``done`` of ``num_steps`` environment steps of each seed lie behind."""
         self.config, self.console, self.name_of_return = config, console, name_of_return
-        self.num_updates, self.done = num_updates, done
-        self.steps_per_update = config.num_envs * config.rollout_length * config.num_members
+        self.num_steps, self.done = max(1, num_steps), done
         self.returns = np.full(config.num_members, np.nan)
         self.speed = 0.0
-        self._pace = Pace(done / num_updates)
+        self._pace = Pace(done / self.num_steps)
         self._seconds, self._trained = 0.0, 0
         self._bar = None
         if console.is_terminal:
@@ -115,8 +114,8 @@ class RunProgress(_Shown):
             )
             self._task = self._bar.add_task(
                 "training",
-                total=num_updates * self.steps_per_update,
-                completed=done * self.steps_per_update,
+                total=self.num_steps * config.num_members,
+                completed=done * config.num_members,
                 speed="",
                 returns="",
             )
@@ -125,18 +124,18 @@ class RunProgress(_Shown):
         """Prints a line beside the bar."""
         self.console.print(message, soft_wrap=True, highlight=False)
 
-    def update(self, updates: int, seconds: float, summary: Summary) -> None:
-        """Shows a chunk: ``updates`` done in the whole run, ``seconds`` taken by this chunk."""
+    def update(self, env_steps: int, seconds: float, summary: Summary) -> None:
+        """Shows a chunk: ``env_steps`` of each seed done in the whole run, ``seconds`` taken by this chunk."""
         self._seconds += seconds
-        self._trained += updates - self.done
-        self.done = updates
+        self._trained += env_steps - self.done
+        self.done = env_steps
         latest = summary["episode_return"]
         self.returns = np.where(np.isnan(latest), self.returns, latest)
-        self.speed = self._trained * self.steps_per_update / max(self._seconds, 1e-9)
+        self.speed = self._trained * self.config.num_members / max(self._seconds, 1e-9)
         if self._bar is not None:
             self._bar.update(
                 self._task,
-                completed=updates * self.steps_per_update,
+                completed=env_steps * self.config.num_members,
                 speed=f"{human(self.speed)}/s",
                 returns=describe_returns(self.config, self.returns, self.name_of_return),
             )
@@ -144,10 +143,10 @@ class RunProgress(_Shown):
             self._line()
 
     def _line(self) -> None:
-        fraction = self.done / self.num_updates
+        fraction = self.done / self.num_steps
         if not self._pace.is_due(fraction):
             return
-        steps, total = self.done * self.steps_per_update, self.num_updates * self.steps_per_update
+        steps, total = self.done * self.config.num_members, self.num_steps * self.config.num_members
         left = (total - steps) / max(self.speed, 1e-9)
         self.say(
             f"{fraction:4.0%}  {human(steps)}/{human(total)} steps in all  {human(self.speed)}/s  {left:.0f} s left  "

@@ -6,15 +6,19 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import docstring_parser
 
 from jaxrl import agents
 from jaxrl.arguments import nearest
+from jaxrl.runs.errors import ConfigError
+from jaxrl.runs.objects import import_object, is_object
 from jaxrl.types import Agent
 
-RECIPES: dict[str, Callable[..., Agent]] = {name: getattr(agents, name) for name in sorted(agents.__all__)}
+Recipe = Callable[..., Agent]
+
+RECIPES: dict[str, Recipe] = {name: getattr(agents, name) for name in sorted(agents.__all__)}
 
 FILLED_IN = frozenset({"num_updates", "model", "symmetries"})
 """Arguments that follow from the budget or the environment, and so are nobody's to set."""
@@ -110,17 +114,38 @@ def parameters(target: Callable[..., Any]) -> dict[str, Parameter]:
     return found
 
 
-def hyperparameters(recipe: str) -> dict[str, Parameter]:
-    """The hyper-parameters of a recipe, see ``parameters``.
+def find_recipe(recipe: str | Recipe) -> Recipe:
+    """A recipe by its name: one of ``RECIPES``, or ``my_module:my_recipe``.
 
     Raises:
       UnknownName: no such recipe.
+      ConfigError: a ``module:name`` that can't be imported, or is no recipe.
     """
-    return parameters(lookup("recipe", recipe, RECIPES))
+    if not isinstance(recipe, str):
+        return recipe
+    if not is_object(recipe):
+        return cast(Recipe, lookup("recipe", recipe, RECIPES))
+    found = import_object(recipe, "recipe")
+    if not callable(found):
+        kind = type(found).__name__
+        raise ConfigError(f"recipe: '{recipe}' is a {kind}, must be a function (spec, **options) -> Agent")
+    return cast(Recipe, found)
 
 
-def summary(recipe: str) -> str:
+def hyperparameters(recipe: str | Recipe) -> dict[str, Parameter]:
+    """The hyper-parameters of a recipe, see ``parameters``; raises as ``find_recipe``."""
+    return parameters(find_recipe(recipe))
+
+
+def filled_in(recipe: Recipe) -> dict[str, str]:
+    """The arguments that a run fills in, by name, and what with: the number of updates, the simulator."""
+    declared = getattr(recipe, "fills", None)
+    if declared is not None:
+        return dict(declared)
+    known = {"num_updates": "num_updates", "model": "simulator", "symmetries": "symmetries"}
+    return {name: what for name, what in known.items() if name in inspect.signature(recipe).parameters}
+
+
+def summary(recipe: str | Recipe) -> str:
     """The first line of a recipe's docstring, as plain text."""
-    return (docstring_parser.parse(lookup("recipe", recipe, RECIPES).__doc__ or "").short_description or "").replace(
-        "``", ""
-    )
+    return (docstring_parser.parse(find_recipe(recipe).__doc__ or "").short_description or "").replace("``", "")

@@ -1,10 +1,16 @@
-"""A run under way: chunks of training, with logging and checkpoints in between."""
+"""A run under way: chunks of training, with logging, evaluation and checkpoints in between.
+
+A chunk is the updates between two pauses. How many follows from the configuration; where that takes longer than
+``CHUNK_SECONDS``, fewer are done from there on, and config.json says so, so that a resumed run pauses where the
+unbroken one would have. Where a run pauses changes its rows in metrics.csv and nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +18,19 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl import processes
-from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.finish import draw_curve
+from jaxrl.runs.errors import Diverged, InterruptedRun, NotWritten, PeerLost
+from jaxrl.runs.finish import draw_curve, on_one_device
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.kinds import Evaluator
 from jaxrl.runs.loggers import Logger, TensorBoard, WeightsAndBiases
-from jaxrl.runs.metrics import MetricsWriter, summarize
+from jaxrl.runs.metrics import MetricsWriter, Summary, summarize
 from jaxrl.runs.notices import after_divergence
+from jaxrl.runs.phases import Phase, handed_over
 from jaxrl.runs.progress import RunProgress
 from jaxrl.runs.snapshots import is_due, lean
-from jaxrl.training.checkpoint import Checkpoints
-from jaxrl.training.host import Chunk, first_bad, fit, updates_done
+from jaxrl.training.checkpoint import CheckpointError, Checkpoints
+from jaxrl.training.host import CALL_UPDATES, Chunk, first_bad, fit, updates_done
 from jaxrl.training.interrupt import Interrupted
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
@@ -36,37 +44,32 @@ MIN_STEPS = 20_000
 POINTS = 16
 """Chunks of a run that is shorter than as many of those: a learning curve wants points, whatever it costs."""
 
+CHUNK_SECONDS = 3.0
+"""Of a chunk at most, or a little longer: an interrupt waits for its end."""
+
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints."""
 
-
-class RunStopped(Exception):
-    """A run that ended before its budget.
-
-    Attributes:
-      exit_code: of a command that ends with it.
-      of_all_processes: all processes of a run end with it at once, so that they can wait for each other.
-    """
-
-    exit_code = 1
-    of_all_processes = False
+EVALUATION_SEED = 1
+"""Chooses the episodes of evaluations on the way: the same each time, others than at the end."""
 
 
-class Diverged(RunStopped):
-    """Numbers that are not finite."""
-
-    of_all_processes = True
-
-
-class InterruptedRun(RunStopped):
-    """A run that SIGINT or SIGTERM ended, after it was saved."""
-
-    exit_code = 130
-    of_all_processes = True
+def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
+    """Updates between two pauses, where they don't take too long."""
+    steps_per_update = max(1, config.num_envs * config.rollout_length * config.num_members)
+    long_enough = min(-(-MIN_STEPS // steps_per_update), -(-num_updates // POINTS))
+    return max(-(-num_updates // CHUNKS), long_enough)
 
 
-class PeerLost(RunStopped):
-    """Another process of the run has stopped."""
+def updates_per_call(config: RunConfig, num_updates: int) -> int:
+    """Updates that the device is asked for at once at most; it follows from the configuration as the program does."""
+    return min(updates_per_chunk(config, num_updates), CALL_UPDATES)
+
+
+def learning_starts(config: RunConfig) -> int:
+    """The update at which a recipe with a warm-up starts to learn, and gets slower; 0 without one."""
+    steps = config.num_envs * config.rollout_length
+    return -(-config.hyperparameters.get("learning_starts", 0) // steps) if steps else 0
 
 
 @contextlib.contextmanager
@@ -85,13 +88,6 @@ def _of_peers(folder: RunFolder) -> Iterator[None]:
             f"another process of this run has stopped or can't be reached ({' '.join(str(error).split())[:200]}); "
             f"start all of them again: jaxrl resume {folder.path} goes on from the last checkpoint"
         ) from error
-
-
-def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
-    """Updates between two pauses. It follows from the configuration, so a resumed run pauses where it would have."""
-    steps_per_update = config.num_envs * config.rollout_length * config.num_members
-    long_enough = min(-(-MIN_STEPS // steps_per_update), -(-num_updates // POINTS))
-    return max(-(-num_updates // CHUNKS), long_enough)
 
 
 @jax.jit
@@ -113,99 +109,185 @@ class Session:
         self,
         folder: RunFolder,
         config: RunConfig,
-        built: Built,
-        program: Runnable,
+        phases: Sequence[Phase],
+        programs: Sequence[Runnable],
         console: Console,
         *,
         wandb: bool = False,
     ) -> None:
-        self.folder, self.config, self.built, self.program = folder, config, built, program
+        self.folder, self.config, self.phases, self.programs = folder, config, phases, programs
         self.console, self.wandb = console, wandb
         self.checkpoints: Checkpoints = folder.checkpoints(config)
-        self.snapshots = folder.snapshots(config) if built.kind.keeps_snapshots else None
-        self.chunk = updates_per_chunk(config, built.num_updates)
-        self.steps_per_update = config.num_envs * config.rollout_length
+        last = phases[-1]
+        self.kind, self.num_updates = last.built.kind, last.last_update
+        self.num_steps = last.first_step + last.built.num_updates * last.steps_per_update
+        self.snapshots = folder.snapshots(config) if self.kind.keeps_snapshots else None
+        self._phase = last
         self._metrics = MetricsWriter(folder.metrics_file, config)
         self._loggers: Sequence[Logger] = ()
-        self._last_save = time.monotonic()
+        self._last_save = self._sitting = time.monotonic()
+        self._seconds = self._metrics.last_wall_time()
         self._saved: list[int] = []
         self._failure: str | None = None
+        self._evaluator: tuple[Phase, Evaluator] | None = None
+        self._say: Callable[[str], None] = lambda message: console.print(message, soft_wrap=True, highlight=False)
 
-    def train(self, state: TrainState) -> TrainState:
-        """Trains to the end.
+    def train(self, number: int, state: TrainState) -> TrainState:
+        """Trains to the end, from a state of the phase of this number.
 
         Raises:
           Diverged: a metric or a parameter was not finite; the last checkpoint is from before.
-          InterruptedRun: Ctrl-C, and all is saved.
+          InterruptedRun: SIGINT or SIGTERM came, and all is saved.
+          NotWritten: a file can't be written, for want of room perhaps.
         """
-        done = updates_done(state)
+        self._phase = self.phases[number]
+        done = self._phase.first_update + updates_done(state)
         if processes.is_first():
             self.folder.failure_file.unlink(missing_ok=True)
         # What all processes see alike: the first one may be deleting later ones.
         self._saved = [update for update in self.checkpoints.updates() if update <= done]
         with contextlib.ExitStack() as stack:
-            self._loggers = self._make_loggers(done * self.steps_per_update) if processes.is_first() else ()
+            stack.enter_context(self._written())
+            self._loggers = self._make_loggers(self._env_steps(done)) if processes.is_first() else ()
             for logger in self._loggers:
                 stack.callback(logger.close)
             if not self._saved:
                 # So that a run that breaks before the first minute is over has something to go back to.
                 self._save(done, state)
-                self._take_snapshot(-1, done, state)
-            name = self.built.kind.label_of_return
-            progress = stack.enter_context(RunProgress(self.config, self.console, self.built.num_updates, done, name))
-            stack.enter_context(_of_peers(self.folder))
-            try:
-                state, _ = fit(
-                    self.program,
-                    num_updates=self.built.num_updates,
-                    updates_per_chunk=self.chunk,
-                    state=state,
-                    on_chunk=lambda chunk: self._on_chunk(chunk, progress),
-                    on_interrupt=lambda: progress.say("stopping after this chunk; Ctrl-C again to stop without saving"),
-                )
-            except Interrupted as interrupted:
-                done = updates_done(interrupted.state)
-                if not self._save(done, interrupted.state):
-                    self._stop()
                 if processes.is_first():
-                    try:
-                        draw_curve(self.folder)
-                    except Exception as error:  # the run is saved, and how it goes on is what has to be said
-                        progress.say(f"no curve: {error}")
-                raise InterruptedRun(
-                    f"interrupted and saved at update {done} of {self.built.num_updates}; "
-                    f"go on with: jaxrl resume {self.folder.path}"
-                ) from None
-            if self._failure is not None or not self._save(self.built.num_updates, state):
+                    # What was written may lie elsewhere, or be something else.
+                    self.checkpoints.verify(done)
+                self._take_snapshot(-1, done, state)
+            progress = stack.enter_context(
+                RunProgress(self.config, self.console, self.num_steps, self._env_steps(done), self.kind.label_of_return)
+            )
+            self._say = progress.say
+            stack.enter_context(_of_peers(self.folder))
+            while True:
+                state = self._train_phase(number, state, progress)
+                if number + 1 == len(self.phases) or self._failure is not None:
+                    break
+                if not self._save(self._phase.last_update, state):
+                    break
+                state = handed_over(self._phase, state, self.programs[number + 1].start())
+                number += 1
+                self._phase = self.phases[number]
+            if self._failure is not None or not self._save(self.num_updates, state, final=True):
                 self._stop()
         return state
 
+    def _train_phase(self, number: int, state: TrainState, progress: RunProgress) -> TrainState:
+        phase = self.phases[number]
+        say = "stopping after this chunk; Ctrl-C again to stop without saving"
+        try:
+            state, _ = fit(
+                self.programs[number],
+                num_updates=phase.built.num_updates,
+                updates_per_chunk=lambda done: self._length(phase, done),
+                seconds_per_chunk=CHUNK_SECONDS,
+                updates_per_call=updates_per_call(phase.config, phase.built.num_updates),
+                slower_from=[learning_starts(phase.config)],
+                state=state,
+                on_chunk=lambda chunk: self._on_chunk(chunk, progress),
+                on_interrupt=lambda: progress.say(say),
+            )
+        except Interrupted as interrupted:
+            done = phase.first_update + updates_done(interrupted.state)
+            if not self._save(done, interrupted.state, final=True):
+                self._stop()
+            if processes.is_first():
+                try:
+                    draw_curve(self.folder)
+                except Exception as error:  # the run is saved, and how it goes on is what has to be said
+                    progress.say(f"no curve: {type(error).__name__}: {error}")
+            raise InterruptedRun(
+                f"interrupted and saved at update {done} of {self.num_updates}; "
+                f"go on with: jaxrl resume {self.folder.path}"
+            ) from None
+        return state
+
+    def _length(self, phase: Phase, done: int) -> int:
+        """Updates of the chunk that starts after ``done`` updates of a phase."""
+        at = phase.first_update + done
+        told = [length for update, length in self.config.chunks if phase.first_update <= update <= at]
+        length = told[-1] if told else updates_per_chunk(phase.config, phase.built.num_updates)
+        every = self._updates_per_evaluation(phase)
+        return length if every is None else min(length, every - done % every)
+
+    def _updates_per_evaluation(self, phase: Phase) -> int | None:
+        if self.config.eval_every is None or not phase.steps_per_update:
+            return None
+        return max(1, self.config.eval_every // phase.steps_per_update)
+
+    def _env_steps(self, update: int) -> int:
+        """Environment steps of each seed after so many updates of the run."""
+        return self._phase.first_step + (update - self._phase.first_update) * self._phase.steps_per_update
+
     def _make_loggers(self, env_steps: int) -> Sequence[Logger]:
         of_folder = TensorBoard(self.folder, self.config, env_steps)
-        return [of_folder, WeightsAndBiases(self.folder, self.config, env_steps)] if self.wandb else [of_folder]
+        return [of_folder, WeightsAndBiases(self.folder, self.config)] if self.wandb else [of_folder]
 
     def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
+        phase, count = self._phase, chunk.metrics["episodes"].shape[1]
+        now = phase.first_update + chunk.updates
+        self._note_length(phase, chunk.updates - count, count)
         summary = summarize(chunk.metrics)
-        if processes.is_first():
-            self._metrics.append(chunk.updates, summary)
-        for logger in self._loggers:
-            logger.log(chunk.env_steps, summary)
-        progress.update(chunk.updates, chunk.seconds, summary)
+        summary |= self._speed(phase, count)
+        progress.update(self._env_steps(now), chunk.seconds, summary)
         bad = first_bad(chunk.metrics)
+        if bad is None:
+            summary |= self._evaluation(phase, chunk)
+        env_steps = self._env_steps(now)
+        if processes.is_first():
+            self._metrics.append(now, env_steps, summary)
+        for logger in self._loggers:
+            logger.log(env_steps, summary)
         if bad is not None:
             member, index, name = bad
-            update = chunk.updates - chunk.metrics["episodes"].shape[1] + index + 1
             value = chunk.metrics[name][member, index]
-            self._failure = f"{name} is {value} in update {update} of {self._label(member)}"
+            self._failure = f"{name} is {value} in update {now - count + index + 1} of {self._label(member)}"
             return True
-        self._take_snapshot(chunk.updates - chunk.metrics["episodes"].shape[1], chunk.updates, chunk.state)
+        self._take_snapshot(now - count, now, chunk.state)
         due = processes.anywhere(time.monotonic() - self._last_save > CHECKPOINT_SECONDS)
-        if due and chunk.updates < self.built.num_updates:
-            return not self._save(chunk.updates, chunk.state)
+        if due and now < phase.last_update:
+            return not self._save(now, chunk.state)
         return False
 
-    def _save(self, update: int, state: TrainState) -> bool:
-        """Saves unless the agent's state has numbers that are not finite; those may come one update before a NaN."""
+    def _note_length(self, phase: Phase, before: int, count: int) -> None:
+        """Writes down that chunks are shorter from here on, after one that took too long."""
+        if count >= min(self._length(phase, before), phase.built.num_updates - before):
+            return
+        at = phase.first_update + before
+        kept = tuple(entry for entry in self.config.chunks if entry[0] < at)
+        self.config = dataclasses.replace(self.config, chunks=(*kept, (at, count)))
+        if processes.is_first():
+            self.folder.write_config(self.config)
+
+    def _speed(self, phase: Phase, count: int) -> Summary:
+        """Seconds since the run began, those of earlier sittings included, and steps of all members together in one."""
+        members, now = self.config.num_members, time.monotonic()
+        passed, self._sitting = max(now - self._sitting, 1e-9), now
+        self._seconds += passed
+        speed = count * phase.steps_per_update * members / passed
+        return {"wall_time": np.full(members, self._seconds), "steps_per_second": np.full(members, speed)}
+
+    def _evaluation(self, phase: Phase, chunk: Chunk) -> Summary:
+        """The columns of an evaluation without exploration, NaN between two of them."""
+        every = self._updates_per_evaluation(phase)
+        if every is None:
+            return {}
+        if chunk.updates % every and chunk.updates != phase.built.num_updates:
+            return self.kind.no_columns(self.config.num_members)
+        agents = lean(chunk.state.agent) if self.config.devices == 1 else on_one_device(chunk.state.agent)
+        if self._evaluator is None or self._evaluator[0] is not phase:
+            self._evaluator = phase, self.kind.evaluator(phase.built, self.config.eval_episodes)
+        return self.kind.columns(self._evaluator[1](agents, EVALUATION_SEED))
+
+    def _save(self, update: int, state: TrainState, *, final: bool = False) -> bool:
+        """Saves unless the agent's state has numbers that are not finite; those may come one update before a NaN.
+
+        A checkpoint on the way that can't be written is tried again a minute later, and the run goes on.
+        """
         if self._failure is not None:
             return False
         finite = processes.fetch(_finite_members(state.agent))
@@ -213,14 +295,37 @@ class Session:
             label = self._label(int(np.argmin(finite)))
             self._failure = f"the state of {label} is not finite after update {update}"
             return False
-        if update not in self._saved:
-            self.checkpoints.save(update, state)
-            self._saved.append(update)
         self._last_save = time.monotonic()
+        if update in self._saved:
+            return True
+        try:
+            self.checkpoints.save(update, state)
+        except CheckpointError as error:
+            if final or not self._saved:
+                raise
+            self._say(f"{error}; the last good checkpoint is update {self._saved[-1]}, and the run goes on")
+            return True
+        self._saved.append(update)
         return True
 
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Says of a file that can't be written what is kept, and how to go on."""
+        try:
+            yield
+        except (OSError, CheckpointError) as error:
+            if isinstance(error, CheckpointError):
+                problem = str(error)
+            else:
+                problem = f"{error.filename or 'a file of the run'} can't be written ({error.strerror or error})"
+            good = self.checkpoints.readable()
+            kept = f"the last good checkpoint is update {good[-1]}" if good else "there is no checkpoint yet"
+            raise NotWritten(
+                f"{problem}; {kept} of {self.num_updates}; make room, then go on with: jaxrl resume {self.folder.path}"
+            ) from error
+
     def _take_snapshot(self, before: int, now: int, state: TrainState) -> None:
-        if self.snapshots is None or not is_due(before, now, self.built.num_updates):
+        if self.snapshots is None or not is_due(before, now, self.num_updates) or self._phase is not self.phases[-1]:
             return
         # As the first process sees its folder: all save together, or none.
         if processes.anywhere(processes.is_first() and now not in self.snapshots.updates()):

@@ -12,6 +12,7 @@ from pathlib import Path
 from jaxrl.runs.building import Built, build, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunError, RunFolder
+from jaxrl.runs.phases import make_phases
 from jaxrl.types import PyTree
 
 MOMENTS = 10
@@ -34,7 +35,7 @@ def moments(folder: RunFolder, config: RunConfig) -> list[int]:
 
 
 def restore_players(
-    run: str | Path, update: int | None = None, *, simulations: int | None = None
+    run: str | Path, update: int | None = None, *, simulations: int | None = None, trust: bool = False
 ) -> tuple[RunConfig, Built, PyTree]:
     """Reads the players of a run, from a snapshot or a checkpoint.
 
@@ -52,8 +53,9 @@ def restore_players(
       CheckpointError: what was saved is torn or does not fit.
     """
     folder = RunFolder(run)
-    config = folder.read_config()
-    built = build(config)
+    config = folder.read_config(trust=trust)
+    phase = make_phases(config)[-1]
+    built = phase.built
     known = moments(folder, config)
     if not known:
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")

@@ -99,7 +99,7 @@ class Program:
           keys: ``[S]`` typed PRNG keys, one a member: the keys that ``train`` would be given.
           hyper: name -> ``[S]``, the hyper-parameters that differ between members; None for none.
           num_envs: B.
-          rollout_length: T.
+          rollout_length: T; 0 steps nothing, and updates get an empty trajectory.
           on_update: see ``loop.advance``; it sees one member.
           mesh: from ``parallel.make_mesh``, to split members and environments over; None for one device.
 
@@ -118,8 +118,8 @@ class Program:
                 raise ValueError(
                     f"hyper: {name!r} has shape {list(values.shape)}, must be {list(keys.shape)}, a value for each key"
                 )
-        for name, count in (("num_envs", num_envs), ("rollout_length", rollout_length)):
-            check_count(name, count)
+        check_count("num_envs", num_envs)
+        check_count("rollout_length", rollout_length, least=0)
         if mesh is not None:
             parallel.check_split(mesh, num_envs, keys.shape[0])
         self.num_envs, self.rollout_length, self.mesh = num_envs, rollout_length, mesh

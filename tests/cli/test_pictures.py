@@ -125,7 +125,7 @@ def run_with_curves(path, *, seeds, points, sweep=None, missing=()):
     for point in range(1, points + 1):
         returns = np.arange(config.num_members) * 10.0 + point
         returns[list(missing)] = np.nan
-        MetricsWriter(folder.metrics_file, config).append(point, {"episode_return": returns})
+        MetricsWriter(folder.metrics_file, config).append(point, 256 * point, {"episode_return": returns})
     return folder
 
 
@@ -206,7 +206,7 @@ def test_evaluations_are_drawn_where_there_are_any(tmp_path, figures):
         writer = MetricsWriter(folder.metrics_file, folder.read_config())
         for point in range(1, 5):
             evaluation = np.full(seeds, 100.0 * point if point % 2 == 0 else np.nan)
-            writer.append(point, {"episode_return": np.full(seeds, 1.0), "evaluation_return": evaluation})
+            writer.append(point, 256 * point, {"episode_return": np.full(seeds, 1.0), "evaluation_return": evaluation})
         return folder
 
     one, other = evaluated("one", 2), run_with_curves(tmp_path / "other", seeds=2, points=3)
@@ -229,7 +229,7 @@ def test_a_game_is_drawn_by_its_score_against_an_opponent(tmp_path, figures):
         draw([game], tmp_path / "curve.png")
     writer = MetricsWriter(game.scores_file, game.read_config())
     for update, score in ((0, 0.5), (2, 0.75)):
-        writer.append(update, {"evaluation_score": np.array([score])})
+        writer.append(update, 256 * update, {"evaluation_score": np.array([score])})
     for folders, metric, name in (
         ([alone], None, "episode return"),
         ([game], None, "score against random: 1 for a win, 0.5 for a draw"),
@@ -258,7 +258,7 @@ def test_any_name_of_a_run_can_be_drawn(jaxrl, tmp_path, figures, monkeypatch):
 
 
 def test_a_sweep_has_a_curve_a_value_and_a_key_of_the_lines(tmp_path, figures):
-    sweep = Sweep("learning_rate", (1e-4, 3e-4))
+    sweep = Sweep.grid({"learning_rate": (1e-4, 3e-4)})
     folder = run_with_curves(tmp_path / "run", seeds=4, points=30, sweep=sweep)
     draw([folder], tmp_path / "curve.png")
     assert labels(figures[0]) == ["0.0001", "0.0003", " ", MIDDLE, INTERVAL, "mean", SINGLE]
@@ -356,7 +356,7 @@ def test_counts_are_read_at_a_glance():
 
 
 def test_the_bar_shows_the_best_value_of_a_sweep():
-    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {}, Sweep("gamma", (0.9, 0.99)))
+    config = RunConfig("ppo", "CartPole-v1", 0, 2, 1, 1, 1, {}, {}, Sweep.grid({"gamma": (0.9, 0.99)}))
     returns = np.array([1.0, 3.0, 10.0, np.nan])
     assert describe_returns(config, returns) == "best: 0.99, return 10.0 ± 0.0"
     assert describe_returns(config, np.array([11.0, 12.0, 10.0, 9.0])) == "best: 0.9, return 11.5 ± 0.5"

@@ -34,8 +34,8 @@ def test_a_run_of_workers_is_a_run(jaxrl, tmp_path, short_chunks):
         ("a3c", ("--seeds", 2), "seeds: got 2, must be 1 with workers, which share one state"),
         ("a3c", ("--delay", 4), "--delay: workers are late by themselves; leave out --delay or --workers"),
         ("a2c", ("--sweep", "gamma=0.9,0.99"), "sweep: must be none with workers"),
-        ("a2c", ("--normalize-reward",), "normalize_reward: got True, must be False: asynchronous workers"),
-        ("ppo", (), "workers: got 2, must be 0 for ppo: only a2c, a3c and reinforce take --workers"),
+        ("a2c", ("--normalize-reward",), "the running returns of normalize_reward), which workers can't share"),
+        ("dqn", ("--learning-starts", 32), "(per_env: a replay"),
     ],
 )
 def test_what_workers_cannot_do_is_refused_by_name(jaxrl, recipe, flags, message):

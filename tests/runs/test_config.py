@@ -18,7 +18,7 @@ def edited(config, **changes):
 
 
 def test_json_round_trip(config):
-    config = dataclasses.replace(config, sweep=Sweep("gamma", (0.9, 0.99)), init_from="/some/run")
+    config = dataclasses.replace(config, sweep=Sweep.grid({"gamma": (0.9, 0.99)}), init_from="/some/run")
     assert RunConfig.from_json(config.to_json()) == config
 
 
@@ -61,7 +61,7 @@ def test_identity_is_all_but_the_length_the_origin_and_the_devices(config):
         ),
         ({"parts": {"torso": {"name": "mpl", "settings": {}}}}, "unknown torso 'mpl', did you mean 'mlp'"),
         ({"recipe": "pppo"}, "unknown recipe 'pppo', did you mean 'ppo'"),
-        ({"sweep": {"name": "gamma"}}, "sweep: field missing: values"),
+        ({"sweep": {"names": ["gamma"]}}, "sweep: field missing: values"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused_by_name(config, changes, message):
@@ -95,11 +95,11 @@ def test_missing_fields_and_hyperparameters_are_named(config):
         ({"parts": {"torso": Chosen("conv", {})}}, "Conv needs images"),
         ({"parts": {"torso": Chosen("mlp", {"activation": "rely"})}}, "activation: got 'rely'"),
         ({"parts": {"torso": Chosen("mlp", {"hidden": (4, 0)})}}, "torso.hidden: got 4 0, sizes must be at least 1"),
-        ({"sweep": Sweep("gama", (0.9,))}, "'gama' is no hyper-parameter of a2c, did you mean 'gamma'"),
-        ({"sweep": Sweep("share_torso", (0.0,))}, "'share_torso' is not a float"),
-        ({"sweep": Sweep("gamma", (0.9, 2.0))}, "gamma: got 2.0, must lie in"),
-        ({"sweep": Sweep("gamma", (0.9, 0.9))}, "gamma got 0.9, 0.9, the same value twice"),
-        ({"sweep": Sweep("gamma", (float("nan"),))}, "gamma got nan, must be finite"),
+        ({"sweep": Sweep.grid({"gama": (0.9,)})}, "'gama' is no hyper-parameter of a2c, did you mean 'gamma'"),
+        ({"sweep": Sweep.grid({"share_torso": (0.0,)})}, "'share_torso' is not a float"),
+        ({"sweep": Sweep.grid({"gamma": (0.9, 2.0)})}, "gamma: got 2.0, must lie in"),
+        ({"sweep": Sweep.grid({"gamma": (0.9, 0.9)})}, "gamma got 0.9; 0.9, the same value twice"),
+        ({"sweep": Sweep.grid({"gamma": (float("nan"),)})}, "gamma got nan, must be finite"),
     ],
 )
 def test_values_are_checked_before_anything_is_compiled(config, changes, message):
@@ -107,8 +107,18 @@ def test_values_are_checked_before_anything_is_compiled(config, changes, message
         build(dataclasses.replace(config, **changes))
 
 
+def test_a_grid_has_every_combination_with_all_seeds(config):
+    sweep = Sweep.grid({"gamma": (0.9, 0.99), "entropy_coef": (0.0, 0.1, 0.2)})
+    config = dataclasses.replace(config, sweep=sweep)
+    assert RunConfig.from_json(config.to_json()) == config and config.num_members == 12
+    built = build(config)
+    np.testing.assert_allclose(built.hyper["gamma"], np.repeat([0.9, 0.99], 6), rtol=1e-6)
+    np.testing.assert_allclose(built.hyper["entropy_coef"], np.tile(np.repeat([0.0, 0.1, 0.2], 2), 2), rtol=1e-6)
+    assert config.members()[11].label(sweep) == "seed 1 of gamma=0.99 entropy_coef=0.2"
+
+
 def test_all_values_of_a_sweep_get_the_same_seeds(config):
-    built = build(dataclasses.replace(config, sweep=Sweep("gamma", (0.9, 0.99))))
+    built = build(dataclasses.replace(config, sweep=Sweep.grid({"gamma": (0.9, 0.99)})))
     keys = np.asarray(jax.random.key_data(built.keys)).reshape(2, 2, -1)
     np.testing.assert_array_equal(keys[0], keys[1])
     np.testing.assert_allclose(built.hyper["gamma"], [0.9, 0.9, 0.99, 0.99], rtol=1e-6)

@@ -63,11 +63,11 @@ def test_what_is_not_in_a_run_is_refused(saved, chosen, message):
 
 def test_of_a_sweep_one_chooses_the_value_and_the_seed(tmp_path):
     # The start of the log deviation is a hyper-parameter that acting reads.
-    config = make_config(environment="Pendulum-v1", seeds=2, sweep=Sweep("initial_log_std", (-3.0, 1.0)))
+    config = make_config(environment="Pendulum-v1", seeds=2, sweep=Sweep.grid({"initial_log_std": (-3.0, 1.0)}))
     folder, state = save_start(tmp_path / "sweep", config)
     spread = []
     for number, (value, seed) in enumerate([(-3.0, 0), (-3.0, 1), (1.0, 0), (1.0, 1)]):
-        assert config.members()[number][1:] == (seed, value)
+        assert config.members()[number][1:] == (seed, number // 2)
         agent, loaded = load(folder.path, value=value, seed=seed)
         assert same(loaded, jax.tree.map(lambda leaf, number=number: leaf[number], state.agent))
         _, extras = agent.act(jax.random.key(0), loaded, np.zeros((500, 3), np.float32))
@@ -128,7 +128,7 @@ def test_transfer_takes_the_statistics_of_observations_along(tmp_path):
     config = make_config(hyperparameters={"normalize_observation": True})
     folder, state = save_start(tmp_path / "normalized", config)
     moved = transfer(folder.path, fresh(dataclasses.replace(config, seed=9)))
-    assert same(moved.agent.observation_statistics, state.agent.observation_statistics)
+    assert same(moved.agent.statistics.observation, state.agent.statistics.observation)
     assert int(np.max(moved.updates)) == 0
 
 

@@ -33,8 +33,10 @@ def summary_of(value, members=2):
 
 
 def test_rows_say_whose_they_are(tmp_path, config):
-    writer = MetricsWriter(tmp_path / "metrics.csv", dataclasses.replace(config, sweep=Sweep("gamma", (0.9, 0.99))))
-    writer.append(5, summary_of(1.5, members=4))
+    writer = MetricsWriter(
+        tmp_path / "metrics.csv", dataclasses.replace(config, sweep=Sweep.grid({"gamma": (0.9, 0.99)}))
+    )
+    writer.append(5, 80, summary_of(1.5, members=4))
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert header == "update,env_steps,member,seed,gamma,episodes,episode_return,episode_length,loss"
     assert rows[0] == "5,80,0,0,0.9,1,1.5,1.5,1.5"
@@ -44,8 +46,8 @@ def test_rows_say_whose_they_are(tmp_path, config):
 def test_nothing_to_average_is_an_empty_field_and_reads_as_nan(tmp_path, config):
     path = tmp_path / "metrics.csv"
     writer = MetricsWriter(path, config)
-    writer.append(1, summary_of(np.nan))
-    writer.append(2, summary_of(7.0))
+    writer.append(1, 16, summary_of(np.nan))
+    writer.append(2, 32, summary_of(7.0))
     assert path.read_text().splitlines()[1] == "1,16,0,0,0,,,"
     curves = read_curves(path, "episode_return", 2)
     np.testing.assert_array_equal(curves.env_steps, [16, 32])
@@ -56,7 +58,7 @@ def test_cut_drops_what_a_checkpoint_does_not_know(tmp_path, config):
     path = tmp_path / "metrics.csv"
     writer = MetricsWriter(path, config)
     for update in (1, 2, 3):
-        writer.append(update, summary_of(float(update)))
+        writer.append(update, 16 * update, summary_of(float(update)))
     whole = path.read_text()
     with path.open("a") as file:
         file.write("4,64,0,0,1,4.")  # killed while it wrote
@@ -64,16 +66,34 @@ def test_cut_drops_what_a_checkpoint_does_not_know(tmp_path, config):
     writer.cut(3)
     assert path.read_text() == whole
     writer.cut(2)
-    writer.append(3, summary_of(3.0))
+    writer.append(3, 48, summary_of(3.0))
     assert path.read_text() == whole
     writer.cut(0)
     assert not path.exists()
     writer.cut(0)
 
 
+def test_columns_that_come_later_are_empty_before(tmp_path, config):
+    path = tmp_path / "metrics.csv"
+    MetricsWriter(path, config).append(1, 16, summary_of(1.0))
+    later = MetricsWriter(path, config)
+    later.append(2, 32, {"loss": np.zeros(2), "epsilon": np.ones(2)})
+    later.append(3, 48, {"loss": np.zeros(2), "epsilon": np.ones(2), "wall_time": np.full(2, 9.5)})
+    curves = [read_curves(path, name, 2).values[0] for name in ("loss", "epsilon", "episodes")]
+    np.testing.assert_array_equal(curves, [[1, 0, 0], [np.nan, 1, 1], [1, np.nan, np.nan]])
+    assert later.last_wall_time() == 9.5 and MetricsWriter(tmp_path / "none.csv", config).last_wall_time() == 0
+
+
+def test_rates_and_counters_are_those_of_the_last_update():
+    rows = np.arange(6.0).reshape(2, 3)
+    summary = summarize({**chunk(rows, np.ones((2, 3), int), rows), "learning_rate": rows, "gradient_steps": rows})
+    assert list(summary["learning_rate"]) == list(summary["gradient_steps"]) == [2, 5]
+    assert list(summary["loss"]) == [1, 4]
+
+
 def test_a_missing_column_is_named(tmp_path, config):
     path = tmp_path / "metrics.csv"
-    MetricsWriter(path, config).append(1, summary_of(1.0))
+    MetricsWriter(path, config).append(1, 16, summary_of(1.0))
     with pytest.raises(ValueError, match=r"no column 'los', did you mean 'loss'\? \(columns: episodes, "):
         read_curves(path, "los", 2)
     with pytest.raises(ValueError, match="no column 'seed'"):

@@ -98,5 +98,9 @@ def test_a_default_is_found_by_what_it_is(monkeypatch, default, named):
     monkeypatch.setitem(PARTS, "memory", Part("Where it is kept.", {}))
     if default is None:
         return
-    with pytest.raises(LookupError, match="the default memory of recipe, .* is not in PARTS"):
+    name, _ = parts.default_part("recipe", "memory", None)
+    assert name == f"{__name__}:{named[0]}", "by its import, where it is in no table"
+    monkeypatch.setattr(plain, "__qualname__", "<lambda>")
+    monkeypatch.setattr(skewed, "__qualname__", "<lambda>")
+    with pytest.raises(LookupError, match="memory: .* is in no table and can't be imported"):
         parts.default_part("recipe", "memory", None)

@@ -271,8 +271,8 @@ def test_arguments_that_cannot_be_are_refused(toys, walkers):
         make(hyper={"scale": np.ones(3)})
     with pytest.raises(ValueError, match="num_envs: got 0"):
         make(num_envs=0)
-    with pytest.raises(ValueError, match="rollout_length: got 0"):
-        make(rollout_length=0)
+    with pytest.raises(ValueError, match="rollout_length: got -1"):
+        make(rollout_length=-1)
     with pytest.raises(ValueError, match="num_updates: got 0"):
         make().compile(0)
     with pytest.raises(ValueError, match="updates_per_chunk: got 0"):

@@ -10,13 +10,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from jaxrl.cli.errors import CommandError
-from jaxrl.cli.parsing import as_flag
-from jaxrl.runs.building import Built, build, make_program
+from jaxrl.runs.building import Built, Given, build, make_program
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.parts import parts_of
+from jaxrl.runs.errors import RunStopped
 from jaxrl.runs.progress import human
-from jaxrl.runs.session import updates_per_chunk
+from jaxrl.runs.session import updates_per_call
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
@@ -27,7 +25,7 @@ CROWD = 64
 """Members beyond which the memory is reckoned from one of them first."""
 
 
-class DoesNotFit(CommandError):
+class DoesNotFit(RunStopped):
     """More memory is needed than there is."""
 
 
@@ -57,15 +55,15 @@ def refuse_what_cannot_fit(config: RunConfig, needed: int | None, what: str = ""
     available = available_bytes(config.devices)
     if needed is None or needed <= available:
         return
-    smaller = [as_flag(name) for name in ("seeds", "num_envs", "rollout_length")]
-    smaller += [as_flag(name) for name in config.hyperparameters if name.endswith("capacity")]
+    smaller = ["seeds", "num_envs", "rollout_length"]
+    smaller += [name for name in config.hyperparameters if name.endswith("capacity")]
     raise DoesNotFit(
         f"{what or 'the state'} of {members(config)} needs {megabytes(needed)} of memory and {megabytes(available)} "
         f"are free; lower one of {', '.join(smaller)}"
     )
 
 
-def refuse_a_crowd(config: RunConfig) -> None:
+def refuse_a_crowd(config: RunConfig, given: Given | None = None) -> None:
     """Refuses members that cannot fit by the state of one of them, before there is so much as a key for each.
 
     Raises:
@@ -74,7 +72,7 @@ def refuse_a_crowd(config: RunConfig) -> None:
     """
     if config.num_members > CROWD:
         one = dataclasses.replace(config, seeds=1, sweep=None)
-        whole = config.num_members * make_program(one, build(one)).state_bytes()
+        whole = config.num_members * make_program(one, build(one, given)).state_bytes()
         refuse_what_cannot_fit(config, whole // config.devices)
 
 
@@ -85,7 +83,7 @@ def describe_state(config: RunConfig, program: Runnable) -> str:
     members_here = config.num_members // config.seed_devices
     if members_here > 1:
         text += f" ({megabytes(total / members_here)} each)"
-    if "replay" in parts_of(config.recipe):
+    if "replay" in config.parts:
         text += f", {megabytes(program.state_bytes(lambda state: state.agent.per_env))} of it replay"
     if config.devices > 1:
         text += f", on each of {config.devices} devices"
@@ -103,7 +101,7 @@ def _describe_replay(config: RunConfig, built: Built) -> str:
 def members(config: RunConfig) -> str:
     """As it is said: 8 seeds x 3 values of gamma."""
     seeds = f"{config.seeds} seed{'s' if config.seeds != 1 else ''}"
-    return seeds if config.sweep is None else f"{seeds} x {len(config.sweep.values)} values of {config.sweep.name}"
+    return seeds if config.sweep is None else f"{seeds} x {len(config.sweep.values)} values of {config.sweep.title}"
 
 
 def duration(seconds: float) -> str:
@@ -119,7 +117,7 @@ def dry_run(
     config: RunConfig, built: Built, program: Runnable, state: TrainState, compile_seconds: float, console: Console
 ) -> None:
     """Measures a compiled run from its first state, and prints memory, compile time and steps a second."""
-    chunk = updates_per_chunk(config, built.num_updates)
+    chunk = updates_per_call(config, built.num_updates)
     peak = program.memory_bytes(chunk)
     updates, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < PROBE_SECONDS:

@@ -1,0 +1,133 @@
+"""``--config FILE``: the defaults of a run from another run's config.json, or from YAML with the same fields."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jaxrl.agents.presets import LOOP
+from jaxrl.arguments import nearest
+from jaxrl.cli.errors import UsageError
+from jaxrl.runs.config import RunConfig, Stage, Sweep, read_stages
+from jaxrl.runs.objects import require_trust
+from jaxrl.runs.recipes import hyperparameters
+
+_FLAGS = ("seed", "seeds", "window", "eval_every", "eval_episodes", "devices", "seed_devices", "workers")
+_IGNORED = ("chunks", "format_version")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigFile:
+    """What a file says of a run; empty without one."""
+
+    path: Path | None = None
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def check_recipe(self, recipe: str) -> None:
+        """Refuses a file of another recipe, and hyper-parameters that the recipe does not have.
+
+        Raises:
+          UsageError: naming them.
+        """
+        own = self.data.get("recipe", recipe)
+        if own != recipe:
+            raise UsageError(f"--config: {self.path} is of {own}, not of {recipe}; leave the recipe out")
+        known = hyperparameters(recipe)
+        for name in self.hyperparameters:
+            if name not in known:
+                hint = nearest(name, known)
+                raise UsageError(f"--config: {self.path}: '{name}' is no hyper-parameter of {recipe}{hint}")
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """Settings of the loop."""
+        return {name: self.data[name] for name in LOOP if name in self.data}
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """Defaults of other flags."""
+        found = {name: self.data[name] for name in _FLAGS if self.data.get(name) is not None}
+        init_from = self.data.get("init_from")
+        return found if init_from is None else {**found, "init_from": Path(init_from)}
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Hyper-parameters of the recipe."""
+        return _tuples(self.data.get("hyperparameters") or {})
+
+    @property
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Parts as presets have them: the name beside the settings."""
+        parts = self.data.get("parts") or {}
+        return {part: {"name": one["name"], **_tuples(one.get("settings") or {})} for part, one in parts.items()}
+
+    @property
+    def environment_settings(self) -> dict[str, Any]:
+        """What the environment is made with."""
+        return dict(self.data.get("environment_settings") or {})
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages before the recipe's own training."""
+        return read_stages(self.data.get("stages") or [], str(self.path))
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """The sweep, as config.json has it or as a mapping from names to values."""
+        given = self.data.get("sweep")
+        if not given:
+            return None
+        if "values" not in given:
+            return Sweep.grid(given)
+        if "name" in given:
+            return Sweep.grid({given["name"]: given["values"]})
+        return Sweep(tuple(given["names"]), tuple(tuple(map(float, setting)) for setting in given["values"]))
+
+
+def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
+    """The arguments with the recipe and the environment of the file where they name none, and the file.
+
+    Raises:
+      UsageError: a file that can't be read, or has fields that no run has.
+      Untrusted: it names modules that this user has not trained with.
+    """
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scan.add_argument("--config", nargs="?")
+    scan.add_argument("--trust", action="store_true")
+    given = scan.parse_known_args(list(arguments))[0]
+    if given.config is None:
+        return list(arguments), ConfigFile()
+    path = Path(given.config)
+    try:
+        data = yaml.safe_load(path.read_text())  # which reads JSON as well
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--config: {path} can't be read ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"--config: {path} has no fields, but is a {type(data).__name__}")
+    known = [field.name for field in dataclasses.fields(RunConfig)]
+    for name in data:
+        if name not in known:
+            raise UsageError(f"--config: {path}: unknown field '{name}'{nearest(str(name), known)}")
+    file = ConfigFile(path, {name: value for name, value in data.items() if name not in _IGNORED})
+    require_trust(_imports(file), path, given.trust)
+    words = list(arguments)
+    lead = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+    missing = [data[name] for name in ("recipe", "environment")[lead:] if name in data]
+    return [*words[:lead], *missing, *words[lead:]], file
+
+
+def _imports(file: ConfigFile) -> list[str]:
+    """All names ``module:name`` in the file."""
+    agents = [file.data, *(file.data.get("stages") or [])]
+    names = [file.data.get("environment"), *(agent.get("recipe") for agent in agents)]
+    names += [part.get("name") for agent in agents for part in (agent.get("parts") or {}).values()]
+    return [name for name in names if isinstance(name, str) and ":" in name]
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

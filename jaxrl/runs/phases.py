@@ -1,0 +1,117 @@
+"""The phases of a run: one for most, or several stages whose agents follow each other."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxrl.runs.building import Built, Given, build
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import ConfigError
+from jaxrl.training.loop import TrainState
+from jaxrl.types import PyTree
+
+STAGE = 0x57A6E
+"""Folded into a member's key for each stage after the first."""
+
+
+class Phase(NamedTuple):
+    """One agent's part of a run.
+
+    Attributes:
+      config: of this phase, as a run without stages.
+      built: what it names.
+      first_update, first_step: updates and environment steps (of each seed) in the phases before it.
+      hand_over: what the agent of the next one takes from this one's, see ``Stage``.
+    """
+
+    config: RunConfig
+    built: Built
+    first_update: int
+    first_step: int
+    hand_over: Mapping[str, str]
+
+    @property
+    def last_update(self) -> int:
+        """The run's updates when this phase is over."""
+        return self.first_update + self.built.num_updates
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of each seed."""
+        return self.config.num_envs * self.config.rollout_length
+
+
+def make_phases(config: RunConfig, given: Given | None = None) -> list[Phase]:
+    """The phases of a run in order.
+
+    Objects that are given are those of the last one; its environment is that of all.
+
+    Raises:
+      ConfigError: see ``build``; of a stage with its number.
+    """
+    *before, last = config.phases()
+    others = None if given is None else Given(environment=given.environment, env_params=given.env_params)
+    phases: list[Phase] = []
+    update = step = 0
+    for number, (phase, stage) in enumerate(zip(before, config.stages, strict=True)):
+        try:
+            built = build(phase, others, stage.num_updates)
+        except ConfigError as error:
+            raise ConfigError(f"stage {number}: {error}") from error
+        phases.append(Phase(phase, built, update, step, stage.hand_over))
+        update, step = phases[-1].last_update, step + stage.num_updates * phases[-1].steps_per_update
+    phases.append(Phase(last, build(last, given), update, step, {}))
+    return [phase._replace(built=_with_own_keys(phase.built, number)) for number, phase in enumerate(phases)]
+
+
+def _with_own_keys(built: Built, number: int) -> Built:
+    """What a phase draws differs from what the one before it drew; the first has the run's keys."""
+    keys = built.keys if number == 0 else jax.vmap(lambda key: jax.random.fold_in(key, STAGE + number))(built.keys)
+    return built._replace(keys=keys)
+
+
+def phase_of(phases: Sequence[Phase], update: int) -> Phase:
+    """The phase that a checkpoint belongs to; the one that an update ends, not the one that starts there."""
+    return next(phase for phase in phases if update <= phase.last_update or phase is phases[-1])
+
+
+def handed_over(phase: Phase, state: TrainState, fresh: TrainState) -> TrainState:
+    """Returns the first state of the next phase, with what this one hands over.
+
+    Raises:
+      ConfigError: a path that one of the agents' states does not have, or parts of other shapes.
+    """
+    agent = fresh.agent
+    for target, source in phase.hand_over.items():
+        found, old = (_at(tree, path) for tree, path in ((state.agent, source), (agent, target)))
+        shapes = [jax.tree.map(lambda x: x.shape, tree) for tree in (found, old)]
+        if shapes[0] != shapes[1]:
+            raise ConfigError(f"hand_over: {source} does not fit into {target}: {shapes[0]} there, {shapes[1]} here")
+        # A copy: two leaves of one state may not share a buffer.
+        agent = _put(agent, target.split("."), jax.tree.map(lambda x: x.copy(), found))
+    return fresh._replace(agent=agent)
+
+
+def _at(tree: PyTree, path: str) -> Any:
+    try:
+        return functools.reduce(_child, path.split("."), tree)
+    except (KeyError, AttributeError):
+        names = list(tree) if isinstance(tree, Mapping) else getattr(tree, "_fields", ())
+        raise ConfigError(f"hand_over: {type(tree).__name__} has no '{path}' (it has: {', '.join(names)})") from None
+
+
+def _child(tree: Any, name: str) -> Any:
+    return operator.getitem(tree, name) if isinstance(tree, Mapping) else getattr(tree, name)
+
+
+def _put(tree: Any, path: Sequence[str], value: Any) -> Any:
+    """The tree with another value at a path."""
+    if not path:
+        return value
+    new = _put(_child(tree, path[0]), path[1:], value)
+    return {**tree, path[0]: new} if isinstance(tree, Mapping) else tree._replace(**{path[0]: new})

@@ -1,0 +1,87 @@
+"""Arguments that contradict each other: each is fine by itself, and together nothing, or less than asked, is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jaxrl.runs.building import Built
+from jaxrl.runs.config import RunConfig
+from jaxrl.training.evaluate import episode_limit
+
+
+def _steps(config: RunConfig, built: Built) -> int:
+    """Environment steps of each seed, in whole updates."""
+    return built.num_updates * config.num_envs * config.rollout_length
+
+
+def _gradient_steps(config: RunConfig, built: Built) -> int | None:
+    """Gradient steps of the run, of a recipe that says how many it takes; None of others."""
+    values = config.hyperparameters
+    if "num_gradient_steps" not in values:
+        return None
+    steps = _steps(config, built)
+    learning = max(0, steps - int(values.get("learning_starts", 0))) / max(1, steps)
+    return int(built.num_updates * learning * int(values["num_gradient_steps"]))
+
+
+def contradictions(config: RunConfig, built: Built) -> Iterator[str]:
+    """What makes a run pointless, each as a message that names the arguments and their values."""
+    values, steps = config.hyperparameters, _steps(config, built)
+    starts = values.get("learning_starts")
+    if starts is not None and starts > steps and config.rollout_length:
+        yield (
+            f"learning_starts: got {starts}, but the run has {steps} steps of each seed (--steps), so that nothing "
+            f"would be learned; lower --learning-starts below {steps}, or train for longer"
+        )
+    capacity = values.get("replay_capacity")
+    if starts is not None and capacity is not None and starts > capacity:
+        yield (
+            f"learning_starts: got {starts}, but the replay holds {capacity} (--replay-capacity); what came first "
+            "would be forgotten before it is learned from"
+        )
+    if config.eval_every is not None:
+        if config.eval_every < 1:
+            yield f"eval_every: got {config.eval_every}, must be at least 1 (environment steps of each seed)"
+        elif config.eval_every > steps and not config.stages:
+            yield (
+                f"eval_every: got {config.eval_every}, but the run has {steps} steps of each seed (--steps), so that "
+                "nothing would be evaluated on the way; lower it, or leave it out: the end is evaluated anyway"
+            )
+        if config.eval_episodes == 0:
+            yield f"eval_every: got {config.eval_every}, but --eval-episodes is 0: there is nothing to play"
+    if config.eval_episodes < 0:
+        yield f"eval_episodes: got {config.eval_episodes}, must be at least 0"
+    delay = values.get("delay")
+    if isinstance(delay, int) and delay >= built.num_updates and not config.workers:
+        yield f"delay: got {delay}, but the run has {built.num_updates} updates: no gradient would ever be applied"
+
+
+def doubts(config: RunConfig, built: Built) -> Iterator[str]:
+    """What is probably not meant, each as a sentence; the run is what was asked for."""
+    values, steps = config.hyperparameters, _steps(config, built)
+    held = min(values.get("replay_capacity", steps), steps)
+    batch = values.get("batch_size")
+    if batch is not None and "replay_capacity" in values and batch > held:
+        yield (
+            f"batch_size is {batch}, but the replay never holds more than {held} transitions (--steps, "
+            "--replay-capacity): every batch has some of them several times"
+        )
+    gradient_steps = _gradient_steps(config, built)
+    if gradient_steps is not None:
+        for name, what in (
+            ("target_interval", "the target network is never updated"),
+            ("policy_delay", "the policy is never updated"),
+        ):
+            interval = values.get(name)
+            if isinstance(interval, int) and interval > gradient_steps > 0:
+                yield f"{name} is {interval}, but the run has about {gradient_steps} gradient steps: {what}"
+    limit = episode_limit(built.params)
+    for name, value in (("window", config.window), ("n_step", values.get("n_step"))):
+        if isinstance(value, int) and limit is not None and value > limit:
+            yield f"{name} is {value}, but an episode ends after {limit} steps: it never sees more than those"
+    unused = config.num_steps - steps
+    if config.rollout_length and unused >= config.num_envs * config.rollout_length // 2 and unused > steps // 10:
+        yield (
+            f"--steps {config.num_steps} is no multiple of an update's {config.num_envs} x {config.rollout_length} "
+            f"steps: {unused} of them are left out"
+        )

@@ -1,0 +1,258 @@
+"""Starting and resuming runs: what ``jaxrl train`` and ``jaxrl resume`` do, as functions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from jaxrl import processes
+from jaxrl.runs.building import Built, Given, make_mesh, make_program
+from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import ConfigError, RunError
+from jaxrl.runs.finish import finish
+from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.loading import check_update, transfer
+from jaxrl.runs.loggers import import_wandb
+from jaxrl.runs.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
+from jaxrl.runs.metrics import MetricsWriter
+from jaxrl.runs.notices import chance
+from jaxrl.runs.objects import remember
+from jaxrl.runs.phases import Phase, handed_over, make_phases, phase_of
+from jaxrl.runs.sanity import contradictions, doubts
+from jaxrl.runs.session import Session, updates_per_call
+from jaxrl.training.host import updates_done
+from jaxrl.training.interrupt import termination_interrupts
+from jaxrl.training.loop import TrainState
+from jaxrl.training.program import Runnable
+
+
+class Run(NamedTuple):
+    """A run that has been trained.
+
+    Attributes:
+      folder: where it lies.
+      config: what was asked for.
+      built: its environment and its agents: ``built.agent(member)``.
+      state: leaves ``[S, ...]`` of all members, ``config.members()``; ``state.agent`` is the agents'.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    built: Built
+    state: TrainState
+
+
+def start(
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    given: Given | None = None,
+    console: Console,
+    wandb: bool = False,
+    dry: bool = False,
+    trust: bool = False,
+) -> Run | None:
+    """Trains a new run in a folder of its own.
+
+    Args:
+      folder: where.
+      config: what is asked for.
+      given: objects in place of those that the configuration names.
+      console: where all is said.
+      wandb: log to Weights & Biases too.
+      dry: measure memory and speed in place of training; nothing is written, and None is returned.
+      trust: of the run that parameters are taken from, see ``loading.load``.
+
+    Raises:
+      ConfigError, RunError, RunStopped: see there.
+    """
+    if wandb:
+        import_wandb()
+    mesh = make_mesh(config)
+    for agent in config.phases():
+        if agent.recipe == config.recipe:
+            refuse_a_crowd(config, given)
+    phases = make_phases(config, given)
+    for phase in phases:
+        _refuse_contradictions(phase, console)
+    with contextlib.ExitStack() as stack:
+        if not dry:
+            if processes.is_first():
+                folder.refuse_existing()
+            stack.enter_context(folder.locked())
+        programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
+        for phase, program in zip(phases, programs, strict=True):
+            refuse_what_cannot_fit(phase.config, program.state_bytes())
+            if "replay" in phase.config.parts and not dry:
+                console.print(f"state: {describe_state(phase.config, program)}", highlight=False)
+        with termination_interrupts():
+            state = first_state(config, programs[0], trust=trust)
+            if config.workers:
+                console.print(
+                    f"{config.workers} workers: the order of their gradients differs from run to run, so this run "
+                    "cannot be repeated or resumed bit for bit; without --workers it can",
+                    highlight=False,
+                )
+            seconds = compile_programs(phases, programs, console)
+        if dry:
+            dry_run(config, phases[0].built, programs[0], state, seconds, console)
+            return None
+        if processes.is_first():
+            folder.create(config)
+            remember(config.imports())
+        session = Session(folder, config, phases, programs, console, wandb=wandb)
+        state = session.train(0, state)
+        finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
+    return Run(folder, session.config, phases[-1].built, state)
+
+
+def go_on(
+    folder: RunFolder,
+    config: RunConfig,
+    before: RunConfig,
+    *,
+    given: Given | None = None,
+    console: Console,
+    update: int | None = None,
+    wandb: bool = False,
+    trust: bool = False,
+) -> Run:
+    """Goes on with a run from a checkpoint.
+
+    Args:
+      folder: of the run.
+      config: how it is to go on; its identity is that of ``before``.
+      before: how it went until now.
+      update: from which checkpoint; None takes the last one.
+      given, console, wandb, trust: see ``start``.
+
+    Raises:
+      ConfigError, RunError, RunStopped: see there.
+    """
+    if wandb:
+        import_wandb()
+    mesh, phases = make_mesh(config), make_phases(config, given)
+    for phase in phases:
+        _refuse_contradictions(phase, console)
+    if update is not None:
+        check_update(folder, config, update)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(folder.locked())
+        checkpoints = folder.checkpoints(config)
+        done = max(checkpoints.updates(), default=0) if update is None else update
+        _refuse_finished(folder, config, before, phases, done)
+        programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
+        phase = phase_of(phases, done)
+        number = phases.index(phase)
+        refuse_what_cannot_fit(phase.config, programs[number].state_bytes())
+        with termination_interrupts():
+            compile_programs(phases[number:], programs[number:], console)
+            if checkpoints.updates() or update is not None:
+                state = checkpoints.restore(programs[number].abstract_state(), done)
+            else:
+                state = first_state(config, programs[0], trust=trust)
+        if updates_done(state) == phase.built.num_updates and number + 1 < len(phases):
+            state = handed_over(phase, state, programs[number + 1].start())
+            number += 1
+        if processes.is_first():
+            MetricsWriter(folder.metrics_file, config).cut(done)
+            checkpoints.rewind(done)
+            folder.snapshots(config).rewind(done)
+            folder.write_config(config)
+            remember(config.imports())
+        console.print(f"going on from update {done} of {phases[-1].last_update}", highlight=False)
+        _say_changes(config, before, console)
+        session = Session(folder, config, phases, programs, console, wandb=wandb)
+        state = session.train(number, state)
+        finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
+    return Run(folder, session.config, phases[-1].built, state)
+
+
+def _refuse_contradictions(phase: Phase, console: Console) -> None:
+    """Refuses arguments under which nothing is learned, and says which seem to be a mistake."""
+    for problem in contradictions(phase.config, phase.built):
+        raise ConfigError(problem)
+    if chance(phase.config):
+        console.print(chance(phase.config), soft_wrap=True)
+    for doubt in doubts(phase.config, phase.built):
+        console.print(f"note: {doubt}", soft_wrap=True, highlight=False)
+
+
+def _refuse_finished(
+    folder: RunFolder, config: RunConfig, before: RunConfig, phases: Sequence[Phase], done: int
+) -> None:
+    if done < phases[-1].last_update:
+        return
+    last = phases[-1]
+    taken = last.first_step + (done - last.first_update) * last.steps_per_update
+    if config.num_steps != before.num_steps:
+        raise RunError(f"--steps: got {config.num_steps}, must be beyond the {taken} that {folder.path} has done")
+    raise RunError(
+        f"{folder.path} is finished, with {taken} steps of each seed; "
+        f"a larger budget goes on with it: jaxrl resume {folder.path} --steps {2 * taken}"
+    )
+
+
+def _say_changes(config: RunConfig, before: RunConfig, console: Console) -> None:
+    if (config.devices, config.seed_devices) != (before.devices, before.seed_devices):
+        on = f"{config.devices} device{'s' if config.devices > 1 else ''}"
+        console.print(f"on {on}, {before.devices} before: with other random numbers", highlight=False)
+    annealed = [name for name, value in config.hyperparameters.items() if name.startswith("anneal") and value]
+    if annealed and config.num_steps != before.num_steps:
+        how = "rises again" if config.num_steps > before.num_steps else "falls faster from here on"
+        console.print(
+            f"{annealed[0].removeprefix('anneal_').replace('_', ' ')}: it is annealed over the new budget of "
+            f"{config.num_steps} steps ({before.num_steps} before), so it {how}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def default_folder(config: RunConfig) -> Path:
+    """``runs/RECIPE-ENV-TIME``, numbered where two runs start in the same second."""
+    names = [name.rpartition(":")[2].replace("/", "-") for name in (config.recipe, config.environment)]
+    path = Path("runs") / f"{'-'.join(names)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = (path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1000)))
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def first_state(config: RunConfig, program: Runnable, *, trust: bool = False) -> TrainState:
+    """The state that a run starts from: a fresh one, with the parameters of another run where it is told so."""
+    state = program.start()
+    return state if config.init_from is None else transfer(config.init_from, state, trust=trust)
+
+
+@contextlib.contextmanager
+def _shapes_fit() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def compile_programs(phases: Sequence[Phase], programs: Sequence[Runnable], console: Console) -> float:
+    """Compiles the programs of all phases; returns the seconds it took.
+
+    Raises:
+      ConfigError: shapes that don't fit (minibatches that don't divide a rollout), found while tracing.
+      DoesNotFit: it would need more memory than there is.
+    """
+    seconds = 0.0
+    for phase, program in zip(phases, programs, strict=True):
+        most = updates_per_call(phase.config, phase.built.num_updates)  # whatever is left of it
+        with console.status("compiling"), _shapes_fit():
+            seconds += program.compile(most)
+        refuse_what_cannot_fit(phase.config, program.memory_bytes(most), "training")
+    console.print(f"compiled in {seconds:.1f} s", highlight=False)
+    return seconds
+
+
+def with_changes(config: RunConfig, **changes: object) -> RunConfig:
+    """The configuration with the changes that are not None."""
+    return dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
