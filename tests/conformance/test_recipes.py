@@ -188,7 +188,8 @@ def learns_one_thing_on_two_devices(tested):
     states = pair(first, first)
     for _ in range(1 + tested.make_agent.keywords.get("delay", 0)):  # a late gradient moves nothing at first
         states, _ = update(jax.random.split(tested.key, 2), states, trajectories)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(states._replace(per_env=())):
+    shared = states._replace(per_env=()) if hasattr(states, "per_env") else states
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shared):
         assert (to_numpy(leaf)[0] == to_numpy(leaf)[1]).all(), jax.tree_util.keystr(path)
     moved = jax.tree.map(lambda new, old: (np.asarray(new)[0] != np.asarray(old)).any(), states.params, first.params)
     assert any(jax.tree.leaves(moved))
