@@ -1,10 +1,11 @@
 """The strict session: rank promotion raises, warnings of jaxrl's own modules are errors, programs compile fast."""
 
-import atexit
 import importlib.metadata
 import os
-import shutil
-import tempfile
+import platform
+import sys
+import zlib
+from pathlib import Path
 
 import pytest
 
@@ -16,22 +17,31 @@ if "XLA_FLAGS" not in os.environ:
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # a flag that XLA does not know ends the process
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join(flags)
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxrl-test-programs-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+def program_folder():
+    """Where compiled programs are kept between sessions: by version of jax and Python, and by processor."""
+    versions = f"jax-{importlib.metadata.version('jaxlib')}-python-{sys.version_info[0]}.{sys.version_info[1]}"
+    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else platform.processor()
+    flags = next((line for line in about.splitlines() if line.startswith(("flags", "Features"))), about)
+    caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return caches / "jaxrl-tests" / f"{versions}-{zlib.crc32(flags.encode())}"
+
+
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(program_folder()))
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # for tests of meshes; all else runs on the first
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share one GPU
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "learning: trains an agent to a score, for seconds to minutes")
+    config.addinivalue_line("markers", "learning: trains an agent to a score for a minute and more: pytest -m learning")
     if not any("jaxrl" in line for line in config.getini("filterwarnings")):
         config.addinivalue_line("filterwarnings", "error:::jaxrl")
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that share compiled programs share a process: those of a file, or of a row of the conformance table."""
+    """Tests that share compiled programs share a process: those of a file, or of a recipe in an environment."""
     for item in items:
         group = item.nodeid.partition("::")[0]
         if "conformance" in item.path.parts and hasattr(item, "callspec"):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from jaxrl.training.options import ALTERNATIVES, CONTEXTS, Context, float_options, options_matter, parameters
+from jaxrl.training.options import ALTERNATIVES, CONTEXTS, Context, float_options, parameters
+from jaxrl.training.programs import options_matter
 from jaxrl.training.properties import (
     acts_greedily,
     evaluates,
@@ -100,7 +101,8 @@ def check(
 ) -> Report:
     """Checks that an agent keeps the contract of ``jaxrl.types``.
 
-    Small networks keep it short: ``check(partial(my_agent, torso=MLP(hidden=(8,))), ...)``.
+    Small networks keep it short: ``check(partial(my_agent, torso=MLP(hidden=(8,))), ...)``. The agent is tested behind
+    plain lambdas: nothing looks inside its functions.
 
     Args:
       make_agent: ``(spec, **options) -> Agent``; its options are read from its signature.

@@ -1,25 +1,21 @@
-"""The options of a recipe, read from its signature: which are floats, and does each of them do anything?"""
+"""The options of a recipe, read from its signature: which are floats, and what other values they could have."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.interpreters import partial_eval
 
 from jaxrl import replay
 from jaxrl.networks import MLP
-from jaxrl.training.subject import ConformanceError, Subject, require
-from jaxrl.types import Agent, Box, RewardModel, Spec
+from jaxrl.types import Agent, Box, RewardModel
 
 
 class Context(NamedTuple):
@@ -119,7 +115,7 @@ def alternative(name: str, option: inspect.Parameter, value: Any) -> Any:
     divides a batch), floats halved; for None a value of the annotated kind.
 
     Raises:
-      ConformanceError: none can be derived.
+      LookupError: no other value can be derived.
     """
     if name in ALTERNATIVES:
         return ALTERNATIVES[name](value)
@@ -131,106 +127,4 @@ def alternative(name: str, option: inspect.Parameter, value: Any) -> Any:
     for kind, other in by_kind.items():
         if value is None and kind in _kinds(option):
             return other
-    raise ConformanceError(
-        f"options_matter: no other value of option {name!r} can be derived from {value!r}, "
-        f"give options={{{name!r}: ...}}"
-    )
-
-
-Program = tuple[str, tuple[bytes, ...]]
-
-
-def program(function: Callable[..., Any], args: Any, used: Callable[[Any], Any] = lambda out: out) -> Program:
-    """The program of a function without what does not reach its used outputs: its text, and its constants.
-
-    Args:
-      function: traced anew, whatever was traced before.
-      args: of arrays or of ``jax.ShapeDtypeStruct``.
-      used: picks the outputs that count.
-    """
-    closed, shape = jax.make_jaxpr(lambda *args: used(function(*args)), return_shape=True)(*args)
-    num_outputs = len(jax.tree.leaves(shape))
-    jaxpr, consts, _ = partial_eval.dce_jaxpr_consts(closed.jaxpr, [True] * num_outputs)
-    used_consts = [const for const, keep in zip(closed.consts, consts, strict=True) if keep]
-    # Callbacks and custom derivatives are printed with their addresses.
-    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
-    return text, tuple(_bytes(const) for const in [*used_consts, *_inner_constants(jaxpr)])
-
-
-def _inner_constants(jaxpr: Any) -> list[Any]:
-    """The constants of the programs inside of a program, which its text does not show."""
-    found: list[Any] = []
-    for equation in jaxpr.eqns:
-        found += [atom.val for atom in equation.invars if hasattr(atom, "val")]
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner, "consts"):
-                found += inner.consts
-            if hasattr(inner, "eqns"):
-                found += _inner_constants(getattr(inner, "jaxpr", inner))
-    return found
-
-
-def _bytes(const: Any) -> bytes:
-    is_key = hasattr(const, "dtype") and jnp.issubdtype(const.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(const) if is_key else const).tobytes()
-
-
-def programs(subject: Subject, agent: Agent, spec: Spec) -> dict[str, Callable[[], Any]]:
-    """The programs of an agent's functions, metrics apart; each is traced when it is called for."""
-    state, observation, trajectory = subject.abstract(agent, spec)
-    key, count = subject.key, subject.num_envs
-    return {
-        "update": lambda: program(agent.update, (key, state, trajectory), used=lambda out: out[0]),
-        "act": lambda: program(lambda key, *args: agent.act(key, *args), (key, state, observation)),
-        "init": lambda: program(lambda key: agent.init(key, count), (key,)),
-        "act with explore=False": lambda: program(
-            lambda key, *args: agent.act(key, *args, explore=False), (key, state, observation)
-        ),
-    }
-
-
-def _first_difference(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    return next((part for part in before if before[part]() != after[part]()), None)
-
-
-def options_matter(subject: Subject) -> dict[str, str]:
-    """Every option changes the program of init, act or update, or their constants; metrics do not count.
-
-    Returns:
-      The first of update, act and init that each option changes.
-
-    Raises:
-      ConformanceError: an option that nothing reads, or one that no other value can be derived for.
-    """
-    known = parameters(subject.make_agent)
-    unknown = sorted({*subject.options, *subject.contexts} - set(known))
-    require(not unknown, "options_matter", f"the recipe has no option {', '.join(unknown)}")
-    contexts = {**CONTEXTS, **{name: Context(options) for name, options in subject.contexts.items()}}
-    bases: dict[str, dict[str, Any]] = {}
-    changed = {}
-    for name, option in known.items():
-        context = contexts.get(name, Context())
-        given = {other: value for other, value in context.options.items() if other in known}
-        spec = subject.spec
-        if context.action is not None and not isinstance(spec.action, Box):
-            spec = spec._replace(action=context.action)
-        other = (
-            subject.options[name]
-            if name in subject.options
-            else alternative(name, option, given.get(name, option.default))
-        )
-        base = f"{given} {spec.action}"
-        if base not in bases:
-            made = programs(subject, subject.make_agent(spec, **given), spec)
-            bases[base] = {part: cache(trace) for part, trace in made.items()}
-        try:
-            agent = subject.make_agent(spec, **{**given, name: other})
-        except (TypeError, ValueError) as error:
-            raise ConformanceError(
-                f"options_matter: {name}={other!r} with {given} is refused, give another value in options= or what it "
-                f"needs in contexts=: {error}"
-            ) from error
-        part = _first_difference(bases[base], programs(subject, agent, spec))
-        require(part, "options_matter", f"option {name!r} changes nothing: {other!r} gives the same programs")
-        changed[name] = str(part)
-    return changed
+    raise LookupError(f"no other value of option {name!r} can be derived from {value!r}")

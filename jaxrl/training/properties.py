@@ -11,26 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.training.evaluate import evaluate
-from jaxrl.training.loop import advance, start
-from jaxrl.training.options import float_options, other_float, programs
+from jaxrl.training.programs import programs
 from jaxrl.training.subject import (
     ConformanceError,
+    Run,
     Subject,
     describe,
     leaves,
     require,
     require_close,
     require_equal,
+    run_once,
     to_numpy,
     without_memory,
 )
-from jaxrl.types import Agent, Array, Discrete, PyTree, Remembered, Transition, memory
+from jaxrl.types import Array, Discrete, PyTree, Remembered, memory
 
 _NUM_KEYS = 16
 _NUM_DRAWS = 256
 """Keys among which a policy that explores one time in a hundred still differs."""
-
-_NUM_SEEDS = 3
 
 
 def described(tree: PyTree) -> list[tuple[str, str]]:
@@ -44,8 +43,8 @@ def speaks_contract(subject: Subject) -> None:
     space = subject.spec.action
     discrete = isinstance(space, Discrete)
     shape = (subject.num_envs, *(() if isinstance(space, Discrete) else space.shape))
+    state, observation, trajectory = subject.shapes
     for explore in (True, False):
-        state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
         act = lambda *args: subject.agent.act(*args, explore=explore)  # noqa: B023, E731
         action, _ = jax.eval_shape(act, subject.key, state, observation)
         kept, fed_back = (action.memory if isinstance(action, Remembered) else None), memory(observation)
@@ -64,7 +63,7 @@ def speaks_contract(subject: Subject) -> None:
 
 def keeps_state(subject: Subject) -> None:
     """``update`` returns a state of the same structure, shapes, dtypes and weak types."""
-    state, _, trajectory = subject.abstract(subject.agent, subject.spec)
+    state, _, trajectory = subject.shapes
     updated, _ = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
     structures: list[Any] = [jax.tree.structure(tree) for tree in (state, updated)]
     require(structures[0] == structures[1], "keeps_state", f"update turns {structures[0]} into {structures[1]}")
@@ -99,7 +98,8 @@ def repeats(subject: Subject) -> None:
     require_equal("repeats", "update with the same key", updated, subject.update(subject.fold(2), again, trajectory)[0])
     acted = [subject.act(subject.fold(10), updated, observation) for _ in range(2)]
     require_equal("repeats", "act with the same key", *acted)
-    traced = [programs(subject, agent, subject.spec) for agent in (subject.agent, subject.make_agent(subject.spec))]
+    second = subject.make(subject.spec)
+    traced = [programs(subject, agent, subject.spec) for agent in (subject.agent, second)]
     for name in traced[0]:
         message = f"two traces of {name} differ: it reads something besides its arguments, such as numpy.random"
         require(traced[0][name]() == traced[1][name](), "repeats", message)
@@ -119,73 +119,50 @@ def seeds_differ(subject: Subject) -> None:
     require(len(np.unique(actions, axis=0)) > 1, "seeds_differ", f"act explores alike with {_NUM_DRAWS} keys")
 
 
-def _run(agent: Agent, subject: Subject, key: Array, observation: Any, trajectory: Transition) -> PyTree:
-    """All three functions once, as one function to be vmapped."""
-    state = agent.init(jax.random.fold_in(key, 0), subject.num_envs)
-    action, extras = agent.act(jax.random.fold_in(key, 1), state, observation)
-    updated, metrics = agent.update(jax.random.fold_in(key, 2), state, trajectory)
-    return {"init": state, "act": (action, extras), "update": updated, "metrics": metrics}
-
-
-def _run_plainly(subject: Subject, key: Array) -> PyTree:
-    """The same, by the shared programs."""
-    state = subject.init(jax.random.fold_in(key, 0))
-    acted = subject.act(jax.random.fold_in(key, 1), state, subject.experience.observation)
-    updated, metrics = subject.update(jax.random.fold_in(key, 2), state, subject.experience.trajectory)
-    return {"init": state, "act": acted, "update": updated, "metrics": metrics}
+def _rows_agree(promise: str, subject: Subject, rows: PyTree, rtol: float, atol: float) -> None:
+    """Raises unless the first rows, one per seed, are what the shared programs give."""
+    for i, key in enumerate(subject.seeds):
+        row = jax.tree.map(lambda x: x[i], rows)  # noqa: B023
+        require_close(promise, f"seed {i} with floats {subject.floats}", subject.run_once(key), row, rtol, atol)
 
 
 def vmaps_over_seeds(subject: Subject, rtol: float = 1e-4, atol: float = 1e-5) -> None:
     """``vmap`` over keys gives what a loop over keys gives, to float tolerance."""
+    try:
+        _rows_agree("vmaps_over_seeds", subject, subject.together, rtol, atol)
+        return
+    except (ConformanceError, jax.errors.JAXTypeError):
+        pass  # floats are traced there too: is it the seeds?
     seen = subject.experience.observation, subject.experience.trajectory
-    keys = jax.random.split(subject.fold(20), _NUM_SEEDS)
-    together = jax.jit(jax.vmap(lambda key: _run(subject.agent, subject, key, *seen)))(keys)
-    for i, key in enumerate(keys):
-        row = jax.tree.map(lambda x: x[i], together)  # noqa: B023
-        require_close("vmaps_over_seeds", f"seed {i}", _run_plainly(subject, key), row, rtol, atol)
+    run = jax.vmap(partial(run_once, subject.agent, subject.num_envs), in_axes=(0, None, None))
+    rows = jax.tree.map(to_numpy, jax.jit(run)(subject.seeds, *seen))
+    _rows_agree("vmaps_over_seeds", subject, rows, rtol, atol)
 
 
 def vmaps_over_floats(subject: Subject, rtol: float = 1e-4, atol: float = 1e-5) -> tuple[str, ...]:
     """``vmap`` over all float hyper-parameters at once gives what plain floats give, to float tolerance.
 
+    That a traced float is read at all is for ``options_matter`` to see.
+
     Returns:
       The names of the hyper-parameters, found in the signature.
     """
-    seen, key = (subject.experience.observation, subject.experience.trajectory), subject.fold(20)
-    plain = float_options(subject.make_agent)
-    other = {name: other_float(value) for name, value in plain.items()}
-    if not plain:
+    if not subject.floats:
         return ()
-    stacked = {name: jnp.array([plain[name], other[name]]) for name in plain}
-
-    @jax.jit
-    @jax.vmap
-    def together(floats: dict[str, Array]) -> PyTree:
-        return _run(subject.make_agent(subject.spec, **floats), subject, key, *seen)
-
-    changed = subject.make_agent(subject.spec, **other)
-    # Data as arguments: as constants they would be folded, slowly, at compile time.
-    run = jax.jit(lambda key, *seen: _run(changed, subject, key, *seen))
     try:
-        rows = together(stacked)
+        rows = subject.together
     except jax.errors.JAXTypeError as error:
-        raise _culprit(subject, plain, error) from error
-    for i, expected in enumerate([_run_plainly(subject, key), run(key, *seen)]):
-        row = jax.tree.map(lambda x: x[i], rows)  # noqa: B023
-        require_close("vmaps_over_floats", f"floats {[plain, other][i]}", expected, row, rtol, atol)
-    return tuple(plain)
+        raise _culprit(subject, error) from error
+    _rows_agree("vmaps_over_floats", subject, rows, rtol, atol)
+    return tuple(subject.floats)
 
 
-def _culprit(subject: Subject, floats: dict[str, float], error: Exception) -> ConformanceError:
+def _culprit(subject: Subject, error: Exception) -> ConformanceError:
     """The error that names the option which can't be a tracer."""
-
-    def trace(name: str, value: Array) -> PyTree:
-        agent = subject.make_agent(subject.spec, **{name: value})
-        return _run(agent, subject, subject.key, subject.experience.observation, subject.experience.trajectory)
-
-    for name, value in floats.items():
+    seen = subject.experience.observation, subject.experience.trajectory
+    for name, value in subject.floats.items():
         try:
-            jax.eval_shape(partial(trace, name), value)
+            jax.eval_shape(subject.over_floats, subject.key, {name: value}, *seen)
         except jax.errors.JAXTypeError:
             return ConformanceError(f"vmaps_over_floats: option {name!r} can't be a tracer: {error}")
     return ConformanceError(f"vmaps_over_floats: {error}")
@@ -240,23 +217,16 @@ def evaluates(subject: Subject) -> None:
 
 
 def resumes(subject: Subject) -> None:
-    """A checkpoint gives the training state back bit for bit, and the run goes on from it as if unbroken."""
+    """A checkpoint gives the state of a run back bit for bit, and the run goes on from it as if unbroken."""
     from jaxrl.training.checkpoint import Checkpoints
 
-    first = start(subject.key, subject.agent, subject.env, subject.params, subject.num_envs)
-
-    @jax.jit
-    def go_on(key: Array, state: PyTree, params: Any) -> Any:
-        length = subject.rollout_length
-        return advance(key, subject.agent, subject.env, params, state, num_updates=1, rollout_length=length)[0]
-
-    half = go_on(subject.key, first, subject.params)
-    unbroken = go_on(subject.key, half, subject.params)
+    (_, state, _), env_state, observation, _, _ = subject.experience
+    half = Run(state, env_state, observation)
     with tempfile.TemporaryDirectory() as directory:
         Checkpoints(directory).save(1, half)
-        restored = Checkpoints(directory).restore(first)
+        restored = Checkpoints(directory).restore(half)
     for (name, before), after in zip(leaves(half), jax.tree.leaves(restored), strict=True):
         same = describe(before) == describe(after)
         require(same, "resumes", f"leaf {name} was {describe(before)} and is restored as {describe(after)}")
     require_equal("resumes", "the restored state", half, restored)
-    require_equal("resumes", "one update later", unbroken, go_on(subject.key, restored, subject.params))
+    require_equal("resumes", "one update later", subject.advance(50, half), subject.advance(50, restored))

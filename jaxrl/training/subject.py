@@ -1,4 +1,8 @@
-"""What the conformance suite tests: an agent, its environment, and the programs that all properties share."""
+"""What the conformance suite tests: an agent, its environment, and the programs that all properties share.
+
+Compilation is nearly all that a check costs. Of programs that contain ``update`` there are two: ``Subject.update``, and
+``Subject.together``, all three functions over seeds and floats at once.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.rollout import reset, rollout, stored, with_memory
+from jaxrl.training.loop import strong_type
+from jaxrl.training.options import float_options, other_float
 from jaxrl.types import Agent, Array, Metrics, PyTree, Remembered, Spec, Transition
 
 
@@ -24,24 +30,59 @@ def require(holds: Any, promise: str, message: str) -> None:
         raise ConformanceError(f"{promise}: {message}")
 
 
+class Run(NamedTuple):
+    """A run between two updates.
+
+    Attributes:
+      agent: the agent's state.
+      env_state: of the B environments.
+      observation: ``[B, ...]`` the last one.
+    """
+
+    agent: PyTree
+    env_state: PyTree
+    observation: Any
+
+
 class Experience(NamedTuple):
-    """A first rollout and two updates on it, computed once for all properties.
+    """A rollout with the agent's first state and two updates on it, computed once for all properties.
 
     Attributes:
       states: the agent's state at first, after one update, after two.
-      observation: ``[B, ...]`` where the rollout ended.
-      trajectory: ``[T, B, ...]`` of the first state.
+      env_state: ``[B, ...]`` where the rollout ended.
+      observation: ``[B, ...]`` likewise.
+      trajectory: ``[T, B, ...]``.
       metrics: of the first update.
     """
 
     states: tuple[PyTree, PyTree, PyTree]
+    env_state: PyTree
     observation: Any
     trajectory: Transition
     metrics: Metrics
 
 
+def opaque(agent: Agent) -> Agent:
+    """The agent behind plain lambdas: whatever takes its functions apart, instead of calling them, fails."""
+    return Agent(
+        init=lambda *args, **options: agent.init(*args, **options),
+        act=lambda *args, **options: agent.act(*args, **options),
+        update=lambda *args, **options: agent.update(*args, **options),
+    )
+
+
+def run_once(agent: Agent, num_envs: int, key: Array, observation: Any, trajectory: Transition) -> dict[str, PyTree]:
+    """All three functions once, as one function to be vmapped."""
+    state = agent.init(jax.random.fold_in(key, 0), num_envs)
+    acted = agent.act(jax.random.fold_in(key, 1), state, observation)
+    updated, metrics = agent.update(jax.random.fold_in(key, 2), state, trajectory)
+    return {"init": state, "act": acted, "update": updated, "metrics": metrics}
+
+
 class Subject:
     """An agent under test; programs are compiled when a property first asks for them, and shared.
+
+    The agent is ``opaque``.
 
     Args:
       make_agent: ``(spec, **options) -> Agent``; a ``functools.partial`` of a recipe is one.
@@ -74,9 +115,15 @@ class Subject:
         self.key = jax.random.key(0) if key is None else key
         self.num_envs, self.rollout_length = num_envs, rollout_length
         self.num_traces = {"init": 0, "act": 0, "update": 0}
-        self.agent = make_agent(spec)
-        kind = type(self.agent).__name__
-        require(isinstance(self.agent, Agent), "speaks_contract", f"make_agent returned a {kind}, not an Agent")
+        self.floats = float_options(make_agent)
+        self.agent = self.make(spec)
+
+    def make(self, spec: Spec, **options: Any) -> Agent:
+        """An agent of these options, opaque."""
+        agent = self.make_agent(spec, **options)
+        kind = type(agent).__name__
+        require(isinstance(agent, Agent), "speaks_contract", f"make_agent returned a {kind}, not an Agent")
+        return opaque(agent)
 
     def fold(self, number: int) -> Array:
         """A key of its own for each use."""
@@ -110,23 +157,76 @@ class Subject:
         return self._counted("update", lambda key, state, trajectory: self.agent.update(key, state, trajectory))
 
     @cached_property
+    def collect(self) -> Callable[[Array, Run, Any], tuple[Run, Transition]]:
+        """Jitted ``(key, run, params) -> (run, trajectory)``: a rollout; the agent's state stays."""
+
+        @jax.jit
+        def collect(key: Array, run: Run, params: Any) -> tuple[Run, Transition]:
+            env_state, observation, trajectory = rollout(
+                key, self.agent, run.agent, self.env, params, run.env_state, run.observation, self.rollout_length
+            )
+            return Run(run.agent, *jax.tree.map(strong_type, (env_state, observation))), trajectory
+
+        return collect
+
+    def advance(self, number: int, run: Run) -> Run:
+        """A rollout and an update, by the shared programs."""
+        run, trajectory = self.collect(self.fold(number), run, self.params)
+        return run._replace(agent=self.update(self.fold(number + 1), run.agent, trajectory)[0])
+
+    @cached_property
     def experience(self) -> Experience:
         """The first rollout and two updates on it."""
 
         @jax.jit
-        def collect(key: Array, state: PyTree, params: Any) -> tuple[Any, Transition]:
-            reset_key, rollout_key = jax.random.split(key)
-            observation, env_state = reset(reset_key, self.env, params, self.num_envs)
-            _, observation, trajectory = rollout(
-                rollout_key, self.agent, state, self.env, params, env_state, observation, self.rollout_length
-            )
-            return observation, trajectory
+        def begin(key: Array, state: PyTree, params: Any) -> Run:
+            observation, env_state = reset(key, self.env, params, self.num_envs)
+            return Run(state, *jax.tree.map(strong_type, (env_state, observation)))
 
         first = self.init(self.fold(0))
-        observation, trajectory = collect(self.fold(1), first, self.params)
+        reset_key, rollout_key = jax.random.split(self.fold(1))
+        run = begin(reset_key, first, self.params)
+        (_, env_state, observation), trajectory = self.collect(rollout_key, run, self.params)
         second, metrics = self.update(self.fold(2), first, trajectory)
         third, _ = self.update(self.fold(3), second, trajectory)
-        return Experience((first, second, third), observation, trajectory, metrics)
+        return Experience((first, second, third), env_state, observation, trajectory, metrics)
+
+    def run_once(self, key: Array) -> dict[str, PyTree]:
+        """``run_once`` of the agent on the experience, by the shared programs."""
+        state = self.init(jax.random.fold_in(key, 0))
+        acted = self.act(jax.random.fold_in(key, 1), state, self.experience.observation)
+        updated, metrics = self.update(jax.random.fold_in(key, 2), state, self.experience.trajectory)
+        return {"init": state, "act": acted, "update": updated, "metrics": metrics}
+
+    @property
+    def seeds(self) -> Array:
+        """``[2]`` keys: those of the rows of ``together``."""
+        return jax.random.split(self.fold(20), 2)
+
+    def over_floats(self, key: Array, floats: dict[str, Array], observation: Any, trajectory: Transition) -> PyTree:
+        """``run_once`` of an agent made of these floats; vmap it."""
+        return run_once(self.make(self.spec, **floats), self.num_envs, key, observation, trajectory)
+
+    @cached_property
+    def together(self) -> PyTree:
+        """``run_once`` for three rows in one vmapped program, as numpy arrays.
+
+        Both seeds with the agent's floats, which are traced here, then the first seed with other floats.
+
+        Raises:
+          jax.errors.JAXTypeError: a float can't be a tracer.
+        """
+        # The third row sees to it that the floats differ within the program, so that a mix of rows would show.
+        keys = jnp.concatenate([self.seeds, self.seeds[:1]])
+        floats = {name: jnp.array([value, value, other_float(value)]) for name, value in self.floats.items()}
+        over = jax.jit(jax.vmap(self.over_floats, in_axes=(0, 0, None, None)))
+        # Data as arguments: as constants they would be folded, slowly, at compile time.
+        return jax.tree.map(to_numpy, over(keys, floats, self.experience.observation, self.experience.trajectory))
+
+    @cached_property
+    def shapes(self) -> tuple[PyTree, Any, Transition]:
+        """``abstract`` of the agent under test."""
+        return self.abstract(self.agent, self.spec)
 
     def abstract(self, agent: Agent, spec: Spec) -> tuple[PyTree, Any, Transition]:
         """State, observation and trajectory of an agent as shapes and dtypes; nothing is computed."""
@@ -159,6 +259,8 @@ def leaves(tree: PyTree) -> list[tuple[str, Any]]:
 
 def to_numpy(leaf: Any) -> np.ndarray[Any, Any]:
     """The numbers of a leaf; of a PRNG key its data."""
+    if isinstance(leaf, np.ndarray):
+        return leaf
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 

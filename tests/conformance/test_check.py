@@ -123,6 +123,10 @@ def rounds_a_traced_float(spec, *, learning_rate: float = 0.1):
     return sound(spec, learning_rate=learning_rate * 1.1 if is_traced else learning_rate)
 
 
+def ignores_a_traced_float(spec, *, learning_rate: float = 0.1):
+    return sound(spec, learning_rate=0.1 if isinstance(learning_rate, jax.core.Tracer) else learning_rate)
+
+
 def ignores_an_option(spec, *, momentum: float = 0.9):
     return sound(spec)
 
@@ -195,10 +199,16 @@ FAULTS = [
     ("acts_greedily", with_act(lambda agent, *args: agent.act(*args[:-1], explore=True)), "explore=False under two"),
     ("vmaps_over_seeds", vmap_mixes_seeds, "leaf \\['init'\\].params\\['kernel'\\] differs"),
     ("vmaps_over_floats", branches_on_a_float, "option 'learning_rate' can't be a tracer"),
-    ("vmaps_over_floats", rounds_a_traced_float, "params.* differs by"),
+    ("vmaps_over_floats", rounds_a_traced_float, "seed 0 .*'learning_rate': 0.1.* differs by"),
+    ("options_matter", ignores_a_traced_float, "option 'learning_rate' is read as a plain float only"),
     ("options_matter", ignores_an_option, "option 'momentum' changes nothing"),
     ("options_matter", reads_an_option_for_metrics_only, "option 'delta' changes nothing"),
     ("evaluates", with_act(forgets_the_normaliser), "does not read observation_statistics"),
+    (
+        "resumes",
+        with_update(lambda s, _: s._replace(updates=jnp.asarray(1))),
+        ".agent.updates was int32.* .weak type. and is restored as",
+    ),
 ]
 
 

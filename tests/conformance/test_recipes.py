@@ -1,10 +1,15 @@
-"""Every recipe x every property. A new recipe joins by a line of ``RECIPES``."""
+"""Every recipe x every property. A new recipe joins by a line of ``RECIPES``.
+
+What compiles is tested in the last environment of a recipe, with all of its options; in the others programs are traced,
+which finds what depends on the observation and the action space: shapes, dtypes and floats that can't be tracers.
+"""
 
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl.agents import (
@@ -33,7 +38,8 @@ from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import hindsight
 from jaxrl.training import train
-from jaxrl.training.checks import PROPERTIES, Subject, float_options
+from jaxrl.training.checks import PROPERTIES, Subject
+from jaxrl.training.subject import to_numpy
 
 
 class Recipe(NamedTuple):
@@ -44,19 +50,19 @@ class Recipe(NamedTuple):
       full: options that are off by default, switched on in the last of its environments; its floats are vmapped over
         too.
       exempt: properties that it does not promise.
-      environments: those of ``ENVIRONMENTS`` that it takes.
+      environments: those of ``ENVIRONMENTS`` that it takes; compiled properties are tested in the last one.
     """
 
     make: Any
     full: dict[str, Any]
     exempt: tuple[str, ...] = ()
-    environments: tuple[str, ...] = ("discrete", "image", "continuous")
+    environments: tuple[str, ...] = ("image", "discrete", "continuous")
 
 
 # Small, and so early to learn that the first update does.
 REPLAYED = {"replay_capacity": 48, "batch_size": 4, "learning_starts": 8}
 TARGETED = {**REPLAYED, "target_interval": 2, "epsilon_steps": 100}
-DISCRETE = ("discrete", "image")
+DISCRETE = ("image", "discrete")
 NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
 BITS, POINT, RECURRENT = BitFlipping(4), PointReach(), GRU(size=4)
@@ -141,16 +147,6 @@ ENVIRONMENTS = {
     "game": (GAME, MLP(hidden=(8,))),
 }
 
-CASES = [
-    (recipe, environment, property_)
-    for recipe in RECIPES
-    for environment in RECIPES[recipe].environments
-    for property_ in PROPERTIES
-    # Options that matter for continuous actions alone are tried with those in every environment.
-    if (environment == RECIPES[recipe].environments[0] or property_ != "options_matter")
-    and property_ not in RECIPES[recipe].exempt
-]
-
 
 @lru_cache(maxsize=1)  # tests of one case follow each other and share its programs
 def subject(recipe, environment):
@@ -164,59 +160,70 @@ def subject(recipe, environment):
     return Subject(make, env, env.default_params, spec=spec(env, env.default_params))
 
 
-@pytest.mark.parametrize(("recipe", "environment", "property_"), CASES)
-def test_conformance(recipe, environment, property_):
-    PROPERTIES[property_](subject(recipe, environment))
+def vmaps(tested):
+    """Over seeds and over tracers for floats at once, from a first state to an updated one; traced, not run."""
+    state, observation, trajectory = tested.shapes
+    keys = jax.random.split(tested.key, 3)
+    floats = {name: jnp.full(3, value) for name, value in tested.floats.items()}
+    over = jax.vmap(tested.over_floats, in_axes=(0, 0, None, None))
+    found = jax.eval_shape(over, keys, floats, observation, trajectory)
+    expected = jax.tree.map(lambda x: ((3, *x.shape), x.dtype), state)
+    for part in ("init", "update"):
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), found[part]) == expected
+    assert {leaf.shape for leaf in jax.tree.leaves(found["metrics"])} == {(3,)}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_parts_of_the_environments_learn_one_thing(recipe):
+def vmaps_with_a_transformer(tested):
+    """The same with another torso, one whose parts are normalised and dropped."""
+    make = partial(tested.make_agent, torso=TRANSFORMER)
+    vmaps(Subject(make, tested.env, tested.params, spec=tested.spec))
+
+
+def learns_one_thing_on_two_devices(tested):
     """Two devices, as a ``vmap``, whose environments pay differently: all but ``per_env`` stays the same on both."""
-    tested = subject(recipe, RECIPES[recipe].environments[-1])
     first, trajectory = tested.experience.states[0], tested.experience.trajectory
     pair = lambda x, y: jax.tree.map(lambda x, y: jnp.stack([x, y]), x, y)  # noqa: E731
     trajectories = pair(trajectory, trajectory._replace(reward=1.0 - 0.5 * trajectory.reward))
     update = jax.jit(jax.vmap(tested.agent.update, axis_name=across.AXIS))
     states = pair(first, first)
-    for _ in range(1 + RECIPES[recipe].full.get("delay", 0)):  # a late gradient moves nothing at first
+    for _ in range(1 + tested.make_agent.keywords.get("delay", 0)):  # a late gradient moves nothing at first
         states, _ = update(jax.random.split(tested.key, 2), states, trajectories)
-    shared = states._replace(per_env=())
+    shared = states._replace(per_env=()) if hasattr(states, "per_env") else states
     for path, leaf in jax.tree_util.tree_leaves_with_path(shared):
-        assert (leaf[0] == leaf[1]).all(), jax.tree_util.keystr(path)
-    moved = jax.tree.map(lambda new, old: (new[0] != old).any(), shared.params, first.params)
+        assert (to_numpy(leaf)[0] == to_numpy(leaf)[1]).all(), jax.tree_util.keystr(path)
+    moved = jax.tree.map(lambda new, old: (np.asarray(new)[0] != np.asarray(old)).any(), states.params, first.params)
     assert any(jax.tree.leaves(moved))
 
 
 TRANSFORMER = Transformer(width=4, mlp_ratio=1, dropout=0.5)
-TRANSFORMED = [
-    (recipe, name)
+TRACED = {
+    **{name: PROPERTIES[name] for name in ("speaks_contract", "keeps_state", "keeps_environments_apart")},
+    "vmaps": vmaps,
+}
+COMPILED = {**PROPERTIES, "learns_one_thing_on_two_devices": learns_one_thing_on_two_devices}
+
+
+def properties(recipe, environment):
+    """The tests of a recipe in an environment, by name."""
+    last = environment == RECIPES[recipe].environments[-1]
+    # Options that matter for continuous actions alone are tried with those in every environment.
+    tests = COMPILED if last else TRACED
+    takes_a_transformer = isinstance(ENVIRONMENTS[environment][1], (MLP, Conv)) and (last or recipe in ("ppo", "dqn"))
+    tests = {**tests, "vmaps_with_a_transformer": vmaps_with_a_transformer} if takes_a_transformer else tests
+    return {name: test for name, test in tests.items() if name not in RECIPES[recipe].exempt}
+
+
+CASES = {
+    f"{recipe}-{environment}-{name}": (recipe, environment, test)
     for recipe in RECIPES
-    for name in RECIPES[recipe].environments
-    if isinstance(ENVIRONMENTS[name][1], (MLP, Conv))
-]
+    for environment in RECIPES[recipe].environments
+    for name, test in properties(recipe, environment).items()
+}
 
 
-@pytest.mark.parametrize(("recipe", "environment"), TRANSFORMED)
-def test_every_recipe_takes_a_transformer(recipe, environment):
-    """Over seeds and over tracers for floats at once, from a first state to an updated one; traced, not run."""
-    env, _ = ENVIRONMENTS[environment]
-    make = partial(RECIPES[recipe].make, torso=TRANSFORMER)
-    subject = Subject(make, env, env.default_params, spec=spec(env, env.default_params))
-    state, observation, trajectory = subject.abstract(subject.agent, subject.spec)
-    floats = {name: jnp.full(3, value) for name, value in float_options(make).items()}
-
-    def run(key, floats, observation, trajectory):
-        agent = make(subject.spec, **floats)
-        state = agent.init(key, subject.num_envs)
-        return agent.act(key, state, observation)[0], *agent.update(key, state, trajectory)
-
-    over = jax.vmap(run, in_axes=(0, 0, None, None))
-    keys = jax.random.split(subject.key, 3)
-    action, updated, metrics = jax.eval_shape(over, keys, floats, observation, trajectory)
-    assert action.shape == (3, *trajectory.action.shape[1:])
-    expected = jax.tree.map(lambda x: ((3, *x.shape), x.dtype), state)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), updated) == expected
-    assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {(3,)}
+@pytest.mark.parametrize(("recipe", "environment", "test"), CASES.values(), ids=CASES)
+def test_conformance(recipe, environment, test):
+    test(subject(recipe, environment))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
-"""The CartPole rows at reduced budgets, on seeds that nothing was tuned on. The full table: benchmarks/learning.py."""
+"""The CartPole rows at reduced budgets, on seeds that nothing was tuned on. The full table: benchmarks/learning.py.
+
+``pytest -m learning`` runs the rows of up to 1.6M steps. Every session runs a short row of A2C and REINFORCE; the short
+ones of PPO, on one device and on several, are those of ``tests/test_examples.py``.
+"""
 
 import json
 import os
@@ -19,6 +23,16 @@ ROWS = {
         350,
     ),
     "ppo_on_eight_devices": ("ppo CartPole-v1 --seeds 4 --num-steps 100000 --seed 1 --devices 8", 490, 450),
+}
+
+SHORT_ROWS = {
+    "a2c": ("a2c CartPole-v1 --seeds 2 --num-steps 30000 --seed 2", 300, 200),
+    "reinforce": ("reinforce CartPole-v1 --seeds 2 --num-steps 50000 --seed 2", 300, 200),
+    "reinforce_plain": (
+        "reinforce CartPole-v1 --seeds 2 --no-baseline --num-envs 8 --rollout-length 512 --num-steps 50000 --seed 2",
+        100,
+        80,
+    ),
 }
 
 PROGRAM = """
@@ -48,4 +62,13 @@ def test_learns_cartpole(row):
     )
     assert done.returncode == 0, done.stderr
     returns = json.loads(done.stdout.splitlines()[-1])
+    assert sum(returns) / len(returns) >= mean and min(returns) >= worst, returns
+
+
+@pytest.mark.parametrize("row", SHORT_ROWS)
+def test_begins_to_learn_cartpole(row, capsys, monkeypatch):
+    command, mean, worst = SHORT_ROWS[row]
+    monkeypatch.setattr(sys, "argv", ["program", command])
+    exec(compile(PROGRAM, "program", "exec"), {})
+    returns = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert sum(returns) / len(returns) >= mean and min(returns) >= worst, returns
