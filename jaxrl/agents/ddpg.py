@@ -30,6 +30,7 @@ class DDPGState(NamedTuple):
       optimizer_state: for each of them.
       gradient_steps: int32, done so far.
       steps: int32, environment steps seen, all environments together.
+      reward_model: the state of the reward model; () without one.
       per_env: the replay, leaves ``[rows, B, ...]``.
     """
 
@@ -38,6 +39,7 @@ class DDPGState(NamedTuple):
     optimizer_state: Params
     gradient_steps: Array
     steps: Array
+    reward_model: PyTree
     per_env: PyTree
 
     @property
@@ -72,7 +74,8 @@ def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) ->
         params = critics.init_params(key, spec, nets)
         learner = critics.init_learner(params, ("actor", "critics"), shared.optimizers)
         replay = shared.buffer.init(replaying.example(spec), num_envs)
-        return DDPGState(*learner, steps=jnp.zeros((), jnp.int32), per_env=replay)
+        rewards = replaying.init_rewards(shared.reward_model, key, num_envs)
+        return DDPGState(*learner, jnp.zeros((), jnp.int32), rewards, replay)
 
     def act(key: Array, state: DDPGState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         action = nets.policy(state.params["actor"], observation)
@@ -108,6 +111,9 @@ def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) ->
     def update(key: Array, state: DDPGState, trajectory: Transition) -> tuple[DDPGState, Metrics]:
         replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
         steps = state.steps + replaying.num_steps(trajectory)
+        rewards, reward_fn, reward_metrics = replaying.learn_rewards(
+            shared.reward_model, key, spec, state.reward_model, trajectory
+        )
         learner, replay, metrics = replaying.gradient_steps(
             key,
             step,
@@ -117,8 +123,10 @@ def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) ->
             shared.batch_size,
             shared.num_gradient_steps,
             ready=steps >= shared.learning_starts,
+            reward_fn=reward_fn,
         )
-        return DDPGState(*learner, steps, replay), metrics
+        progress = critics.progress(shared, learner)
+        return DDPGState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
 
     return Agent(init, act, update)
 

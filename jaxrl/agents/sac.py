@@ -36,6 +36,7 @@ class SACState(NamedTuple):
       optimizer_state: for each of the parameters.
       gradient_steps: int32, done so far.
       steps: int32, environment steps seen, all environments together.
+      reward_model: the state of the reward model; () without one.
       per_env: the replay, leaves ``[rows, B, ...]``.
     """
 
@@ -44,6 +45,7 @@ class SACState(NamedTuple):
     optimizer_state: Params
     gradient_steps: Array
     steps: Array
+    reward_model: PyTree
     per_env: PyTree
 
     @property
@@ -95,7 +97,8 @@ def sac(
             params["temperature"] = jnp.log(jnp.asarray(initial_temperature, jnp.float32))
         learner = critics.init_learner(params, ("critics",), shared.optimizers)
         replay = shared.buffer.init(replaying.example(spec), num_envs)
-        return SACState(*learner, steps=jnp.zeros((), jnp.int32), per_env=replay)
+        rewards = replaying.init_rewards(shared.reward_model, key, num_envs)
+        return SACState(*learner, jnp.zeros((), jnp.int32), rewards, replay)
 
     def act(key: Array, state: SACState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         policy = nets.policy(state.params["actor"], observation)
@@ -155,6 +158,9 @@ def sac(
     def update(key: Array, state: SACState, trajectory: Transition) -> tuple[SACState, Metrics]:
         replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
         steps = state.steps + replaying.num_steps(trajectory)
+        rewards, reward_fn, reward_metrics = replaying.learn_rewards(
+            shared.reward_model, key, spec, state.reward_model, trajectory
+        )
         learner, replay, metrics = replaying.gradient_steps(
             key,
             step,
@@ -164,8 +170,10 @@ def sac(
             shared.batch_size,
             shared.num_gradient_steps,
             ready=steps >= shared.learning_starts,
+            reward_fn=reward_fn,
         )
-        return SACState(*learner, steps, replay), metrics
+        progress = critics.progress(shared, learner)
+        return SACState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
 
     return Agent(init, act, update)
 

@@ -31,6 +31,7 @@ class TD3State(NamedTuple):
       optimizer_state: for each of them.
       gradient_steps: int32, of the critics, done so far.
       steps: int32, environment steps seen, all environments together.
+      reward_model: the state of the reward model; () without one.
       per_env: the replay, leaves ``[rows, B, ...]``.
     """
 
@@ -39,6 +40,7 @@ class TD3State(NamedTuple):
     optimizer_state: Params
     gradient_steps: Array
     steps: Array
+    reward_model: PyTree
     per_env: PyTree
 
     @property
@@ -83,7 +85,8 @@ def td3(
         params = critics.init_params(key, spec, nets)
         learner = critics.init_learner(params, ("actor", "critics"), shared.optimizers)
         replay = shared.buffer.init(replaying.example(spec), num_envs)
-        return TD3State(*learner, steps=jnp.zeros((), jnp.int32), per_env=replay)
+        rewards = replaying.init_rewards(shared.reward_model, key, num_envs)
+        return TD3State(*learner, jnp.zeros((), jnp.int32), rewards, replay)
 
     def act(key: Array, state: TD3State, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         action = nets.policy(state.params["actor"], observation)
@@ -130,6 +133,9 @@ def td3(
     def update(key: Array, state: TD3State, trajectory: Transition) -> tuple[TD3State, Metrics]:
         replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
         steps = state.steps + replaying.num_steps(trajectory)
+        rewards, reward_fn, reward_metrics = replaying.learn_rewards(
+            shared.reward_model, key, spec, state.reward_model, trajectory
+        )
         learner, replay, metrics = replaying.gradient_steps(
             key,
             step,
@@ -139,8 +145,10 @@ def td3(
             shared.batch_size,
             shared.num_gradient_steps,
             ready=steps >= shared.learning_starts,
+            reward_fn=reward_fn,
         )
-        return TD3State(*learner, steps, replay), metrics
+        progress = critics.progress(shared, learner)
+        return TD3State(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
 
     return Agent(init, act, update)
 

@@ -16,7 +16,7 @@ from jaxrl.agents.parts.functions import functions
 from jaxrl.agents.parts.when import when
 from jaxrl.networks import MLP
 from jaxrl.replay import Replay, Sample
-from jaxrl.types import Box, Discrete, Observation, Spec, Transition
+from jaxrl.types import Box, Discrete, Observation, RewardModel, Spec, Transition
 
 N, F, D, A = 6, 4, 2, 3
 VECTOR = jax.ShapeDtypeStruct((F,), jnp.float32)
@@ -426,3 +426,26 @@ def test_errors():
         sac(None)
     state = jax.eval_shape(sac(BOX, temperature=0.1).init, KEY)
     assert set(state.optimizer_state) == {"actor", "critics"} and set(state.target_params) == {"critics"}
+
+
+@pytest.mark.parametrize("make", [ddpg, td3, sac])
+def test_a_reward_model_rewards_the_actions_that_the_environment_took(make):
+    """A model that pays the first axis of the action is the same as an environment that does, windows included."""
+    first_axis = RewardModel(
+        init=lambda key, num_envs=1: (),
+        reward=lambda key, state, trajectory: trajectory.action[..., 0],
+        update=lambda key, state, trajectory: (state, {"paid": trajectory.action[..., 0].mean()}),
+    )
+    rng = np.random.default_rng(0)
+    seen, following = jnp.array(rng.normal(size=(2, 4, 2, F)), jnp.float32)
+    options = {**SMALL, "learning_starts": 0, "n_step": 2}
+    plain, paid = (make(BOX, **options, reward_model=model) for model in (None, first_axis))
+    state, rewarded = (agent.init(KEY, 2) for agent in (plain, paid))
+    action, unit = jax.vmap(lambda key, x: plain.act(key, state, x))(jax.random.split(KEY, 4), seen)
+    ended = jnp.zeros((4, 2), bool)
+    trajectory = Transition(seen, action, action[..., 0], jnp.ones((4, 2)), ended, ended, following, unit)
+    new, _ = jax.jit(plain.update)(KEY, state, trajectory)
+    other, metrics = jax.jit(paid.update)(KEY, rewarded, trajectory._replace(reward=jnp.zeros((4, 2))))
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, new.params, other.params)
+    close(metrics["reward_model_paid"], action[..., 0].mean())

@@ -30,7 +30,7 @@ from jaxrl.networks import inputs
 from jaxrl.ops import td
 from jaxrl.ops.value import squared_error_term
 from jaxrl.replay import MakeReplay, Replay, Sample
-from jaxrl.types import Array, Box, Metrics, PyTree, Spec
+from jaxrl.types import Array, Box, Metrics, PyTree, RewardModel, Spec
 
 Optimizers = Mapping[str, optax.GradientTransformation]
 Params = dict[str, PyTree]
@@ -47,6 +47,8 @@ class Shared(NamedTuple):
       num_gradient_steps: of one call of ``update``.
       learning_starts: environment steps before the first gradient step.
       tau: how far the targets move towards the online networks when they move.
+      learning_rate: of the critics.
+      reward_model: rewards sampled transitions; None for the rewards of the environment.
     """
 
     torso: nn.Module
@@ -56,6 +58,8 @@ class Shared(NamedTuple):
     num_gradient_steps: int
     learning_starts: int
     tau: Any
+    learning_rate: Any
+    reward_model: RewardModel | None
 
 
 def shared(
@@ -75,6 +79,7 @@ def shared(
     max_grad_norm: Positive | None = None,
     gamma: Unit = 0.99,
     tau: Unit = 0.005,
+    reward_model: RewardModel | None = None,
 ) -> Shared:
     """The options that DDPG, TD3 and SAC share, and what they come to.
 
@@ -96,6 +101,8 @@ def shared(
       max_grad_norm: the global norm of each group's gradient is clipped to it; None for no clip.
       gamma: discount of the future, a step.
       tau: how far the targets move towards the online networks when they move.
+      reward_model: gives transitions their rewards when they are sampled, so that old ones get its newest; see
+        ``jaxrl.types.RewardModel``.
 
     Raises:
       TypeError: a torso or an environment with a memory.
@@ -112,7 +119,17 @@ def shared(
         num_gradient_steps=num_gradient_steps,
         learning_starts=learning_starts,
         tau=tau,
+        learning_rate=learning_rate,
+        reward_model=reward_model,
     )
+
+
+def progress(shared: Shared, learner: Learner) -> Metrics:
+    """Metrics of where training is: gradient steps so far, and the learning rate of the critics."""
+    return {
+        "gradient_steps": learner.gradient_steps,
+        "learning_rate": optim.rate_at(shared.learning_rate, learner.gradient_steps),
+    }
 
 
 class Networks(NamedTuple):
