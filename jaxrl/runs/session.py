@@ -44,7 +44,7 @@ MIN_STEPS = 20_000
 POINTS = 16
 """Chunks of a run that is shorter than as many of those: a learning curve wants points, whatever it costs."""
 
-CHUNK_SECONDS = 3.0
+CHUNK_SECONDS = 2.0
 """Of a chunk at most, or a little longer: an interrupt waits for its end."""
 
 CHECKPOINT_SECONDS = 60.0
