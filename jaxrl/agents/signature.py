@@ -109,7 +109,6 @@ def recipe(
         )
         budget = {"num_updates": "num_updates"} if "num_updates" in parameters else {}
         checked.fills = {**budget, **fills}  # type: ignore[attr-defined]
-        checked.extends = extends  # type: ignore[attr-defined]
         checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 

@@ -76,7 +76,8 @@ def _join(agent: PyTree, reward_model: PyTree) -> RewardedState:
 
 
 def _split(state: RewardedState) -> tuple[PyTree, PyTree]:
-    return _with_per_env(state.agent, state.per_env[0]), _with_per_env(state.reward_model, state.per_env[1])
+    of_agent, of_model = state.per_env or ((), ())  # a snapshot of the state is without both
+    return _with_per_env(state.agent, of_agent), _with_per_env(state.reward_model, of_model)
 
 
 def _with_per_env(state: PyTree, per_env: PyTree) -> PyTree:

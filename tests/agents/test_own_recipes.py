@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import jaxrl
+from jaxrl.cli.main import main
 from jaxrl.networks import MLP
 from jaxrl.types import Discrete, Spec, Transition
 
@@ -115,3 +116,15 @@ def test_they_train_and_their_options_are_checked(page, name):
         make(spec, learning_rte=1e-3)
     with pytest.raises(ValueError, match="gamma: got 1.5"):
         make(spec, gamma=1.5)
+
+
+@pytest.mark.parametrize("arguments", ["my_recipes:munchausen_dqn --alpha 0.8", "my_recipes:curious_ppo --bonus 0.5"])
+def test_they_train_from_the_command_line(arguments, tmp_path, monkeypatch):
+    (tmp_path / "my_recipes.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    recipe, flag, number = arguments.split()
+    assert main(["train", recipe, "CartPole-v1", flag, number, "--steps", "2k", "--out", "run"]) == 0
+    (run,) = [path for path in tmp_path.rglob("config.json")]
+    assert recipe in run.read_text() and f'"{flag[2:]}": {number}' in run.read_text()

@@ -61,6 +61,16 @@ def test_the_agent_learns_from_the_models_reward_and_the_model_from_the_environm
     assert new.params is new.agent.params
 
 
+def test_a_snapshot_acts(kit):
+    """Without what is kept for each environment, as evaluation on the way takes the state."""
+    plain, state, trajectory, _ = kit.one_step(ppo, normalize_reward=True)
+    agent = jaxrl.with_reward(plain, COUNTED)
+    rewarded = agent.init(KEY, 2)
+    seen = trajectory.observation[0]
+    action, _ = agent.act(KEY, rewarded, seen, explore=False)
+    np.testing.assert_array_equal(agent.act(KEY, rewarded._replace(per_env=()), seen, explore=False)[0], action)
+
+
 def test_it_keeps_the_contract():
     env = probes.DiscountProbe()
 

@@ -22,15 +22,7 @@ def default_torso(
 
 
 def torso_of(recipe: Callable[..., Any], spec: Spec) -> nn.Module:
-    """The torso that a recipe takes where none is given.
-
-    It is that of ``default_torso(spec)`` in its module, or in the module of the recipe that it extends.
-    """
-    named: Any = recipe
-    while named is not None:
-        make = getattr(sys.modules.get(named.__module__), "default_torso", None)
-        if make is not None:
-            torso: nn.Module = make(spec)
-            return torso
-        named = getattr(named, "extends", None)
-    return networks.default_torso(spec.observation)
+    """The torso that a recipe takes where none is given: by ``default_torso(spec)`` of its module, where that is."""
+    make = getattr(sys.modules.get(recipe.__module__), "default_torso", None)
+    torso: nn.Module = networks.default_torso(spec.observation) if make is None else make(spec)
+    return torso
