@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxrl
 from jaxrl import envs, replay, rollout
-from jaxrl.agents import minibatches
+from jaxrl.agents.parts import minibatches
+from jaxrl.feedback import rnd
 from jaxrl.networks import GRU, MLP, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import Slot
@@ -41,14 +42,21 @@ def newest(capacity, *, n_step, gamma):
     """A replay of windows of one step that gives the newest rows, so that parts of a batch make up the batch."""
     made = replay.uniform(capacity, n_step=n_step, gamma=gamma)
 
-    def sample(key, state, batch_size):
+    def sample(key, state, batch_size, *, reward_fn=None):
         index = jnp.arange(batch_size, dtype=jnp.int32)
         row = (state.head - 1 - index // state.num_envs) % state.rows
         transition = jax.tree.map(lambda x: x[row, index % state.num_envs], state.transitions)
+        if reward_fn is not None:
+            reward = reward_fn(jax.tree.map(lambda x: x[None], transition))[0]
+            transition = transition._replace(reward=reward)
         discount = gamma * transition.discount
         return replay.Sample(transition, discount, jnp.ones(batch_size), Slot(row, index % state.num_envs))
 
     return made._replace(sample=sample)
+
+
+def curious(spec, **options):
+    return jaxrl.dqn(spec, **options, reward_model=rnd(spec, torso=MLP(hidden=(6,)), bonus_coef=0.1))
 
 
 LEARNS_AT_ONCE = {"replay": newest, "replay_capacity": 40 * E, "batch_size": 4 * E, "learning_starts": 8 * E}
@@ -63,6 +71,7 @@ RECIPES = {
     "q_learning": ("FrozenLake-misc", jaxrl.q_learning, {"initial_value": 0.5, "omega": 0.6, "epsilon_steps": 100}),
     "sarsa": ("FrozenLake-misc", jaxrl.sarsa, {"initial_value": 0.5, "epsilon_steps": 100}),
     "dqn": ("CartPole-v1", jaxrl.dqn, {**SGD, **LEARNS_AT_ONCE, "epsilon_steps": 100}),
+    "dqn_curious": ("CartPole-v1", curious, {**SGD, **LEARNS_AT_ONCE, "epsilon_steps": 100}),
     "sac": ("CartPole-v1", jaxrl.sac, {**SGD, **LEARNS_AT_ONCE, "learning_rate": 0.01}),
     "td3": ("Pendulum-v1", jaxrl.td3, {**SGD, **LEARNS_AT_ONCE, "learning_rate": 1e-4, "target_noise": 0.0}),
 }
