@@ -63,8 +63,8 @@ def recipe(
       extends: a function with keyword arguments, documented under ``Args``.
       without: arguments of ``extends`` that the recipe sets itself.
       fills: arguments that a run fills in itself, and what with: ``{"model": "simulator"}`` for the true simulator of
-        the environment, ``{"symmetries": "symmetries"}``. Kept as ``recipe.fills``, where ``num_updates`` is added for
-        every recipe that takes it.
+        the environment, ``{"symmetries": "symmetries"}``. Kept as ``recipe.fills``, with those of ``extends`` and
+        with ``num_updates`` for every recipe that takes it.
     """
 
     def decorate(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,8 +107,10 @@ def recipe(
             [option.replace(annotation=plain.get(name, option.annotation)) for name, option in parameters.items()],
             return_annotation=plain.get("return", inspect.Signature.empty),
         )
-        budget = {"num_updates": "num_updates"} if "num_updates" in parameters else {}
-        checked.fills = {**budget, **fills}  # type: ignore[attr-defined]
+        known = {"num_updates": "num_updates", **getattr(extends, "fills", {}), **fills}
+        checked.fills = {  # type: ignore[attr-defined]
+            name: made for name, made in known.items() if name in parameters
+        }
         checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 

@@ -138,12 +138,14 @@ def hyperparameters(recipe: str | Recipe) -> dict[str, Parameter]:
 
 
 def filled_in(recipe: Recipe) -> dict[str, str]:
-    """The arguments that a run fills in, by name, and what with: the number of updates, the simulator."""
+    """The arguments that a run fills in, by name, and what with: the number of updates, the simulator.
+
+    A recipe gets the true simulator only if it says so, by ``agents.signature.recipe(fills={"model": "simulator"})``.
+    """
     declared = getattr(recipe, "fills", None)
     if declared is not None:
         return dict(declared)
-    known = {"num_updates": "num_updates", "model": "simulator", "symmetries": "symmetries"}
-    return {name: what for name, what in known.items() if name in inspect.signature(recipe).parameters}
+    return {"num_updates": "num_updates"} if "num_updates" in inspect.signature(recipe).parameters else {}
 
 
 def summary(recipe: str | Recipe) -> str:

@@ -11,6 +11,7 @@ import jaxrl
 from jaxrl import agents
 from jaxrl.agents.signature import Torso, recipe
 from jaxrl.arguments import Count, NonNegative, Positive, Unit
+from jaxrl.runs.recipes import filled_in
 from jaxrl.types import Spec
 
 
@@ -204,3 +205,24 @@ def test_every_argument_of_a_recipe_is_documented_once(name):
 def test_recipes_of_recipes_keep_what_differs():
     assert inspect.signature(agents.rainbow).parameters["n_step"].default == 3
     assert set(inspect.signature(agents.c51).parameters) <= set(inspect.signature(agents.rainbow).parameters)
+
+
+def test_a_run_fills_in_what_a_recipe_says():
+    """The simulator by its declaration alone: an argument called ``model`` may be any other model."""
+
+    @recipe(extends=agents.alphazero, without=("symmetries",))
+    def forked(spec, **options):
+        return agents.alphazero(spec, **options)
+
+    @recipe
+    def dreamer(spec, *, model=None, num_updates=1):
+        return model, num_updates
+
+    assert agents.alphazero.fills == {
+        "num_updates": "num_updates",
+        "model": "simulator",
+        "symmetries": "symmetries",
+    }
+    assert forked.fills == {"num_updates": "num_updates", "model": "simulator"}
+    assert dreamer.fills == filled_in(dreamer) == {"num_updates": "num_updates"}
+    assert filled_in(lambda spec, model: None) == {}
