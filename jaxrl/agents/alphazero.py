@@ -202,6 +202,7 @@ def alphazero(
         learned, metrics = jax.lax.scan(sample_and_step, learned, jax.random.split(key, num_gradient_steps))
         metrics = {**jax.tree.map(lambda x: x.mean(axis=0), metrics), **seen, "positions": across.total(known)}
         gradient_steps = state.gradient_steps + jnp.where(ready, num_gradient_steps, 0)
+        metrics |= {"gradient_steps": gradient_steps, "learning_rate": optim.rate_at(rate, gradient_steps)}
         return AlphaZeroState(*learned, gradient_steps, ring, state.model), metrics
 
     return Agent(init, act, update)

@@ -71,7 +71,7 @@ def expected_sarsa(spec: Spec, **options: Any) -> Agent:
 
         (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
         seen = state.steps + trajectory.reward.size * across.size()
-        return ExpectedSarsaState(q, visits, seen), tabular.metrics(q, steps, error)
+        return ExpectedSarsaState(q, visits, seen), tabular.metrics(table, q, steps, error, state.steps)
 
     return Agent(init, act, update)
 

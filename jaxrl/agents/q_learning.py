@@ -66,7 +66,7 @@ def q_learning(spec: Spec, **options: Any) -> Agent:
 
         (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
         seen = state.steps + trajectory.reward.size * across.size()
-        return QLearningState(q, visits, seen), tabular.metrics(q, steps, error)
+        return QLearningState(q, visits, seen), tabular.metrics(table, q, steps, error, state.steps)
 
     return Agent(init, act, update)
 

@@ -80,7 +80,7 @@ def sarsa(spec: Spec, **options: Any) -> Agent:
 
         (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
         seen = state.steps + trajectory.reward.size * across.size()
-        return SarsaState(q, visits, seen, waiting), tabular.metrics(q, steps, error)
+        return SarsaState(q, visits, seen, waiting), tabular.metrics(table, q, steps, error, state.steps)
 
     return Agent(init, act, update)
 

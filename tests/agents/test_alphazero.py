@@ -133,13 +133,14 @@ def test_learning_waits_for_outcomes_and_then_learns_both():
     waiting, metrics = jax.jit(agent.update)(jax.random.key(0), state, first)
     jax.tree.map(np.testing.assert_array_equal, waiting.params, state.params)
     assert int(metrics["positions"]) == 0
-    assert int(waiting.gradient_steps) == 0
+    assert int(waiting.gradient_steps) == int(metrics["gradient_steps"]) == 0
     value, policy = [], []
     for i in range(60):
         state, metrics = update(jax.random.key(i), state, trajectory)
         value.append(float(metrics["value_loss"]))
         policy.append(float(metrics["policy_kl"]))
-    assert int(state.gradient_steps) == 240
+    assert int(state.gradient_steps) == int(metrics["gradient_steps"]) == 240
+    np.testing.assert_allclose(metrics["learning_rate"], 1e-2)
     # The policies of an untrained search are noise for the most part.
     assert policy[-1] < policy[0] - 0.05
     assert value[-1] < 0.85 * value[0]

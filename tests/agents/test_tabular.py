@@ -133,7 +133,9 @@ def test_against_a_loop(recipe, masked, learning_rate, omega):
     loop = Loop(recipe, **options)
     state, update = agent.init(jax.random.key(0), B), jax.jit(agent.update)
     for i, trajectory in enumerate(random_rollouts(3, masked)):
-        state, _ = update(jax.random.key(i), state, trajectory)
+        state, metrics = update(jax.random.key(i), state, trajectory)
+        np.testing.assert_allclose(metrics["epsilon"], 0.8 - 0.2 * i, rtol=1e-6)
+        np.testing.assert_allclose(metrics["learning_rate"], learning_rate)
         loop.update(trajectory, 0.8 - 0.2 * i)
         np.testing.assert_allclose(state.params, loop.q, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(state.visits, loop.visits)

@@ -198,6 +198,19 @@ def move(table: Table, q: Array, visits: Array, step: Step, target: Array) -> tu
     return q, visits, error
 
 
-def metrics(q: Array, steps: Step, error: Array) -> Metrics:
-    """The size of the temporal-difference error, and the value of the actions taken."""
-    return {"td_error": jnp.abs(error).mean(), "value": td.take_action(q[steps.state], steps.action).mean()}
+def metrics(table: Table, q: Array, steps: Step, error: Array, seen: Array) -> Metrics:
+    """What an update reports.
+
+    Args:
+      table: its options.
+      q: ``[S, A]`` after the update.
+      steps: ``[T, B]`` learned from.
+      error: ``[T, B]`` the temporal-difference errors.
+      seen: environment steps before the update, which epsilon counts.
+    """
+    return {
+        "td_error": jnp.abs(error).mean(),
+        "value": td.take_action(q[steps.state], steps.action).mean(),
+        "epsilon": table.epsilon(seen),
+        "learning_rate": jnp.asarray(table.learning_rate, jnp.float32),
+    }
