@@ -1,4 +1,4 @@
-"""What tests of the on-policy skeleton share: recipes that take one gradient step on a random trajectory."""
+"""What tests of the on-policy recipes share: recipes that take one gradient step on a random trajectory."""
 
 from typing import Any, NamedTuple
 
