@@ -1,4 +1,4 @@
-"""The recipes, one file each. What they share is in ``agents.parts``, their presets in ``agents.presets``."""
+"""The recipes, one file each; what they share is in ``agents.parts``, their presets in ``agents.presets``."""
 
 from jaxrl.agents.a2c import a2c
 from jaxrl.agents.a3c import a3c

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl.types import Agent, Array, Metrics, PyTree, RewardModel, Transition
 
 
-class RewardedState(NamedTuple):
+class _Fields(NamedTuple):
+    agent: PyTree
+    reward_model: PyTree
+    per_env: tuple[PyTree, PyTree]
+
+
+class RewardedState(_Fields):
     """The state of an agent and of its reward model.
 
     Attributes:
@@ -18,14 +25,18 @@ class RewardedState(NamedTuple):
       per_env: what the agent and what the reward model keep for each environment, a pair.
     """
 
-    agent: PyTree
-    reward_model: PyTree
-    per_env: tuple[PyTree, PyTree]
+    __slots__ = ()
 
     @property
     def params(self) -> PyTree:
-        """The parameters of the agent."""
+        """The parameters of the agent; ``_replace`` takes them too, as workers and ``--init-from`` do."""
         return self.agent.params
+
+    def _replace(self, /, **changes: Any) -> RewardedState:
+        if "params" in changes:
+            agent: Any = changes.get("agent", self.agent)
+            changes["agent"] = agent._replace(params=changes.pop("params"))
+        return super()._replace(**changes)
 
 
 def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
@@ -44,6 +55,7 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
 
     Raises:
       TypeError: not an agent, or not a reward model.
+      ValueError: from ``update``, rewards that are not ``[T, B]``.
     """
     if not isinstance(agent, Agent):
         raise TypeError(f"agent: got {type(agent).__name__}, must be an Agent such as jaxrl.ppo(spec)")
@@ -62,12 +74,22 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
     def update(key: Array, state: RewardedState, trajectory: Transition) -> tuple[RewardedState, Metrics]:
         agent_key, reward_key, model_key = jax.random.split(key, 3)
         agent_state, model_state = _split(state)
-        reward = reward_model.reward(reward_key, model_state, trajectory)
+        reward = _checked(reward_model.reward(reward_key, model_state, trajectory), trajectory.reward)
         agent_state, metrics = agent.update(agent_key, agent_state, trajectory._replace(reward=reward))
         model_state, of_model = reward_model.update(model_key, model_state, trajectory)
         return _join(agent_state, model_state), {**of_model, **metrics, "learned_reward": reward.mean()}
 
     return Agent(init, act, update)
+
+
+def _checked(reward: Any, of_environment: Array) -> Array:
+    """The rewards of a model, of the dtype of the environment's; another shape is refused."""
+    if jnp.shape(reward) != of_environment.shape:
+        raise ValueError(
+            f"reward_model: gave rewards of shape {list(jnp.shape(reward))}, must be [T, B], here "
+            f"{list(of_environment.shape)}"
+        )
+    return jnp.asarray(reward, of_environment.dtype)
 
 
 def _join(agent: PyTree, reward_model: PyTree) -> RewardedState:

@@ -70,8 +70,9 @@ def rnd(
     ``r + c |f(s') - g(s')|^2 / sigma``: g is a fixed random network, f learns to equal it on what was seen, and so is
     wrong on what was not. Observations are standardised and clipped to 5 standard deviations, sigma is the running
     standard deviation of the discounted sum of bonuses, which runs on over ends of episodes. Burda et al. 2018,
-    "Exploration by random network distillation", arXiv:1810.12894. The bonus is added to the reward, where the paper
-    gives it a value function of its own. Every float may be a tracer.
+    "Exploration by random network distillation", arXiv:1810.12894. The bonus is added to the reward, and so
+    ends with the episode, where the paper gives it a value function of its own, which goes on. Every float may be a
+    tracer.
 
     Args:
       spec: of the environment, from ``jaxrl.spec``.
@@ -144,7 +145,7 @@ def rnd(
     def update(key: Array, state: RNDState, trajectory: Transition) -> tuple[RNDState, Metrics]:
         del key
         bonuses = bonus(state, trajectory)
-        # The sum runs on over ends of episodes, as in the paper: dying does not end curiosity.
+        # As in the paper, the sum runs on over ends of episodes.
         goes_on, discount = jnp.ones(bonuses.shape, bool), jnp.full_like(bonuses, gamma)
         sums, trace = normalize.discounted_return_trace(state.per_env, bonuses, discount, goes_on)
         loss, grads = jax.value_and_grad(lambda params: errors(params, state, trajectory.next_observation).mean())(

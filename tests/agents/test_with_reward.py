@@ -71,6 +71,22 @@ def test_a_snapshot_acts(kit):
     np.testing.assert_array_equal(agent.act(KEY, rewarded._replace(per_env=()), seen, explore=False)[0], action)
 
 
+def test_parameters_can_be_replaced_as_workers_do(kit):
+    plain, state, _, _ = kit.one_step(a2c)
+    rewarded = jaxrl.with_reward(plain, COUNTED).init(KEY, 2)
+    replaced = rewarded._replace(params=state.params, reward_model=())
+    assert type(replaced) is type(rewarded) and replaced.params is state.params and replaced.reward_model == ()
+    assert replaced.agent.optimizer_state is rewarded.agent.optimizer_state
+
+
+def test_rewards_of_another_shape_are_refused(kit):
+    plain, _, trajectory, _ = kit.one_step(a2c)
+    summed = COUNTED._replace(reward=lambda key, state, trajectory: trajectory.reward.sum(axis=0))
+    agent = jaxrl.with_reward(plain, summed)
+    with pytest.raises(ValueError, match=r"reward_model: gave rewards of shape \[2\]"):
+        agent.update(KEY, agent.init(KEY, 2), trajectory)
+
+
 def test_it_keeps_the_contract():
     env = probes.DiscountProbe()
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxrl.arguments import nearest
 from jaxrl.types import Agent, Spec
 
 
@@ -35,7 +36,7 @@ def functions(recipe: Callable[..., Agent], spec: Spec, **options: Any) -> Funct
       **options: those that the agent was made with; the ones that shape no network are ignored.
 
     Raises:
-      TypeError: the recipe's module has no ``functions``.
+      TypeError: the recipe's module has no ``functions``, or the recipe has no such option.
 
     >>> import jax, jaxrl
     >>> env, params = jaxrl.make("CartPole-v1")
@@ -51,5 +52,10 @@ def functions(recipe: Callable[..., Agent], spec: Spec, **options: Any) -> Funct
             f"recipe: got {name}, must be a recipe whose module has a function 'functions', such as jaxrl.ppo"
         )
     taken = inspect.signature(make).parameters
+    known = {**inspect.signature(recipe).parameters, **taken}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    unknown = [] if takes_any else [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(f"{recipe.__name__}: unknown option {unknown[0]!r}{nearest(unknown[0], known)}")
     made: Functions = make(spec, **{name: value for name, value in options.items() if name in taken})
     return made
