@@ -119,7 +119,7 @@ def rnd(
             adam.init(params),
             normalize.init_statistics(shape),
             normalize.init_statistics(()),
-            jnp.zeros((num_envs,)),
+            jnp.zeros((num_envs,), jnp.float32),
         )
 
     def standardize(statistics: normalize.RunningStatistics, observation: Any) -> Any:

@@ -133,6 +133,13 @@ def test_the_bonus_is_the_error_over_the_deviation_of_its_discounted_sum(kit):
     np.testing.assert_allclose(new.bonus_statistics.variance, np.var(sums), rtol=1e-4)
 
 
+def test_its_state_is_float32_with_x64_on(kit):
+    with jax.enable_x64(True):
+        model = rnd(kit.specs["discrete"], torso=MLP(hidden=(4,)))
+        state = jax.eval_shape(lambda: model.init(jax.random.key(0), 2))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [

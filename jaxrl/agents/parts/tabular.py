@@ -182,8 +182,8 @@ def move(table: Table, q: Array, visits: Array, step: Step, target: Array) -> tu
     """Moves the entries that B environments visited towards their targets ``[B]``.
 
     ``q <- q + (1 - (1 - alpha)^n) (mean of the n targets - q)`` for an entry that n environments visit at once, with
-    ``alpha = learning_rate / visits^omega``: n equal targets move it as far as one after another would, and n = 1 is
-    the plain rule ``q <- q + alpha (target - q)``.
+    ``alpha = learning_rate / visits^omega``: where omega is 0, n equal targets move it as far as one after
+    another would; n = 1 is the plain rule ``q <- q + alpha (target - q)``.
 
     Returns:
       ``(q [S, A], visits [S, A], td_error [B])``.
