@@ -173,7 +173,8 @@ def ppo(
             stop=None if target_kl is None else moved_too_far,
         )
         metrics["explained_variance"] = explained_variance(v_tm1, target)
-        metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
+        if target_kl is None:  # else the optimizer alone knows how many steps were taken
+            metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
         # Last, so that the losses saw the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         return PPOState(*learned, statistics, state.updates + 1, trace), metrics

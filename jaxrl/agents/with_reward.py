@@ -51,7 +51,8 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
       reward_model: such as ``jaxrl.feedback.rnd(spec)``.
 
     Returns:
-      An ``Agent``; the metrics of the model and the mean ``learned_reward`` join the agent's.
+      An ``Agent``; the mean ``learned_reward`` and the metrics of the model, as ``reward_model_...``, join the agent's.
+      Its state is a ``RewardedState``; ``jaxrl.functions`` take the field ``agent`` of it.
 
     Raises:
       TypeError: not an agent, or not a reward model.
@@ -77,7 +78,8 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
         reward = _checked(reward_model.reward(reward_key, model_state, trajectory), trajectory.reward)
         agent_state, metrics = agent.update(agent_key, agent_state, trajectory._replace(reward=reward))
         model_state, of_model = reward_model.update(model_key, model_state, trajectory)
-        return _join(agent_state, model_state), {**of_model, **metrics, "learned_reward": reward.mean()}
+        of_model = {f"reward_model_{name}": value for name, value in of_model.items()}
+        return _join(agent_state, model_state), {**metrics, **of_model, "learned_reward": reward.mean()}
 
     return Agent(init, act, update)
 

@@ -161,6 +161,6 @@ def rnd(
             normalize.update_statistics(state.bonus_statistics, sums),
             trace,
         )
-        return new, {"rnd_loss": loss}
+        return new, {"loss": loss}
 
     return RewardModel(init, reward, update)

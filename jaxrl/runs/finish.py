@@ -10,15 +10,15 @@ from jaxrl import processes
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.snapshots import lean
+from jaxrl.runs.snapshots import without_replay
 from jaxrl.runs.strength import write_scores
 from jaxrl.training.loop import TrainState
 from jaxrl.types import PyTree
 
 
 def on_one_device(agents: PyTree) -> PyTree:
-    """The players, ``lean``, that were trained on several devices."""
-    return jax.tree.map(jnp.asarray, processes.fetch(lean(agents)))
+    """The players, ``without_replay``, that were trained on several devices."""
+    return jax.tree.map(jnp.asarray, processes.fetch(without_replay(agents)))
 
 
 def finish(
@@ -28,7 +28,7 @@ def finish(
 
     With several processes each evaluates, so that none has to wait for another, and the first one writes.
     """
-    agents = lean(state.agent) if config.devices == 1 else on_one_device(state.agent)
+    agents = without_replay(state.agent) if config.devices == 1 else on_one_device(state.agent)
     if episodes:
         with console.status("evaluating"):
             outcome = built.kind.evaluator(built, episodes)(agents, 0)

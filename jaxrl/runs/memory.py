@@ -63,7 +63,7 @@ def refuse_what_cannot_fit(config: RunConfig, needed: int | None, what: str = ""
     )
 
 
-def refuse_a_crowd(config: RunConfig, given: Given | None = None) -> None:
+def check_population_fits(config: RunConfig, given: Given | None = None) -> None:
     """Refuses members that cannot fit by the state of one of them, before there is so much as a key for each.
 
     Raises:

@@ -28,7 +28,7 @@ from jaxrl.runs.metrics import MetricsWriter, Summary, summarize
 from jaxrl.runs.notices import after_divergence
 from jaxrl.runs.phases import Phase, handed_over
 from jaxrl.runs.progress import RunProgress
-from jaxrl.runs.snapshots import is_due, lean
+from jaxrl.runs.snapshots import is_due, without_replay
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 from jaxrl.training.host import CALL_UPDATES, Chunk, first_bad, fit, updates_done
 from jaxrl.training.interrupt import Interrupted
@@ -278,7 +278,7 @@ class Session:
             return {}
         if chunk.updates % every and chunk.updates != phase.built.num_updates:
             return self.kind.no_columns(self.config.num_members)
-        agents = lean(chunk.state.agent) if self.config.devices == 1 else on_one_device(chunk.state.agent)
+        agents = without_replay(chunk.state.agent) if self.config.devices == 1 else on_one_device(chunk.state.agent)
         if self._evaluator is None or self._evaluator[0] is not phase:
             self._evaluator = phase, self.kind.evaluator(phase.built, self.config.eval_episodes)
         return self.kind.columns(self._evaluator[1](agents, EVALUATION_SEED))
@@ -329,7 +329,7 @@ class Session:
             return
         # As the first process sees its folder: all save together, or none.
         if processes.anywhere(processes.is_first() and now not in self.snapshots.updates()):
-            self.snapshots.save(now, lean(state.agent))
+            self.snapshots.save(now, without_replay(state.agent))
 
     def _label(self, member: int) -> str:
         return self.config.members()[member].label(self.config.sweep)

@@ -19,7 +19,7 @@ MOMENTS = 10
 """Snapshots that a run leaves, evenly over its updates, beside the one from before the first."""
 
 
-def lean(agent_state: PyTree) -> PyTree:
+def without_replay(agent_state: PyTree) -> PyTree:
     """An agent's state without what lies under ``per_env``, the replay for one, which ``act`` doesn't read."""
     return agent_state._replace(per_env=()) if hasattr(agent_state, "per_env") else agent_state
 
@@ -45,7 +45,7 @@ def restore_players(
       simulations: of each move, for an agent that searches; None leaves it as it was trained.
 
     Returns:
-      ``(config, built, states)``: the states ``[S, ...]`` of all members' agents, ``lean``.
+      ``(config, built, states)``: the states ``[S, ...]`` of all members' agents, ``without_replay``.
 
     Raises:
       RunError: no run, nothing saved in it, or nothing of this update; or its agent doesn't search.
@@ -64,9 +64,9 @@ def restore_players(
     update = known[-1] if update is None else update
     template = make_program(config, built).abstract_state().agent
     if update in folder.snapshots(config).updates():
-        states = folder.snapshots(config).restore(lean(template), update)
+        states = folder.snapshots(config).restore(without_replay(template), update)
     else:
-        states = lean(folder.checkpoints(config).restore(template, update, under="agent"))
+        states = without_replay(folder.checkpoints(config).restore(template, update, under="agent"))
     if simulations is not None:
         if "num_simulations" not in config.hyperparameters:
             raise RunError(f"simulations: got {simulations}, but {config.recipe} in {folder.path} doesn't search")

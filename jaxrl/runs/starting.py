@@ -19,7 +19,7 @@ from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_update, transfer
 from jaxrl.runs.loggers import import_wandb
-from jaxrl.runs.memory import describe_state, dry_run, refuse_a_crowd, refuse_what_cannot_fit
+from jaxrl.runs.memory import check_population_fits, describe_state, dry_run, refuse_what_cannot_fit
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.runs.notices import chance
 from jaxrl.runs.objects import remember
@@ -77,7 +77,7 @@ def start(
     mesh = make_mesh(config)
     for agent in config.phases():
         if agent.recipe == config.recipe:
-            refuse_a_crowd(config, given)
+            check_population_fits(config, given)
     phases = make_phases(config, given)
     for phase in phases:
         _refuse_contradictions(phase, console)

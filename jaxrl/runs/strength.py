@@ -10,7 +10,7 @@ from jaxrl.runs.evaluation import evaluation_keys
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.matches import make_match, random_side, side_of
 from jaxrl.runs.metrics import MetricsWriter
-from jaxrl.runs.snapshots import lean
+from jaxrl.runs.snapshots import without_replay
 
 GAMES = 64
 """The largest number of games that a snapshot plays for the curve."""
@@ -27,7 +27,7 @@ def write_scores(folder: RunFolder, config: RunConfig, built: Built, num_games: 
     """
     games = min(num_games + num_games % 2, GAMES)
     snapshots, keys = folder.snapshots(config), evaluation_keys(built, 0)
-    template, other = lean(make_program(config, built).abstract_state().agent), random_side(built)
+    template, other = without_replay(make_program(config, built).abstract_state().agent), random_side(built)
     play, writer = None, MetricsWriter(folder.scores_file, config)
     folder.scores_file.unlink(missing_ok=True)
     for update in snapshots.updates():

@@ -4,7 +4,9 @@ A worker reads the state, rolls out, and hands its trajectory to the parameter s
 computes the change of the parameters that the worker had read, with the optimizer's state of now, and the change is
 added to what the parameters have become (Mnih et al. 2016, algorithm S3, with shared statistics of the optimizer).
 How many updates came between is the staleness. Updates take turns, rollouts run side by side. Any agent takes part
-whose state keeps nothing for single environments. Results depend on which thread was faster, so a run does not repeat;
+whose state keeps nothing for single environments. Everything but the parameters is as of now: with normalised
+observations a stale update uses newer statistics than those that acted, and trpo's bound on the KL divergence holds
+around the parameters that were read. Results depend on which thread was faster, so a run does not repeat;
 ``a3c(delay=...)`` does.
 
 Legend of shapes: W workers, B environments of each, T time, U updates.

@@ -55,7 +55,7 @@ def evaluate(
       explore: True samples the policy; False takes its mode.
 
     Raises:
-      TypeError: a key that is none, or the state of a training, whose field ``agent`` is meant.
+      TypeError: ``key`` is not a PRNG key, or the state is that of a training, whose field ``agent`` is meant.
       ValueError: counts below 1, or no ``max_steps`` for an environment without a time limit.
     """
     check_key(key)

@@ -72,7 +72,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
       num_envs: B.
 
     Raises:
-      TypeError: a key that is none.
+      TypeError: ``key`` is not a PRNG key.
     """
     check_key(key)
 
@@ -232,7 +232,7 @@ def train(
       ``(state, metrics)``, the metrics stacked ``[num_updates]``.
 
     Raises:
-      TypeError: a key that is none.
+      TypeError: ``key`` is not a PRNG key.
       ValueError: a count below 1, or a budget too small for one update.
     """
     check_key(key)

@@ -87,7 +87,7 @@ def match(
       The score of ``one``.
 
     Raises:
-      TypeError: a key that is none, a player that is no pair of an agent and its state, or actions that are not
+      TypeError: ``key`` is not a PRNG key, a player is not a pair of an agent and its state, or actions are not
         discrete.
       ValueError: an environment of one player, a count out of range, or an environment or a player that remembers.
     """

@@ -57,7 +57,7 @@ def test_the_agent_learns_from_the_models_reward_and_the_model_from_the_environm
     )
     assert new.reward_model.updates == 3.0 and metrics["learned_reward"] == 9.0
     np.testing.assert_allclose(new.per_env[1], 1.0 + trajectory.reward.sum(axis=0), rtol=1e-6)
-    assert metrics["true_reward"] == trajectory.reward.sum() and "gradient_norm" in metrics
+    assert metrics["reward_model_true_reward"] == trajectory.reward.sum() and "gradient_norm" in metrics
     assert new.params is new.agent.params
 
 
@@ -111,7 +111,7 @@ def test_the_bonus_falls_where_it_was_seen_and_stays_where_it_was_not(kit):
     for _ in range(200):
         state, metrics = update(KEY, state, seen)
     after = reward(KEY, state, seen).mean() / reward(KEY, state, unseen).mean()
-    assert after < 0.1 * before and metrics["rnd_loss"] < 1e-3
+    assert after < 0.1 * before and metrics["loss"] < 1e-3
 
 
 def test_the_bonus_is_the_error_over_the_deviation_of_its_discounted_sum(kit):

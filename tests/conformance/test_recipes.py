@@ -32,8 +32,10 @@ from jaxrl.agents import (
     td3,
     trpo,
 )
+from jaxrl.agents.with_reward import with_reward
 from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
+from jaxrl.feedback import rnd
 from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import hindsight
@@ -69,6 +71,20 @@ BITS, POINT, RECURRENT = BitFlipping(4), PointReach(), GRU(size=4)
 PLANNED = expose_state(probes.DiscountProbe())
 GAME = expose_state(make("pgx/tic_tac_toe")[0])
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
+
+
+def curiosity(spec):
+    return rnd(spec, torso=MLP(hidden=(4,)), embedding_size=4)
+
+
+def rewarded_a2c(spec, *, torso=None, learning_rate=7e-4):
+    agent = a2c(spec, torso=torso, learning_rate=learning_rate, normalize_reward=True)
+    return with_reward(agent, curiosity(spec))
+
+
+def rewarded_dqn(spec, *, torso=None, learning_rate=5e-4):
+    return dqn(spec, torso=torso, learning_rate=learning_rate, reward_model=curiosity(spec), n_step=2, **TARGETED)
+
 
 RECIPES = {
     "reinforce": Recipe(reinforce, {**NORMALIZED, "max_grad_norm": 0.5, "state_dependent_std": True}),
@@ -126,6 +142,13 @@ RECIPES = {
         {"n_step": 3, "num_gradient_steps": 2},
         exempt=("options_matter",),
         environments=("bits",),
+    ),
+    # Rewards of a model: stored by an agent that is wrapped, computed at sampling by a recipe with a replay.
+    "a2c_rewarded": Recipe(
+        rewarded_a2c, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("continuous",)
+    ),
+    "dqn_rewarded": Recipe(
+        rewarded_dqn, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("discrete",)
     ),
     "td3_hindsight": Recipe(
         partial(td3, **REPLAYED, replay=hindsight(POINT.reward_fn)),

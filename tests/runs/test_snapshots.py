@@ -6,7 +6,7 @@ import pytest
 
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.folder import RunError, RunFolder
-from jaxrl.runs.snapshots import MOMENTS, is_due, lean, moments, restore_players
+from jaxrl.runs.snapshots import MOMENTS, is_due, moments, restore_players, without_replay
 
 from .conftest import make_config
 
@@ -21,11 +21,11 @@ def run(tmp_path_factory):
     folder.create(config)
     program = make_program(config, build(config))
     state, _ = program.advance(program.start(), 1)
-    early = jax.device_get(lean(state.agent))
+    early = jax.device_get(without_replay(state.agent))
     folder.snapshots(config).save(1, early)
     state, _ = program.advance(state, 1)
     folder.checkpoints(config).save(2, state)
-    return folder, config, {1: early, 2: jax.device_get(lean(state.agent))}
+    return folder, config, {1: early, 2: jax.device_get(without_replay(state.agent))}
 
 
 def test_players_come_back_without_their_replay(run):
