@@ -109,24 +109,10 @@ def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) ->
         return learner._replace(target_params=target_params), errors, metrics
 
     def update(key: Array, state: DDPGState, trajectory: Transition) -> tuple[DDPGState, Metrics]:
-        replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
-        steps = state.steps + replaying.num_steps(trajectory)
-        rewards, reward_fn, reward_metrics = replaying.learn_rewards(
-            shared.reward_model, key, spec, state.reward_model, trajectory
-        )
-        learner, replay, metrics = replaying.gradient_steps(
-            key,
-            step,
-            state.learner,
-            shared.buffer,
-            replay,
-            shared.batch_size,
-            shared.num_gradient_steps,
-            ready=steps >= shared.learning_starts,
-            reward_fn=reward_fn,
-        )
+        learned = replaying.store_and_learn(key, step, spec, shared, state, trajectory)
+        learner, steps, rewards, replay, metrics = learned
         progress = critics.progress(shared, learner)
-        return DDPGState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
+        return DDPGState(*learner, steps, rewards, replay), {**metrics, **progress}
 
     return Agent(init, act, update)
 

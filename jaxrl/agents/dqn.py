@@ -12,7 +12,7 @@ from jaxrl import types
 from jaxrl.agents.parts import action_values, targets
 from jaxrl.agents.parts.action_values import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.parts.replaying import example, gradient_steps, init_rewards, learn_rewards, num_steps, stored
+from jaxrl.agents.parts.replaying import example, init_rewards, store_and_learn
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.signature import Torso, recipe
 from jaxrl.arguments import Positive
@@ -105,23 +105,9 @@ def dqn(spec: Spec, *, huber_delta: Positive | None = 1.0, **options: Any) -> Ag
     step = targets.gradient_step(shared.optimizer, loss, shared.tau, shared.target_interval)
 
     def update(key: Array, state: DQNState, trajectory: Transition) -> tuple[DQNState, Metrics]:
-        replay = shared.buffer.add(state.per_env, stored(spec, trajectory))
-        steps = state.steps + num_steps(trajectory)
-        rewards, reward_fn, reward_metrics = learn_rewards(
-            shared.reward_model, key, spec, state.reward_model, trajectory
-        )
-        learner, replay, metrics = gradient_steps(
-            key,
-            step,
-            state.learner,
-            shared.buffer,
-            replay,
-            shared.batch_size,
-            shared.num_gradient_steps,
-            ready=steps >= shared.learning_starts,
-            reward_fn=reward_fn,
-        )
+        learned = store_and_learn(key, step, spec, shared, state, trajectory)
+        learner, steps, rewards, replay, metrics = learned
         progress = action_values.progress(shared, state, learner)
-        return DQNState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
+        return DQNState(*learner, steps, rewards, replay), {**metrics, **progress}
 
     return Agent(init, act, update)

@@ -156,24 +156,10 @@ def sac(
         return learner._replace(target_params=target_params), errors, metrics
 
     def update(key: Array, state: SACState, trajectory: Transition) -> tuple[SACState, Metrics]:
-        replay = shared.buffer.add(state.per_env, replaying.stored(spec, trajectory))
-        steps = state.steps + replaying.num_steps(trajectory)
-        rewards, reward_fn, reward_metrics = replaying.learn_rewards(
-            shared.reward_model, key, spec, state.reward_model, trajectory
-        )
-        learner, replay, metrics = replaying.gradient_steps(
-            key,
-            step,
-            state.learner,
-            shared.buffer,
-            replay,
-            shared.batch_size,
-            shared.num_gradient_steps,
-            ready=steps >= shared.learning_starts,
-            reward_fn=reward_fn,
-        )
+        learned = replaying.store_and_learn(key, step, spec, shared, state, trajectory)
+        learner, steps, rewards, replay, metrics = learned
         progress = critics.progress(shared, learner)
-        return SACState(*learner, steps, rewards, replay), {**metrics, **reward_metrics, **progress}
+        return SACState(*learner, steps, rewards, replay), {**metrics, **progress}
 
     return Agent(init, act, update)
 

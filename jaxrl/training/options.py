@@ -69,7 +69,7 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
         reward=lambda key, state, trajectory: 2.0 * trajectory.reward,
         update=lambda key, state, trajectory: (state, {}),
     ),
-    "model": lambda default: lambda *args: default(*args)._replace(reward=jnp.float32(1.0)),
+    "model": lambda default: default._replace(step=lambda *args: default.step(*args)._replace(reward=jnp.float32(1.0))),
     "search": lambda default: lambda *args, **options: default(*args, **{**options, "bounded": True, "explore": False}),
     "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),
 }

@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 
+from jaxrl.agents import alphazero
 from jaxrl.cli.flags import parse
-from jaxrl.runs.building import build
+from jaxrl.runs.building import Given, build
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
 from jaxrl.runs.notices import chance
@@ -24,9 +25,15 @@ def test_a_run_plans_in_its_game_and_is_resumed(jaxrl, tmp_path):
     assert (config.parts["search"].name, config.parts["search"].settings["temperature_steps"]) == ("puct", 4)
     built = build(config)
     assert built.spec.observation.env_state is not None
-    parts = built.agent(0).update.args[0]
-    assert parts.symmetries is not None
-    assert parts.network.bounded
+    told = {}
+
+    def recording(spec, **options):
+        told.update(options)
+        return alphazero(spec, **options)
+
+    recording.fills = alphazero.fills
+    build(config, Given(recipe=recording))
+    assert told["symmetries"] is not None and told["model"].num_players == 2
     assert jaxrl("resume", cut, "--steps", 128, "--eval-episodes", 0).code == 0
     states = [restore(folder)[2].agent for folder in (whole, cut)]
     assert (np.asarray(states[0].gradient_steps) > 0).all()

@@ -8,6 +8,7 @@ import pytest
 
 from jaxrl.cli import hosts, train
 from jaxrl.cli.errors import UsageError
+from jaxrl.runs import starting
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import load, restore
 
@@ -71,7 +72,7 @@ def test_a_dry_run_says_what_lies_on_each_device(jaxrl):
     ],
 )
 def test_counts_that_do_not_fit_are_named_before_an_agent_is_made(flags, message, jaxrl, monkeypatch):
-    monkeypatch.setattr(train, "build", lambda config: pytest.fail("built"))
+    monkeypatch.setattr(starting, "make_phases", lambda *given: pytest.fail("built"))
     done = jaxrl("train", "ppo", "Catch-bsuite", *flags)
     assert done.code == 2 and message in done.error
 

@@ -21,7 +21,7 @@ from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec, Tra
 
 Learner = TypeVar("Learner")
 
-StepFn = Callable[[Array, Any, Sample], tuple[Any, Array, Metrics]]
+StepFn = Callable[[Array, Learner, Sample], tuple[Learner, Array, Metrics]]
 """``(key, learner, sample) -> (learner, priorities [N], metrics)``: one gradient step on a batch."""
 
 RewardFn = Callable[[Array, Transition], Array]
@@ -129,7 +129,7 @@ def learn_rewards(
 
 def gradient_steps(
     key: Array,
-    step: StepFn,
+    step: StepFn[Learner],
     learner: Learner,
     buffer: Replay,
     replay: PyTree,
@@ -183,6 +183,39 @@ def gradient_steps(
     keys = jax.random.split(key, num_gradient_steps)
     (learner, replay), metrics = jax.lax.scan(sample_and_step, (learner, replay), keys)
     return learner, replay, jax.tree.map(lambda x: x.mean(axis=0), metrics)
+
+
+def store_and_learn(
+    key: Array, step: StepFn[Learner], spec: Spec, shared: Any, state: Any, trajectory: Transition
+) -> tuple[Learner, Array, PyTree, PyTree, Metrics]:
+    """Stores a trajectory, lets the reward model learn, and takes gradient steps once learning has started.
+
+    Args:
+      key: consumed.
+      step: takes one gradient step: ``(key, learner, sample) -> (learner, priorities, metrics)``.
+      spec: of the environment.
+      shared: has the fields buffer, batch_size, num_gradient_steps, learning_starts and reward_model.
+      state: has the fields learner, steps, reward_model and per_env, which is the replay.
+      trajectory: ``[T, B, ...]``.
+
+    Returns:
+      ``(learner, steps, reward_model, replay, metrics)``.
+    """
+    replay = shared.buffer.add(state.per_env, stored(spec, trajectory))
+    steps = state.steps + num_steps(trajectory)
+    rewards, reward_fn, reward_metrics = learn_rewards(shared.reward_model, key, spec, state.reward_model, trajectory)
+    learner, replay, metrics = gradient_steps(
+        key,
+        step,
+        state.learner,
+        shared.buffer,
+        replay,
+        shared.batch_size,
+        shared.num_gradient_steps,
+        ready=steps >= shared.learning_starts,
+        reward_fn=reward_fn,
+    )
+    return learner, steps, rewards, replay, {**metrics, **reward_metrics}
 
 
 def _size(spec: Spec) -> int:
