@@ -144,7 +144,7 @@ def test_torsos_see_the_goal_beside_the_features():
     env, params = envs.make("BitFlipping-4")
     seen, _ = jax.vmap(lambda key: env.reset(key, params))(jax.random.split(jax.random.key(0), 3))
     inputs = network_input(seen.features, seen.goal, 1)
-    assert inputs.dtype == jnp.float32
+    assert inputs.dtype == seen.features.dtype == seen.goal.dtype
     np.testing.assert_array_equal(inputs, np.concatenate([seen.features, seen.goal], axis=1))
 
 
