@@ -145,7 +145,10 @@ RECIPES = {
     ),
     # Rewards of a model: stored by an agent that is wrapped, computed at sampling by a recipe with a replay.
     "a2c_rewarded": Recipe(
-        rewarded_a2c, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("continuous",)
+        rewarded_a2c,
+        {"learning_rate": 1e-3},
+        exempt=("options_matter",),
+        environments=("discrete", "continuous"),
     ),
     "dqn_rewarded": Recipe(
         rewarded_dqn, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("discrete",)
