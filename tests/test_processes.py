@@ -57,7 +57,7 @@ for x, y in zip(*(jax.tree.leaves(processes.fetch(state)) for state in (half, re
 state, metrics = fit(program, num_updates=4, updates_per_chunk=4, state=restored)
 program.require_agreement(state)
 params = [np.asarray(leaf.addressable_data(i)) for i in range(2) for leaf in jax.tree.leaves(state.agent.params)]
-rest = jax.tree.leaves(processes.fetch((state.observation, state.agent.observation_statistics, metrics)))
+rest = jax.tree.leaves(processes.fetch((state.observation, state.agent.statistics.observation, metrics)))
 np.savez(pathlib.Path(out) / f"{number}.npz", *params, *rest)
 
 # Members on processes of their own, so that no process has all of them.
@@ -108,7 +108,7 @@ def test_two_processes_equal_one(tmp_path):
         finish(running, logs)
     params = [np.asarray(leaf) for leaf in jax.tree.leaves(state.agent.params)]
     later = {name: rows[:, 2:] for name, rows in metrics.items()}
-    rest = jax.tree.leaves(processes.fetch((state.observation, state.agent.observation_statistics, later)))
+    rest = jax.tree.leaves(processes.fetch((state.observation, state.agent.statistics.observation, later)))
     saved = [list(np.load(tmp_path / f"{number}.npz").values()) for number in range(2)]
     for first, second in zip(*saved, strict=True):
         np.testing.assert_array_equal(first, second)
