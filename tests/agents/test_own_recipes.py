@@ -101,7 +101,7 @@ def test_the_bonus_falls_with_visits(page):
     for n in range(3):
         state, metrics = update(jax.random.key(n), state, one_place)
         np.testing.assert_allclose(metrics["learned_reward"], 0.5 + 0.3 / np.sqrt(1.0 + n * T * B), rtol=1e-5)
-    assert metrics["cells"] == 1
+    assert metrics["reward_model_cells"] == 1
 
 
 @pytest.mark.parametrize("name", ["munchausen_dqn", "curious_ppo"])
