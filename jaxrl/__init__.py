@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.a3c import a3c
     from jaxrl.agents.alphazero import alphazero
     from jaxrl.agents.c51 import c51
+    from jaxrl.agents.combinators import with_reward
     from jaxrl.agents.ddpg import ddpg
     from jaxrl.agents.dqn import dqn
     from jaxrl.agents.expected_sarsa import expected_sarsa
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from jaxrl.agents.sarsa import sarsa
     from jaxrl.agents.td3 import td3
     from jaxrl.agents.trpo import trpo
-    from jaxrl.agents.with_reward import with_reward
     from jaxrl.envs import make, spec
     from jaxrl.runs import load, preset
     from jaxrl.training import start, train
@@ -84,7 +84,7 @@ _HOME = {
     "td3": "agents",
     "train": "training",
     "trpo": "agents",
-    "with_reward": "agents.with_reward",
+    "with_reward": "agents.combinators",
 }
 _PACKAGES = (
     "agents",

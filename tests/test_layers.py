@@ -11,7 +11,8 @@ import jaxrl
 ROOT = Path(jaxrl.__file__).parent
 LAYERS = {
     "types": 0,
-    "arguments": 1,
+    "arguments": 0,
+    "signature": 1,
     "ops": 1,
     "hoist": 1,
     "processes": 1,
@@ -88,6 +89,11 @@ def violations(source, module, is_package=False):
 
 def test_every_package_has_a_layer():
     assert {package_of(module_name(path)) for path in SOURCES} <= set(LAYERS)
+
+
+def test_beside_the_recipes_lies_nothing_else():
+    files = {path.stem for path in (ROOT / "agents").glob("*.py")} - {"__init__"}
+    assert files == {name for name in files if is_recipe(f"jaxrl.agents.{name}")}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,4 +1,7 @@
-"""The recipes, one file each; what they share is in ``agents.parts``, their presets in ``agents.presets``."""
+"""The recipes, one file each; what they share is in ``agents.parts``, their presets in ``agents.presets``.
+
+Agents made of agents are in ``agents.combinators``, players that learn nothing in ``agents.players``.
+"""
 
 from jaxrl.agents.a2c import a2c
 from jaxrl.agents.a3c import a3c

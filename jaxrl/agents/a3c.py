@@ -13,8 +13,8 @@ import optax
 from jaxrl import optim
 from jaxrl.agents.a2c import a2c
 from jaxrl.agents.parts.actor_critic import functions as functions
-from jaxrl.agents.signature import Optimizer, recipe
 from jaxrl.arguments import CountOrZero, Positive, TracedCountOrZero
+from jaxrl.signature import Optimizer, recipe
 from jaxrl.types import Agent, Spec
 
 

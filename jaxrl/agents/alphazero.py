@@ -16,7 +16,6 @@ from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import Learned, dropout_key, gradient_step
 from jaxrl.agents.parts.planning import SearchFn
 from jaxrl.agents.parts.recurrent import check_no_memory
-from jaxrl.agents.signature import Optimizer, Torso, recipe
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.losses import LossFn, Planned, Settings
 from jaxrl.networks import inputs
@@ -26,6 +25,7 @@ from jaxrl.replay.base import num_rows
 from jaxrl.replay.outcomes import Position
 from jaxrl.rollout import stored
 from jaxrl.search import models
+from jaxrl.signature import Optimizer, Torso, recipe
 from jaxrl.types import Agent, Array, Discrete, Metrics, Model, Observation, PyTree, Spec, Transition
 
 

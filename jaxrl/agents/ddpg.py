@@ -14,10 +14,10 @@ from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
-from jaxrl.agents.signature import recipe
 from jaxrl.arguments import NonNegative
 from jaxrl.ops import exploration, td
 from jaxrl.replay import Sample
+from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 

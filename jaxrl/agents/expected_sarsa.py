@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxrl.agents.parts import tabular
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.tabular import Step
-from jaxrl.agents.signature import recipe
 from jaxrl.ops import across, exploration, returns, td
+from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
 

@@ -12,10 +12,10 @@ from jaxrl.agents.parts.actor_critic import functions as functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.parts.minibatches import epochs
 from jaxrl.agents.parts.recurrent import check_division
-from jaxrl.agents.signature import Heads, Loss, Optimizer, Torso, recipe
 from jaxrl.arguments import Count, NonNegative, Positive, Real, TracedCount, Unit
 from jaxrl.ops import returns
 from jaxrl.ops.value import explained_variance
+from jaxrl.signature import Heads, Loss, Optimizer, Torso, recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 

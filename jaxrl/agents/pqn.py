@@ -16,9 +16,9 @@ from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.parts.minibatches import check_minibatches, epochs
 from jaxrl.agents.parts.recurrent import check_no_memory
-from jaxrl.agents.signature import Optimizer, Torso, recipe
 from jaxrl.arguments import Count, NonNegative, Positive, TracedCount, Unit
 from jaxrl.ops import exploration, returns, td, value
+from jaxrl.signature import Optimizer, Torso, recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 

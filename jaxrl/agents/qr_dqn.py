@@ -13,10 +13,10 @@ from jaxrl.agents.parts import action_values, targets
 from jaxrl.agents.parts.action_values import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.replaying import example, init_rewards, store_and_learn
-from jaxrl.agents.signature import Torso, recipe
 from jaxrl.arguments import Count, NonNegative
 from jaxrl.ops import distributional, td
 from jaxrl.replay import Sample
+from jaxrl.signature import Torso, recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 

@@ -8,8 +8,8 @@ from jaxrl.agents.c51 import c51
 from jaxrl.agents.c51 import functions as c51_functions
 from jaxrl.agents.parts.action_values import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.signature import Torso, recipe
 from jaxrl.arguments import Count
+from jaxrl.signature import Torso, recipe
 from jaxrl.types import Agent, Spec
 
 

@@ -11,10 +11,10 @@ from jaxrl import losses, optim
 from jaxrl.agents.parts import actor_critic, normalizer
 from jaxrl.agents.parts.actor_critic import functions as functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
-from jaxrl.agents.signature import Heads, Loss, Optimizer, Torso, recipe
 from jaxrl.arguments import NonNegative, Positive, Real, TracedCount, Unit
 from jaxrl.ops import returns
 from jaxrl.ops.value import explained_variance
+from jaxrl.signature import Heads, Loss, Optimizer, Torso, recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 

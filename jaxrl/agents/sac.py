@@ -16,11 +16,11 @@ from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
-from jaxrl.agents.signature import recipe
 from jaxrl.arguments import NonNegative, Positive, Real
 from jaxrl.ops import td
 from jaxrl.ops.policy_gradient import categorical_entropy
 from jaxrl.replay import Sample
+from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
 
 TARGET_SHARE = 0.5

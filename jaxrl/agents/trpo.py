@@ -14,10 +14,10 @@ from jaxrl.agents.parts.actor_critic import functions as functions
 from jaxrl.agents.parts.gradients import Learned, gradient_norm, gradient_step
 from jaxrl.agents.parts.minibatches import epochs
 from jaxrl.agents.parts.recurrent import check_division
-from jaxrl.agents.signature import Loss, Optimizer, Torso, recipe
 from jaxrl.arguments import Count, InnerUnit, NonNegative, Positive, Real, TracedCount, Unit
 from jaxrl.ops import returns
 from jaxrl.ops.value import explained_variance
+from jaxrl.signature import Loss, Optimizer, Torso, recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 _CRITIC = ("critic_torso", "value_head")

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, optim, types
-from jaxrl.arguments import NON_NEGATIVE, POSITIVE, UNIT, check_count, check_float
+from jaxrl.arguments import Count, NonNegative, Positive, Unit
 from jaxrl.networks import inputs
 from jaxrl.ops import normalize
+from jaxrl.signature import Torso, recipe
 from jaxrl.types import Array, Metrics, PyTree, RewardModel, Spec, Transition
 
 
@@ -55,15 +56,16 @@ class _Embedding(nn.Module):
         return self.embedding(inputs.torso_features(self.own_torso, given))
 
 
+@recipe
 def rnd(
     spec: Spec,
     *,
-    bonus_coef: float = 1.0,
-    reward_coef: float = 1.0,
-    torso: nn.Module | None = None,
-    embedding_size: int = 64,
-    learning_rate: float = 1e-4,
-    gamma: float = 0.99,
+    bonus_coef: NonNegative = 1.0,
+    reward_coef: NonNegative = 1.0,
+    torso: Torso | None = None,
+    embedding_size: Count = 64,
+    learning_rate: Positive = 1e-4,
+    gamma: Unit = 0.99,
 ) -> RewardModel:
     """Random network distillation: the error of a network that predicts another, random one.
 
@@ -95,16 +97,8 @@ def rnd(
     >>> spec = jaxrl.spec(env, params)
     >>> curious = jaxrl.with_reward(jaxrl.ppo(spec), rnd(spec, bonus_coef=0.5))
     """
-    for name, value, allowed in (
-        ("bonus_coef", bonus_coef, NON_NEGATIVE),
-        ("reward_coef", reward_coef, NON_NEGATIVE),
-        ("learning_rate", learning_rate, POSITIVE),
-        ("gamma", gamma, UNIT),
-    ):
-        check_float(name, value, allowed)
-    check_count("embedding_size", embedding_size)
     torso = networks.default_torso(spec.observation) if torso is None else torso
-    if not isinstance(torso, nn.Module) or networks.is_recurrent(torso):
+    if networks.is_recurrent(torso):
         raise TypeError(f"torso: got {torso!r}, must be a Flax module without a memory such as MLP()")
     network = _Embedding(torso, embedding_size, inputs.event_rank(spec.observation))
     adam = optim.clipped(optax.adam, learning_rate)

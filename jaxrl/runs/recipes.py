@@ -140,7 +140,7 @@ def hyperparameters(recipe: str | Recipe) -> dict[str, Parameter]:
 def filled_in(recipe: Recipe) -> dict[str, str]:
     """The arguments that a run fills in, by name, and what with: the number of updates, the simulator.
 
-    A recipe gets the true simulator only if it says so, by ``agents.signature.recipe(fills={"model": "simulator"})``.
+    A recipe gets the true simulator only if it says so, by ``jaxrl.signature.recipe(fills={"model": "simulator"})``.
     """
     declared = getattr(recipe, "fills", None)
     if declared is not None:

@@ -9,9 +9,9 @@ import pytest
 
 import jaxrl
 from jaxrl import agents
-from jaxrl.agents.signature import Torso, recipe
 from jaxrl.arguments import Count, NonNegative, Positive, Unit
 from jaxrl.runs.recipes import filled_in
+from jaxrl.signature import Torso, recipe
 from jaxrl.types import Spec
 
 

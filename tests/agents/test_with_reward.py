@@ -148,6 +148,8 @@ def test_its_state_is_float32_with_x64_on(kit):
         (lambda spec: rnd(spec, bonus_coef=-1.0), "bonus_coef: got -1"),
         (lambda spec: rnd(spec, embedding_size=0), "embedding_size: got 0"),
         (lambda spec: rnd(spec, torso=MLP), "torso: got"),
+        (lambda spec: rnd("x"), r"spec: got 'x'.*jaxrl\.spec"),
+        (lambda spec: rnd(spec, lr=0.1), "'lr'.*'learning_rate'"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(kit, call, name):

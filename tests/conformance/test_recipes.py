@@ -32,7 +32,7 @@ from jaxrl.agents import (
     td3,
     trpo,
 )
-from jaxrl.agents.with_reward import with_reward
+from jaxrl.agents.combinators import with_reward
 from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.feedback import rnd

@@ -19,11 +19,11 @@ from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key
 from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.targets import Learner
-from jaxrl.agents.signature import Optimizer, Torso
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.networks import inputs
 from jaxrl.ops import exploration, td
 from jaxrl.replay import MakeReplay, Replay
+from jaxrl.signature import Optimizer, Torso
 from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec
 
 QFn = Callable[[PyTree, Any, "Array | None"], Array]

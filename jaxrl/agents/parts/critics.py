@@ -24,12 +24,12 @@ from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.targets import Learner
-from jaxrl.agents.signature import Optimizer, Torso
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
 from jaxrl.networks import inputs
 from jaxrl.ops import td
 from jaxrl.ops.value import squared_error_term
 from jaxrl.replay import MakeReplay, Replay, Sample
+from jaxrl.signature import Optimizer, Torso
 from jaxrl.types import Array, Box, Metrics, PyTree, RewardModel, Spec
 
 Optimizers = Mapping[str, optax.GradientTransformation]

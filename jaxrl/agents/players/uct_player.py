@@ -1,7 +1,4 @@
-"""Players that learn nothing: a random one, and plain tree search by rollouts. What a learned one is measured against.
-
-Legend of shapes: B environments, A actions.
-"""
+"""A player by plain tree search with random games: the baseline of AlphaZero."""
 
 from __future__ import annotations
 
@@ -12,30 +9,11 @@ import jax.numpy as jnp
 
 from jaxrl import search
 from jaxrl.agents.parts import planning
-from jaxrl.agents.parts.recurrent import check_no_memory
-from jaxrl.agents.signature import recipe
+from jaxrl.agents.players import base
 from jaxrl.arguments import Count, NonNegative
 from jaxrl.search import models
-from jaxrl.types import ActFn, Agent, Array, Discrete, InitFn, Metrics, Model, PyTree, Spec, Transition, action_mask
-
-
-@recipe
-def random_player(spec: Spec) -> Agent:
-    """Takes any legal action, each as likely as the others, exploring or not.
-
-    Args:
-      spec: what is known of the environment; its actions are discrete.
-
-    Raises:
-      TypeError: actions that are not discrete.
-    """
-    num_actions = _num_actions("random_player", spec)
-
-    def act(key: Array, state: PyTree, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
-        del state, explore
-        return jax.random.categorical(key, _legal_logits(observation, num_actions)).astype(jnp.int32), ()
-
-    return _player(act)
+from jaxrl.signature import recipe
+from jaxrl.types import Agent, Array, Model, PyTree, Spec
 
 
 @recipe(fills={"model": "simulator"})
@@ -62,7 +40,7 @@ def uct_player(
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
     """
-    num_actions = _num_actions("uct_player", spec)
+    num_actions = base.num_actions("uct_player", spec)
 
     def evaluate(params: PyTree, observation: Any) -> tuple[Array, Array]:
         del params
@@ -79,32 +57,4 @@ def uct_player(
         found = search.uct(key, params, root, recurrent_fn, num_simulations, illegal, exploration=exploration)
         return found.action, ()
 
-    return _player(act, lambda key, num_envs=1: model.init(key))
-
-
-def _num_actions(name: str, spec: Spec) -> int:
-    check_no_memory(spec, None)
-    if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
-    return spec.action.num_actions
-
-
-def _nothing(key: Array, num_envs: int = 1) -> PyTree:
-    del key, num_envs
-    return ()
-
-
-def _player(act: ActFn, init: InitFn = _nothing) -> Agent:
-    def update(key: Array, state: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
-        del key, trajectory
-        return state, {}
-
-    return Agent(init, act, update)
-
-
-def _legal_logits(observation: Any, num_actions: int) -> Array:
-    mask = action_mask(observation)
-    if mask is None:
-        batch = jax.tree.leaves(observation)[0].shape[0]
-        return jnp.zeros((batch, num_actions))
-    return jnp.where(mask, 0.0, -jnp.inf)
+    return base.player(act, lambda key, num_envs=1: model.init(key))

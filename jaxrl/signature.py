@@ -1,4 +1,7 @@
-"""The decorator of recipes: arguments checked by their annotations, options shared with another recipe."""
+"""The decorator of recipes, of agents and of all else that is made for a spec: arguments checked by their annotations.
+
+Reward models, models and planners use it as agents do; see ``feedback.rnd``.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,9 @@ def recipe(
     without: tuple[str, ...] = (),
     fills: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Any:
-    """Decorates a recipe ``(spec, *, options) -> Agent``: its arguments are checked before it is called.
+    """Decorates a recipe ``(spec, *, options)``: its arguments are checked before it is called.
+
+    What it makes is an agent, or a reward model, a model, a planner.
 
     Each argument is checked against its annotation (see ``jaxrl.arguments``): ``gamma: Unit``,
     ``num_epochs: Count``, ``huber_delta: Positive | None``, ``torso: Torso | None``, ``double: bool``. An unknown
