@@ -1,6 +1,6 @@
-"""Search: batched Monte-Carlo tree search in a model, see ``base`` and ``tree``, and docs/search.md.
+"""Batched Monte-Carlo tree search in a model. ``base`` and ``tree`` define the data; docs/search.md explains the use.
 
-``puct``, ``gumbel`` and ``uct`` are ready to use; ``search`` is the function they are built on, with a custom rule.
+``puct``, ``gumbel`` and ``uct`` are ready to use. They are built on ``search``, which takes a custom selection rule.
 """
 
 from jaxrl.search import models, qtransforms, selection

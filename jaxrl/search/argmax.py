@@ -12,9 +12,9 @@ LANES = 16
 def row_argmax(x: Array) -> Array:
     """``argmax`` over the last axis, int32; ties go to the first entry, and NaN is not supported.
 
-    An argmax is a reduction of pairs, which XLA does one number after the other on a CPU. Here slices of 16 neighbours
-    are compared, which it vectorises, and the pairs are left to the 16 winners: a PUCT choice is 8 times
-    faster for 82 actions and 14 times for 362. For rows as short as a slice it is no gain.
+    XLA reduces an argmax on a CPU one number at a time. This function compares slices of 16 neighbours, which XLA
+    vectorises, and then reduces the 16 winners: a PUCT choice is 8 times faster for 82 actions and 14 times for 362.
+    Rows of at most 16 entries use ``jnp.argmax``.
 
     >>> row_argmax(jnp.array([[0.0, 3.0, 3.0], [5.0, 1.0, 2.0]])).tolist()
     [1, 0]

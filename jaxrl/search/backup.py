@@ -1,4 +1,4 @@
-"""The backup: the return found at the leaf updates all nodes above it, which then choose their actions anew."""
+"""The backup: the return found at the leaf updates all nodes above it, and their choices are computed again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxrl.types import Array
 
 
 def mean_backup(value: Array, visits: Array, target: Array) -> Array:
-    """``(n v + G) / (n + 1)``: the value of a node is the mean of the returns found from it on.
+    """``(n v + G) / (n + 1)``: the value of a node is the mean of the returns backed up through it.
 
     Args:
       value: ``[...]`` v.
@@ -27,21 +27,21 @@ def mean_backup(value: Array, visits: Array, target: Array) -> Array:
     >>> float(mean_backup(1.0, 3, 5.0))
     2.0
     """
-    # The sum may be more than half precision holds.
+    # The sum can exceed the range of half precision.
     dtype = jnp.result_type(value, target)
     total = jnp.asarray(value, numerics.wide(dtype)) * visits + target
     return (total / (visits + 1.0)).astype(dtype)
 
 
 class Climb(NamedTuple):
-    """A backup on its way up.
+    """The carry of the loop that backs up.
 
     Attributes:
-      level: rows of the path from this one on are done.
-      target: ``[B]`` the return from there on.
-      below: ``[B]`` the new value of the node there.
+      level: the rows of the path from this one on are done.
+      target: ``[B]``, the return from there on.
+      below: ``[B]``, the new value of the node there.
       order: the list of nodes, see ``empty_order``.
-      state: the search.
+      state: the state of the search.
     """
 
     level: Array
@@ -54,38 +54,38 @@ class Climb(NamedTuple):
 def back_up(
     rules: Rules, state: Searching, path: Path, order: Array, leaf: Leaf, backup: Backup
 ) -> tuple[Searching, Array]:
-    """Updates the nodes above the leaves with the returns found there, and lets them choose anew.
+    """Updates the nodes above the leaves with the returns found there, and computes their choices again.
 
     Args:
-      rules: how choices are made.
-      state: the search.
-      path: where it went.
-      order: room for a list of nodes, see ``empty_order``.
-      leaf: what was found.
+      rules: the selection rules.
+      state: the state of the search.
+      path: the nodes that the descent visited.
+      order: a buffer for a list of nodes, see ``empty_order``.
+      leaf: the evaluated leaves.
       backup: how values are averaged.
 
     Returns:
-      The state, and the room.
+      The state and the buffer.
     """
     state, order = _climb(state, path, order, leaf, backup)
     return choice.at_roots(rules, _choose(rules, state, path, order)), order
 
 
 def empty_order(paths: Array) -> Array:
-    """Room for all nodes of all paths in one list, tree after tree."""
+    """An empty buffer for the nodes of all paths in one list, tree after tree."""
     return jnp.zeros((paths.size + _at_once(paths.shape[1]),), jnp.int32)
 
 
 def _at_once(batch: int) -> int:
-    """The number of nodes that choose together, measured on a CPU: more is wasted as long as trees are flat."""
+    """The number of nodes whose choices are computed together, measured on a CPU; more are wasted on flat trees."""
     return max(16, batch)
 
 
 def _climb(state: Searching, path: Path, order: Array, leaf: Leaf, backup: Backup) -> tuple[Searching, Array]:
-    """Brings the statistics up to date, ``LEVELS`` levels at a time, from the leaf up, and lists the nodes.
+    """Updates the statistics from the leaf upwards, ``LEVELS`` levels at a time, and lists the nodes.
 
-    Levels are taken for all trees together, as deep as the deepest goes; so nothing is done here that reads a row of
-    children. Entries of the list are ``node B + tree``, the root left out.
+    All trees are processed together, as deep as the deepest path. Nothing here therefore reads a row of children.
+    Entries of the list are ``node B + tree``, without the root.
     """
     batch = path.depth.shape[0]
     begin = jnp.cumsum(path.depth) - path.depth
@@ -110,9 +110,9 @@ def _climb(state: Searching, path: Path, order: Array, leaf: Leaf, backup: Backu
 
 
 def _choose(rules: Rules, state: Searching, path: Path, order: Array) -> Searching:
-    """Chooses anew at all nodes of all paths but the roots.
+    """Computes the choices again at all nodes of all paths except the roots.
 
-    They stand in one list, so that the work is that of the mean depth of the trees, not of the deepest.
+    The nodes stand in one list, so the work grows with the mean depth of the trees and not with the deepest.
     """
     capacity, batch = state.tree.capacity, path.depth.shape[0]
     at_once, count = _at_once(batch), jnp.sum(path.depth, dtype=jnp.int32)
@@ -141,7 +141,7 @@ def _update(
     below: Array,
     backup: Backup,
 ) -> tuple[Array, Array, Searching]:
-    """The statistics of nodes ``[B, LEVELS]``, top to bottom; ``below`` is the new value of what follows the last."""
+    """Updates the statistics of nodes ``[B, LEVELS]``, top to bottom. ``below`` is the new value of the next node."""
     tree = state.tree
     actions = indexing.take(state.best, nodes)[..., 1]
     rewards = jnp.where(at_leaf, leaf.reward[:, None], indexing.take(tree.node_rewards, children))
@@ -156,7 +156,7 @@ def _update(
     qvalues = rewards + discounts * jnp.where(at_leaf, leaf.value[:, None], child_values)
     child_visits = indexing.take_entry(tree.children_visits, nodes, actions)
     if leaf.kept is not None:
-        # A leaf that the tree has no room for has no value of its own: its parent keeps the mean of what it was.
+        # In a full tree a leaf stores no value: its parent averages the values found there.
         before = indexing.take_entry(tree.children_qvalues, nodes, actions)
         unkept = at_leaf & ~leaf.kept[:, None]
         qvalues = jnp.where(unkept, mean_backup(before, child_visits, qvalues), qvalues)

@@ -1,4 +1,4 @@
-"""The choice of the action to follow from a node: the selection rule, evaluated where statistics have changed."""
+"""The choice of the action to follow from a node: the selection rule, evaluated when statistics have changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxrl.search.base import NodeStats, RootFnOutput, Selection
 from jaxrl.search.tree import ROOT, UNVISITED, Tree
 from jaxrl.types import Array
 
-# A few steps of float32, so that it can't outweigh anything but a tie.
+# A few steps of float32, so that the noise decides ties only.
 PRIOR_NOISE = 1e-6
 
 
@@ -22,11 +22,11 @@ class Searching(NamedTuple):
     """The carry of the loop over simulations.
 
     The choice at a node depends on its own statistics alone, and these change only when a simulation goes through it.
-    So the choice is made then, for the whole of a path at once, and a descent reads one number a level.
+    So the choices of a whole path are computed after its backup, and a descent reads one number per level.
 
     Attributes:
-      tree: as far as it has grown.
-      best: ``[B, N, 2]`` int32, of every node the child that its choice leads to, N where that leads nowhere yet, and
+      tree: the tree so far.
+      best: ``[B, N, 2]`` int32: for every node, the child that its chosen action leads to (N if it has none yet) and
         the action.
     """
 
@@ -38,10 +38,10 @@ class Rules(NamedTuple):
     """The selection rules of a search.
 
     Attributes:
-      selection: of every node.
-      root_selection: of the root, or None.
-      noise: ``[B, A]`` to break ties with.
-      masked: whether there may be illegal actions.
+      selection: the rule at every node.
+      root_selection: the rule at the root, or None for ``selection``.
+      noise: ``[B, A]``, to break ties.
+      masked: whether actions can be illegal.
     """
 
     selection: Selection
@@ -51,7 +51,7 @@ class Rules(NamedTuple):
 
 
 def best_legal(rules: Rules, selection: Selection, node: NodeStats) -> Array:
-    """The action ``[...]`` with the highest score, 0 where none is legal."""
+    """The legal action ``[...]`` with the highest score; 0 if none is legal."""
     score = selection(node)
     if rules.masked:
         score = jnp.where(node.prior_logits > jnp.finfo(node.prior_logits.dtype).min, score, -jnp.inf)
@@ -59,7 +59,7 @@ def best_legal(rules: Rules, selection: Selection, node: NodeStats) -> Array:
 
 
 def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
-    """Logits without the illegal ones, which get the lowest finite number: a softmax of nothing else has no NaN."""
+    """Sets illegal logits to the lowest finite number, so that the softmax of a row of them has no NaN."""
     if invalid_actions is None:
         return logits
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
@@ -67,9 +67,9 @@ def mask_logits(logits: Array, invalid_actions: Array | None) -> Array:
 
 
 def masked_root(root: Any, invalid_actions: Array | None) -> RootFnOutput:
-    """A root whose illegal logits are masked, in the dtype of the tree: that of values, float32 at least.
+    """A root with masked logits in the dtype of the tree: the dtype of its values, at least float32.
 
-    Half precision can hold neither the mean of many visits nor the noise against ties.
+    Half precision can represent neither the mean of many visits nor the noise that breaks ties.
     """
     dtype = numerics.wide(root.value)
     logits, value = jnp.asarray(root.prior_logits, dtype), jnp.asarray(root.value, dtype)
@@ -77,15 +77,15 @@ def masked_root(root: Any, invalid_actions: Array | None) -> RootFnOutput:
 
 
 def prior_probs(rules: Rules, logits: Array) -> Array:
-    """The softmax of ``[B, A]``, times ``1 + PRIOR_NOISE noise``: of equal actions another is followed in every tree.
+    """The softmax of ``[B, A]`` times ``1 + PRIOR_NOISE noise``, so that ties are broken differently in each tree.
 
-    mctx adds noise to scores, anew at every node of every descent; here it is there when the node is made, for nothing.
+    mctx adds noise to the scores at every node of every descent; adding it once, when the node is made, costs nothing.
     """
     return jax.nn.softmax(logits, axis=-1) * (1.0 + PRIOR_NOISE * rules.noise)
 
 
 def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: Array) -> Array:
-    """The first actions ``[B]`` to follow from nodes that have just been evaluated."""
+    """The first action ``[B]`` to follow from each new node."""
     node = NodeStats(
         visits=jnp.ones(value.shape, jnp.int32),
         value=value,
@@ -100,7 +100,7 @@ def at_new_nodes(rules: Rules, value: Array, prior_logits: Array, prior_probs: A
 
 
 def at_nodes(rules: Rules, state: Searching, trees: Array, nodes: Array) -> Searching:
-    """Chooses anew at a list of nodes ``[K]`` of trees ``[K]``, not at those of index N."""
+    """Computes the choices again at nodes ``[K]`` of trees ``[K]``; entries with node index N are skipped."""
     tree = state.tree
 
     def of_nodes(x: Array) -> Array:
@@ -127,7 +127,7 @@ def pair(tree: Tree, child: Array, action: Array) -> Array:
 
 
 def at_roots(rules: Rules, state: Searching) -> Searching:
-    """Chooses anew at the roots, by the rule that holds there."""
+    """Computes the choices at the roots again, by the root's rule."""
     tree = state.tree
     roots = jax.tree.map(lambda x: x[:, ROOT], _everywhere(rules, tree))
     rule = rules.selection if rules.root_selection is None else rules.root_selection
@@ -137,7 +137,7 @@ def at_roots(rules: Rules, state: Searching) -> Searching:
 
 
 def everywhere(rules: Rules, tree: Tree) -> Searching:
-    """Chooses at every node."""
+    """Computes the choices at every node."""
     action = best_legal(rules, rules.selection, _everywhere(rules, tree))
     child = jnp.take_along_axis(tree.children_index, action[..., None], axis=2)[..., 0]
     return at_roots(rules, Searching(tree, pair(tree, child, action)))
@@ -157,11 +157,11 @@ def _everywhere(rules: Rules, tree: Tree) -> NodeStats:
 
 
 def first(rules: Rules, tree: Tree) -> Searching:
-    """Chooses at the roots of trees that have no other node."""
+    """Computes the choices at the roots of trees that have no other node."""
     nowhere = jnp.full((*tree.parents.shape, 2), tree.capacity, jnp.int32)
     return at_roots(rules, Searching(tree, nowhere))
 
 
 def of_step(step: Any) -> Array | None:
-    """The mask that a model's output offers, or None."""
+    """The ``invalid_actions`` of a model's output, or None."""
     return getattr(step, "invalid_actions", None)

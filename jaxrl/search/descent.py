@@ -1,4 +1,4 @@
-"""The descent: from the roots to where the trees will grow."""
+"""The descent: from the roots to the leaves where the trees grow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jaxrl.search.choice import Searching
 from jaxrl.search.tree import ROOT
 from jaxrl.types import Array
 
-# Levels between two questions whether any tree goes further.
+# Levels between two tests whether any tree goes further.
 STRIDE = 4
 
-# Levels that a backup takes together.
+# Levels that a backup processes together.
 LEVELS = 8
 
 
@@ -23,11 +23,11 @@ class Path(NamedTuple):
     """The nodes of one descent in each tree.
 
     Attributes:
-      nodes: ``[LEVELS + D, B]`` int32: ``LEVELS`` rows of N, which is no node, then one for each depth, N behind the
-        leaf. It is handed on from simulation to simulation; rows from ``LEVELS + levels + 1`` on are of earlier ones.
-      leaf: ``[B]`` the last node of each.
-      depth: ``[B]`` of the leaf.
-      levels: scalar, how many nodes the longest has.
+      nodes: ``[LEVELS + D, B]`` int32: ``LEVELS`` rows of N (no node), then one row per depth, N after the leaf. The
+        buffer is reused by every simulation; rows from ``LEVELS + levels + 1`` on are left over from earlier ones.
+      leaf: ``[B]``, the last node of each path.
+      depth: ``[B]``, the depth of the leaf.
+      levels: scalar, the number of nodes of the longest path.
     """
 
     nodes: Array
@@ -37,14 +37,14 @@ class Path(NamedTuple):
 
 
 def empty_paths(batch: int, capacity: int, max_depth: int) -> Array:
-    """Room for ``Path.nodes``."""
+    """An empty buffer for ``Path.nodes``."""
     return jnp.full((LEVELS + max_depth + STRIDE, batch), capacity, jnp.int32).at[LEVELS].set(ROOT)
 
 
 def descend(state: Searching, nodes: Array, max_depth: int) -> Path:
-    """Follows every node's choice, in all trees at once, to the first that leads nowhere yet or to ``max_depth - 1``.
+    """Follows the chosen actions in all trees at once, until an action has no child or the depth is ``max_depth - 1``.
 
-    The tree is read and not carried, so that a vmapped loop has nothing large to select.
+    The loop reads the tree but does not carry it, so that a vmapped loop copies nothing large.
     """
     capacity, batch = state.best.shape[1], nodes.shape[1]
 

@@ -1,4 +1,4 @@
-"""Drawings of search trees: visits as size, values as colour."""
+"""Drawings of search trees: size shows visits, colour shows values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".svg", ".png")
 LEAST_SPAN = 0.05
-"""The smallest span of the colours: values closer together than this look alike."""
+"""The smallest range of the colour scale, so that values closer together than this look alike."""
 
 
 def draw(
@@ -30,31 +30,31 @@ def draw(
     max_depth: int = 4,
     action_names: list[str] | None = None,
 ) -> Figure:
-    """Draws one of the trees: area and edge by visits, colour by value, for the player to move in a node.
+    """Draws one of the trees. Area and line width show visits, colour shows the value for the player to move.
 
-    A step of discount 0 leads to an end: instead of a value it has the step's reward, to the player who made it. What a
-    search visits behind it is nothing, and not drawn.
+    A step of discount 0 ends the episode: its node shows the step's reward for the player who made it instead of a
+    value. Nodes after the end are not drawn.
 
     Args:
-      tree: of a finished search.
-      path: where to write it, by its ending ``.svg`` or ``.png``; None writes nothing.
-      index: which of the B trees.
-      min_visits: nodes with fewer are left out.
-      max_depth: nodes that lie deeper are left out.
-      action_names: what to write at edges instead of numbers.
+      tree: the tree of a finished search.
+      path: the file to write, ending in ``.svg`` or ``.png``; None writes no file.
+      index: which of the B trees to draw.
+      min_visits: nodes with fewer visits are left out.
+      max_depth: deeper nodes are left out.
+      action_names: labels of the edges, one per action; by default the numbers of the actions.
 
     Returns:
       The figure.
 
     Raises:
-      TypeError, ValueError: naming the argument.
+      TypeError, ValueError: an argument is invalid; the message names it.
     """
     check_tree(tree)
     check_count("min_visits", min_visits)
     check_count("max_depth", max_depth)
     batch = tree.node_visits.shape[0]
     if not 0 <= index < batch:
-        raise ValueError(f"index: got {index}, must lie in [0, {batch})")
+        raise ValueError(f"index: got {index}, must be in [0, {batch})")
     if action_names is not None and len(action_names) != tree.num_actions:
         raise ValueError(f"action_names: got {len(action_names)}, must be {tree.num_actions}, one for each action")
     if path is not None and Path(path).suffix.lower() not in FORMATS:
@@ -82,7 +82,7 @@ def draw(
 def _layout(
     children: np.ndarray, drawn: np.ndarray, ended: np.ndarray, max_depth: int
 ) -> tuple[dict[int, tuple[float, int]], list[tuple[int, int, int]]]:
-    """Where nodes go, leaves side by side and parents over the middle of their children; edges with their actions."""
+    """Positions of the nodes (leaves side by side, parents centred above their children) and the edges with actions."""
     places: dict[int, tuple[float, int]] = {}
     edges: list[tuple[int, int, int]] = []
     column = 0.0
@@ -136,7 +136,7 @@ def _paint(
 
 
 def _colours() -> Any:
-    """From red to green without the darkest ends, on which figures could not be read; grey for an end."""
+    """A red-to-green scale without its darkest ends, where text is unreadable; grey marks the end of an episode."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 

@@ -1,4 +1,4 @@
-"""The expansion: the model is called once per batch, and its prediction becomes a node of every tree."""
+"""The expansion: one call of the model for the batch, whose predictions become new nodes of the trees."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Leaf(NamedTuple):
     """The evaluated leaves, ``[B]`` each.
 
     Attributes:
-      node: the node it hangs on.
-      action: the action that leads to it.
-      reward: of that step.
-      discount: the weight of its value.
+      node: the parent of the leaf.
+      action: the action that leads to the leaf.
+      reward: the reward of that step.
+      discount: the weight of the leaf's value.
       value: the value that the model predicted.
-      kept: whether the tree had room for it, or None where it has room for all.
+      kept: whether the leaf was stored, or None if the capacity is enough for every leaf.
     """
 
     node: Array
@@ -43,26 +43,26 @@ def expand(
     node: Array,
     slot: Array | None,
 ) -> tuple[Searching, Leaf]:
-    """Evaluates the children that were chosen at nodes ``[B]`` by the model, and adds them to the trees.
+    """Evaluates the chosen children of nodes ``[B]`` with the model and adds them to the trees.
 
     Args:
-      key: the model's.
-      params: the model's.
-      rules: how the new nodes make their first choice.
-      state: the search.
+      key: the key for the model.
+      params: the parameters of the model.
+      rules: the selection rules, for the first choice at the new nodes.
+      state: the state of the search.
       recurrent_fn: the model.
-      node: ``[B]`` where descents ended.
-      slot: scalar, where the new nodes go in every tree; None where that differs from tree to tree, or where a node
-        may be evaluated again because a depth limit ended the descent in front of it.
+      node: ``[B]``, where the descents ended.
+      slot: scalar, the index of the new node in every tree. None if it differs from tree to tree, or if a node can be
+        evaluated again because the depth limit ended the descent above it.
 
     Returns:
-      The state and what was evaluated.
+      The state and the evaluated leaves.
     """
     tree = state.tree
     action = indexing.take(state.best, node)[:, 1]
     embedding = jax.tree.map(lambda x: indexing.take(x, node), tree.embeddings)
     step, embedding = recurrent_fn(params, key, action, embedding)
-    # In the tree's dtype before the mask: the lowest number of another dtype would pass for a legal logit.
+    # Cast to the tree's dtype before masking: the lowest number of another dtype would look like a legal logit.
     logits = step.prior_logits.astype(tree.children_prior_logits.dtype)
     logits = choice.mask_logits(logits, choice.of_step(step))
     value = step.value.astype(tree.node_values.dtype)
@@ -99,12 +99,12 @@ def expand(
 
 
 def _slots(state: Searching, node: Array, action: Array, slot: Array | None) -> tuple[Array, Array, Array]:
-    """Where the evaluated nodes go, N where there is no room; their visits so far; whether they are new."""
+    """The indices of the evaluated nodes (N if the tree is full), their visits so far, and whether they are new."""
     tree = state.tree
     if slot is not None:
         return jnp.broadcast_to(slot, node.shape), jnp.zeros_like(node), jnp.ones_like(node)
     child = indexing.take_entry(tree.children_index, node, action)
     slots = jnp.where(child == UNVISITED, tree.num_nodes, child)
-    # Not 0 where a depth limit leads here again, or where there was no room for it so far.
+    # Nonzero if a depth limit leads here again, or if the tree was full.
     visits = indexing.take_entry(tree.children_visits, node, action)
     return slots, visits, (child == UNVISITED) & (slots < tree.capacity)

@@ -1,4 +1,4 @@
-"""Sequential halving: how many visits the action to try next must have."""
+"""Sequential halving: the number of visits that the next action to try must have."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def considered_visits(num_considered: int, num_simulations: int) -> list[int]:
-    """For each simulation, the visits that the action it follows has so far.
+    """For each simulation, the number of visits so far of the action that it follows.
 
-    In each phase all considered actions are visited equally often, then the better half goes on; a phase gets an equal
-    share of the simulations. Karnin et al., "Almost optimal exploration in multi-armed bandits", 2013,
+    In each phase all considered actions are visited equally often, then the better half is kept. The phases share the
+    simulations equally. Karnin et al., "Almost optimal exploration in multi-armed bandits", 2013,
     http://proceedings.mlr.press/v28/karnin13.pdf.
 
     Args:
-      num_considered: how many actions the first phase has.
-      num_simulations: in all.
+      num_considered: the number of actions in the first phase.
+      num_simulations: the number of simulations in all phases.
 
     >>> considered_visits(4, 8)
     [0, 0, 0, 0, 1, 1, 2, 2]
@@ -34,5 +34,5 @@ def considered_visits(num_considered: int, num_simulations: int) -> list[int]:
 
 
 def table(max_considered: int, num_simulations: int) -> np.ndarray:
-    """``considered_visits`` of 0 to ``max_considered`` actions, ``[max_considered + 1, num_simulations]`` int32."""
+    """``considered_visits`` for 0 to ``max_considered`` actions, ``[max_considered + 1, num_simulations]`` int32."""
     return np.array([considered_visits(count, num_simulations) for count in range(max_considered + 1)], np.int32)

@@ -1,4 +1,4 @@
-"""The search: descend, expand, back up, for B trees side by side."""
+"""The search: selection, expansion and backup for B trees side by side."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def search(
     capacity: int | None = None,
     tree: Tree | None = None,
 ) -> Tree:
-    """Searches a batch of trees by a custom selection rule.
+    """Searches a batch of trees with a custom selection rule.
 
     A simulation follows ``selection`` from the root to an action without a child, calls the model for that child, and
     backs the return ``G = r + discount G'`` up to all nodes above. Illegal actions, given for the root or predicted by
@@ -47,13 +47,13 @@ def search(
       recurrent_fn: the model, see ``RecurrentFn``.
       num_simulations: calls of the model per tree.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
-      selection: the score of actions, a function of ``NodeStats``.
-      root_selection: the same at the root, where it differs.
-      backup: how values are averaged, see ``Backup``.
-      max_depth: the longest path from the root, in steps; what lies there is evaluated again at every visit.
-      capacity: N, the nodes of each tree, by default as many as the simulations can make. In a full tree leaves are
-        evaluated and their parents keep the mean, but no node is added.
-      tree: what ``subtree`` kept of an earlier search, whose capacity holds; ``root`` is evaluated anew.
+      selection: the selection rule, a function of ``NodeStats`` that returns the score of each action.
+      root_selection: the selection rule at the root, by default ``selection``.
+      backup: how the value of a node is updated, see ``Backup``.
+      max_depth: the longest path from the root, in steps. A node at this depth is evaluated again at every visit.
+      capacity: N, the nodes of each tree, by default enough for all simulations. In a full tree leaves are evaluated
+        and their parents average them, but no node is added.
+      tree: the tree that ``subtree`` kept from an earlier search, which fixes the capacity. ``root`` is evaluated anew.
 
     Returns:
       The trees.
@@ -75,7 +75,7 @@ def search(
         state = choice.first(rules, plant(root, probs, capacity or num_simulations + 1, invalid_actions))
     else:
         state = choice.everywhere(rules, replant(tree, root, probs, invalid_actions))
-    # New nodes go to the same place in every tree, unless trees hold different numbers or some leaf is not new.
+    # New nodes have the same index in every tree, unless the trees differ in size or a leaf is not new.
     aligned = tree is None and max_depth is None and state.tree.capacity > num_simulations
     deepest = min(max_depth or state.tree.capacity, state.tree.capacity)
     keys = jax.random.split(key, num_simulations)

@@ -1,7 +1,7 @@
-"""A ``types.Model`` and an evaluation of its observations as what a search takes: the one place with a rule for cuts.
+"""Makes the inputs of a search from a ``types.Model`` and a network. The rule for truncation is here and only here.
 
-A truncated episode has a future that the model can't step into. So a step into a truncated state counts like any other,
-with the value of the last observation behind it; and every step from there pays that value and ends.
+The model can't step beyond a truncation. A step into a truncated state therefore gets its reward and the value of the
+last observation, and every step from there pays that value as its reward and ends the episode.
 
 Legend of shapes: B states, A actions.
 """
@@ -39,7 +39,7 @@ class Node(NamedTuple):
 
     Attributes:
       state: the state of the model, leaves ``[B, ...]``.
-      cut: bool ``[B]``, True where an episode was truncated on the way here: ``state`` belongs to another one.
+      cut: bool ``[B]``, True where the episode was truncated on the way here, so that ``state`` belongs to another one.
       value: ``[B]``, the value of the last observation.
     """
 
@@ -49,28 +49,28 @@ class Node(NamedTuple):
 
 
 def root(evaluate: Evaluate, params: Params, state: PyTree, observation: Any) -> RootFnOutput:
-    """The states to search from.
+    """The evaluated root states.
 
     Args:
-      evaluate: logits and values of observations.
+      evaluate: returns the logits and values of observations.
       params: see ``Params``.
       state: the states of the model, leaves ``[B, ...]``.
-      observation: ``[B, ...]``, what is seen in these states.
+      observation: ``[B, ...]``, the observations of these states.
     """
     logits, value = evaluate(params.network, observation)
     return RootFnOutput(logits, value, Node(state, jnp.zeros(value.shape, bool), value))
 
 
 def recurrent_fn(model: Model, evaluate: Evaluate, gamma: Any = 1.0) -> RecurrentFn:
-    """A model and an evaluation as what ``jaxrl.search`` steps in; its ``params`` are ``Params``.
+    """The ``recurrent_fn`` of a search that steps a model and evaluates it; its ``params`` are ``Params``.
 
     Args:
       model: see ``types.Model``.
-      evaluate: logits and values of observations.
-      gamma: the discount of a step.
+      evaluate: returns the logits and values of observations.
+      gamma: the discount factor of a step.
 
     Raises:
-      TypeError: an argument of the wrong kind, named.
+      TypeError: an argument has the wrong type; the message names it.
     """
     check_model("model", model)
     check_callable("evaluate", evaluate, "a function (params, observation [B]) -> (logits [B, A], value [B])")
@@ -93,16 +93,16 @@ def recurrent_fn(model: Model, evaluate: Evaluate, gamma: Any = 1.0) -> Recurren
 
 
 def invalid_actions(observation: Any) -> Array | None:
-    """``[B, A]``, True where an action is illegal; None where all are legal."""
+    """``[B, A]``, True where an action is illegal; None if all are legal."""
     mask = action_mask(observation)
     return None if mask is None else ~mask
 
 
 def check_model(name: str, model: Any) -> None:
-    """Refuses anything but a ``types.Model``.
+    """Refuses a value that is not a ``types.Model``.
 
     Raises:
-      TypeError: naming the argument.
+      TypeError: it is not a ``Model``; the message names the argument.
     """
     if not isinstance(model, Model) or not callable(model.init) or not callable(model.step):
         raise TypeError(f"{name}: got {model!r}, must be a types.Model such as envs.simulator(env, params)")

@@ -1,4 +1,4 @@
-"""Policies: a search from a batch of states, the actions to take and the policies to learn.
+"""Policies: a search from a batch of states returns actions to take and policies to learn from.
 
 Legend of shapes: B states, A actions.
 """
@@ -40,11 +40,12 @@ def puct(
     pb_c_base: Any = 19652.0,
     temperature: Any = 1.0,
 ) -> PolicyOutput:
-    """AlphaZero's and MuZero's search.
+    """The search of AlphaZero and MuZero.
 
-    Follows ``argmax_a q(a) + pi(a) sqrt(n) / (1 + n(a)) c(n)``, pi at the root mixed with Dirichlet noise; acts in
-    proportion to ``n(a)^(1 / temperature)``. Silver et al., "A general reinforcement learning algorithm that masters
-    chess, shogi, and Go through self-play", 2018; Schrittwieser et al., 2020, https://arxiv.org/abs/1911.08265.
+    At each node it follows ``argmax_a q(a) + pi(a) sqrt(n) / (1 + n(a)) c(n)``; pi at the root is mixed with Dirichlet
+    noise. The action is sampled in proportion to ``n(a)^(1 / temperature)``. Silver et al., "A general reinforcement
+    learning algorithm that masters chess, shogi, and Go through self-play", 2018; Schrittwieser et al., 2020,
+    https://arxiv.org/abs/1911.08265.
 
     Args:
       key: consumed.
@@ -55,16 +56,16 @@ def puct(
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       max_depth: the longest path from the root, in steps.
       capacity: the nodes of each tree, by default ``num_simulations + 1``.
-      tree: what ``subtree`` kept of an earlier search.
-      qtransform: brings q-values to [0, 1].
-      dirichlet_fraction: how much of the root's prior is noise, 0 for none.
-      dirichlet_alpha: the concentration of the noise, low for few actions at a time.
-      pb_c_init: how much the prior counts.
-      pb_c_base: in visits, how slowly it counts for more.
-      temperature: 1 acts in proportion to visits, 0 takes the most visited.
+      tree: the tree that ``subtree`` kept from an earlier search.
+      qtransform: scales q-values to [0, 1].
+      dirichlet_fraction: the fraction of noise in the root's prior; 0 for none.
+      dirichlet_alpha: the concentration of the noise; a low one favours few actions.
+      pb_c_init: the initial weight of the prior.
+      pb_c_base: the number of visits over which that weight grows.
+      temperature: 1 samples in proportion to visits, 0 takes the most visited action.
 
     Returns:
-      The actions, their shares of the visits, and the trees.
+      The actions, the fractions of visits, and the trees.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -109,26 +110,26 @@ def uct(
     exploration: Any = 2.0**0.5,
     temperature: Any = 0.0,
 ) -> PolicyOutput:
-    """UCT: no prior, and values by rollouts, see ``rollouts``.
+    """UCT, which has no prior and estimates values by rollouts, see ``rollouts``.
 
-    Follows ``argmax_a q(a) + exploration sqrt(log n / n(a))``, every action once first. Kocsis and Szepesvari, "Bandit
-    based Monte-Carlo planning", 2006.
+    It first follows every action once, then ``argmax_a q(a) + exploration sqrt(log n / n(a))``. Kocsis and Szepesvari,
+    "Bandit based Monte-Carlo planning", 2006.
 
     Args:
       key: consumed.
       params: the parameters of the model.
-      root: a ``RootFnOutput``; its logits are not read.
-      recurrent_fn: the model: a simulator, wrapped by ``rollouts``. Logits of its output are not read.
+      root: a ``RootFnOutput``; its logits are ignored.
+      recurrent_fn: the model, a simulator wrapped by ``with_rollouts``; the logits of its output are ignored.
       num_simulations: calls of the model per state.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       max_depth: the longest path from the root, in steps.
       capacity: the nodes of each tree, by default ``num_simulations + 1``.
-      tree: what ``subtree`` kept of an earlier search.
-      exploration: sqrt(2) for returns within a range of 1.
-      temperature: 0 takes the most visited action, 1 acts in proportion to visits.
+      tree: the tree that ``subtree`` kept from an earlier search.
+      exploration: the exploration constant; sqrt(2) suits returns within a range of 1.
+      temperature: 0 takes the most visited action, 1 samples in proportion to visits.
 
     Returns:
-      The actions, their shares of the visits, and the trees.
+      The actions, the fractions of visits, and the trees.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -167,11 +168,11 @@ def gumbel(
     max_num_considered_actions: int = 16,
     gumbel_scale: Any = 1.0,
 ) -> PolicyOutput:
-    """Gumbel MuZero's search, good with few simulations.
+    """The search of Gumbel MuZero, good with few simulations.
 
-    At the root, sequential halving among the actions with the highest ``g(a) + logits(a)``, g Gumbel noise; below it,
-    visits in proportion to the improved policy ``softmax(logits + q)``. Danihelka et al., "Policy improvement by
-    planning with Gumbel", 2022, https://openreview.net/forum?id=bERaNdoegnO.
+    At the root it runs sequential halving among the actions with the highest ``g(a) + logits(a)``, where g is Gumbel
+    noise. Below the root it visits actions in proportion to the improved policy ``softmax(logits + q)``. Danihelka et
+    al., "Policy improvement by planning with Gumbel", 2022, https://openreview.net/forum?id=bERaNdoegnO.
 
     Args:
       key: consumed.
@@ -182,10 +183,10 @@ def gumbel(
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       max_depth: the longest path from the root, in steps.
       capacity: the nodes of each tree, by default ``num_simulations + 1``.
-      tree: what ``subtree`` kept of an earlier search; halving counts the visits of this one alone.
-      qtransform: completes q-values and scales them beside logits.
-      max_num_considered_actions: how many actions halving begins with, fewer where fewer are legal.
-      gumbel_scale: 0 for no noise.
+      tree: the tree that ``subtree`` kept from an earlier search; halving counts the visits of this search only.
+      qtransform: completes the q-values and scales them to be added to logits.
+      max_num_considered_actions: the number of actions that halving begins with; fewer if fewer are legal.
+      gumbel_scale: the scale of the Gumbel noise; 0 for none.
 
     Returns:
       The actions, the improved policy ``softmax(logits + q)``, and the trees.
@@ -232,7 +233,7 @@ def gumbel(
 def _by_gumbel(
     tree: Tree, noise: Array, qtransform: QTransform, before: Any, invalid_actions: Array | None
 ) -> PolicyOutput:
-    """Takes the action with the highest ``g + logits + q`` among those that sequential halving left."""
+    """Takes the action with the highest ``g + logits + q`` among those that sequential halving kept."""
     root = root_stats(tree)
     visits = root.children_visits - before
     score = selection.considered_score(root, visits, noise, qtransform, jnp.max(visits, axis=-1))
@@ -245,12 +246,12 @@ def _by_gumbel(
 def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
     """Samples actions ``[B]`` in proportion to ``weights^(1 / temperature)``.
 
-    At temperature 0 it is the argmax, ties broken at random.
+    At temperature 0 it takes the argmax, ties broken at random.
 
     Args:
       key: consumed.
-      weights: ``[B, A]``, at least 0, such as visits; an action of weight 0 is never taken, unless all weights are 0.
-      temperature: a number, at least 0.
+      weights: ``[B, A]``, at least 0, such as visits. An action of weight 0 is never taken, unless all weights are 0.
+      temperature: at least 0.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -263,7 +264,7 @@ def in_proportion(key: Array, weights: Array, temperature: Any) -> Array:
     weights = jnp.where(jnp.any(weights > 0, axis=-1, keepdims=True), weights, 1.0)
     tiny = jnp.finfo(weights.dtype).tiny
     logits = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, tiny)), -jnp.inf)
-    # The largest logit is moved to 0, or a low temperature would make it overflow.
+    # The largest logit is shifted to 0 so that a low temperature can't make it overflow.
     logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / jnp.maximum(tiny, temperature)
     return jax.random.categorical(key, logits).astype(jnp.int32)
 
@@ -274,7 +275,7 @@ def _by_visits(key: Array, tree: Tree, temperature: Any) -> PolicyOutput:
 
 
 def _with_noise(key: Array, root: Any, fraction: Any, alpha: Any) -> RootFnOutput:
-    """Dirichlet noise mixed into the prior."""
+    """Mixes Dirichlet noise into the prior of the root."""
     probs = jax.nn.softmax(jnp.asarray(root.prior_logits, numerics.wide(root.value)), axis=-1)
     if isinstance(fraction, jax.core.Tracer) or float(fraction) > 0:
         concentration = jnp.full(probs.shape[-1:], alpha, probs.dtype)
@@ -284,7 +285,7 @@ def _with_noise(key: Array, root: Any, fraction: Any, alpha: Any) -> RootFnOutpu
 
 
 def root_stats(tree: Tree) -> NodeStats:
-    """The statistics of the roots, as selection rules see them, without the noise against ties."""
+    """The ``NodeStats`` of the roots, without the noise that breaks ties."""
     return NodeStats(
         visits=tree.node_visits[:, ROOT],
         value=tree.node_values[:, ROOT],

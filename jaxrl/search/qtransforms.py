@@ -1,4 +1,4 @@
-"""Q-transforms: q-values made comparable to what they are added to. Functions of ``NodeStats``."""
+"""Q-transforms scale q-values to the scale of the term they are added to. They are functions of ``NodeStats``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxrl.types import Array
 
 SCALE = 1.0 / 16.0
 """Q-values are scaled before they are subtracted: differences of the largest numbers would overflow, and reciprocals of
-differences near them be flushed to 0. A power of two leaves the digits of the result as they are."""
+differences near them would be flushed to 0. Scaling by a power of two is exact."""
 
 
 def by_parent_and_siblings(node: NodeStats, *, epsilon: float = 1e-8) -> Array:
@@ -42,8 +42,8 @@ def by_min_max(node: NodeStats, *, min_value: float, max_value: float) -> Array:
 
     Args:
       node: nodes ``[...]``.
-      min_value: the least that a q-value can be.
-      max_value: the most.
+      min_value: the smallest possible q-value.
+      max_value: the largest possible q-value.
 
     Returns:
       ``[..., A]``.
@@ -61,7 +61,7 @@ def completed_by_mix_value(
     use_mixed_value: bool = True,
     epsilon: float = 1e-8,
 ) -> Array:
-    """``(maxvisit_init + max_b N(b)) value_scale q``, of q completed by the mixed value and rescaled to [0, 1].
+    """``(maxvisit_init + max_b N(b)) value_scale q``, with q completed by the mixed value and rescaled to [0, 1].
 
     Unvisited actions get ``v_mix = (v + sum_b N(b) sum_visited pi(b) q(b) / sum_visited pi(b)) / (1 + sum_b N(b))``.
     Danihelka et al., "Policy improvement by planning with Gumbel", 2022, appendix D,
@@ -69,10 +69,10 @@ def completed_by_mix_value(
 
     Args:
       node: nodes ``[...]``.
-      value_scale: the scale of q beside logits.
-      maxvisit_init: what the scale starts from, in visits.
-      rescale_values: whether q goes to [0, 1] by its own least and most.
-      use_mixed_value: whether to complete by v_mix or by v.
+      value_scale: the scale of q beside the logits.
+      maxvisit_init: a constant added to the largest number of visits.
+      rescale_values: whether to rescale q to [0, 1] by its own minimum and maximum.
+      use_mixed_value: whether to complete by v_mix or by the predicted value v.
       epsilon: the smallest denominator.
 
     Returns:
@@ -96,12 +96,12 @@ def _scaled(epsilon: Any, x: Array) -> Array:
 
 
 def mixed_value(node: NodeStats) -> Array:
-    """The value ``[...]`` of a node from what the model said and the q-values of its visited actions, see above."""
+    """The mixed value ``v_mix`` ``[...]`` of a node: the predicted value and the q-values of its visited actions."""
     visited = node.children_visits > 0
     total = jnp.sum(node.children_visits, axis=-1)
-    # The sum over visits may be more than half precision holds.
+    # The sum over visits can exceed the range of half precision.
     dtype, wide = node.raw_value.dtype, numerics.wide(node.raw_value)
-    # A visited action may have no probability left in float32; the weights must not become 0 / 0.
+    # The probability of a visited action can underflow in float32; the weights must not become 0 / 0.
     probs = node.prior_probs.astype(wide)
     weight = jnp.where(visited, jnp.maximum(probs, jnp.finfo(wide).tiny), 0.0)
     weighted = jnp.sum(weight * node.children_qvalues, axis=-1)

@@ -14,22 +14,22 @@ from jaxrl.types import Array
 
 
 def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
-    """The subtree below an action, moved to begin at node 0; the capacity stays.
+    """The subtree below an action, moved so that its root is node 0. The capacity is unchanged.
 
-    The embeddings of nodes that are not in use are whatever they were.
+    The embeddings of unused nodes are undefined.
 
     Args:
-      tree: of a finished search.
-      action: ``[B]`` the actions that were taken.
-      keep: ``[B]`` bool, False where nothing is to be kept: a new episode began, or the environment went elsewhere
-        than the model. None keeps all.
+      tree: the tree of a finished search.
+      action: ``[B]``, the actions that were taken.
+      keep: ``[B]`` bool, False where nothing is kept because a new episode began or the environment did not follow the
+        model. None keeps all.
 
     Returns:
-      The trees, without any node where the action was never followed. Give them to a search as ``tree=``.
+      The trees to pass to a search as ``tree=``. A tree whose action was never followed has no node.
 
     Raises:
-      TypeError: it is not a tree.
-      ValueError: action or keep have another shape than ``[B]``.
+      TypeError: ``tree`` is not a ``Tree``.
+      ValueError: ``action`` or ``keep`` does not have shape ``[B]``.
     """
     check_tree(tree)
     batch = tree.node_visits.shape[:1]
@@ -40,7 +40,7 @@ def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
     if keep is not None:
         top = jnp.where(keep, top, UNVISITED)
     member = _is_below(tree, top)
-    # The order stays, so that parents come before their children: member number i goes to node i.
+    # The order is kept, so that parents come before their children: the i-th node below becomes node i.
     target = jnp.where(member, jnp.cumsum(member, axis=1, dtype=jnp.int32) - 1, tree.capacity)
     numbers = jnp.broadcast_to(jnp.arange(tree.capacity, dtype=jnp.int32), member.shape)
     source = indexing.put(numbers, target, numbers)
@@ -52,7 +52,7 @@ def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
         return jnp.where(used.reshape(*used.shape, *[1] * (x.ndim - 2)), moved, jnp.asarray(unused, x.dtype))
 
     def rename(nodes: Array, nobody: int) -> Array:
-        """Old numbers of nodes ``[B, K]`` to new ones."""
+        """Maps old indices of nodes ``[B, K]`` to new ones."""
         renamed = indexing.take(target, nodes)
         return jnp.where((nodes >= 0) & (renamed < tree.capacity), renamed, nobody)
 
@@ -77,7 +77,7 @@ def subtree(tree: Tree, action: Array, keep: Array | None = None) -> Tree:
 
 
 def _is_below(tree: Tree, top: Array) -> Array:
-    """Whether nodes ``[B, N]`` are ``top`` ``[B]`` or below it, by leaps that double in length."""
+    """Whether nodes ``[B, N]`` are ``top`` ``[B]`` or below it, by pointer jumping."""
     numbers = jnp.arange(tree.capacity, dtype=jnp.int32)[None]
     is_top = numbers == top[:, None]
     above = jnp.where(is_top, numbers, jnp.maximum(tree.parents, ROOT))
@@ -87,12 +87,12 @@ def _is_below(tree: Tree, top: Array) -> Array:
 
 
 def replant(tree: Tree, root: Any, prior_probs: Array, invalid_actions: Array | None) -> Tree:
-    """Kept trees with roots as they are now evaluated; what was found below them stays.
+    """Trees that keep what was found below the root, with a newly evaluated root.
 
     Args:
-      tree: from ``subtree``.
-      root: a ``RootFnOutput``, its logits masked.
-      prior_probs: ``[B, A]`` of the root.
+      tree: the result of ``subtree``.
+      root: a ``RootFnOutput`` with masked logits.
+      prior_probs: ``[B, A]``, the prior of the root.
       invalid_actions: ``[B, A]`` or None.
     """
     empty = tree.num_nodes == 0

@@ -1,4 +1,4 @@
-"""Values by rollouts, so that a simulator without a network becomes a model to search in."""
+"""Values by rollouts: a simulator without a network becomes a model to search in."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from jaxrl.types import Array, PyTree
 
 
 def with_rollouts(simulator: RecurrentFn, max_steps: int) -> RecurrentFn:
-    """A model whose value is the return of one episode of random legal actions, and whose prior is uniform.
+    """A model whose value is the return of one episode of random legal actions and whose prior is uniform.
 
-    ``v = sum_k (prod_{i<k} discount_i) r_k``, to ``max_steps`` or to where all discounts are 0.
+    ``v = sum_k (prod_{i<k} discount_i) r_k``, up to ``max_steps`` or until all discounts are 0.
 
     Args:
-      simulator: a ``RecurrentFn``, of whose output reward, discount and ``invalid_actions`` are read; logits give the
-        number of actions, and a value is the estimate behind the last step, 0 where the game is over by then.
-      max_steps: the longest rollout.
+      simulator: a ``RecurrentFn``. Reward, discount and ``invalid_actions`` of its output are read, the shape of its
+        logits gives the number of actions, and its value bootstraps after the last step unless the game is over.
+      max_steps: the length of the longest rollout.
 
     Returns:
-      What ``uct`` takes as ``recurrent_fn``.
+      A ``recurrent_fn`` for ``uct``.
 
     Raises:
-      TypeError, ValueError: naming the argument.
+      TypeError, ValueError: an argument is invalid; the message names it.
     """
     check_callable("simulator", simulator, "a model (params, key, action, embedding) -> (output, embedding)")
     check_count("max_steps", max_steps)
@@ -45,7 +45,7 @@ def with_rollouts(simulator: RecurrentFn, max_steps: int) -> RecurrentFn:
 
 
 def rollout_root(embedding: PyTree, num_actions: int) -> RootFnOutput:
-    """The root of a search by rollouts: a uniform prior, and a value of 0, which counts as one visit.
+    """The root of a search by rollouts, with a uniform prior and a value of 0, which counts as one visit.
 
     Args:
       embedding: leaves ``[B, ...]``, the simulator's states.
@@ -57,7 +57,7 @@ def rollout_root(embedding: PyTree, num_actions: int) -> RootFnOutput:
 
 
 def _as_output(step: Any) -> RecurrentFnOutput:
-    """The output of a simulator, also of mctx's type, in one dtype, float32 at least."""
+    """The output of a simulator, mctx's type included, in one dtype, at least float32."""
     dtype = numerics.wide(step.reward, step.discount, step.value)
     reward, discount, value = (x.astype(dtype) for x in (step.reward, step.discount, step.value))
     return RecurrentFnOutput(reward, discount, step.prior_logits, value, of_step(step))

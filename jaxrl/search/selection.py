@@ -1,4 +1,4 @@
-"""Selection rules: scores of the actions of a node. Functions of ``NodeStats``."""
+"""Selection rules score the actions of a node. They are functions of ``NodeStats``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxrl.search import qtransforms
 from jaxrl.search.base import NodeStats, QTransform
 from jaxrl.types import Array
 
-# In float32, so little that it can't outweigh anything but a tie.
+# In float32 the noise is so small that it decides ties only.
 TIE_NOISE = 1e-7
 
 
@@ -25,14 +25,14 @@ def puct_score(
 ) -> Array:
     """``q + pi(a) sqrt(n) / (1 + n(a)) (c_init + log((n + c_base + 1) / c_base))``.
 
-    Schrittwieser et al., 2020, appendix B, https://arxiv.org/abs/1911.08265. Ties are broken by what the search mixes
-    into ``prior_probs``.
+    Schrittwieser et al., 2020, appendix B, https://arxiv.org/abs/1911.08265. The noise that the search mixes into
+    ``prior_probs`` breaks ties.
 
     Args:
       node: nodes ``[...]``.
-      pb_c_init: how much the prior counts.
-      pb_c_base: in visits, how slowly it counts for more.
-      qtransform: brings q-values to [0, 1].
+      pb_c_init: the initial weight of the prior.
+      pb_c_base: the number of visits over which that weight grows.
+      qtransform: scales q-values to [0, 1].
 
     Returns:
       ``[..., A]``.
@@ -44,14 +44,14 @@ def puct_score(
 
 
 def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:
-    """``q + exploration sqrt(log n / n(a))``, unvisited actions first.
+    """``q + exploration sqrt(log n / n(a))``; unvisited actions come first.
 
-    Kocsis and Szepesvari, "Bandit based Monte-Carlo planning", 2006, after Auer et al.'s UCB1; n is the visits of all
-    actions together.
+    Kocsis and Szepesvari, "Bandit based Monte-Carlo planning", 2006, after Auer et al.'s UCB1. n is the total number of
+    visits of all actions.
 
     Args:
       node: nodes ``[...]``.
-      exploration: sqrt(2) for returns within a range of 1.
+      exploration: the exploration constant; sqrt(2) suits returns within a range of 1.
 
     Returns:
       ``[..., A]``.
@@ -59,7 +59,7 @@ def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:
     visits = node.children_visits.astype(node.value.dtype)
     total = jnp.maximum(jnp.sum(visits, axis=-1, keepdims=True), 1.0)
     bonus = exploration * jnp.sqrt(jnp.log(total) / jnp.maximum(visits, 1.0))
-    # Above every score, and low enough for the noise to tell the unvisited apart.
+    # Above every score, with room for the noise to order the unvisited actions.
     highest = float(jnp.finfo(visits.dtype).max)
     first = highest / 4 * (1.0 + node.noise)
     noise = numerics.tie_noise(TIE_NOISE, visits.dtype) * node.noise
@@ -69,12 +69,12 @@ def uct_score(node: NodeStats, *, exploration: Any = 2.0**0.5) -> Array:
 def gumbel_score(node: NodeStats, *, qtransform: QTransform = qtransforms.completed_by_mix_value) -> Array:
     """``pi'(a) - n(a) / (1 + sum_b n(b))`` with the improved policy ``pi' = softmax(logits + q)``.
 
-    Followed again and again it visits actions in proportion to pi'. Danihelka et al., 2022, section 5,
+    An action chosen repeatedly by this score is visited in proportion to pi'. Danihelka et al., 2022, section 5,
     https://openreview.net/forum?id=bERaNdoegnO.
 
     Args:
       node: nodes ``[...]``.
-      qtransform: completes q-values and scales them beside logits.
+      qtransform: completes the q-values and scales them to be added to logits.
 
     Returns:
       ``[..., A]``.
@@ -87,20 +87,20 @@ def gumbel_score(node: NodeStats, *, qtransform: QTransform = qtransforms.comple
 def considered_score(
     node: NodeStats, visits: Array, gumbel: Array, qtransform: QTransform, considered_visits: Array
 ) -> Array:
-    """``gumbel + logits + q`` of the actions that have the considered number of visits, -inf of the others.
+    """``gumbel + logits + q`` for the actions that have the considered number of visits, -inf for the others.
 
     Args:
       node: nodes ``[...]``.
-      visits: ``[..., A]`` of the actions, those that count here.
-      gumbel: ``[..., A]``.
-      qtransform: completes q-values and scales them beside logits.
-      considered_visits: ``[...]``.
+      visits: ``[..., A]``, the visits of the actions in this search.
+      gumbel: ``[..., A]``, the Gumbel noise.
+      qtransform: completes the q-values and scales them to be added to logits.
+      considered_visits: ``[...]``, the number of visits that the next action must have.
 
     Returns:
       ``[..., A]``.
     """
     logits = node.prior_logits - jnp.max(node.prior_logits, axis=-1, keepdims=True)
-    # An action that is alone to be considered may be followed whatever its logit is.
+    # The only considered action may be followed even if its logit is the lowest number.
     score = gumbel + logits + qtransform(node)
     score = jnp.maximum(jnp.finfo(score.dtype).min, score)
     return jnp.where(visits == considered_visits[..., None], score, -jnp.inf)

@@ -1,6 +1,6 @@
 """The tree: a struct of arrays, one row for each of B trees.
 
-Legend of shapes: B trees, N nodes a tree has room for, A actions, D levels.
+Legend of shapes: B trees, N the capacity of a tree in nodes, A actions, D levels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ NO_ACTION = -1
 
 
 class Summary(NamedTuple):
-    """The statistics of the roots, mctx's by their fields.
+    """The statistics of the roots; the fields are named as in mctx.
 
     Attributes:
-      visit_counts: ``[B, A]``.
-      visit_probs: ``[B, A]`` visits of legal actions over their sum; uniform where there are none.
-      value: ``[B]``.
+      visit_counts: ``[B, A]``, the visits of each action.
+      visit_probs: ``[B, A]``, the visits of legal actions divided by their sum; uniform if there are none.
+      value: ``[B]``, the value of the root.
       qvalues: ``[B, A]``, 0 where unvisited.
     """
 
@@ -37,24 +37,24 @@ class Summary(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """B trees side by side. Node 0 is the root, a parent comes before its children, unused nodes have no visits.
+    """B trees side by side. Node 0 is the root, parents come before their children, and unused nodes have no visits.
 
     Attributes:
-      node_visits: ``[B, N]`` int32, the returns backed up through a node, its own evaluation included.
-      node_values: ``[B, N]`` the mean of these returns; float32 at least.
-      raw_values: ``[B, N]`` the values that the model predicted.
-      node_rewards: ``[B, N]`` of the step into the node.
-      node_discounts: ``[B, N]`` the weight of its value in its parent's.
+      node_visits: ``[B, N]`` int32, the number of returns backed up through a node, its own evaluation included.
+      node_values: ``[B, N]``, the mean of these returns, at least float32.
+      raw_values: ``[B, N]``, the values that the model predicted.
+      node_rewards: ``[B, N]``, the reward of the step into the node.
+      node_discounts: ``[B, N]``, the weight of the node's value in its parent's.
       parents: ``[B, N]`` int32, ``NO_PARENT`` at the root.
       action_from_parent: ``[B, N]`` int32, ``NO_ACTION`` at the root.
-      children_index: ``[B, N, A]`` int32, ``UNVISITED`` where there is no node.
-      children_visits: ``[B, N, A]`` int32.
-      children_qvalues: ``[B, N, A]`` reward + discount * value of the child; 0 where unvisited.
-      children_prior_logits: ``[B, N, A]``, the lowest finite number where illegal.
-      children_prior_probs: ``[B, N, A]`` their softmax, with a relative noise of 1e-6 that breaks ties.
-      embeddings: leaves ``[B, N, ...]``.
-      root_invalid_actions: ``[B, A]`` bool.
-      num_nodes: ``[B]`` int32, how many nodes are in use.
+      children_index: ``[B, N, A]`` int32, ``UNVISITED`` if there is no node.
+      children_visits: ``[B, N, A]`` int32, the visits of each action.
+      children_qvalues: ``[B, N, A]``, reward + discount * value of the child; 0 where unvisited.
+      children_prior_logits: ``[B, N, A]``, the lowest finite number where an action is illegal.
+      children_prior_probs: ``[B, N, A]``, the softmax of the logits, with relative noise of 1e-6 that breaks ties.
+      embeddings: leaves ``[B, N, ...]``, the states of the model.
+      root_invalid_actions: ``[B, A]`` bool, the illegal actions at the root.
+      num_nodes: ``[B]`` int32, the number of nodes in use.
     """
 
     node_visits: Array
@@ -75,27 +75,27 @@ class Tree(NamedTuple):
 
     @property
     def capacity(self) -> int:
-        """N."""
+        """N, the number of nodes that each tree can hold."""
         return self.node_visits.shape[-1]
 
     @property
     def num_actions(self) -> int:
-        """A."""
+        """A, the number of actions."""
         return self.children_index.shape[-1]
 
     @property
     def children_values(self) -> Array:
-        """``[B, N, A]`` the children's values, 0 where there is no node."""
+        """``[B, N, A]``, the children's values; 0 if there is no node."""
         return self._of_children(self.node_values)
 
     @property
     def children_rewards(self) -> Array:
-        """``[B, N, A]`` the rewards on the way to the children, 0 where there is no node."""
+        """``[B, N, A]``, the rewards of the steps to the children; 0 if there is no node."""
         return self._of_children(self.node_rewards)
 
     @property
     def children_discounts(self) -> Array:
-        """``[B, N, A]`` the weights of the children's values, 0 where there is no node."""
+        """``[B, N, A]``, the weights of the children's values; 0 if there is no node."""
         return self._of_children(self.node_discounts)
 
     def _of_children(self, x: Array) -> Array:
@@ -104,23 +104,23 @@ class Tree(NamedTuple):
         return found.reshape(self.children_index.shape)
 
     def qvalues(self, nodes: Array) -> Array:
-        """The q-values ``[B, A]`` of one node ``[B]`` of each tree, or of the same node of all."""
+        """The q-values ``[B, A]`` of node ``[B]`` of each tree, or of one node index for all trees."""
         indices = jnp.broadcast_to(jnp.asarray(nodes), self.node_visits.shape[:1])
         return jax.vmap(lambda rows, node: rows[node])(self.children_qvalues, indices)
 
     def summary(self) -> Summary:
         """The statistics of the roots."""
         visits = self.children_visits[:, ROOT].astype(self.node_values.dtype)
-        # An action that is illegal now may have been followed in a kept tree, when it was legal.
+        # An action that is illegal now may have been legal, and followed, in the search whose tree was kept.
         counted = jnp.where(self.root_invalid_actions, 0.0, visits)
         total = jnp.sum(counted, axis=-1, keepdims=True)
         probs = jnp.where(total > 0, counted / jnp.maximum(total, 1.0), 1.0 / self.num_actions)
         return Summary(visits, probs, self.node_values[:, ROOT], self.children_qvalues[:, ROOT])
 
     def depths(self) -> Array:
-        """The depth ``[B, N]`` int32 of every node, 0 at the root; -1 where a node is not in use.
+        """The depth ``[B, N]`` int32 of every node: 0 at the root, -1 for unused nodes.
 
-        Simulations that end a game again and again make nodes behind the end, which count here.
+        Nodes that simulations add after the end of a game are included.
         """
 
         def add(node: int | Array, depths: Array) -> Array:
@@ -130,12 +130,12 @@ class Tree(NamedTuple):
         return jax.lax.fori_loop(1, self.capacity, add, jnp.zeros_like(self.node_visits))
 
     def principal_variation(self, length: int) -> Array:
-        """The most visited action at every step, ``[B, length]`` int32, ``NO_ACTION`` behind the last node.
+        """The most visited action at every step, ``[B, length]`` int32; ``NO_ACTION`` after the last node.
 
-        A node that is entered with a discount of 0 is the last: the game is over there.
+        A node entered with a discount of 0 is the last, since the game is over there.
 
         Raises:
-          ValueError: length is less than 1.
+          ValueError: ``length`` is less than 1.
         """
         if length < 1:
             raise ValueError(f"length: got {length}, must be at least 1")
@@ -155,13 +155,13 @@ class Tree(NamedTuple):
 
 
 def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:
-    """Trees with a root and no other node.
+    """Trees that consist of a root only.
 
     Args:
-      root: a ``RootFnOutput``, its logits masked.
-      prior_probs: ``[B, A]`` of the root.
-      capacity: N.
-      invalid_actions: ``[B, A]``, nonzero where illegal, or None.
+      root: a ``RootFnOutput`` with masked logits.
+      prior_probs: ``[B, A]``, the prior of the root.
+      capacity: N, the number of nodes that each tree can hold.
+      invalid_actions: ``[B, A]``, nonzero where an action is illegal, or None.
     """
     batch, num_actions = root.prior_logits.shape
     dtype = numerics.wide(root.value)
@@ -194,18 +194,18 @@ def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array |
 
 
 def size_bytes(root: Any, capacity: int) -> int:
-    """The bytes that the trees of a search take, without making them.
+    """The memory in bytes that the trees of a search need, computed without allocating them.
 
     Args:
       root: a ``RootFnOutput`` of arrays or ``jax.ShapeDtypeStruct``.
-      capacity: nodes of each tree: one more than the simulations, unless the search is told otherwise.
+      capacity: the nodes of each tree; by default a search uses the number of simulations plus one.
 
     >>> from jaxrl.search import RootFnOutput
     >>> struct = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
     >>> size_bytes(RootFnOutput(struct(64, 362), struct(64), struct(64, 19, 19)), capacity=257)
     143581568
     """
-    # Beside the tree a search keeps four numbers a node: what would be followed, where it leads, a path and a list.
+    # Besides the tree, a search keeps four numbers per node: the chosen action, its child, a path and a list.
     choices = root.value.shape[0] * capacity * 4 * 4
     tree = jax.eval_shape(lambda root: plant(root, root.prior_logits, capacity), root)
     return choices + sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

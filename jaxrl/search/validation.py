@@ -1,4 +1,4 @@
-"""Checks of a search's arguments, before anything of it is traced."""
+"""Checks of a search's arguments, made before tracing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxrl.types import Array, PyTree
 
 
 def check_root(root: Any, invalid_actions: Array | None) -> tuple[int, int]:
-    """B and A of a root.
+    """Checks a root and returns B and A.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -30,17 +30,17 @@ def check_root(root: Any, invalid_actions: Array | None) -> tuple[int, int]:
         raise ValueError(f"root.prior_logits: got shape {shape}, must be [B, A]")
     if jnp.shape(root.value) != shape[:1]:
         raise ValueError(
-            f"root.value: got shape {jnp.shape(root.value)}, must be {shape[:1]}, as root.prior_logits has it"
+            f"root.value: got shape {jnp.shape(root.value)}, must be {shape[:1]}, the batch of root.prior_logits"
         )
     if not jnp.issubdtype(jnp.result_type(root.value), jnp.floating):
         raise TypeError(f"root.value: got {jnp.result_type(root.value)}, must be floating-point")
     for path, leaf in jax.tree_util.tree_leaves_with_path(root.embedding):
         if jnp.shape(leaf)[:1] != shape[:1]:
             where = f"root.embedding{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{where}: got shape {jnp.shape(leaf)}, must begin with B, {shape[0]}")
+            raise ValueError(f"{where}: got shape {jnp.shape(leaf)}, must begin with the batch size {shape[0]}")
     if invalid_actions is not None and jnp.shape(invalid_actions) != shape:
         raise ValueError(
-            f"invalid_actions: got shape {jnp.shape(invalid_actions)}, must be {shape}, one for each action"
+            f"invalid_actions: got shape {jnp.shape(invalid_actions)}, must be {shape}, the shape of root.prior_logits"
         )
     return shape
 
@@ -56,7 +56,7 @@ def check_search(
     capacity: Any,
     tree: Any,
 ) -> bool:
-    """Whether there may be illegal actions anywhere.
+    """Checks the arguments of a search and returns whether actions can be illegal.
 
     Raises:
       TypeError, ValueError: naming the argument, what was given, and what is allowed.
@@ -75,24 +75,24 @@ def check_search(
     check_tree(tree)
     if (tree.node_visits.shape[0], tree.num_actions) != (batch, num_actions):
         given = f"{tree.node_visits.shape[0]} trees of {tree.num_actions} actions"
-        raise ValueError(f"tree: got {given}, must be {batch} of {num_actions}, as root has them")
+        raise ValueError(f"tree: got {given}, must be {batch} of {num_actions}, the shape of root.prior_logits")
     if capacity is not None and capacity != tree.capacity:
-        raise ValueError(f"capacity: got {capacity}, but the tree given has {tree.capacity}; leave it out")
+        raise ValueError(f"capacity: got {capacity}, must be {tree.capacity}, the capacity of tree; leave it out")
     return True  # an earlier root may have been masked
 
 
 def check_tree(tree: Any) -> None:
-    """Checks that a value is a tree.
+    """Refuses a value that is not a ``Tree``.
 
     Raises:
-      TypeError: naming it.
+      TypeError: it is not a ``Tree``.
     """
     if not isinstance(tree, Tree):
-        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree, the search_tree of a result or its subtree")
+        raise TypeError(f"tree: got {type(tree).__name__}, must be a Tree: result.search_tree or subtree(...) of it")
 
 
 def check_model(key: Array, params: PyTree, root: Any, recurrent_fn: Any, batch: int, num_actions: int) -> bool:
-    """Whether the model tells illegal actions; its shapes are checked without running it."""
+    """Checks the shapes of the model's output without running it; returns whether it has ``invalid_actions``."""
     action = jax.ShapeDtypeStruct((batch,), jnp.int32)
     found = jax.eval_shape(recurrent_fn, params, key, action, root.embedding)
     if not isinstance(found, tuple) or len(found) != 2:
@@ -134,6 +134,6 @@ def check_rule(name: str, rule: Any, root: Any) -> None:
     try:
         score = jax.eval_shape(rule, NodeStats(*of_node, *of_child))
     except TypeError as error:
-        raise TypeError(f"{name}: got {rule!r}, must be a function of NodeStats: {error}") from error
+        raise TypeError(f"{name}: got {rule!r}, must be a function of NodeStats; calling it failed: {error}") from error
     if getattr(score, "shape", None) != (batch, num_actions):
-        raise ValueError(f"{name}: got scores {score}, must be [..., A], here {(batch, num_actions)}")
+        raise ValueError(f"{name}: got scores {score}, must have shape [..., A], here {(batch, num_actions)}")

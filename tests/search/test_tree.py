@@ -174,7 +174,7 @@ def test_other_refusals_name_their_argument(tree):
     halves = lambda params, key, action, count: (Chain.step(params, key, action, count)[0], count + 0.5)  # noqa: E731
     with pytest.raises(ValueError, match=r"recurrent_fn: got embedding float32\[2\], must be int32\[2\]"):
         search.puct(jax.random.key(0), **GOOD | {"recurrent_fn": halves})
-    with pytest.raises(TypeError, match="tree: got PolicyOutput, must be a Tree, the search_tree of a result"):
+    with pytest.raises(TypeError, match="tree: got PolicyOutput, must be a Tree"):
         search.draw(search.puct(jax.random.key(0), **GOOD))
 
 
@@ -182,13 +182,13 @@ def test_other_refusals_name_their_argument(tree):
     ("rule", "message"),
     [
         ("puct", "got 'puct', must be a rule"),
-        (lambda key, tree, node_index, depth: 0, "must be a function of NodeStats: .*missing 3"),  # as mctx has them
-        (lambda node: node.value, r"got scores .*must be \[..., A\], here \(2, 3\)"),
+        (lambda key, tree, node_index, depth: 0, "must be a function of NodeStats.*missing 3"),  # as mctx has them
+        (lambda node: node.value, r"got scores .*\(2, 3\)"),
     ],
     ids=["name", "mctx", "scores"],
 )
 @pytest.mark.parametrize("name", ["selection", "root_selection"])
-def test_rules_that_are_none_are_refused(name, rule, message):
+def test_refuses_what_is_not_a_selection_rule(name, rule, message):
     rules = {"selection": search.selection.uct_score, name: rule}
     with pytest.raises((TypeError, ValueError), match=f"^{name}: .*{message}"):
         search.search(jax.random.key(0), **GOOD, **rules)
