@@ -152,9 +152,9 @@ def ensemble(
     """Members that predict the change of the observation, its noise and the reward; they agree where data is.
 
     ``s' ~ N(s + mu_e(s, a), sigma_e(s, a)^2)``, each member e fitted to a bootstrap of the data. Chua et al. 2018,
-    "Deep reinforcement learning in a handful of trials using probabilistic dynamics models", arXiv:1805.12114. Inputs and
-    outputs are standardised by the data; a number that is the same in all rows is only centred. Every float may be a
-    tracer.
+    "Deep reinforcement learning in a handful of trials using probabilistic dynamics models", arXiv:1805.12114. Inputs
+    and outputs are standardised by the data; a number that is the same in all rows is only centred. Floats may be
+    tracers.
 
     Args:
       spec: of the environment; its features are vectors.
