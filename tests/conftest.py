@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,23 @@ def pytest_collection_modifyitems(items):
         if "conformance" in item.path.parts and hasattr(item, "callspec"):
             group += item.callspec.id.rpartition("-")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def package(nodeid):
+    """The folder of tests that a test lies in, ``tests`` for those beside the folders."""
+    parts = nodeid.partition("::")[0].split("/")
+    return "/".join(parts[:2]) if len(parts) > 2 else parts[0]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Seconds per package, as the rows of the table in docs/design.md; setup and teardown included."""
+    seconds, tests = Counter(), Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[package(report.nodeid)] += report.duration
+            tests[package(report.nodeid)] += report.when == "call"
+    if len(seconds) > 1:
+        terminalreporter.section("seconds per package")
+        for name, total in seconds.most_common():
+            terminalreporter.write_line(f"| {name} | {tests[name]} | {total:.0f} |")
+        terminalreporter.write_line(f"| all | {tests.total()} | {seconds.total():.0f} |")

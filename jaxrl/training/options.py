@@ -94,12 +94,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
+def is_float(option: inspect.Parameter) -> bool:
+    """Whether an option is a float hyper-parameter, by its default or its annotation; None may be allowed beside."""
+    return isinstance(option.default, float) or float in _kinds(option)
+
+
 def float_options(make_agent: Callable[..., Agent]) -> dict[str, float]:
     """The float hyper-parameters of a recipe with their defaults; those whose default is None are left out."""
     return {
         name: float(option.default)
         for name, option in parameters(make_agent).items()
-        if is_number(option.default) and (isinstance(option.default, float) or float in _kinds(option))
+        if is_number(option.default) and is_float(option)
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
-from jaxrl.training.options import CONTEXTS, Context, alternative, is_number, parameters
+from jaxrl.training.options import CONTEXTS, Context, alternative, is_float, is_number, parameters
 from jaxrl.training.subject import ConformanceError, Subject, require
 from jaxrl.types import Agent, Box, Spec
 
@@ -78,18 +78,21 @@ def programs(subject: Subject, agent: Agent, spec: Spec) -> dict[str, Callable[[
 
 
 class _Readers:
-    """Which parts read each float hyper-parameter, in one trace of a part for all of them."""
+    """Which parts read float hyper-parameters as tracers, in one trace of a part for all of them."""
 
-    def __init__(self, subject: Subject, spec: Spec, given: dict[str, Any]) -> None:
-        floats = {name: given.get(name, value) for name, value in subject.floats.items()}
-        self.floats = {name: value for name, value in floats.items() if is_number(value)}
+    def __init__(self, subject: Subject, spec: Spec, given: dict[str, Any], floats: dict[str, float]) -> None:
+        self.floats = floats
         self._make = lambda floats: subject.make(spec, **{**given, **floats})
         self._num_envs = subject.num_envs
-        self._args = (subject.key, *subject.abstract(subject.make(spec, **given), spec))
+        self._args = (subject.key, *subject.abstract(subject.make(spec, **{**given, **floats}), spec))
         self._read: dict[str, set[str]] = {}
 
     def first(self, name: str) -> str | None:
-        """The first part that reads a float."""
+        """The first part that reads a float.
+
+        Raises:
+          jax.errors.JAXTypeError: a float can't be a tracer.
+        """
         return next((part for part in PARTS if name in self._reads(part)), None)
 
     def _reads(self, part: str) -> set[str]:
@@ -109,7 +112,7 @@ def _first_difference(before: dict[str, Any], after: dict[str, Any]) -> str | No
 
 
 def options_matter(subject: Subject) -> dict[str, str]:
-    """Every option changes the program of init, act or update, or their constants; floats as tracers, too.
+    """Every option changes the program of init, act or update, or their constants; every float does so as a tracer.
 
     Metrics do not count.
 
@@ -117,7 +120,8 @@ def options_matter(subject: Subject) -> dict[str, str]:
       The first of update, act and init that each option changes.
 
     Raises:
-      ConformanceError: an option that nothing reads, or one that no other value can be derived for.
+      ConformanceError: an option that nothing reads, one that no other value can be derived for, or a float that can't
+        be a tracer though its default is None. Of the others ``vmaps_over_floats`` says so.
     """
     known = parameters(subject.make_agent)
     unknown = sorted({*subject.options, *subject.contexts} - set(known))
@@ -135,12 +139,17 @@ def options_matter(subject: Subject) -> dict[str, str]:
         if base not in bases:
             made = programs(subject, subject.make(spec, **given), spec)
             cached = {part: cache(trace) for part, trace in made.items()}
-            bases[base] = cached, _Readers(subject, spec, given)
+            floats = {other: given.get(other, value) for other, value in subject.floats.items()}
+            floats = {other: value for other, value in floats.items() if is_number(value)}
+            bases[base] = cached, _Readers(subject, spec, given, floats)
         programs_before, readers = bases[base]
-        traced, part = False, None
         if name in readers.floats and name not in subject.options:
-            with suppress(jax.errors.JAXTypeError):  # a float that can't be a tracer: vmaps_over_floats says so
+            try:
                 part, traced = readers.first(name), True
+            except jax.errors.JAXTypeError:
+                part, traced = None, False
+        else:
+            part, traced = _first_reader(subject, spec, given, name, option)
         read = part is not None
         part = part or _first_difference(programs_before, _altered(subject, spec, given, name, option))
         require(part, "options_matter", f"option {name!r} changes nothing: another value gives the same programs")
@@ -150,16 +159,48 @@ def options_matter(subject: Subject) -> dict[str, str]:
     return changed
 
 
+def _first_reader(
+    subject: Subject, spec: Spec, given: dict[str, Any], name: str, option: inspect.Parameter
+) -> tuple[str | None, bool]:
+    """The first part that reads another value of an option as a tracer, and whether that value is a float at all."""
+    if not is_float(option):
+        return None, False
+    other = _other(subject, given, name, option)
+    if not is_number(other):
+        return None, False
+    try:
+        with _refused(name, other, given):
+            return _Readers(subject, spec, given, {name: float(other)}).first(name), True
+    except jax.errors.JAXTypeError as error:
+        raise ConformanceError(f"options_matter: option {name!r} can't be a tracer: {error}") from error
+
+
+def _other(subject: Subject, given: dict[str, Any], name: str, option: inspect.Parameter) -> Any:
+    """Another value of an option."""
+    if name in subject.options:
+        return subject.options[name]
+    try:
+        return alternative(name, option, given.get(name, option.default))
+    except LookupError as error:
+        raise ConformanceError(f"options_matter: {error}, give options={{{name!r}: ...}}") from error
+
+
 def _altered(
     subject: Subject, spec: Spec, given: dict[str, Any], name: str, option: inspect.Parameter
 ) -> dict[str, Callable[[], Program]]:
     """The programs with another value of an option."""
-    try:
-        default = given.get(name, option.default)
-        other = subject.options[name] if name in subject.options else alternative(name, option, default)
+    other = _other(subject, given, name, option)
+    with _refused(name, other, given):
         return programs(subject, subject.make(spec, **{**given, name: other}), spec)
-    except LookupError as error:
-        raise ConformanceError(f"options_matter: {error}, give options={{{name!r}: ...}}") from error
+
+
+@contextmanager
+def _refused(name: str, other: Any, given: dict[str, Any]) -> Iterator[None]:
+    """Says which value a recipe refuses."""
+    try:
+        yield
+    except jax.errors.JAXTypeError:  # a TypeError too, of another cause
+        raise
     except (TypeError, ValueError) as error:
         raise ConformanceError(
             f"options_matter: {name}={other!r} with {given} is refused, give another value in options= or what it "

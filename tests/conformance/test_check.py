@@ -127,6 +127,14 @@ def ignores_a_traced_float(spec, *, learning_rate: float = 0.1):
     return sound(spec, learning_rate=0.1 if isinstance(learning_rate, jax.core.Tracer) else learning_rate)
 
 
+def branches_on_an_optional_float(spec, *, decay: float | None = None):
+    return sound(spec, decay=decay if decay is None or decay > 0 else 0.0)
+
+
+def ignores_a_traced_optional_float(spec, *, decay: float | None = None):
+    return sound(spec, decay=None if isinstance(decay, jax.core.Tracer) else decay)
+
+
 def ignores_an_option(spec, *, momentum: float = 0.9):
     return sound(spec)
 
@@ -201,6 +209,8 @@ FAULTS = [
     ("vmaps_over_floats", branches_on_a_float, "option 'learning_rate' can't be a tracer"),
     ("vmaps_over_floats", rounds_a_traced_float, "seed 0 .*'learning_rate': 0.1.* differs by"),
     ("options_matter", ignores_a_traced_float, "option 'learning_rate' is read as a plain float only"),
+    ("options_matter", branches_on_an_optional_float, "option 'decay' can't be a tracer"),
+    ("options_matter", ignores_a_traced_optional_float, "option 'decay' is read as a plain float only"),
     ("options_matter", ignores_an_option, "option 'momentum' changes nothing"),
     ("options_matter", reads_an_option_for_metrics_only, "option 'delta' changes nothing"),
     ("evaluates", with_act(forgets_the_normaliser), "does not read observation_statistics"),

@@ -1,7 +1,9 @@
 """Every recipe x every property. A new recipe joins by a line of ``RECIPES``.
 
-What compiles is tested in the last environment of a recipe, with all of its options; in the others programs are traced,
-which finds what depends on the observation and the action space: shapes, dtypes and floats that can't be tracers.
+What compiles is tested in the last environment of a recipe, with all of its options, and with other floats than the
+defaults, among which there are 0 and 1, that hide a mistake. In the other environments programs are traced at the
+defaults, which finds what depends on the observation and the action space: shapes, dtypes and floats that can't be
+tracers. Floats whose default is None are traced where ``options_matter``, one after the other.
 """
 
 from functools import lru_cache, partial
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl import agents
 from jaxrl.agents import (
     a2c,
     a3c,
@@ -40,7 +43,8 @@ from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.replay import hindsight
 from jaxrl.training import train
-from jaxrl.training.checks import PROPERTIES, Subject
+from jaxrl.training.checks import PROPERTIES, Subject, float_options
+from jaxrl.training.options import other_float
 from jaxrl.training.subject import to_numpy
 
 
@@ -50,7 +54,7 @@ class Recipe(NamedTuple):
     Attributes:
       make: the recipe, its structural options bound.
       full: options that are off by default, switched on in the last of its environments; its floats are vmapped over
-        too.
+        too. Of a float the half is taken.
       exempt: properties that it does not promise.
       environments: those of ``ENVIRONMENTS`` that it takes; compiled properties are tested in the last one.
     """
@@ -64,6 +68,7 @@ class Recipe(NamedTuple):
 # Small, and so early to learn that the first update does.
 REPLAYED = {"replay_capacity": 48, "batch_size": 4, "learning_starts": 8}
 TARGETED = {**REPLAYED, "target_interval": 2, "epsilon_steps": 100}
+CLIMBING = {"actor_learning_rate": 1e-3, "max_grad_norm": 1.0}
 DISCRETE = ("image", "discrete")
 NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
@@ -104,9 +109,11 @@ RECIPES = {
     "c51": Recipe(partial(c51, **TARGETED, num_atoms=5), {"double": True}, environments=("discrete",)),
     "qr_dqn": Recipe(partial(qr_dqn, **TARGETED, num_quantiles=4), {"n_step": 2}, environments=("discrete",)),
     "iqn": Recipe(partial(iqn, **TARGETED, num_cosines=8), {"dueling": True}, environments=("discrete",)),
-    "ddpg": Recipe(partial(ddpg, **REPLAYED), {"prioritized": True, "n_step": 3}, environments=("continuous",)),
-    "td3": Recipe(partial(td3, **REPLAYED), {"num_gradient_steps": 3}, environments=("continuous",)),
-    "sac": Recipe(partial(sac, **REPLAYED), {"n_step": 3, "num_gradient_steps": 2, "max_grad_norm": 1.0}),
+    "ddpg": Recipe(
+        partial(ddpg, **REPLAYED), {"prioritized": True, "n_step": 3, **CLIMBING}, environments=("continuous",)
+    ),
+    "td3": Recipe(partial(td3, **REPLAYED), {"num_gradient_steps": 3, **CLIMBING}, environments=("continuous",)),
+    "sac": Recipe(partial(sac, **REPLAYED), {"n_step": 3, "num_gradient_steps": 2, "target_entropy": -2.0, **CLIMBING}),
     "rainbow": Recipe(partial(rainbow, **TARGETED, num_atoms=5), {"num_gradient_steps": 2}, environments=DISCRETE),
     "pqn": Recipe(
         partial(pqn, epsilon_steps=100),
@@ -177,12 +184,15 @@ ENVIRONMENTS = {
 @lru_cache(maxsize=1)  # tests of one case follow each other and share its programs
 def subject(recipe, environment):
     env, torso = ENVIRONMENTS[environment]
-    options = dict(RECIPES[recipe].full) if environment == RECIPES[recipe].environments[-1] else {}
+    last = environment == RECIPES[recipe].environments[-1]
+    options = dict(RECIPES[recipe].full) if last else {}
     if options.get("anneal_clip"):
         options["num_updates"] = 10
     if torso is not None:
         options["torso"] = torso
     make = partial(RECIPES[recipe].make, **options)
+    if last:
+        make = partial(make, **{name: other_float(value) for name, value in float_options(make).items()})
     return Subject(make, env, env.default_params, spec=spec(env, env.default_params))
 
 
@@ -250,6 +260,13 @@ CASES = {
 @pytest.mark.parametrize(("recipe", "environment", "test"), CASES.values(), ids=CASES)
 def test_conformance(recipe, environment, test):
     test(subject(recipe, environment))
+
+
+def test_every_recipe_has_a_row_that_traces_its_options():
+    traced = {
+        getattr(row.make, "func", row.make).__name__ for row in RECIPES.values() if "options_matter" not in row.exempt
+    }
+    assert traced >= {*agents.__all__}
 
 
 @pytest.mark.parametrize(
