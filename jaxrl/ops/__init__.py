@@ -1,4 +1,4 @@
-"""Pure maths on arrays: the equations of the papers. Imports jax alone, knows no network and no agent."""
+"""The equations of the papers as pure functions of arrays. They import jax alone and know no network and no agent."""
 
 from jaxrl.ops import distributional, exploration, normalize, policy_gradient, returns, td, value
 

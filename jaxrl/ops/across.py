@@ -1,11 +1,11 @@
-"""Means and sums over all environments, also where they are split over devices.
+"""Means and sums over all environments, including environments that are split over devices.
 
-Inside a ``jax.shard_map`` (or ``jax.vmap``) over an axis named ``AXIS`` the environments are split among its members,
-and what is computed of environments is computed of one part of them. These functions put the parts together; where no
-such axis is in scope they return what they are given, so that code made of them is written once. Every member has as
-many environments as any other, so the mean over all is the mean of the parts' means.
+Inside a ``jax.shard_map`` (or ``jax.vmap``) over an axis named ``AXIS``, each index of the axis has an equal share of
+the environments, and a mean or sum covers that share only. These functions reduce over the axis. Outside of such an
+axis they return their argument, so the same code serves both cases. Shares are equal, so the mean over all
+environments is the mean of the shares' means.
 
-They are not to be differentiated through: reduce gradients, not losses.
+Do not differentiate through them: reduce gradients, not losses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AXIS = "envs"
 
 
 def size(axis: str = AXIS) -> int:
-    """The number of parts that environments are split into: a Python int, 1 where no such axis is in scope.
+    """The size of the axis, a Python int; 1 outside of such an axis.
 
     >>> size(), jax.vmap(lambda x: x * size(), axis_name=AXIS)(jnp.ones(3)).tolist()
     (1, [3.0, 3.0, 3.0])
@@ -34,12 +34,12 @@ def size(axis: str = AXIS) -> int:
 
 
 def index() -> Array:
-    """The index of this part, int32, from 0 on."""
+    """The index along the axis, int32, from 0."""
     return jnp.zeros((), jnp.int32) if size() == 1 else jax.lax.axis_index(AXIS)
 
 
 def mean(tree: Any, axis: str = AXIS) -> Any:
-    """The mean of each leaf over the parts.
+    """The mean of each leaf over the axis.
 
     >>> jax.vmap(mean, axis_name=AXIS)(jnp.array([1.0, 3.0])).tolist()
     [2.0, 2.0]
@@ -48,36 +48,35 @@ def mean(tree: Any, axis: str = AXIS) -> Any:
 
 
 def total(tree: Any) -> Any:
-    """The sum of each leaf over the parts."""
+    """The sum of each leaf over the axis."""
     return tree if size() == 1 else jax.lax.psum(tree, AXIS)
 
 
 def least(x: Array) -> Array:
-    """The smallest over the parts."""
+    """The minimum over the axis."""
     return x if size() == 1 else jax.lax.pmin(x, AXIS)
 
 
 def variance(x: Array) -> Array:
-    """The variance of all elements of all parts, a scalar."""
+    """The variance of all elements over the axis, a scalar."""
     if size() == 1:
         return jnp.var(x)
     return mean(jnp.mean(jnp.square(x - mean(jnp.mean(x)))))
 
 
 def own(key: Array) -> Array:
-    """A key for this part alone, from one that all parts share."""
+    """A key for this index of the axis, derived from a key that all share."""
     return key if size() == 1 else jax.random.fold_in(key, index())
 
 
 def share(name: str, count: int) -> int:
-    """This part's share of a count.
+    """The equal share of a count for each index of the axis.
 
     Raises:
-      ValueError: it is not a multiple of the number of parts; ``name`` is in the message.
+      ValueError: the count is not a multiple of the size of the axis; the message contains ``name``.
     """
     if count % size():
         raise ValueError(
-            f"{name}: got {count}, which does not divide into equal parts for {size()} devices; "
-            f"take a multiple of {size()}"
+            f"{name}: got {count}, must be a multiple of {size()}, the number of devices that share the environments"
         )
     return count // size()

@@ -1,9 +1,9 @@
 """Exploration: epsilon-greedy, Boltzmann, noise on continuous actions, and uniformly random actions.
 
-Batch axes are in front, ``[...]``; A is the number of discrete actions, D the axes of a continuous one, which counts
-in units of the bounds, ``[-1, 1]``. Keys come first. Epsilon and temperature are scalars or one for each environment,
-``[...]``; all numbers may be traced. In a mask ``[..., A]`` True is legal; illegal actions have probability 0. A
-row without any legal action counts as one where all are.
+Legend of shapes: batch axes ``[...]`` in front, A discrete actions, D axes of a continuous action, whose unit is the
+bounds, ``[-1, 1]``. Keys come first. Epsilon and temperature are scalars or one per environment, ``[...]``; all numbers
+may be traced. In a mask ``[..., A]`` True is legal; illegal actions have probability 0. In a row without any legal
+action all actions are treated as legal.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Array = jax.Array
 
 
 def linear_schedule(step: Any, start: Any, end: Any, num_steps: Any) -> Array:
-    """From ``start`` at step 0 to ``end`` at ``num_steps``, in a straight line, and ``end`` from there on.
+    """Interpolates linearly from ``start`` at step 0 to ``end`` at ``num_steps`` and stays at ``end``.
 
     Args:
-      step: scalar or array, counted from 0; may be traced, as everything here.
+      step: scalar or array, counted from 0; may be traced.
       start: scalar.
       end: scalar.
-      num_steps: scalar; less than 1 counts as 1.
+      num_steps: scalar; less than 1 is treated as 1.
 
     Returns:
-      float32, of the shape of ``step``.
+      float32, with the shape of ``step``.
 
     >>> linear_schedule(jnp.array([0, 50, 100, 900]), 1.0, 0.5, 100).tolist()
     [1.0, 0.75, 0.5, 0.5]
@@ -37,12 +37,12 @@ def linear_schedule(step: Any, start: Any, end: Any, num_steps: Any) -> Array:
     num_steps = jnp.maximum(jnp.asarray(num_steps, jnp.float32), 1.0)
     passed = jnp.clip(jnp.asarray(step, jnp.float32) / num_steps, 0.0, 1.0)
     start, end = jnp.asarray(start, jnp.float32), jnp.asarray(end, jnp.float32)
-    # Mixed in this form both ends are met exactly.
+    # This form of the interpolation is exact at both ends.
     return (1.0 - passed) * start + passed * end
 
 
 def epsilon_greedy(key: Array, values: Array, epsilon: Any, mask: Array | None = None) -> Array:
-    """With probability epsilon a uniformly random legal action, else the greedy one.
+    """Takes a uniformly random legal action with probability epsilon, else the greedy one.
 
     Watkins 1989; Sutton and Barto 2018, section 2.2. Ties go to the first action.
 
@@ -62,7 +62,7 @@ def epsilon_greedy(key: Array, values: Array, epsilon: Any, mask: Array | None =
 
 
 def epsilon_greedy_probs(values: Array, epsilon: Any, mask: Array | None = None) -> Array:
-    """The probabilities that ``epsilon_greedy`` acts by: ``(1 - eps) 1[a = a*] + eps / (number of legal actions)``.
+    """The action probabilities of ``epsilon_greedy``: ``(1 - eps) 1[a = a*] + eps / (number of legal actions)``.
 
     Args:
       values: ``[..., A]``.
@@ -70,7 +70,7 @@ def epsilon_greedy_probs(values: Array, epsilon: Any, mask: Array | None = None)
       mask: ``[..., A]`` bool, or None where every action is legal.
 
     Returns:
-      ``[..., A]`` of sum 1.
+      ``[..., A]`` with sum 1.
 
     >>> epsilon_greedy_probs(jnp.array([0.0, 7.0, 3.0]), 0.5, jnp.array([True, False, True])).tolist()
     [0.25, 0.0, 0.75]
@@ -82,7 +82,7 @@ def epsilon_greedy_probs(values: Array, epsilon: Any, mask: Array | None = None)
 
 
 def boltzmann(key: Array, values: Array, temperature: Any, mask: Array | None = None) -> Array:
-    """Samples actions by ``boltzmann_probs``.
+    """Samples actions from ``boltzmann_probs``.
 
     Args:
       key: a PRNG key, consumed.
@@ -105,7 +105,7 @@ def boltzmann_probs(values: Array, temperature: Any, mask: Array | None = None) 
       mask: ``[..., A]`` bool, or None where every action is legal.
 
     Returns:
-      ``[..., A]`` of sum 1.
+      ``[..., A]`` with sum 1.
     """
     return jax.nn.softmax(_boltzmann_logits(values, temperature, mask))
 
@@ -113,16 +113,16 @@ def boltzmann_probs(values: Array, temperature: Any, mask: Array | None = None) 
 def gaussian(
     key: Array, action: Array, stddev: Any, noise_clip: Any = None, *, low: Any = -1.0, high: Any = 1.0
 ) -> Array:
-    """``clip(a + clip(N(0, sigma^2), -c, c), low, high)``, noise of its own on every axis.
+    """``clip(a + clip(N(0, sigma^2), -c, c), low, high)``, with independent noise on every axis.
 
-    TD3 explores without c and smooths the actions of its targets with it. Fujimoto et al. 2018, arXiv:1802.09477,
-    eq. 14 and algorithm 1.
+    TD3 explores without c and smooths its target actions with it. Fujimoto et al. 2018, arXiv:1802.09477, eq. 14 and
+    algorithm 1.
 
     Args:
       key: a PRNG key, consumed.
       action: ``[..., D]``.
-      stddev: anything that broadcasts to ``action``, sigma.
-      noise_clip: scalar, c, or None to leave the noise alone.
+      stddev: sigma, of any shape that broadcasts to ``action``.
+      noise_clip: scalar, c, or None for no clipping of the noise.
       low: scalar or like ``action``.
       high: scalar or like ``action``.
 
@@ -140,11 +140,11 @@ def ornstein_uhlenbeck(key: Array, noise: Array, theta: Any, sigma: Any) -> Arra
 
     Its stationary standard deviation is ``sigma / sqrt(1 - (1 - theta)^2)``, its autocorrelation over n steps
     ``(1 - theta)^n``. Uhlenbeck and Ornstein 1930; Lillicrap et al. 2016, arXiv:1509.02971, section 3, theta 0.15 and
-    sigma 0.2. In time steps of dt give ``theta dt`` and ``sigma sqrt(dt)``.
+    sigma 0.2. For time steps of dt pass ``theta dt`` and ``sigma sqrt(dt)``.
 
     Args:
       key: a PRNG key, consumed.
-      noise: ``[..., D]`` of the step before; zeros where an episode begins.
+      noise: ``[..., D]``, the noise of the previous step; zeros at the start of an episode.
       theta: scalar, the rate of mean reversion per step.
       sigma: scalar, the standard deviation of the noise added per step.
 
@@ -155,11 +155,11 @@ def ornstein_uhlenbeck(key: Array, noise: Array, theta: Any, sigma: Any) -> Arra
 
 
 def uniform_discrete(key: Array, shape: tuple[int, ...], num_actions: int, mask: Array | None = None) -> Array:
-    """Legal discrete actions, each with the same probability.
+    """Uniformly random legal discrete actions.
 
     Args:
       key: a PRNG key, consumed.
-      shape: of the batch.
+      shape: the shape of the batch.
       num_actions: A.
       mask: ``[*shape, A]`` bool, or None where every action is legal.
 
@@ -168,7 +168,7 @@ def uniform_discrete(key: Array, shape: tuple[int, ...], num_actions: int, mask:
     """
     if mask is None:
         return jax.random.randint(key, shape, 0, num_actions, jnp.int32)
-    # The largest of independent uniform numbers is anywhere with the same probability.
+    # The argmax of independent uniform numbers is uniformly distributed.
     return masked_argmax(jax.random.uniform(key, (*shape, num_actions), jnp.float32), mask)
 
 
@@ -177,7 +177,7 @@ def uniform_box(key: Array, shape: tuple[int, ...]) -> Array:
 
     Args:
       key: a PRNG key, consumed.
-      shape: of batch and action together, ``[..., D]``.
+      shape: the shape of batch and action together, ``[..., D]``.
 
     Returns:
       ``[*shape]`` float32.
@@ -186,7 +186,7 @@ def uniform_box(key: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _boltzmann_logits(values: Array, temperature: Any, mask: Array | None) -> Array:
-    """Illegal actions at ``-inf``; the best at 0, so that no temperature, however low, overflows."""
+    """Logits with ``-inf`` for illegal actions and maximum 0, so that a low temperature does not overflow."""
     advantage = values - masked_max(values, mask)[..., None]
     temperature = numerics.positive(temperature, values.dtype)
     logits = advantage / jnp.broadcast_to(temperature, values.shape[:-1])[..., None]

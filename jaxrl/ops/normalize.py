@@ -1,7 +1,7 @@
-"""Running mean and standard deviation, and the running return that rewards are scaled by.
+"""Running mean and standard deviation, and the running return by which rewards are scaled.
 
-Statistics are float32 whatever comes in. They are kept as mean and variance, not as sums: a float32 sum of squares
-and a float32 count stop growing at different times, and their ratio drifts. Mean and variance only grow inert.
+Statistics are float32 for every input dtype. They are kept as mean and variance, not as sums: a float32 sum of squares
+and a float32 count stop growing at different times, and their ratio drifts. Mean and variance merely change slowly.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from jaxrl.ops import across
 Array = jax.Array
 
 LARGEST_SAMPLE = 1e15
-"""Samples are clipped to it, so that the sum of their squares fits into float32."""
+"""The bound to which samples are clipped, so that the sum of their squares fits into float32."""
 
 
 class RunningStatistics(NamedTuple):
     """The mean and variance of all samples so far.
 
     Attributes:
-      num_samples: scalar, how many; exact to 2^24. Far beyond, where a batch is less than half a unit in its last
-        place, it stands still, and the statistics become an average over a window of that length.
+      num_samples: scalar, exact up to 2^24. When a batch becomes smaller than half a unit in the last place, the count
+        stops growing, and the statistics become an average over a window of that length.
       mean: ``[*shape]``.
-      variance: ``[*shape]``, mean squared deviation.
+      variance: ``[*shape]``, the mean squared deviation.
     """
 
     num_samples: Array
@@ -35,28 +35,28 @@ class RunningStatistics(NamedTuple):
 
 
 def init_statistics(shape: tuple[int, ...]) -> RunningStatistics:
-    """Statistics before any sample.
+    """Returns the statistics before any sample.
 
     Args:
-      shape: of one sample.
+      shape: the shape of one sample.
     """
     return RunningStatistics(jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32))
 
 
 def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatistics:
-    """Adds samples, by the parallel rule.
+    """Adds samples by the parallel rule.
 
     With ``w = n / (count + n)`` and ``d = batch mean - mean``: ``mean += w d`` and
     ``variance += w (batch variance - variance + (1 - w) d^2)``. Chan, Golub and LeVeque 1979, "Updating formulae and a
-    pairwise algorithm for computing sample variances". Samples of all devices count, where environments are split over
-    several (``ops.across``).
+    pairwise algorithm for computing sample variances". If environments are split over devices, the samples of all
+    devices count (``ops.across``).
 
     Args:
-      stats: of samples ``[*shape]``.
-      batch: ``[..., *shape]`` any number of leading axes; any real dtype.
+      stats: the statistics of samples ``[*shape]``.
+      batch: ``[..., *shape]`` with any number of leading axes and any real dtype.
 
     Returns:
-      The statistics of the old samples and the new.
+      The statistics of the old and the new samples.
 
     Raises:
       ValueError: the trailing axes of ``batch`` are not ``shape``.
@@ -66,12 +66,12 @@ def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatisti
     (4.0, 4.0, 5.0)
     """
     shape = stats.mean.shape
-    samples = _trailing(batch, shape).astype(jnp.float32).reshape(-1, *shape)
+    samples = _trailing("batch", batch, shape).astype(jnp.float32).reshape(-1, *shape)
     samples = jnp.clip(samples, -LARGEST_SAMPLE, LARGEST_SAMPLE)
     n = len(samples) * across.size()
     count = stats.num_samples + n
     weight = n / count
-    # From the running mean, not from 0: sums stay small, and so do their rounding errors.
+    # Deviations from the running mean, not from 0, keep sums and their rounding errors small.
     deviation = samples - stats.mean[None]
     shift = across.mean(jnp.mean(deviation, axis=0))
     batch_variance = across.mean(jnp.mean(jnp.square(deviation - shift[None]), axis=0))
@@ -80,11 +80,11 @@ def update_statistics(stats: RunningStatistics, batch: Array) -> RunningStatisti
 
 
 def standard_deviation(stats: RunningStatistics, epsilon: Any = 1e-8) -> Array:
-    """``sqrt(variance + epsilon)``, to divide by; 1 before any data.
+    """The divisor ``sqrt(variance + epsilon)``; 1 before any data.
 
     Args:
-      stats: from ``update_statistics``.
-      epsilon: scalar, keeps it from 0 where all samples were equal.
+      stats: the result of ``update_statistics``.
+      epsilon: scalar, avoids 0 if all samples were equal.
 
     Returns:
       ``[*shape]``.
@@ -98,12 +98,12 @@ def standardize(
     """``(x - mean) / sqrt(variance + epsilon)``, clipped to ``[-clip, clip]``; before any data, only clipped.
 
     Args:
-      stats: of samples ``[*shape]``.
-      x: ``[..., *shape]`` any number of leading axes; any real dtype.
+      stats: the statistics of samples ``[*shape]``.
+      x: ``[..., *shape]`` with any number of leading axes and any real dtype.
       clip: scalar, in standard deviations.
       epsilon: scalar, added to the variance.
-      flags: ``[*shape]`` bool, True for binary features, which are not standardised; None for none. A feature that was
-        1 in all samples so far has mean 1, and would be standardised to 0.
+      flags: ``[*shape]`` bool, True for binary features, which are not standardised; None if there are none. A feature
+        that was always 1 has mean 1 and would be standardised to 0.
 
     Returns:
       ``[..., *shape]`` float32.
@@ -111,7 +111,7 @@ def standardize(
     Raises:
       ValueError: the trailing axes of ``x`` are not ``shape``.
     """
-    x = _trailing(x, stats.mean.shape).astype(jnp.float32)
+    x = _trailing("x", x, stats.mean.shape).astype(jnp.float32)
     leading = (1,) * (x.ndim - stats.mean.ndim)
     mean = stats.mean.reshape(leading + stats.mean.shape)
     deviation = standard_deviation(stats, epsilon).reshape(leading + stats.mean.shape)
@@ -122,11 +122,11 @@ def standardize(
 def discounted_return_trace(trace: Array, r_t: Array, discount_t: Array, continue_t: Array) -> tuple[Array, Array]:
     """The discounted sum of the rewards so far in each episode: ``R_t = discount_{t-1} R_{t-1} + r_t``.
 
-    Rewards are divided by its standard deviation in OpenAI baselines' VecNormalize. It looks back, so it can run on
-    from rollout to rollout; an episode's first R is its first reward.
+    The VecNormalize of OpenAI baselines divides rewards by its standard deviation. It depends on the past only, so it
+    can continue from rollout to rollout; an episode's first R is its first reward.
 
     Args:
-      trace: ``[B]`` what the past hands on: the second result of the call before, zeros at first.
+      trace: ``[B]``, the second result of the previous call; zeros at first.
       r_t: ``[T, B]`` rewards, t in [1, T].
       discount_t: ``[T, B]`` discounts, gamma included, t in [1, T].
       continue_t: ``[T, B]`` bool, False where an episode ended, t in [1, T].
@@ -150,8 +150,8 @@ def discounted_return_trace(trace: Array, r_t: Array, discount_t: Array, continu
     return traces, trace
 
 
-def _trailing(x: Array, shape: tuple[int, ...]) -> Array:
+def _trailing(name: str, x: Array, shape: tuple[int, ...]) -> Array:
     x = jnp.asarray(x)
     if x.shape[x.ndim - len(shape) :] != shape:
-        raise ValueError(f"statistics are of samples of shape {shape}, got an array of {x.shape}: end it on {shape}")
+        raise ValueError(f"{name}: got shape {x.shape}, must end in {shape}, the shape of a sample of the statistics")
     return x

@@ -1,4 +1,4 @@
-"""Arithmetic at the edges of a dtype: overflow, literals below its resolution, and ties that it can't tell apart."""
+"""Arithmetic at the limits of a dtype: overflow, literals below its resolution, and ties that it can't resolve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = jax.Array
 
 
 def wide(*arrays: Any) -> Any:
-    """The dtype of a result of these arrays, float32 at least: for sums, squares and means of half precision.
+    """The dtype of a result of these arrays, at least float32: for sums, squares and means in half precision.
 
     >>> wide(jnp.zeros(1, jnp.float16)), wide(jnp.zeros(1, jnp.bfloat16), jnp.zeros(1, jnp.float32))
     (dtype('float32'), dtype('float32'))
@@ -21,7 +21,7 @@ def wide(*arrays: Any) -> Any:
 
 
 def positive(epsilon: Any, dtype: Any) -> Array:
-    """``epsilon``, or the smallest normal number of the dtype where that is larger: 1e-8 is 0 in float16.
+    """The maximum of ``epsilon`` and the smallest normal number of the dtype, since 1e-8 is 0 in float16.
 
     >>> bool(positive(1e-8, jnp.float16) > 0), float(positive(0.5, jnp.float16))
     (True, 0.5)
@@ -30,7 +30,7 @@ def positive(epsilon: Any, dtype: Any) -> Array:
 
 
 def tie_noise(scale: float, dtype: Any) -> float:
-    """A scale of noise against ties that was chosen for float32, in the resolution of a coarser dtype.
+    """Converts a scale of tie-breaking noise that was chosen for float32 to the resolution of a coarser dtype.
 
     >>> tie_noise(1e-6, jnp.float32), tie_noise(1e-6, jnp.bfloat16)
     (1e-06, 0.065536)
@@ -41,8 +41,8 @@ def tie_noise(scale: float, dtype: Any) -> float:
 def max_log_ratio(dtype: Any) -> float:
     """The largest logarithm of a probability ratio whose exponential is finite with a margin.
 
-    80 in float32, where ``exp(80)`` is 5e34, a factor of 6000 short of overflow, whose infinity times 0 would be NaN in
-    gradients; a factor of e short of it in float16.
+    It is 80 in float32: ``exp(80)`` is 5e34, a factor of 6000 below overflow, where infinity times 0 would make
+    gradients NaN. In float16 the margin is a factor of e.
     """
     return min(80.0, math.log(float(jnp.finfo(dtype).max)) - 1.0)
 
@@ -50,8 +50,8 @@ def max_log_ratio(dtype: Any) -> float:
 def log_softmax(logits: Array) -> Array:
     """``log softmax(logits)`` over the last axis, finite for any logits but NaN.
 
-    Where the probability is 0 the result is a huge negative number instead of ``-inf``, so that ``0 * log 0`` is 0, in
-    the gradient too. A row of nothing but ``-inf`` is uniform. Logits count up to a quarter of the largest number.
+    Where the probability is 0 the result is a large negative number instead of ``-inf``, so that ``0 * log 0`` and its
+    gradient are 0. A row of ``-inf`` only is uniform. Logits are clipped to a quarter of the largest number.
 
     >>> log_softmax(jnp.array([0.0, 0.0, -jnp.inf])).tolist()
     [-0.6931471824645996, -0.6931471824645996, -8.507058665966221e+37]

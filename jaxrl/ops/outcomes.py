@@ -1,9 +1,9 @@
-"""Returns whose end is not known yet, of episodes that go on in the next rollout.
+"""Partial returns of episodes that continue in the next rollout.
 
-A return is linear in the return of any later step, ``G_t = sum_t + weight_t G_n``. So a position can wait for the end
-of its game with two numbers, and takes in rollout after rollout by one multiplication.
+A return is linear in the return of any later step, ``G_t = sum_t + weight_t G_n``. A position therefore stores two
+numbers until its game ends, and each rollout updates them by one multiplication.
 
-T is time, arrays are time-major ``[T, ...]``; names as in ``returns``.
+Legend of shapes: T time; arrays are time-major ``[T, ...]``, with names as in ``returns``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Array = jax.Array
 
 
 def open_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array) -> tuple[Array, Array]:
-    """``G_{t-1} = sum_{t-1} + weight_{t-1} G``, G the return from the end of the arrays on.
+    """``G_{t-1} = sum_{t-1} + weight_{t-1} G``, where G is the return after the end of the arrays.
 
     Args:
-      r_t: ``[T, ...]`` rewards, to the player that moved.
-      discount_t: ``[T, ...]`` gamma included, negative where the mover changes.
-      v_t: ``[T, ...]`` values of the true next observations; read where an episode was cut.
-      continue_t: ``[T, ...]`` False where index i + 1 belongs to another episode.
+      r_t: ``[T, ...]`` rewards of the player that moved.
+      discount_t: ``[T, ...]`` discounts, gamma included, negative where the player to move changes.
+      v_t: ``[T, ...]`` values of the true next observations; read where an episode was truncated.
+      continue_t: ``[T, ...]`` bool, False where index i + 1 belongs to another episode.
 
     Returns:
-      ``(sum, weight)``, ``[T, ...]`` each; the weight is 0 for steps of episodes that ended, whose return is the sum.
+      ``(sum, weight)``, ``[T, ...]`` each. The weight is 0 for steps of finished episodes, whose return is the sum.
     """
 
     def step(later: tuple[Array, Array], now: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

@@ -1,19 +1,19 @@
 """Returns and advantages from trajectories.
 
-T is time; every array is time-major ``[T, ...]``, with any batch axes behind. Names carry the time, so that an
-off-by-one shows. At index i of a trajectory
+T is time; every array is time-major ``[T, ...]``, with batch axes last. Names carry the time, so that an off-by-one
+error is visible. At index i of a trajectory
 
   v_tm1        the value of the observation that was acted on
   r_t          the reward of that action
-  discount_t   the weight of the future after it, gamma included: see ``bootstrap_discount``
+  discount_t   the weight of the next value, gamma included: see ``bootstrap_discount``
   v_t          the value of the true next observation: at an episode's end the final one, never the reset one
   continue_t   False where index i + 1 belongs to another episode: see ``continues``
 
-Bootstrap by ``discount_t``; cut the recursion where ``continue_t`` is False. There, and at index T-1, where the
-array ends, the future is ``discount_t * v_t``: nothing for a task that ended (its discount is 0), and what the
-value says for an episode that was merely cut. A discount of ``-gamma`` hands the future to the other player.
+Bootstrap by ``discount_t``; stop the recursion where ``continue_t`` is False. There, and at index T-1, where the
+array ends, the future is ``discount_t * v_t``: 0 if the task terminated (its discount is 0), and the bootstrapped
+value if the episode was truncated. A discount of ``-gamma`` means that the other player moves next.
 
-All of it is differentiable maths. The losses treat targets and advantages as constants, and stop the gradient.
+All functions are differentiable. The losses stop the gradient on targets and advantages.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def bootstrap_discount(discount: Array, gamma: Any) -> Array:
     """The factor of the value of the next observation: ``gamma * discount``.
 
     Args:
-      discount: ``[T, ...]`` of the trajectory: 0 where terminated, -1 where the mover changes, else 1.
+      discount: ``[T, ...]``, of the trajectory: 0 where terminated, -1 where the player to move changes, else 1.
       gamma: scalar.
 
     Returns:
-      ``[T, ...]`` the ``discount_t`` of every function here.
+      ``[T, ...]``, the ``discount_t`` of every function here.
     """
     return gamma * discount
 
 
 def continues(terminated: Array, truncated: Array) -> Array:
-    """Where the next index belongs to the same episode: ``not (terminated or truncated)``.
+    """True where the next index belongs to the same episode: ``not (terminated or truncated)``.
 
     Args:
       terminated: ``[T, ...]`` bool, the task ended.
-      truncated: ``[T, ...]`` bool, the episode was cut though the task goes on.
+      truncated: ``[T, ...]`` bool, the episode was stopped although the task goes on.
 
     Returns:
       ``[T, ...]`` bool, the ``continue_t`` of every function here.
@@ -55,9 +55,9 @@ def continues(terminated: Array, truncated: Array) -> Array:
 
 
 def discounted_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array) -> Array:
-    """The discounted sum of rewards to the episode's end, bootstrapped there and nowhere else.
+    """The discounted sum of rewards up to the end of the episode or array, bootstrapped there only.
 
-    ``G_{t-1} = r_t + discount_t G_t``. For plain Monte-Carlo returns give ``v_t`` of zeros.
+    ``G_{t-1} = r_t + discount_t G_t``. For Monte-Carlo returns pass zeros as ``v_t``.
 
     Args:
       r_t: ``[T, ...]`` rewards, t in [1, T].
@@ -78,10 +78,10 @@ def discounted_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Ar
 
 
 def n_step_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array, n: int) -> Array:
-    """The sum of n rewards and the value behind them, discounted once for each of the n steps.
+    """The discounted sum of n rewards and the value after them.
 
-    ``G_{t-1} = r_t + discount_t r_{t+1} + ... + (discount_t ... discount_{t+n-1}) v_{t+n-1}``. The window is shorter
-    where the episode or the array ends inside it: the value then comes from there. Sutton and Barto 2018, eq. 7.1.
+    ``G_{t-1} = r_t + discount_t r_{t+1} + ... + (discount_t ... discount_{t+n-1}) v_{t+n-1}``. If the episode or the
+    array ends inside the window, the window is shorter and bootstraps there. Sutton and Barto 2018, eq. 7.1.
 
     Args:
       r_t: ``[T, ...]`` rewards, t in [1, T].
@@ -94,14 +94,14 @@ def n_step_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array,
       ``[T, ...]`` returns ``G_{t-1}``, t in [1, T].
 
     Raises:
-      ValueError: n is below 1.
+      ValueError: n is less than 1.
 
     >>> zeros, values = jnp.zeros(3), jnp.array([8.0, 8.0, 8.0])
     >>> n_step_returns(zeros, jnp.full(3, 0.5), values, jnp.array([True, True, True]), n=2).tolist()
     [2.0, 2.0, 4.0]
     """
     if n < 1:
-        raise ValueError(f"n_step_returns: n is {n}, give the number of rewards before the value, at least 1")
+        raise ValueError(f"n: got {n}, must be at least 1, the number of rewards before the value")
     continue_t = _cut_last(continue_t)
 
     def one_step_longer(_: Array, next_returns: Array) -> Array:
@@ -138,7 +138,7 @@ def lambda_returns(r_t: Array, discount_t: Array, v_t: Array, continue_t: Array,
 
 
 def gae(r_t: Array, discount_t: Array, v_tm1: Array, v_t: Array, continue_t: Array, lambda_: Any) -> Array:
-    """Generalised advantage estimates: a discounted sum of TD errors.
+    """Generalised advantage estimation: a discounted sum of TD errors.
 
     ``A_{t-1} = delta_t + discount_t lambda A_t`` with ``delta_t = r_t + discount_t v_t - v_tm1``; in the paper's own
     indices ``A_t = sum_l (gamma lambda)^l delta_{t+l}``. Schulman et al. 2016, arXiv:1506.02438, eq. 16.
@@ -166,8 +166,8 @@ class VTrace(NamedTuple):
     """The result of V-trace.
 
     Attributes:
-      vs: ``[T, ...]`` targets of the value at each observation acted on.
-      pg_advantage: ``[T, ...]`` what multiplies ``grad log pi(a|s)``, the clipped ratio included.
+      vs: ``[T, ...]``, the value targets of the observations acted on.
+      pg_advantage: ``[T, ...]``, the factor of ``grad log pi(a|s)``, the clipped ratio included.
     """
 
     vs: Array
@@ -192,7 +192,7 @@ def vtrace(
     ``vs_{t-1} - v_{t-1} = rho_{t-1} delta_t + discount_t c_{t-1} (vs_t - v_t)``, with
     ``rho = min(clip_rho, pi/mu)`` and ``c = lambda min(clip_c, pi/mu)``; the advantage is ``rho (q_{t-1} - v_{t-1})``
     with ``q_{t-1} = r_t + discount_t ((1 - lambda) v_t + lambda vs_t)``. Espeholt et al. 2018, arXiv:1802.01561, eq. 1
-    and section 4.2, where lambda is 1 in q. Mixed in as here, the advantage on policy is GAE's for every lambda.
+    and section 4.2, where q has lambda = 1. With lambda in q, the on-policy advantage equals GAE for every lambda.
 
     Args:
       r_t: ``[T, ...]`` rewards, t in [1, T].
@@ -200,11 +200,11 @@ def vtrace(
       v_tm1: ``[T, ...]`` values of the observations acted on, t in [1, T].
       v_t: ``[T, ...]`` values of the true next observations, t in [1, T].
       continue_t: ``[T, ...]`` bool, False where an episode ended, t in [1, T].
-      log_rho_tm1: ``[T, ...]`` ``log pi(a|s) - log mu(a|s)`` of the actions taken; mu is the policy that acted.
+      log_rho_tm1: ``[T, ...]``, ``log pi(a|s) - log mu(a|s)`` of the actions taken by the behaviour policy mu.
       lambda_: scalar or ``[T, ...]``.
-      clip_rho: bounds rho: which policy's value is learned, mu's at 0 to pi's at infinity.
-      clip_c: bounds c: how far corrections travel back, variance against speed.
-      clip_pg_rho: bounds the weight inside the advantage.
+      clip_rho: the bound of rho; it selects the policy whose value is learned, from mu's at 0 to pi's at infinity.
+      clip_c: the bound of c; it trades the speed of corrections against their variance.
+      clip_pg_rho: the bound of the weight in the advantage.
 
     Returns:
       ``VTrace``, t in [1, T].
@@ -219,7 +219,7 @@ def vtrace(
 
 
 def _backward(offset_t: Array, slope_t: Array) -> Array:
-    """Solves ``x_{t-1} = offset_t + slope_t x_t`` from the last index down, with 0 after it."""
+    """Solves ``x_{t-1} = offset_t + slope_t x_t`` backwards from the last index, with 0 after it."""
     dtype = jnp.result_type(offset_t, slope_t)
     offset_t, slope_t = offset_t.astype(dtype), slope_t.astype(dtype)
 
@@ -232,12 +232,12 @@ def _backward(offset_t: Array, slope_t: Array) -> Array:
 
 
 def _cut_last(continue_t: Array) -> Array:
-    """The array ends at T-1: nothing continues from there."""
+    """Sets the last index to False, because the array ends there."""
     return jnp.concatenate([continue_t[:-1], jnp.zeros_like(continue_t[-1:])])
 
 
 def _following(x_tm1: Array) -> Array:
-    """At each index the entry of the next; the last, which has none, is repeated."""
+    """The next entry at each index; the last entry is repeated."""
     return jnp.concatenate([x_tm1[1:], x_tm1[-1:]])
 
 

@@ -1,10 +1,10 @@
-"""One-step targets from action values, and what a state is worth under a policy over them.
+"""One-step targets from action values, and state values of a policy over them.
 
-A is the number of actions; action values are ``[..., A]``, everything else ``[...]``, with any batch axes in front.
+Legend of shapes: action values are ``[..., A]`` for A actions, everything else ``[...]``, with batch axes in front.
 Names carry the time, as in ``returns``: ``q_tm1`` belongs to the observation acted on, ``q_t`` to the true next one,
-``r_t`` and ``discount_t`` (gamma included) lie between.
+``r_t`` and ``discount_t`` (gamma included) to the step between them.
 
-A method is a value of the next state, put behind one step of reward, or behind many:
+Methods differ in the value of the next state:
 
   SARSA               ``take_action(q_t, a_t)``
   expected SARSA      ``expected_value(q_t, probs_t)``
@@ -12,14 +12,15 @@ A method is a value of the next state, put behind one step of reward, or behind 
   double Q-learning   ``double_q_value(q_t, q_selector_t, mask_t)``
   discrete SAC        ``soft_value(q_t, logits_t, temperature)``
 
-Behind one step, or the n steps of a replay, it is ``one_step_target``; the targets named after the methods are that.
-Behind a trajectory it is ``returns.lambda_returns``: with ``v_t = masked_max(q_t)`` that is Peng's Q(lambda), and with
-``lambda_ = lambda * (a_t == masked_argmax(q_t))``, index by index, it is Watkins's.
+``one_step_target`` puts it after one step, or after the n steps of a replay; the targets named after the methods do
+this. ``returns.lambda_returns`` uses it in a trajectory: ``v_t = masked_max(q_t)`` gives Peng's Q(lambda), and
+``lambda_ = lambda * (a_t == masked_argmax(q_t))``, per index, gives Watkins's Q(lambda).
 
-In a mask True is legal. Illegal actions are never chosen and never bootstrapped from. A row without any legal action,
-as a finished game may hand over, counts as one where all are: its value is finite, so that a discount of 0 removes it.
+In a mask True is legal. Illegal actions are never chosen and never bootstrapped from. In a row without any legal
+action, which a finished game may have, all actions are treated as legal: the value is finite, and a discount of 0
+removes it.
 
-Targets are constants: the gradient is stopped on them. Values of states are differentiable.
+The gradient is stopped on targets. State values are differentiable.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ Array = jax.Array
 
 
 def take_action(values: Array, action: Array) -> Array:
-    """The entries of the actions taken: ``values[..., action, ...]``.
+    """The values of the actions taken: ``values[..., action, ...]``.
 
-    Selected by comparison, not gathered: gather, and the scatter that is its gradient, are slow on CPU under ``vmap``.
-    Whatever the other actions hold, infinities included, touches neither value nor gradient.
+    It selects by comparison because a gather, and the scatter in its gradient, are slow on CPU under ``vmap``. The
+    other actions' values, infinities included, affect neither the result nor the gradient.
 
     Args:
-      values: ``[..., A, *rest]``: rest is empty for action values, ``[K]`` for distributions over K atoms.
-      action: ``[...]`` integers. One outside of ``[0, A)`` takes 0.
+      values: ``[..., A, *rest]``; rest is empty for action values and ``[K]`` for distributions over K atoms.
+      action: ``[...]`` integers. An action outside of ``[0, A)`` gives 0.
 
     Returns:
       ``[..., *rest]``.
@@ -57,7 +58,7 @@ def take_action(values: Array, action: Array) -> Array:
     axis = action.ndim
     if values.ndim <= axis or values.shape[:axis] != action.shape:
         raise ValueError(
-            f"take_action: actions {action.shape} do not index values {values.shape}, give values [*actions, A, ...]"
+            f"values: got shape {values.shape}, must be [*{list(action.shape)}, A, ...] for actions of {action.shape}"
         )
     taken = jax.nn.one_hot(action, values.shape[axis], dtype=bool)
     taken = taken.reshape(taken.shape + (1,) * (values.ndim - taken.ndim))
@@ -65,7 +66,7 @@ def take_action(values: Array, action: Array) -> Array:
 
 
 def legal_or_all(mask: Array) -> Array:
-    """The mask, with rows that allow nothing replaced by rows that allow everything.
+    """The mask, with rows without any legal action replaced by rows in which all are legal.
 
     Args:
       mask: ``[..., A]`` bool.
@@ -77,7 +78,7 @@ def legal_or_all(mask: Array) -> Array:
 
 
 def masked_max(values: Array, mask: Array | None = None) -> Array:
-    """The largest legal value.
+    """The largest value of a legal action.
 
     Args:
       values: ``[..., A]``.
@@ -93,7 +94,7 @@ def masked_max(values: Array, mask: Array | None = None) -> Array:
 
 
 def masked_argmax(values: Array, mask: Array | None = None) -> Array:
-    """The legal action of the largest value; of several, the first.
+    """The legal action with the largest value; the first of equal ones.
 
     Args:
       values: ``[..., A]``.
@@ -112,8 +113,8 @@ def expected_value(q: Array, probs: Array) -> Array:
     """``sum_a pi(a|s) q(s, a)``.
 
     Args:
-      q: ``[..., A]`` finite, of illegal actions too.
-      probs: ``[..., A]`` the policy, 0 where illegal.
+      q: ``[..., A]``, finite also where illegal.
+      probs: ``[..., A]``, the policy, 0 where illegal.
 
     Returns:
       ``[...]``.
@@ -122,15 +123,15 @@ def expected_value(q: Array, probs: Array) -> Array:
 
 
 def double_q_value(q: Array, q_selector: Array, mask: Array | None = None) -> Array:
-    """``q(s, argmax_a q_selector(s, a))``: one estimate chooses, the other says what the choice is worth.
+    """``q(s, argmax_a q_selector(s, a))``: one estimate selects the action, the other evaluates it.
 
-    The maximum of noisy estimates is too high; the value, elsewhere, of where it lies is not. van Hasselt 2010,
-    "Double Q-learning"; van Hasselt et al. 2016, arXiv:1509.06461, where the online network chooses and the target
-    network tells.
+    The maximum of noisy estimates is biased upwards; an independent estimate of the maximising action's value is not.
+    van Hasselt 2010, "Double Q-learning"; van Hasselt et al. 2016, arXiv:1509.06461, where the online network selects
+    and the target network evaluates.
 
     Args:
-      q: ``[..., A]`` values that tell: of the target network.
-      q_selector: ``[..., A]`` values that choose: of the network in training.
+      q: ``[..., A]``, the values that evaluate, of the target network.
+      q_selector: ``[..., A]``, the values that select, of the online network.
       mask: ``[..., A]`` bool, or None where every action is legal.
 
     Returns:
@@ -142,12 +143,12 @@ def double_q_value(q: Array, q_selector: Array, mask: Array | None = None) -> Ar
 def soft_value(q: Array, logits: Array, temperature: Any) -> Array:
     """The entropy-regularised value: ``sum_a pi(a|s) (q(s, a) - alpha log pi(a|s))``.
 
-    Differentiable: with ``q`` held constant its negative is the policy's loss. Haarnoja et al. 2018, arXiv:1812.05905,
+    With ``q`` held constant, its negative is the policy's loss. Haarnoja et al. 2018, arXiv:1812.05905,
     eq. 3; Christodoulou 2019, arXiv:1910.07207, eqs. 10 and 12, where the expectation over discrete actions is exact.
 
     Args:
-      q: ``[..., A]`` finite, of illegal actions too.
-      logits: ``[..., A]`` of the policy, very negative or ``-inf`` where illegal.
+      q: ``[..., A]``, finite also where illegal.
+      logits: ``[..., A]``, of the policy, very negative or ``-inf`` where illegal.
       temperature: scalar or ``[...]``, alpha.
 
     Returns:
@@ -156,15 +157,16 @@ def soft_value(q: Array, logits: Array, temperature: Any) -> Array:
     >>> round(soft_value(jnp.array([1.0, 3.0]), jnp.zeros(2), 0.5).item(), 4)  # 2 + 0.5 log 2
     2.3466
     """
-    # A row of -inf alone is uniform here, as it is in the entropy.
+    # A row of -inf only is uniform here, as it is in the entropy.
     probs = jax.nn.softmax(jnp.maximum(logits, 0.5 * float(jnp.finfo(logits.dtype).min)))
     return expected_value(q, probs) + temperature * categorical_entropy(logits)
 
 
 def one_step_target(r_t: Array, discount_t: Array, v_t: Array) -> Array:
-    """``r_t + discount_t v_t``, held constant: the shape of every target here.
+    """``r_t + discount_t v_t``, held constant: the form of every target here.
 
-    Of an n-step replay, ``r_t`` is the discounted sum of n rewards, ``discount_t`` the weight of what comes after.
+    For an n-step replay, ``r_t`` is the discounted sum of n rewards and ``discount_t`` the weight of the value after
+    them.
 
     Args:
       r_t: ``[...]`` rewards.
@@ -180,17 +182,17 @@ def one_step_target(r_t: Array, discount_t: Array, v_t: Array) -> Array:
 def td_error(v_tm1: Array, r_t: Array, discount_t: Array, v_t: Array) -> Array:
     """``r_t + discount_t v_t - v_tm1``, the target held constant.
 
-    Sutton 1988, "Learning to predict by the methods of temporal differences". Of actions, ``v_tm1`` is
+    Sutton 1988, "Learning to predict by the methods of temporal differences". For action values, ``v_tm1`` is
     ``take_action(q_tm1, a_tm1)``.
 
     Args:
-      v_tm1: ``[...]`` values of what was seen, or done.
+      v_tm1: ``[...]``, values of the observations, or of the actions taken there.
       r_t: ``[...]`` rewards.
       discount_t: ``[...]`` discounts, gamma included.
       v_t: ``[...]`` values of the true next observations.
 
     Returns:
-      ``[...]``: positive where things went better than expected. Added, times a rate, to ``v_tm1`` it is TD(0).
+      ``[...]``, positive where the outcome was better than expected. TD(0) adds it, times a step size, to ``v_tm1``.
     """
     return one_step_target(r_t, discount_t, v_t) - v_tm1
 
@@ -202,7 +204,7 @@ def sarsa_target(r_t: Array, discount_t: Array, q_t: Array, a_t: Array) -> Array
       r_t: ``[...]`` rewards.
       discount_t: ``[...]`` discounts, gamma included.
       q_t: ``[..., A]`` action values of the true next observations.
-      a_t: ``[...]`` the actions taken there.
+      a_t: ``[...]``, the actions taken there.
 
     Returns:
       ``[...]``.
@@ -217,7 +219,7 @@ def expected_sarsa_target(r_t: Array, discount_t: Array, q_t: Array, probs_t: Ar
       r_t: ``[...]`` rewards.
       discount_t: ``[...]`` discounts, gamma included.
       q_t: ``[..., A]`` action values of the true next observations.
-      probs_t: ``[..., A]`` the policy there, 0 where illegal.
+      probs_t: ``[..., A]``, the policy there, 0 where illegal.
 
     Returns:
       ``[...]``.
@@ -232,7 +234,7 @@ def q_learning_target(r_t: Array, discount_t: Array, q_t: Array, mask_t: Array |
       r_t: ``[...]`` rewards.
       discount_t: ``[...]`` discounts, gamma included; ``-gamma`` where the other player moves next.
       q_t: ``[..., A]`` action values of the true next observations.
-      mask_t: ``[..., A]`` bool, what is legal there, or None.
+      mask_t: ``[..., A]`` bool, the legal actions there, or None.
 
     Returns:
       ``[...]``.
@@ -251,9 +253,9 @@ def double_q_learning_target(
     Args:
       r_t: ``[...]`` rewards.
       discount_t: ``[...]`` discounts, gamma included.
-      q_t: ``[..., A]`` of the true next observations, by the target network.
-      q_selector_t: ``[..., A]`` of the same observations, by the network in training.
-      mask_t: ``[..., A]`` bool, what is legal there, or None.
+      q_t: ``[..., A]``, of the true next observations, by the target network.
+      q_selector_t: ``[..., A]``, of the same observations, by the online network.
+      mask_t: ``[..., A]`` bool, the legal actions there, or None.
 
     Returns:
       ``[...]``.

@@ -1,4 +1,4 @@
-"""Experience replay: four pure functions over one immutable state, see ``base``."""
+"""Experience replay: four pure functions over an immutable state, see ``base``."""
 
 from jaxrl.replay import episodes, n_step, ring, sequences, sum_tree
 from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, size_bytes

@@ -1,8 +1,8 @@
-"""A ring that looks up where the episode of a transition begins and ends.
+"""A ring that can look up where the episode of a transition begins and ends.
 
-Each transition carries the number of its episode and of its step, and a table says for each number the last row of
-that episode so far. Numbers are counted modulo the rows: of as many rows there are at most as many episodes, one after
-the other, so no two that are still kept share a number.
+Each transition stores the number of its episode and of its step. A table maps each episode number to the last row of
+that episode so far. Episode numbers are taken modulo the number of rows: a ring holds at most as many episodes as
+rows, in consecutive order, so two stored episodes never share a number.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from jaxrl.types import Array, Transition
 
 
 class Place(NamedTuple):
-    """Where a transition stands: the number of its episode in [0, rows-1], and the step in it, counted to ``rows``."""
+    """The number of a transition's episode, in [0, rows-1], and of its step in the episode, at most ``rows``."""
 
     episode: Array
     step: Array
 
 
 class Placed(NamedTuple):
-    """The ``extras`` of the ring: those of the transition, and its place."""
+    """The ``extras`` in the ring: the transition's own and its place."""
 
     extras: Any
     place: Place
 
 
 class Episodes(NamedTuple):
-    """A ring and its episodes.
+    """A ring and an index of its episodes.
 
     Attributes:
-      ring: of transitions whose extras are ``Placed``.
+      ring: the transitions, whose extras are ``Placed``.
       end: ``[rows, B]`` int32, the row of the last step so far of each episode number.
-      coming: ``[1, B]`` the place of what is added next. It could be read off the newest row, but XLA copies a leaf
-        that is read and then written.
+      coming: ``[1, B]``, the place of the next transition. The newest row implies it, but XLA copies a leaf that is
+        read before it is written.
     """
 
     ring: Ring
@@ -48,7 +48,7 @@ class Episodes(NamedTuple):
 
 
 def init(example: Transition, rows: int, num_envs: int) -> Episodes:
-    """An empty ring; the arguments are those of ``ring.init``."""
+    """Returns an empty ring; the arguments are those of ``ring.init``."""
     placed = Placed(example.extras, Place(jnp.int32(0), jnp.int32(0)))
     ring = rings.init(example._replace(extras=placed), rows, num_envs)
     zeros = lambda length: jnp.zeros((length, num_envs), jnp.int32)  # noqa: E731
@@ -56,7 +56,7 @@ def init(example: Transition, rows: int, num_envs: int) -> Episodes:
 
 
 def add(state: Episodes, trajectory: Transition) -> Episodes:
-    """Writes a trajectory ``[T, B, ...]``, which goes on where the last one stopped; see ``ring.add``."""
+    """Writes a trajectory ``[T, B, ...]`` that continues the last one; see ``ring.add``."""
     ring, rows = state.ring, state.ring.rows
     ended = trajectory.terminated | trajectory.truncated
     place = places(state.coming, ended, rows)
@@ -65,8 +65,8 @@ def add(state: Episodes, trajectory: Transition) -> Episodes:
     written = rings.add(ring, trajectory._replace(extras=Placed(trajectory.extras, place)))
     length = min(ended.shape[0], rows)
     steps = jnp.arange(length, dtype=jnp.int32)[:, None]
-    # Only the last step of each episode writes, so that no two write to one place; the others fall out of bounds,
-    # each at a place of its own.
+    # Only the last step of each episode writes, so that no two steps write to one index. The others get indices out of
+    # bounds, which differ too.
     closes = ended[-length:] | (steps == length - 1)
     number = jnp.where(closes, place.episode[-length:], rows + steps)
     row = jnp.broadcast_to(rings.later(ring, ring.head, steps), number.shape)
@@ -78,32 +78,32 @@ def places(first: Place, ended: Array, rows: int) -> Place:
     """The places ``[T, B]`` of consecutive steps.
 
     Args:
-      first: ``[1, B]`` of the first of them.
-      ended: ``[T, B]`` which of them are the last of their episodes.
-      rows: what numbers are counted modulo, and steps counted to.
+      first: ``[1, B]``, the place of the first step.
+      ended: ``[T, B]``, which steps end an episode.
+      rows: the modulus of episode numbers and the maximum of step numbers.
     """
     steps = jnp.arange(ended.shape[0], dtype=jnp.int32)[:, None]
     ends_before = jnp.cumsum(ended, axis=0, dtype=jnp.int32) - ended
-    # The step of these at which the episode of each began; that of the first may have begun before.
+    # The index of the step at which each episode began; the first episode may have begun earlier.
     began = jnp.concatenate([-first.step, jnp.where(ended[:-1], steps[1:], -rows)])
     step = jnp.minimum(steps - jax.lax.cummax(began, axis=0), rows)
     return Place((first.episode + ends_before) % rows, step)
 
 
 def around(state: Episodes, slot: Slot) -> tuple[Array, Array]:
-    """The number of steps of its episode that are kept before and after each transition.
+    """The numbers of stored steps of the same episode before and after each transition.
 
     Args:
       state: the ring.
-      slot: ``[N]``.
+      slot: ``[N]``, the transitions.
 
     Returns:
-      ``(before, after)``: ``[N]`` int32, without the transition itself. Of an episode whose beginning is overwritten
-      only what is left counts, of one that goes on what there is so far.
+      ``(before, after)``: ``[N]`` int32, without the transition itself. Steps that were overwritten are not counted,
+      nor are the steps to come of an unfinished episode.
     """
     ring = state.ring
     place = rings.take(ring.transitions.extras.place, *slot)
-    # Of an empty ring nothing is kept, which must not come out negative.
+    # An empty ring holds no step, and the result must not be negative.
     before = jnp.minimum(place.step, jnp.maximum(ring.filled - rings.steps_left(ring, slot.row), 0))
     end = rings.take(state.end, place.episode, slot.env)
     return before, (end - slot.row) % ring.rows

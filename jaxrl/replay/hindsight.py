@@ -1,4 +1,4 @@
-"""Hindsight experience replay: goals are replaced by goals that were achieved. Andrychowicz et al. 2017."""
+"""Hindsight experience replay replaces goals by goals that were achieved. Andrychowicz et al. 2017."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ def hindsight(
 ) -> MakeReplay:
     """Returns a maker of replays that relabel k of k + 1 samples with a goal that was achieved later.
 
-    For a transition s_t -> s_{t+1} of an episode that ends in s_T, the new goal is what was achieved in
+    For a transition s_t -> s_{t+1} of an episode that ends in s_T, the new goal is the goal achieved in
 
       final    s_T
       future   s_i, i uniform in [t+1, T]
       episode  s_i, i uniform in [1, T]
-      random   any state that a step led to and that is kept, of any episode
+      random   the next state of any stored transition, of any episode
 
-    Andrychowicz et al., "Hindsight Experience Replay", 2017. There the k copies are stored; here a sample is
-    relabelled when it is drawn, with probability ``k / (k + 1)``, which is the same mixture and takes no memory. T is
-    the last step so far of an episode that goes on, and 1 the first step that is kept of one whose beginning is
-    overwritten.
+    Andrychowicz et al., "Hindsight Experience Replay", 2017. The paper stores the k copies. Here a sample is relabelled
+    with probability ``k / (k + 1)`` when it is drawn, which gives the same mixture and needs no memory. T is the last
+    step so far of an unfinished episode, and 1 is the first stored step of an episode whose beginning was overwritten.
 
-    Rewards, terminations and discounts of all steps of a window are recomputed for the new goal before it is reduced
-    to one transition, so a window ends where the new goal is reached. Where an episode ended at its own goal and the
-    new one is not reached there, it counts as truncated: the task would have gone on.
+    The rewards, terminations and discounts of all steps of a window are recomputed for the new goal before it is
+    reduced to one transition, so a window ends where the new goal is reached. An episode that ended at its own goal
+    but does not reach the new one counts as truncated, because the task would have continued.
 
-    Observations are ``Observation(features, goal=, achieved_goal=)`` whose features do not hold the goal. For example
+    Observations must be ``Observation(features, goal=, achieved_goal=)``, with features that exclude the goal. Example:
     ``dqn(spec, replay=hindsight(env.reward_fn, env.terminated_fn))`` on an environment of ``jaxrl.envs.goals``.
 
     Args:
-      reward_fn: ``(achieved_goal [N, G] of the next observation, goal [N, G]) -> [N]`` the reward of a step.
-      terminated_fn: the same arguments, ``-> [N]`` bool: whether the step reaches the goal and thereby ends the task.
-        Terminations that it does not explain (a fall) stay. None if reaching a goal ends nothing: all stored ones stay.
+      reward_fn: ``(achieved_goal [N, G] of the next observation, goal [N, G]) -> [N]``, the reward of a step.
+      terminated_fn: takes the same arguments and returns ``[N]`` bool, whether the step reaches the goal and thereby
+        ends the task. Terminations for other reasons (a fall) are kept. None if reaching a goal does not end the task.
       strategy: "final", "future", "episode" or "random".
-      k: relabelled samples for each one that is left as it is, at least 0, may be a tracer.
+      k: the number of relabelled samples for each unchanged one, at least 0; may be a tracer.
 
     Returns:
-      A maker as ``uniform`` is one, ``(capacity, *, n_step, gamma) -> Replay``; state ``Episodes``, index ``Slot``.
+      A maker of replays like ``uniform``: ``(capacity, *, n_step, gamma) -> Replay`` with state ``Episodes``, index
+      ``Slot``.
 
     Raises:
-      TypeError, ValueError: naming the argument; from ``init`` for observations without goals, and for functions whose
-        results are not ``[N]``.
+      TypeError, ValueError: an argument is invalid; the message names it. ``init`` raises if the observations have no
+        goals or the results of the functions are not ``[N]``.
     """
     _check_arguments(reward_fn, terminated_fn, strategy, k)
     choose, goal_reward_fn = STRATEGIES[strategy], reward_fn
@@ -74,7 +74,7 @@ def hindsight(
             slot_key, coin_key, goal_key = jax.random.split(key, 3)
             slot = rings.draw(slot_key, state.ring, batch_size)
             source = choose(goal_key, state, slot)
-            # An empty replay has nothing to relabel: it gives zeros, as every other does.
+            # An empty replay has nothing to relabel and returns zeros, like every other replay.
             coin = jax.random.bernoulli(coin_key, probability, (batch_size,)) & (state.ring.filled > 0)
             goal = rings.take(state.ring.transitions.next_observation.achieved_goal, *source)
             steps = _steps(state, slot, n_step)
@@ -100,19 +100,19 @@ def final(key: Array, state: Episodes, slot: Slot) -> Slot:
 
 
 def future(key: Array, state: Episodes, slot: Slot) -> Slot:
-    """A step of the episode, this one or a later one, uniformly."""
+    """A uniformly random step of the episode, this one or a later one."""
     _, after = episode_rings.around(state, slot)
     return Slot(rings.later(state.ring, slot.row, _below(key, after + 1)), slot.env)
 
 
 def episode(key: Array, state: Episodes, slot: Slot) -> Slot:
-    """A step of the episode, uniformly."""
+    """A uniformly random step of the episode."""
     before, after = episode_rings.around(state, slot)
     return Slot(rings.later(state.ring, slot.row, _below(key, before + after + 1) - before), slot.env)
 
 
 def random(key: Array, state: Episodes, slot: Slot) -> Slot:
-    """Any step that is kept, uniformly."""
+    """A uniformly random stored step."""
     return rings.draw(key, state.ring, slot.row.shape[0])
 
 
@@ -122,7 +122,7 @@ STRATEGIES: dict[str, Callable[[Array, Episodes, Slot], Slot]] = {
     "episode": episode,
     "random": random,
 }
-"""Name -> ``(key, state, slot [N]) -> slot [N]`` of the steps whose next achieved goals are the new goals."""
+"""Name -> ``(key, state, slot [N]) -> slot [N]``, the steps whose next achieved goals become the new goals."""
 
 
 def _steps(state: Episodes, slot: Slot, n: int) -> Steps:
@@ -141,7 +141,7 @@ def _steps(state: Episodes, slot: Slot, n: int) -> Steps:
 def _reduce(
     state: Episodes, slot: Slot, steps: Steps, goal: Array, coin: Array, gamma: Any
 ) -> tuple[Transition, Array]:
-    """The windows as one transition each, as ``n_step.at``, from relabelled steps."""
+    """Reduces relabelled windows to one transition each, like ``n_step.at``."""
     ring = state.ring
     stored = ring.transitions
     valid = rings.window_valid(ring, slot, steps.terminated | steps.truncated)
@@ -164,14 +164,14 @@ def _reduce(
 
 
 def _ask(coin: Array, goal: Array, seen: Observation) -> Observation:
-    """Observations ``[N]``, or ``[n, N]``, that ask for the new goal where the coin says so."""
+    """Replaces the goal of observations ``[N]`` or ``[n, N]`` by the new goal where ``coin`` is True."""
     leading = seen.goal.ndim - goal.ndim
     goal = jnp.broadcast_to(goal.reshape((1,) * leading + goal.shape), seen.goal.shape)
     return seen._replace(goal=where(jnp.broadcast_to(coin, seen.goal.shape[: leading + 1]), goal, seen.goal))
 
 
 def _window(state: Episodes, slot: Slot, steps: Steps, goal: Array, coin: Array) -> Transition:
-    """All of the windows' steps ``[n, N, ...]``, relabelled."""
+    """All steps ``[n, N, ...]`` of the windows, relabelled."""
     stored = rings.take(state.ring.transitions, *rings.window_slots(state.ring, slot, steps.reward.shape[0]))
     return Transition(
         observation=_ask(coin, goal, stored.observation),
@@ -186,7 +186,7 @@ def _window(state: Episodes, slot: Slot, steps: Steps, goal: Array, coin: Array)
 
 
 def _below(key: Array, bound: Array) -> Array:
-    """Integers in ``[0, bound)``, each with a bound of its own; drawn as ``ring.draw`` does, and for its reason."""
+    """Uniform integers in ``[0, bound)`` with a bound per entry; drawn like ``ring.draw``, and for the same reason."""
     return (jax.random.bits(key, bound.shape, jnp.uint32) % bound.astype(jnp.uint32)).astype(jnp.int32)
 
 
@@ -196,8 +196,7 @@ def _check_arguments(reward_fn: Any, terminated_fn: Any, strategy: Any, k: Any) 
         check_callable(
             "terminated_fn",
             terminated_fn,
-            "a function (achieved_goal [N, G], goal [N, G]) -> bool [N], or None where reaching a goal does not end "
-            "the task",
+            "a function (achieved_goal [N, G], goal [N, G]) -> bool [N], or None if no goal ends the task",
         )
     if strategy not in STRATEGIES:
         known = ", ".join(f'"{name}"' for name in STRATEGIES)
@@ -212,14 +211,14 @@ def _check_example(example: Transition, reward_fn: GoalFn, terminated_fn: GoalFn
         missing = [part for part in parts if not isinstance(seen, Observation) or getattr(seen, part) is None]
         if missing:
             raise ValueError(
-                f"{name}: no {' and no '.join(missing)}. Hindsight needs a goal-conditioned environment, whose "
-                "observations are jaxrl.types.Observation(features=..., goal=..., achieved_goal=...)"
+                f"{name}: got an observation without {' and '.join(missing)}, must be "
+                "jaxrl.types.Observation(features=..., goal=..., achieved_goal=...), as goal environments have it"
             )
         goal, achieved = ((getattr(seen, part).shape, str(getattr(seen, part).dtype)) for part in parts)
         if goal != achieved:
             raise ValueError(
-                f"{name}: the goal is {goal[1]}{list(goal[0])} and the achieved goal {achieved[1]}{list(achieved[0])}; "
-                "hindsight puts one in the other's place, so they must be alike"
+                f"{name}: got goal {goal[1]}{list(goal[0])} and achieved_goal {achieved[1]}{list(achieved[0])}, must "
+                "have the same shape and dtype because hindsight replaces one by the other"
             )
     goal = example.observation.goal
     batch = jax.ShapeDtypeStruct((7, *goal.shape), goal.dtype)
@@ -227,6 +226,6 @@ def _check_example(example: Transition, reward_fn: GoalFn, terminated_fn: GoalFn
         result = None if function is None else jax.eval_shape(function, batch, batch)
         if result is not None and (result.shape != (7,) or not jnp.issubdtype(result.dtype, kind)):
             raise ValueError(
-                f"{name}: gives {result.dtype}{list(result.shape)} for a batch of 7 goals, must give "
+                f"{name}: got {result.dtype}{list(result.shape)} for a batch of 7 goals, must return "
                 f"{'numbers' if kind is jnp.number else 'bool'} of shape [7]"
             )

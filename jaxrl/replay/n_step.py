@@ -1,11 +1,11 @@
-"""Windows of n steps, reduced to one transition when they are sampled.
+"""Windows of n steps, which are reduced to one transition when they are sampled.
 
-From the first step of a window on, as far as the episode goes, and the ring, but at most n steps:
+A window contains at most n steps from its first step on and ends at the end of the episode or of the ring:
 
   reward = r_0 + g d_0 r_1 + ... + (g^(m-1) d_0 ... d_(m-2)) r_(m-1),    discount = g^m d_0 ... d_(m-1)
 
-with gamma g and the transitions' own discounts d: 1 inside an episode, 0 where it terminated, -1 where the mover
-changes. It is ``ops.returns.n_step_returns`` without the value, which the learner has and the replay has not.
+with gamma g and the transitions' own discounts d: 1 inside an episode, 0 where it terminated, -1 where the player to
+move changes. It is ``ops.returns.n_step_returns`` without the value, which only the learner can compute.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Reduced(NamedTuple):
     """A window as one step.
 
     Attributes:
-      reward: ``[N]`` the discounted sum.
-      transition_discount: ``[N]`` the product of the transitions' discounts, without gamma.
-      discount: ``[N]`` the weight of the value after the window, with gamma.
-      last: ``[N]`` int32, the window's last step, in [0, n-1].
+      reward: ``[N]``, the discounted sum of rewards.
+      transition_discount: ``[N]``, the product of the transitions' discounts, without gamma.
+      discount: ``[N]``, the weight of the value after the window, with gamma.
+      last: ``[N]`` int32, the index of the window's last step, in [0, n-1].
     """
 
     reward: Array
@@ -39,18 +39,18 @@ class Reduced(NamedTuple):
 
 
 def reduce(reward: Array, discount: Array, valid: Array, gamma: Any) -> Reduced:
-    """Reduces windows to their return and what comes after it.
+    """Reduces windows to their discounted sum of rewards and the weight of the value after them.
 
     Args:
-      reward: ``[n, N]``.
-      discount: ``[n, N]`` of the transitions, without gamma.
+      reward: ``[n, N]``, the rewards.
+      discount: ``[n, N]``, the discounts of the transitions, without gamma.
       valid: ``[n, N]`` bool, True for the first m steps, m at least 1: see ``ring.window_valid``.
       gamma: scalar, may be a tracer.
     """
     n = reward.shape[0]
     step_discount = returns.bootstrap_discount(discount, gamma)
     total, weight, product = reward[0], step_discount[0], discount[0]
-    for i in range(1, n):  # n is small, and this is one fused kernel
+    for i in range(1, n):  # n is small, and the unrolled loop is one fused kernel
         total = total + jnp.where(valid[i], weight * reward[i], 0.0)
         weight = jnp.where(valid[i], weight * step_discount[i], weight)
         product = jnp.where(valid[i], product * discount[i], product)
@@ -58,32 +58,32 @@ def reduce(reward: Array, discount: Array, valid: Array, gamma: Any) -> Reduced:
 
 
 def new_rewards(reward_fn: RewardFn, window: Transition) -> Array:
-    """The rewards ``[n, N]`` that a function gives to the steps of windows, of the dtype of the stored ones.
+    """The rewards ``[n, N]`` that a function computes for the steps of windows, cast to the dtype of the stored ones.
 
     Raises:
-      ValueError: it gives another shape.
+      ValueError: the function returns another shape.
     """
     reward = reward_fn(window)
     if jnp.shape(reward) != window.reward.shape:
-        raise ValueError(f"reward_fn: gave shape {jnp.shape(reward)}, must give [n, N], here {window.reward.shape}")
+        raise ValueError(f"reward_fn: got shape {jnp.shape(reward)}, must return [n, N], here {window.reward.shape}")
     return reward.astype(window.reward.dtype)
 
 
 def at(ring: Ring, slot: Slot, n: int, gamma: Any, reward_fn: RewardFn | None = None) -> tuple[Transition, Array]:
-    """The windows of n steps that begin at ``slot`` ``[N]``, each as one transition.
+    """The windows of n steps that begin at ``slot`` ``[N]``, each reduced to one transition.
 
-    Observations are read only where a window begins, next observations only where it ends, unless rewards are computed
-    anew.
+    Observations are read only where a window begins and next observations only where it ends, unless ``reward_fn``
+    needs all of them.
 
     Args:
       ring: the storage.
-      slot: ``[N]``.
+      slot: ``[N]``, the first steps.
       n: Python int, at most ``rows``.
       gamma: scalar, may be a tracer.
-      reward_fn: computes rewards anew, see ``base.SampleFn``.
+      reward_fn: computes new rewards, see ``base.SampleFn``.
 
     Returns:
-      ``(transition, discount)`` of ``Sample``.
+      The fields ``(transition, discount)`` of ``Sample``.
     """
     if n == 1:
         transition = rings.take(ring.transitions, *slot)

@@ -1,9 +1,9 @@
-"""A replay of positions, sampled once the outcome of their game is known.
+"""A replay of positions, which are sampled once the outcome of their game is known.
 
-Games span rollouts. A position is stored at once, with the sum of the rewards since and the weight of the rest
-(``ops.outcomes``); every rollout brings both up to date, and the position is drawn from when nothing of it is open.
+Games can span several rollouts. A position is stored at once with the sum of the rewards so far and the weight of the
+unknown rest (``ops.outcomes``). Every rollout updates both, and the position can be sampled when that weight is 0.
 
-Legend: T time, B environments, N samples, rows of the ring.
+Legend of shapes: T time, B environments, N samples, rows of the ring.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Position(NamedTuple):
 
     Attributes:
       observation: leaves ``[N, ...]``.
-      policy: ``[N, A]`` the policy that the search found.
-      outcome: ``[N]`` the return that followed.
+      policy: ``[N, A]``, the policy that the search found.
+      outcome: ``[N]``, the return from the position on.
     """
 
     observation: Any
@@ -33,17 +33,17 @@ class Position(NamedTuple):
 
 
 def _stored(observation: Any, policy: Any, total: Any, weight: Any) -> Transition:
-    """In a ring's ``Transition`` the reward is the sum so far, the discount the weight of what is open."""
+    """In a ring's ``Transition`` the reward is the sum so far and the discount is the weight of the unknown rest."""
     return Transition(observation, (), total, weight, (), (), (), policy)  # type: ignore[arg-type]
 
 
 def init(observation: Any, num_actions: int, rows: int, num_envs: int) -> Ring:
-    """An empty ring of positions.
+    """Returns an empty ring of positions.
 
     Args:
-      observation: one observation without a batch axis, arrays or ``jax.ShapeDtypeStruct``.
+      observation: one observation without a batch axis, of arrays or ``jax.ShapeDtypeStruct``.
       num_actions: A.
-      rows: steps kept of each environment.
+      rows: the number of steps kept per environment.
       num_envs: B.
     """
     number: Any = jax.ShapeDtypeStruct((), jnp.float32)
@@ -54,26 +54,27 @@ def init(observation: Any, num_actions: int, rows: int, num_envs: int) -> Ring:
 def add(
     ring: Ring, observation: Any, policy: Array, total: Array, weight: Array, value: Array, n_step: int | None = None
 ) -> Ring:
-    """Brings what is open up to date, and writes a rollout over the oldest rows.
+    """Updates the positions whose outcome is unknown and writes a rollout over the oldest rows.
 
     Args:
       ring: the storage.
       observation: leaves ``[T, B, ...]``.
       policy: ``[T, B, A]``.
-      total, weight: ``[T, B]``, from ``ops.outcomes.open_returns``.
-      value: ``[B]`` of the last next observation.
-      n_step: what is at least so many steps old stops waiting and takes ``value`` for the rest; None waits for the end.
+      total, weight: ``[T, B]``, the results of ``ops.outcomes.open_returns``.
+      value: ``[B]``, the values of the last next observations.
+      n_step: positions at least this many steps old use ``value`` for the rest; None waits for the end of the game.
 
     Raises:
-      ValueError: more steps than rows, or too few rows to wait ``n_step`` steps and up to a rollout more.
+      ValueError: the rollout has more steps than rows, or there are too few rows to wait ``n_step`` steps plus a
+        rollout.
     """
     length = total.shape[0]
     needed = length if n_step is None else n_step + length - 1
     if ring.rows < needed:
         what = "" if n_step is None else f" and n_step, {n_step}, need {needed}"
         raise ValueError(
-            f"replay_capacity: keeps {ring.rows} steps of each of {ring.num_envs} environments, a rollout of {length}"
-            f"{what or f' needs {needed}'}; take a larger one, or fewer environments"
+            f"replay_capacity: got {ring.rows} steps for each of {ring.num_envs} environments, too few for a rollout "
+            f"of {length}{what or f', which needs {needed}'}; increase it or use fewer environments"
         )
     kept = ring.transitions
     waited = kept._replace(reward=kept.reward + kept.discount * total[:1], discount=kept.discount * weight[:1])
@@ -88,9 +89,9 @@ def add(
 
 
 def overwritten(ring: Ring, length: int) -> Array:
-    """int32, how many positions a rollout of ``length`` steps will write over before their outcome is known.
+    """int32, the number of positions that a rollout of ``length`` steps overwrites before their outcome is known.
 
-    They are lost. Games of more moves than there are rows lose their openings, and always the same ones.
+    They are lost: games with more moves than there are rows always lose their openings.
     """
     age = (ring.head - 1 - jnp.arange(ring.rows, dtype=jnp.int32)) % ring.rows + 1
     gone = (age > ring.rows - length) & (jnp.arange(ring.rows, dtype=jnp.int32) < ring.filled)
@@ -98,22 +99,22 @@ def overwritten(ring: Ring, length: int) -> Array:
 
 
 def counts(ring: Ring) -> Array:
-    """``[rows x B]`` int32: how many positions, up to each of them, have their outcome; the last entry counts all."""
+    """``[rows x B]`` int32: the cumulative number of positions with a known outcome; the last entry is the total."""
     closed = (ring.transitions.discount == 0) & (jnp.arange(ring.rows, dtype=jnp.int32)[:, None] < ring.filled)
     return jnp.cumsum(closed.reshape(-1).astype(jnp.int32))
 
 
 def sample(key: Array, ring: Ring, counted: Array, batch_size: int) -> Position:
-    """Draws positions that have their outcome, uniformly and with replacement.
+    """Samples positions with a known outcome, uniformly and with replacement.
 
     Args:
       key: consumed.
       ring: the storage.
-      counted: its ``counts``.
+      counted: the result of ``counts``.
       batch_size: N.
 
     Returns:
-      Leaves ``[N, ...]``; where no position has its outcome yet, the last slot, which is nothing to learn from.
+      Leaves ``[N, ...]``. If no position has a known outcome yet, the last slot, which must not be learned from.
     """
     number = jax.random.randint(key, (batch_size,), 0, jnp.maximum(counted[-1], 1), jnp.int32)
     slot = jnp.minimum(jnp.searchsorted(counted, number, side="right"), counted.size - 1)

@@ -1,4 +1,4 @@
-"""Prioritised experience replay: transitions are drawn in proportion to a power of their TD error."""
+"""Prioritised experience replay samples transitions in proportion to a power of their TD error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxrl.replay.sum_tree import SumTree
 from jaxrl.types import Array, Transition
 
 LARGEST = 1e30
-"""``p^alpha`` is clipped to it."""
+"""The upper bound of ``p^alpha``."""
 
 
 class PrioritizedState(NamedTuple):
@@ -26,10 +26,10 @@ class PrioritizedState(NamedTuple):
 
     Attributes:
       ring: the transitions.
-      tree: ``p^alpha`` of each slot, 0 where nothing lies.
-      max_priority: ``[B]``, all alike: the largest ``p^alpha`` so far, which new transitions get; where environments
-        are split over devices, that of each device's own.
-      added: int32, rows added so far, saturating; annealing reads it.
+      tree: ``p^alpha`` of each slot, 0 if the slot is empty.
+      max_priority: ``[B]``, all equal: the largest ``p^alpha`` so far, which new transitions get. If environments are
+        split over devices, each device has its own maximum.
+      added: int32, the number of rows added so far, saturating; the annealing of beta reads it.
     """
 
     ring: Ring
@@ -48,31 +48,31 @@ def prioritized(
     beta_steps: Any = None,
     epsilon: Any = 1e-6,
 ) -> Replay:
-    """Makes a replay that samples in proportion to priorities, with importance weights.
+    """Makes a replay that samples in proportion to priorities and returns importance weights.
 
     ``P(i) = p_i^alpha / sum_k p_k^alpha`` with ``p_i = |delta_i| + epsilon``, and ``w_i = (N P(i))^-beta / max_j w_j``
-    over the batch; N leaves with the maximum. Sampling is stratified: one draw from each of ``batch_size`` equal
-    shares of the total. Schaul et al., "Prioritized experience replay", 2016, https://arxiv.org/abs/1511.05952.
-    Where environments are split over devices, each draws its share of the batch from its own transitions, P and N are
-    of those, and the maximum is over all devices.
+    over the batch, where N cancels. Sampling is stratified: one draw from each of ``batch_size`` equal intervals of the
+    total. Schaul et al., "Prioritized experience replay", 2016, https://arxiv.org/abs/1511.05952. If environments are
+    split over devices, each device samples its share of the batch from its own transitions, with its own P and N; the
+    maximum is over all devices.
 
-    Bind the options before a recipe gets it: ``functools.partial(prioritized, alpha=0.5)``.
+    Bind the options before you pass it to a recipe: ``functools.partial(prioritized, alpha=0.5)``.
 
     Args:
-      capacity: transitions of all environments together; rounded up to whole rows of one for each environment.
-      n_step: steps of a window, see ``replay.n_step``.
-      gamma: the discount of a step, in [0, 1], may be a tracer.
-      alpha: 0 is uniform, 1 fully proportional; in [0, 1], may be a tracer.
-      beta: the exponent of the importance weights, 1 for a full correction; in [0, 1], may be a tracer.
-      beta_steps: transitions over which beta grows linearly to 1; None leaves it as it is.
-      epsilon: the smallest priority, in [0, 1], may be a tracer.
+      capacity: the number of transitions of all environments together, rounded up to the same number per environment.
+      n_step: the number of steps in a window, see ``replay.n_step``.
+      gamma: the discount factor of a step, in [0, 1], may be a tracer.
+      alpha: the exponent of the priorities: 0 is uniform, 1 proportional; in [0, 1], may be a tracer.
+      beta: the exponent of the importance weights: 1 corrects the bias fully; in [0, 1], may be a tracer.
+      beta_steps: the number of transitions over which beta grows linearly to 1; None keeps it constant.
+      epsilon: added to ``|delta|``, in [0, 1], may be a tracer.
 
     Returns:
-      A ``Replay`` whose state is a ``PrioritizedState`` and whose index is a ``Slot``. ``update_priorities`` takes
-      errors of either sign; where a slot is in a batch twice its largest counts.
+      A ``Replay`` with state ``PrioritizedState`` and index ``Slot``. ``update_priorities`` takes errors of either
+      sign; if a slot is in a batch twice, the larger error counts.
 
     Raises:
-      TypeError, ValueError: naming the argument; from ``init`` where the capacity is too small.
+      TypeError, ValueError: an argument is invalid; the message names it. ``init`` raises if the capacity is too small.
     """
     check_count("capacity", capacity)
     check_count("n_step", n_step)
@@ -106,7 +106,7 @@ def prioritized(
         slot, values = sum_tree.find(state.tree, share * (sum_tree.total(state.tree) / batch_size))
         transition, discount = windows.at(state.ring, slot, n_step, gamma, reward_fn)
         power = beta if beta_steps is None else annealed(state)
-        # Between devices, whose totals differ, what is compared is probabilities.
+        # Totals differ between devices, so probabilities are compared.
         values = values if across.size() == 1 else values / sum_tree.total(state.tree)
         return Sample(transition, discount, importance_weights(values, power), slot)
 
@@ -127,14 +127,14 @@ def prioritized(
 
 
 def importance_weights(values: Array, beta: Any) -> Array:
-    """``(N P(i))^-beta`` over its maximum, ``(min_j p_j / p_i)^beta``: what does not depend on i has cancelled.
+    """``(N P(i))^-beta`` over its maximum, ``(min_j p_j / p_i)^beta``; the factors that do not depend on i cancel.
 
     Args:
-      values: ``[N]`` the sampled ``p^alpha``.
+      values: ``[N]``, the sampled ``p^alpha``.
       beta: scalar.
 
     Returns:
-      ``[N]`` in (0, 1], the largest is 1.
+      ``[N]`` in (0, 1], with maximum 1.
 
     >>> importance_weights(jnp.array([1.0, 4.0]), 0.5).tolist()
     [1.0, 0.5]

@@ -1,4 +1,4 @@
-"""Relabelling: the same steps under another goal."""
+"""Relabelling: the outcome of steps under another goal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GoalFn = Callable[[Array, Array], Array]
 
 
 class Steps(NamedTuple):
-    """The steps of windows, as far as goals change them; leaves ``[n, N, ...]``, of steps that are not valid too.
+    """The fields of windows that a goal changes; leaves ``[n, N, ...]``, invalid steps included.
 
     Attributes:
       reward, discount, terminated, truncated: as in ``Transition``.
-      goal: what was asked for.
-      achieved_goal: of the next observation.
+      goal: the goal of the observation.
+      achieved_goal: the achieved goal of the next observation.
     """
 
     reward: Array
@@ -36,13 +36,14 @@ def relabel(steps: Steps, goal: Array, coin: Array, reward_fn: GoalFn, terminate
 
     Args:
       steps: ``[n, N, ...]``.
-      goal: ``[N, ...]`` the new goals.
+      goal: ``[N, ...]``, the new goals.
       coin: ``[N]`` bool, which windows are relabelled.
       reward_fn: the reward of a step.
       terminated_fn: whether a step reaches the goal and thereby ends the task; None if no goal ends it.
 
     Returns:
-      ``[n, N, ...]``. What ended at its own goal and not at the new one is truncated, and its discount is 1 again.
+      ``[n, N, ...]``. A step that ended at its own goal but not at the new one is truncated, and its discount is 1
+      again.
     """
     goal = jnp.broadcast_to(goal[None], steps.goal.shape)
     reward = _each_step(reward_fn, steps.achieved_goal, goal).astype(steps.reward.dtype)
@@ -59,7 +60,7 @@ def relabel(steps: Steps, goal: Array, coin: Array, reward_fn: GoalFn, terminate
 
 
 def where(flag: Array, x: Array, y: Array) -> Array:
-    """``x`` where ``flag``, whose axes are the first ones of both, else ``y``."""
+    """``x`` where ``flag``, whose axes are the leading ones of both, else ``y``."""
     return jnp.where(flag.reshape(*flag.shape, *(1,) * (x.ndim - flag.ndim)), x, y)
 
 

@@ -1,9 +1,9 @@
-"""The storage of every replay: a ring of rows, one row for each step of all environments.
+"""The storage of every replay: a ring buffer with one row for each step of all environments.
 
-A transition lies at (row, env), in leaves ``[rows, B, ...]``, so that a trajectory ``[T, B, ...]`` is written as it is
-and an environment's steps follow each other down a column. ``head`` is the row that is written next: what lies before
-it is the newest row, what lies at it the oldest, once the ring is full. Shapes say the rest, so a ring whose
-environments are split over devices works as a smaller one.
+A transition has the index (row, env) in leaves ``[rows, B, ...]``, so a trajectory ``[T, B, ...]`` is written without
+reshaping and an environment's steps follow each other down a column. ``head`` is the row written next: the row before
+it is the newest and, once the ring is full, the row at it is the oldest. Everything else follows from the shapes, so a
+ring whose environments are split over devices works as a smaller ring.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from jaxrl.types import Array, Transition
 
 
 class Ring(NamedTuple):
-    """Transitions in the order of time, wrapped round.
+    """Transitions in the order of time, in a ring buffer.
 
     Attributes:
       transitions: leaves ``[rows, B, ...]``.
-      head: int32, the row that is written next.
-      filled: int32, how many rows hold something.
+      head: int32, the row written next.
+      filled: int32, the number of rows that hold transitions.
     """
 
     transitions: Transition
@@ -37,16 +37,16 @@ class Ring(NamedTuple):
 
     @property
     def num_envs(self) -> int:
-        """B."""
+        """B, the number of environments."""
         return self.transitions.reward.shape[1]
 
 
 def init(example: Transition, rows: int, num_envs: int) -> Ring:
-    """An empty ring.
+    """Returns an empty ring.
 
     Args:
-      example: one transition without a batch axis, arrays or ``jax.ShapeDtypeStruct``.
-      rows: steps kept of each environment.
+      example: one transition without a batch axis, of arrays or ``jax.ShapeDtypeStruct``.
+      rows: the number of steps kept per environment.
       num_envs: B.
     """
     transitions = jax.tree.map(lambda x: jnp.zeros((rows, num_envs, *x.shape), x.dtype), example)
@@ -54,12 +54,12 @@ def init(example: Transition, rows: int, num_envs: int) -> Ring:
 
 
 def add(ring: Ring, trajectory: Transition) -> Ring:
-    """Writes a trajectory ``[T, B, ...]`` over the oldest rows; if it is longer than the ring, its last rows stay.
+    """Writes a trajectory ``[T, B, ...]`` over the oldest rows. Of one longer than the ring, the last rows are kept.
 
-    Numbers of 64 bits are stored as 32 where the ring was made for these.
+    Numbers of 64 bits are stored with 32 bits if the ring was made for them.
 
     Raises:
-      TypeError, ValueError: a leaf has another shape or dtype than the ring's, or another structure.
+      TypeError, ValueError: the structure, or the shape or dtype of a leaf, differs from the ring's.
     """
     _check(ring, trajectory)
     length = min(trajectory.reward.shape[0], ring.rows)
@@ -74,43 +74,43 @@ def add(ring: Ring, trajectory: Transition) -> Ring:
 
 
 def later(ring: Ring, row: Array, steps: Any) -> Array:
-    """The row that many steps after ``row``, round the end of the ring."""
+    """The row ``steps`` after ``row``, wrapping around the end of the ring."""
     return (row + steps) % ring.rows
 
 
 def steps_left(ring: Ring, row: Array) -> Array:
-    """The number of steps from ``row``, itself included, to the write head, in [1, rows]."""
+    """The number of steps from ``row``, included, to the write head, in [1, rows]."""
     return (ring.head - row - 1) % ring.rows + 1
 
 
 def draw(key: Array, ring: Ring, batch_size: int) -> Slot:
-    """Slots ``[N]`` that hold something, uniformly and with replacement; slots of row 0 from an empty ring."""
+    """Filled slots ``[N]``, uniformly and with replacement; slots of row 0 if the ring is empty."""
     num_slots = (jnp.maximum(ring.filled, 1) * ring.num_envs).astype(jnp.uint32)
-    # The remainder favours some slots by a factor of at most 1 + slots / 2^32; randint, by less, takes three times as
-    # long.
+    # The modulo bias favours some slots by a factor of at most 1 + slots / 2^32; randint, whose bias is smaller, takes
+    # three times as long.
     index = (jax.random.bits(key, (batch_size,), jnp.uint32) % num_slots).astype(jnp.int32)
     return Slot(index // ring.num_envs, index % ring.num_envs)
 
 
 def take(tree: Any, row: Array, env: Array) -> Any:
-    """The entries at (row, env), two index arrays of one shape, of leaves ``[rows, B, ...]``; their shape leads."""
+    """The entries at (row, env), two index arrays of one shape, of leaves ``[rows, B, ...]``. Their axes come first."""
     get = lambda x: x.at[row, env].get(mode="promise_in_bounds", wrap_negative_indices=False)  # noqa: E731
     return jax.tree.map(get, tree)
 
 
 def window_slots(ring: Ring, slot: Slot, n: int) -> Slot:
-    """The slots ``[n, N]`` of the steps from ``slot`` ``[N]`` on, in the order of time. They may run over the head."""
+    """The slots ``[n, N]`` of the steps from ``slot`` ``[N]`` on, in order of time. They may pass the write head."""
     steps = jnp.arange(n, dtype=jnp.int32)[:, None]
     return Slot(later(ring, slot.row[None], steps), jnp.broadcast_to(slot.env[None], (n, *slot.env.shape)))
 
 
 def window_valid(ring: Ring, slot: Slot, ended: Array) -> Array:
-    """The valid steps of windows: those up to the end of the episode and before the write head.
+    """The valid steps of windows: up to the end of the episode and before the write head.
 
     Args:
       ring: the storage.
-      slot: ``[N]`` the windows' first steps.
-      ended: ``[n, N]`` terminated or truncated, of all steps.
+      slot: ``[N]``, the windows' first steps.
+      ended: ``[n, N]``, terminated or truncated, for all steps.
 
     Returns:
       ``[n, N]`` bool, True for the first m steps, m at least 1.
@@ -131,7 +131,7 @@ def window(ring: Ring, row: Array, env: Array, n: int) -> tuple[Transition, Arra
 
     Returns:
       ``(transitions, valid)``: leaves ``[n, N, ...]`` in the order of time, and ``[n, N]`` bool, True up to the end of
-      the episode and before the write head; what is not valid is of another episode, or old.
+      the episode and before the write head. Invalid steps belong to another episode or are old.
     """
     slots = window_slots(ring, Slot(row, env), n)
     transitions = take(ring.transitions, *slots)
@@ -139,19 +139,19 @@ def window(ring: Ring, row: Array, env: Array, n: int) -> tuple[Transition, Arra
 
 
 _HALVES = {"float64": jnp.float32, "int64": jnp.int32, "uint64": jnp.uint32}
-"""JAX's default dtypes with 64 bits enabled, and those without."""
+"""JAX's default dtypes with 64 bits enabled, and their 32-bit counterparts."""
 
 
 def _check(ring: Ring, trajectory: Transition) -> None:
     stored, structure = jax.tree_util.tree_flatten_with_path(ring.transitions)
     given_structure: Any = jax.tree.structure(trajectory)
     if given_structure != structure:
-        raise ValueError(f"trajectory: got {given_structure}, the replay was made for {structure}")
+        raise ValueError(f"trajectory: got {given_structure}, must be {structure}, the structure of the replay")
     length = trajectory.reward.shape[0]
     for (path, kept), given in zip(stored, jax.tree.leaves(trajectory), strict=True):
         name, rest = f"trajectory{jax.tree_util.keystr(path)}", kept.shape[1:]
         if given.shape != (length, *rest) or length < 1:
             wanted = ", ".join(map(str, rest))
-            raise ValueError(f"{name}: got shape {given.shape}, the replay was made for [T, {wanted}]")
+            raise ValueError(f"{name}: got shape {given.shape}, must be [T, {wanted}], the shape of the replay")
         if given.dtype != kept.dtype and _HALVES.get(str(given.dtype)) != kept.dtype:
-            raise TypeError(f"{name}: got {given.dtype}, the replay was made for {kept.dtype}")
+            raise TypeError(f"{name}: got {given.dtype}, must be {kept.dtype}, the dtype of the replay")

@@ -1,17 +1,18 @@
-"""Sum trees over the slots of a ring: one tree for each environment, with eight children to a node.
+"""Sum trees over the slots of a ring: one tree per environment, with eight children per node.
 
-A slot's value lies at the leaf of its row, in the tree of its environment; every node above is the sum of its
-children. Finding a slot by its share of the total, and setting values, touch ``log_8(rows)`` nodes each.
+A slot's value is the leaf of its row in the tree of its environment, and every node is the sum of its children.
+Finding a slot by its share of the total, and setting values, touch ``log_8(rows)`` nodes each.
 
   levels[0]    [ceil(rows / 8), B, 8]   the values: row r of environment b at [r // 8, b, r % 8]
-  levels[i]    [..., B, 8]              the sums of the blocks of eight of levels[i-1], laid out alike
+  levels[i]    [..., B, 8]              the sums of the blocks of eight of levels[i-1], in the same layout
   levels[-1]   [1, B, 8]                one block
 
-Eight rather than two: a level is one gather or scatter, whose cost is mostly that of being called, and a third as
-many of them took a third of the time. A tree for each environment, rather than one over all: rows that are added are
-written, and summed, for all environments at once, and environments that are split over devices take their trees along.
+A node has eight children rather than two because a level costs one gather or scatter, whose cost is mostly its call
+overhead: a third as many levels took a third of the time. There is one tree per environment, rather than one in all,
+because added rows are then written and summed for all environments at once, and because the trees can be split over
+devices with the environments.
 
-Sums are always made anew from the children, so rounding does not pile up over the updates.
+Sums are always recomputed from the children, so rounding errors do not accumulate.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _IN_BOUNDS: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indice
 
 
 class SumTree(NamedTuple):
-    """See the module.
+    """The levels of the trees, see the module.
 
     Attributes:
       levels: float32, from the leaves to the root.
@@ -40,7 +41,7 @@ class SumTree(NamedTuple):
 
 
 def init(rows: int, num_envs: int) -> SumTree:
-    """Trees of zeros for ``rows`` x ``num_envs`` slots."""
+    """Returns trees of zeros for ``rows`` x ``num_envs`` slots."""
     levels: list[Array] = []
     nodes = rows
     while not levels or nodes > 1:
@@ -55,10 +56,10 @@ def total(tree: SumTree) -> Array:
 
 
 def find(tree: SumTree, mass: Array) -> tuple[Slot, Array]:
-    """The slots at which the running sum over all values passes ``mass``.
+    """The slots at which the cumulative sum of all values passes ``mass``.
 
-    With mass uniform in [0, total) a slot is found with probability ``value / total``. Slots of value zero are never
-    found, whatever the rounding, unless all of them are zero.
+    With mass uniform in [0, total), a slot is found with probability ``value / total``. Slots of value zero are never
+    found, despite rounding, unless all values are zero.
 
     Args:
       tree: the values.
@@ -75,19 +76,19 @@ def find(tree: SumTree, mass: Array) -> tuple[Slot, Array]:
         children = _children(level, row, env)
         child, value, mass = _child(children, _running_sum(children), mass)
         row = FAN_OUT * row + child
-    # The value is what the last step saw. Were it read again, by the slot, nothing would order that reading before an
+    # The value is kept from the last level. If it were read again at the slot, nothing would order that read before an
     # update at the slot, and XLA would copy the leaves.
     return Slot(row, env), value
 
 
 def set_slots(tree: SumTree, slot: Slot, values: Array) -> SumTree:
-    """Sets the values ``[N]`` at slots ``[N]``; where a slot is given twice the largest counts, on any device."""
+    """Sets the values ``[N]`` at slots ``[N]``; of equal slots the largest value is kept, on any device."""
     leaves = tree.levels[0].at[slot.row // FAN_OUT, slot.env, slot.row % FAN_OUT].set(0.0, **_IN_BOUNDS)
     leaves = leaves.at[slot.row // FAN_OUT, slot.env, slot.row % FAN_OUT].max(values, **_IN_BOUNDS)
     levels, node = [leaves], slot.row // FAN_OUT
     for level in tree.levels[1:]:
         sums = jnp.sum(levels[-1].at[node, slot.env].get(**_IN_BOUNDS), axis=-1)
-        # Slots of one node write one and the same sum.
+        # All slots of one node write the same sum.
         levels.append(level.at[node // FAN_OUT, slot.env, node % FAN_OUT].set(sums, **_IN_BOUNDS))
         node = node // FAN_OUT
     return SumTree(tuple(levels))
@@ -98,14 +99,14 @@ def set_rows(tree: SumTree, rows: Array, value: Array) -> SumTree:
 
     Args:
       tree: the values.
-      rows: ``[T]`` int32, each one more than the last, round the end of the ring.
+      rows: ``[T]`` int32, consecutive modulo the length of the ring.
       value: scalar.
     """
     num_envs, count = tree.levels[0].shape[1], len(rows)
     values = jnp.full((count, num_envs), value, jnp.float32)
     levels, first = [tree.levels[0].at[rows // FAN_OUT, :, rows % FAN_OUT].set(values, **_IN_BOUNDS)], rows[0]
     for level in tree.levels[1:]:
-        # The blocks that the nodes touched lie in: one after the other, round the end, which may lie inside a block.
+        # The blocks that contain the touched nodes: consecutive, wrapping around the end, which may lie inside a block.
         below = levels[-1].shape[0]
         count = 1 if count == 1 else min(below, (count - 1) // FAN_OUT + 3)
         blocks = (first // FAN_OUT + jnp.arange(count, dtype=jnp.int32)) % below
@@ -116,14 +117,14 @@ def set_rows(tree: SumTree, rows: Array, value: Array) -> SumTree:
 
 
 def _children(level: Array, node: Array, env: Array) -> Array:
-    """The children ``[8, N]`` of nodes ``[N]``: with N behind, so that what follows is vectorised over it."""
+    """The children ``[8, N]`` of nodes ``[N]``, with N last so that later operations are vectorised over it."""
     layout = jax.lax.GatherDimensionNumbers(offset_dims=(0,), collapsed_slice_dims=(0, 1), start_index_map=(0, 1))
     index = jnp.stack([node, env], axis=-1)
     return jax.lax.gather(level, index, layout, (1, 1, FAN_OUT), mode="promise_in_bounds")
 
 
 def _running_sum(x: Array) -> Array:
-    """``cumsum`` over the first, short axis, in few kernels."""
+    """``cumsum`` over the short first axis, in few kernels."""
     shift = 1
     while shift < len(x):
         x = x + jnp.pad(x[:-shift], ((shift, 0), (0, 0)))
@@ -132,7 +133,7 @@ def _running_sum(x: Array) -> Array:
 
 
 def _child(children: Array, running_sum: Array, mass: Array) -> tuple[Array, Array, Array]:
-    """The child ``[N]`` among ``[K, N]`` that the mass falls into, its value, and the mass that is left in it."""
+    """The child ``[N]`` among ``[K, N]`` that contains the mass, its value, and the remaining mass."""
     # Rounding can leave a mass above the children's sum: the child that completes the sum is never passed.
     passed = (running_sum <= mass[None]) & (running_sum < running_sum[-1:])
     child = jnp.sum(passed, axis=0, dtype=jnp.int32)

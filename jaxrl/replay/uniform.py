@@ -1,4 +1,4 @@
-"""Uniform experience replay: every transition kept is as likely as any other."""
+"""Uniform experience replay samples all stored transitions with equal probability."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def uniform(capacity: int, *, n_step: int, gamma: Any) -> Replay:
     1992; Mnih et al., "Human-level control through deep reinforcement learning", 2015.
 
     Args:
-      capacity: transitions of all environments together; rounded up to whole rows of one for each environment.
-      n_step: steps of a window, see ``replay.n_step``.
-      gamma: the discount of a step, in [0, 1], may be a tracer.
+      capacity: the number of transitions of all environments together, rounded up to the same number per environment.
+      n_step: the number of steps in a window, see ``replay.n_step``.
+      gamma: the discount factor of a step, in [0, 1], may be a tracer.
 
     Returns:
-      A ``Replay`` whose state is a ``Ring`` and whose index is a ``Slot``.
+      A ``Replay`` with state ``Ring`` and index ``Slot``.
 
     Raises:
-      TypeError, ValueError: naming the argument; from ``init`` where the capacity is too small.
+      TypeError, ValueError: an argument is invalid; the message names it. ``init`` raises if the capacity is too small.
     """
     check_count("capacity", capacity)
     check_count("n_step", n_step)

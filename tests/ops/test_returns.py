@@ -388,5 +388,5 @@ class TestHouse:
         assert np.isfinite(value) and np.isfinite(gradient).all()
 
     def test_n_is_checked(self):
-        with pytest.raises(ValueError, match="n is 0"):
+        with pytest.raises(ValueError, match="n: got 0"):
             returns.n_step_returns(jnp.ones(2), jnp.ones(2), jnp.ones(2), jnp.ones(2, bool), 0)

@@ -57,7 +57,7 @@ class TestTakeAction:
 
     @pytest.mark.parametrize("action_shape", [(5, 1), (3,), (5, A)])
     def test_refuses_axes_that_do_not_match(self, action_shape):
-        with pytest.raises(ValueError, match="take_action: actions .* do not index values"):
+        with pytest.raises(ValueError, match="values: got shape .*, must be"):
             td.take_action(jnp.ones((5, A)), jnp.zeros(action_shape, jnp.int32))
 
 

@@ -334,19 +334,19 @@ def test_wrong_arguments_of_the_maker_are_named(arguments):
 def test_an_environment_without_goals_is_refused():
     made = make()
     example = jax.tree.map(lambda x: x[0, 0], World(0).trajectory(1))
-    with pytest.raises(ValueError, match=r"observation: no goal and no achieved_goal. Hindsight needs a goal-cond"):
+    with pytest.raises(ValueError, match=r"observation: got an observation without goal and achieved_goal"):
         made.init(example._replace(observation=jnp.zeros(3), next_observation=jnp.zeros(3)), NUM_ENVS)
-    with pytest.raises(ValueError, match=r"next_observation: no achieved_goal. Hindsight needs"):
+    with pytest.raises(ValueError, match=r"next_observation: got an observation without achieved_goal"):
         made.init(example._replace(next_observation=example.observation._replace(achieved_goal=None)), NUM_ENVS)
-    with pytest.raises(ValueError, match=r"the goal is float32\[2\] and the achieved goal float32\[3\]"):
+    with pytest.raises(ValueError, match=r"got goal float32\[2\] and achieved_goal float32\[3\]"):
         made.init(example._replace(observation=example.observation._replace(achieved_goal=jnp.zeros(3))), NUM_ENVS)
 
 
 @pytest.mark.parametrize(
     ("functions", "message"),
     [
-        ((lambda x, y: x - y,), r"reward_fn: gives float32\[7, 2\] for a batch of 7 goals, must give numbers of sh"),
-        ((reward_fn, reward_fn), r"terminated_fn: gives float32\[7\] for a batch of 7 goals, must give bool of shape"),
+        ((lambda x, y: x - y,), r"reward_fn: got float32\[7, 2\] .*numbers"),
+        ((reward_fn, reward_fn), r"terminated_fn: got float32\[7\] .*bool"),
     ],
 )
 def test_functions_of_the_wrong_result_are_refused(functions, message):

@@ -116,7 +116,7 @@ def done_before(done, t, until):
 
 @pytest.mark.parametrize(("rows", "n_step"), [(3, None), (6, 4)])
 def test_a_ring_too_short_to_wait_in_is_refused(rows, n_step):
-    with pytest.raises(ValueError, match=f"replay_capacity: keeps {rows} steps of each of {NUM_ENVS} environments"):
+    with pytest.raises(ValueError, match=f"replay_capacity: got {rows} steps for each of {NUM_ENVS} environments"):
         filled(rows, 8, 4, n_step=n_step)
 
 

@@ -203,5 +203,5 @@ def test_what_does_not_fit_is_refused(example, trajectory, change, error, messag
 
 
 def test_sequences_longer_than_the_ring_are_refused(example):
-    with pytest.raises(ValueError, match="length: got 5, but the replay keeps only 4"):
+    with pytest.raises(ValueError, match="length: got 5, must be at most 4"):
         sequences.sample(jax.random.key(0), ring.init(example(), 4, 2), 8, 5)
