@@ -1,0 +1,102 @@
+"""The cross-entropy method: a distribution over sequences, fitted to the best of its samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.arguments import NON_NEGATIVE, UNIT, check_count, check_float
+from jaxrl.planners import base, sequences
+from jaxrl.planners.base import Plan, Score, TerminalValue
+from jaxrl.types import Array, Box, Discrete, Model, PyTree
+
+
+def cem(
+    key: Array,
+    params: PyTree,
+    model: Model,
+    state: PyTree,
+    *,
+    space: Discrete | Box,
+    horizon: int,
+    population: int,
+    warm_start: Array | None = None,
+    action_mask: Array | None = None,
+    terminal_value: TerminalValue | None = None,
+    gamma: Any = 1.0,
+    num_particles: int = 1,
+    num_iterations: int = 5,
+    num_elites: int | None = None,
+    alpha: float = 0.1,
+    initial_std: float = 0.5,
+    min_std: float = 0.05,
+) -> Plan:
+    """The cross-entropy method: N samples an iteration, mean and standard deviation fitted to the best E of them.
+
+    ``mean <- alpha mean + (1 - alpha) mean of elites``, the standard deviation likewise, with a floor. Rubinstein and
+    Kroese 2004, "The cross-entropy method"; for control Chua et al. 2018, arXiv:1805.12114, section 5. Discrete actions
+    have a distribution of their own at each step, fitted to how often the elites took each of them. The plan is the
+    mean of the iteration whose mean has the highest return.
+
+    Args:
+      key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
+        num_particles: see ``PlanFn``.
+      num_iterations: how often the distribution is fitted.
+      num_elites: E; None for a tenth of the population. A candidate without a finite return is no elite.
+      alpha: the share of the old distribution, in [0, 1].
+      initial_std: standard deviation at first, in units of the bounds; of discrete actions the share of uniform ones.
+      min_std: the floor under it.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+    """
+    check_count("num_iterations", num_iterations)
+    check_count("population", population)
+    elites = max(1, population // 10) if num_elites is None else num_elites
+    check_count("num_elites", elites)
+    if elites > population:
+        raise ValueError(f"num_elites: got {elites}, must be at most population, {population}")
+    check_float("alpha", alpha, UNIT)
+    check_float("initial_std", initial_std, NON_NEGATIVE)
+    check_float("min_std", min_std, NON_NEGATIVE)
+
+    def improve(key: Array, score: Score, start: Array) -> Array:
+        def iterate(carry: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Array]:
+            sequence, std = carry
+            draw_key, score_key = jax.random.split(key)
+            candidates = sequences.propose(draw_key, space, sequence, std, population)
+            returns, taken = score(score_key, candidates)
+            best, index = jax.lax.top_k(returns, elites)
+            sound = jnp.isfinite(best)
+            weights = sound / jnp.maximum(sound.sum(), 1)
+            fitted = sequences.mean(space, taken[index], weights)
+            variance = jnp.tensordot(weights, (taken[index] - fitted[None]) ** 2, axes=1)
+            # Discrete actions: their distribution has its own spread, and only the share of uniform ones falls.
+            deviation = jnp.zeros_like(std) if isinstance(space, Discrete) else jnp.sqrt(variance)
+            moved = (
+                sequences.blend(space, sequence, fitted, alpha),
+                jnp.maximum(alpha * std + (1.0 - alpha) * deviation, min_std),
+            )
+            carry = jax.tree.map(lambda new, old: jnp.where(sound.any(), new, old).astype(jnp.float32), moved, carry)
+            return carry, carry[0]
+
+        std = jnp.full(start.shape, jnp.maximum(initial_std, min_std), jnp.float32)
+        return jax.lax.scan(iterate, (start, std), jax.random.split(key, num_iterations))[1]
+
+    return base.plan(
+        improve,
+        key,
+        params,
+        model,
+        state,
+        space=space,
+        horizon=horizon,
+        population=population,
+        warm_start=warm_start,
+        action_mask=action_mask,
+        terminal_value=terminal_value,
+        gamma=gamma,
+        num_particles=num_particles,
+    )

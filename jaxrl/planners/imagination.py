@@ -1,0 +1,129 @@
+"""The return of sequences of actions in a model: the one place in which planners meet ends of episodes.
+
+``sum_t gamma^t r_t + gamma^H V(o_H)``, the weights falling by the discounts of the steps. Behind a terminated step
+nothing counts. A truncated episode has a future that the model can't step into: the step counts like any other, with
+the value of the last observation behind it, and nothing after it, as in ``search.models``.
+
+Legend of shapes: N candidates, P particles, H steps, K numbers of a step, A discrete actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import types
+from jaxrl.planners import sequences
+from jaxrl.types import Array, Box, Discrete, Model, PyTree
+
+TerminalValue = Callable[[Any], Array]
+"""``observation [N, ...] -> value [N]``, in units of returns."""
+
+
+class Imagined(NamedTuple):
+    """An imagined run so far.
+
+    Attributes:
+      state: of the model.
+      mask: ``[A]`` the legal actions.
+      total: the return so far.
+      weight: of what follows.
+      is_open: bool, False behind an end: the state belongs to another episode.
+      last: the last observation of this episode; () where nobody asks for its value.
+    """
+
+    state: PyTree
+    mask: Array
+    total: Array
+    weight: Array
+    is_open: Array
+    last: Any
+
+
+def returns(
+    key: Array,
+    params: PyTree,
+    model: Model,
+    state: PyTree,
+    mask: Array,
+    candidates: Array,
+    space: Discrete | Box,
+    gamma: Any,
+    terminal_value: TerminalValue | None,
+    num_particles: int,
+) -> tuple[Array, Array]:
+    """Returns of candidates from one state.
+
+    Args:
+      key: consumed.
+      params, model: what to imagine in.
+      state: one state of the model.
+      mask: ``[A]`` the legal first actions.
+      candidates: ``[N, H, K]``, see ``sequences``.
+      space: of the actions.
+      gamma: discount of a step.
+      terminal_value: see ``TerminalValue``; None for 0.
+      num_particles: P.
+
+    Returns:
+      ``(returns [N], taken [N, H, K])``: the mean over particles, and the numbers of the actions that were taken, one-hot
+      for discrete ones, in the first particle.
+    """
+    population = candidates.shape[0]
+    keys = jax.random.split(key, (population, num_particles))
+
+    def run(key: Array, candidate: Array) -> tuple[Array, Array]:
+        return _run(key, params, model, state, mask, candidate, space, gamma, terminal_value)
+
+    total, taken = jax.vmap(jax.vmap(run, (0, None)), (0, 0))(keys, candidates)
+    if isinstance(space, Discrete):
+        return total.mean(axis=1), jax.nn.one_hot(taken[:, 0], space.num_actions, dtype=jnp.float32)
+    return total.mean(axis=1), candidates
+
+
+def _run(
+    key: Array,
+    params: PyTree,
+    model: Model,
+    state: PyTree,
+    mask: Array,
+    candidate: Array,
+    space: Discrete | Box,
+    gamma: Any,
+    terminal_value: TerminalValue | None,
+) -> tuple[Array, Array]:
+    """The return of one candidate ``[H, K]``, and its actions ``[H, ...]``."""
+
+    def step(run: Imagined, inputs: tuple[Array, Array]) -> tuple[Imagined, Array]:
+        time, scores = inputs
+        action = sequences.decide(space, scores, run.mask)
+        simulated = model.step(params, jax.random.fold_in(key, time), run.state, action)
+        legal = types.action_mask(simulated.observation)
+        weight = jnp.where(run.is_open, run.weight * gamma * simulated.discount, run.weight).astype(jnp.float32)
+        after = Imagined(
+            state=simulated.state,
+            mask=run.mask if not isinstance(space, Discrete) else jnp.ones_like(mask) if legal is None else legal,
+            total=run.total + jnp.where(run.is_open, run.weight * simulated.reward, 0.0).astype(jnp.float32),
+            weight=weight,
+            # Behind a weight of 0 nothing counts, not even a NaN; a weight that is NaN spoils the return.
+            is_open=run.is_open & ~simulated.truncated & (weight != 0.0),
+            last=jax.tree.map(lambda new, old: jnp.where(run.is_open, new, old), simulated.observation, run.last)
+            if terminal_value is not None
+            else (),
+        )
+        return after, action if isinstance(space, Discrete) else ()
+
+    first = Imagined(state, mask, jnp.float32(0.0), jnp.float32(1.0), jnp.bool_(True), ())
+    if terminal_value is not None:
+        action = sequences.decide(space, candidate[0], mask)
+        seen = jax.eval_shape(lambda: model.step(params, key, state, action).observation)
+        first = first._replace(last=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), seen))
+    times = jnp.arange(candidate.shape[0], dtype=jnp.int32)
+    run, taken = jax.lax.scan(step, first, (times, candidate))
+    if terminal_value is None:
+        return run.total, taken
+    value = terminal_value(jax.tree.map(lambda x: x[None], run.last))[0]
+    return run.total + jnp.where(run.weight != 0.0, run.weight * value, 0.0), taken

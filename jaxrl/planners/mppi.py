@@ -1,0 +1,84 @@
+"""MPPI: model-predictive path integral control, a mean of samples weighted by their exponentiated returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.arguments import NON_NEGATIVE, POSITIVE, check_count, check_float
+from jaxrl.planners import base, sequences
+from jaxrl.planners.base import Plan, Score, TerminalValue
+from jaxrl.types import Array, Box, Discrete, Model, PyTree
+
+
+def mppi(
+    key: Array,
+    params: PyTree,
+    model: Model,
+    state: PyTree,
+    *,
+    space: Discrete | Box,
+    horizon: int,
+    population: int,
+    warm_start: Array | None = None,
+    action_mask: Array | None = None,
+    terminal_value: TerminalValue | None = None,
+    gamma: Any = 1.0,
+    num_particles: int = 1,
+    num_iterations: int = 3,
+    sigma: float = 0.5,
+    temperature: float = 1.0,
+) -> Plan:
+    """Model-predictive path integral control: ``mean <- sum_i w_i a_i``, ``w = softmax(R / temperature)``.
+
+    Williams et al. 2017, "Information theoretic MPC for model-based reinforcement learning". The cost of control
+    ``lambda u^T Sigma^-1 eps`` is left to the reward. Discrete actions are drawn from a distribution of their own at
+    each step, which moves to how often, by weight, each was taken. The plan is the mean of the highest return.
+
+    Args:
+      key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
+        num_particles: see ``PlanFn``.
+      num_iterations: how often the mean moves.
+      sigma: standard deviation of the noise, in units of the bounds; of discrete actions the share of uniform ones.
+      temperature: lambda, in units of returns; close to 0 the best candidate alone counts.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+    """
+    check_count("num_iterations", num_iterations)
+    check_float("sigma", sigma, NON_NEGATIVE)
+    check_float("temperature", temperature, POSITIVE)
+
+    def improve(key: Array, score: Score, start: Array) -> Array:
+        def iterate(sequence: Array, key: Array) -> tuple[Array, Array]:
+            draw_key, score_key = jax.random.split(key)
+            spread = jnp.full(start.shape, sigma, jnp.float32)
+            returns, taken = score(score_key, sequences.propose(draw_key, space, sequence, spread, population))
+            sound = jnp.isfinite(returns)
+            # Returns without the highest one, so that nothing overflows; where none is finite all weights are 0.
+            highest = jnp.where(sound.any(), returns.max(), 0.0)
+            weights = jnp.where(sound, jnp.exp((returns - highest) / temperature), 0.0)
+            weights = weights / jnp.maximum(weights.sum(), 1.0)  # the highest one has weight 1
+            moved = sequences.blend(space, sequence, sequences.mean(space, taken, weights), 0.0)
+            sequence = jnp.where(sound.any(), moved, sequence).astype(jnp.float32)
+            return sequence, sequence
+
+        return jax.lax.scan(iterate, start, jax.random.split(key, num_iterations))[1]
+
+    return base.plan(
+        improve,
+        key,
+        params,
+        model,
+        state,
+        space=space,
+        horizon=horizon,
+        population=population,
+        warm_start=warm_start,
+        action_mask=action_mask,
+        terminal_value=terminal_value,
+        gamma=gamma,
+        num_particles=num_particles,
+    )

@@ -1,0 +1,64 @@
+"""Random shooting: the best of many random sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.planners import base, sequences
+from jaxrl.planners.base import Plan, Score, TerminalValue
+from jaxrl.types import Array, Box, Discrete, Model, PyTree
+
+
+def random_shooting(
+    key: Array,
+    params: PyTree,
+    model: Model,
+    state: PyTree,
+    *,
+    space: Discrete | Box,
+    horizon: int,
+    population: int,
+    warm_start: Array | None = None,
+    action_mask: Array | None = None,
+    terminal_value: TerminalValue | None = None,
+    gamma: Any = 1.0,
+    num_particles: int = 1,
+) -> Plan:
+    """The best of N uniformly drawn sequences, and of the warm start.
+
+    ``argmax_i sum_t gamma^t r(s_t, a_it)``. Nagabandi et al. 2018, arXiv:1708.02596, section IV.C.
+
+    Args:
+      key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
+        num_particles: see ``PlanFn``.
+
+    Returns:
+      A ``Plan``; the return of its sequence is imagined anew, which a random model makes another one.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+    """
+
+    def improve(key: Array, score: Score, start: Array) -> Array:
+        draw_key, score_key = jax.random.split(key)
+        candidates = sequences.uniform(draw_key, space, horizon, population)
+        return candidates[jnp.argmax(score(score_key, candidates)[0])][None]
+
+    return base.plan(
+        improve,
+        key,
+        params,
+        model,
+        state,
+        space=space,
+        horizon=horizon,
+        population=population,
+        warm_start=warm_start,
+        action_mask=action_mask,
+        terminal_value=terminal_value,
+        gamma=gamma,
+        num_particles=num_particles,
+    )
