@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         networks,
         ops,
         optim,
+        planners,
         replay,
         rollout,
         runs,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.dqn import dqn
     from jaxrl.agents.expected_sarsa import expected_sarsa
     from jaxrl.agents.iqn import iqn
+    from jaxrl.agents.mpc import mpc
     from jaxrl.agents.parts.functions import functions
     from jaxrl.agents.ppo import ppo
     from jaxrl.agents.pqn import pqn
@@ -71,6 +73,7 @@ _HOME = {
     "iqn": "agents",
     "load": "runs",
     "make": "envs",
+    "mpc": "agents",
     "ppo": "agents",
     "pqn": "agents",
     "preset": "runs",
@@ -96,6 +99,7 @@ _PACKAGES = (
     "networks",
     "ops",
     "optim",
+    "planners",
     "replay",
     "rollout",
     "runs",
@@ -126,9 +130,11 @@ __all__ = [
     "losses",
     "make",
     "models",
+    "mpc",
     "networks",
     "ops",
     "optim",
+    "planners",
     "ppo",
     "pqn",
     "preset",

@@ -38,7 +38,11 @@ def recipe(function: F, /) -> F: ...
 
 @overload
 def recipe(
-    *, extends: Callable[..., Any] | None = None, without: tuple[str, ...] = (), fills: Mapping[str, str] = ...
+    *,
+    extends: Callable[..., Any] | None = None,
+    without: tuple[str, ...] = (),
+    fills: Mapping[str, str] = ...,
+    remembers: Any = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -49,6 +53,7 @@ def recipe(
     extends: Callable[..., Any] | None = None,
     without: tuple[str, ...] = (),
     fills: Mapping[str, str] = types.MappingProxyType({}),
+    remembers: Callable[[Spec, Mapping[str, Any]], Any] | None = None,
 ) -> Any:
     """Decorates a recipe ``(spec, *, options)``: its arguments are checked before it is called.
 
@@ -70,6 +75,9 @@ def recipe(
       fills: arguments that a run fills in itself, and what with: ``{"model": "simulator"}`` for the true simulator of
         the environment, ``{"symmetries": "symmetries"}``. Kept as ``recipe.fills``, with those of ``extends`` and
         with ``num_updates`` for every recipe that takes it.
+      remembers: ``(spec, options) -> memory`` of an agent that keeps one without a torso that does, such as its last
+        plan; a run then wraps the environment in ``envs.remember``. Kept as ``recipe.remembers``, or that of
+        ``extends``.
     """
 
     def decorate(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,6 +124,7 @@ def recipe(
         checked.fills = {  # type: ignore[attr-defined]
             name: made for name, made in known.items() if name in parameters
         }
+        checked.remembers = remembers or getattr(extends, "remembers", None)  # type: ignore[attr-defined]
         checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 

@@ -11,6 +11,7 @@ from jaxrl.agents.ddpg import ddpg
 from jaxrl.agents.dqn import dqn
 from jaxrl.agents.expected_sarsa import expected_sarsa
 from jaxrl.agents.iqn import iqn
+from jaxrl.agents.mpc import mpc
 from jaxrl.agents.ppo import ppo
 from jaxrl.agents.pqn import pqn
 from jaxrl.agents.q_learning import q_learning
@@ -31,6 +32,7 @@ __all__ = [
     "dqn",
     "expected_sarsa",
     "iqn",
+    "mpc",
     "ppo",
     "pqn",
     "q_learning",

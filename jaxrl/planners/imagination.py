@@ -69,8 +69,8 @@ def returns(
       num_particles: P.
 
     Returns:
-      ``(returns [N], taken [N, H, K])``: the mean over particles, and the numbers of the actions that were taken, one-hot
-      for discrete ones, in the first particle.
+      ``(returns [N], taken [N, H, K])``: the mean over particles, and the actions that were taken, one-hot for discrete
+      ones, in the first particle.
     """
     population = candidates.shape[0]
     keys = jax.random.split(key, (population, num_particles))

@@ -73,9 +73,7 @@ def uniform(key: Array, space: Discrete | Box, horizon: int, population: int) ->
         return jax.random.gumbel(key, shape, jnp.float32)
     uniform_key, normal_key = jax.random.split(key)
     inside = jax.random.uniform(uniform_key, shape, jnp.float32, -1.0, 1.0)
-    return jnp.where(
-        jnp.isfinite(limit(space))[None, None], inside, jax.random.normal(normal_key, shape, jnp.float32)
-    )
+    return jnp.where(jnp.isfinite(limit(space))[None, None], inside, jax.random.normal(normal_key, shape, jnp.float32))
 
 
 def mean(space: Discrete | Box, taken: Array, weights: Array) -> Array:

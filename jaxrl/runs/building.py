@@ -18,7 +18,7 @@ from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.objects import import_object, is_object
 from jaxrl.runs.parts import make_part, shorthands_of
-from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters
+from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters, remembered
 from jaxrl.training import parallel
 from jaxrl.training.asynchronous import Asynchronous, check_shareable
 from jaxrl.training.loop import count_updates
@@ -114,6 +114,10 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         values |= {"simulator": envs.simulator(env, params), "symmetries": getattr(env, "symmetries", None)}
         env = envs.expose_state(env)
     spec = envs.spec(env, params)
+    memory = remembered(recipe, spec, config.hyperparameters)
+    if memory is not None:
+        env = envs.remember(env, memory)
+        spec = envs.spec(env, params)
     fixed = {argument: values[what] for argument, what in wanted.items()}
     # The part is named, so that the switch that says the same in short has nothing to say.
     fixed |= {name: False for name, shorthand in shorthands_of(recipe).items() if shorthand.part in parts}

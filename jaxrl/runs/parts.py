@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 
 from jaxrl import networks, replay
-from jaxrl.agents.parts import planning
+from jaxrl.agents.parts import planning, plans
 from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.objects import import_object, is_object, name_of
 from jaxrl.runs.recipes import (
@@ -113,6 +113,10 @@ PARTS: dict[str, Part] = {
     "search": Part(
         "How a recipe that plans searches for its moves.",
         {name: maker(function) for name, function in planning.SEARCHES.items()},
+    ),
+    "planner": Part(
+        "How a recipe that plans by a model finds its actions.",
+        {name: maker(function) for name, function in plans.PLANNERS.items()},
     ),
     "replay": Part(
         "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight wants goals.",

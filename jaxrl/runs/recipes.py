@@ -14,7 +14,7 @@ from jaxrl import agents
 from jaxrl.arguments import nearest
 from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.objects import import_object, is_object
-from jaxrl.types import Agent
+from jaxrl.types import Agent, Spec
 
 Recipe = Callable[..., Agent]
 
@@ -146,6 +146,21 @@ def filled_in(recipe: Recipe) -> dict[str, str]:
     if declared is not None:
         return dict(declared)
     return {"num_updates": "num_updates"} if "num_updates" in inspect.signature(recipe).parameters else {}
+
+
+def remembered(recipe: Recipe, spec: Spec, options: Mapping[str, Any]) -> Any:
+    """The memory that the environment has to feed back to a recipe's agent, None for none.
+
+    Args:
+      recipe: one that says what its agent remembers, by ``jaxrl.signature.recipe(remembers=...)``, or any other.
+      spec: of the environment.
+      options: those that are given; the others have their defaults.
+    """
+    memory = getattr(recipe, "remembers", None)
+    if memory is None:
+        return None
+    defaults = {name: each.default for name, each in inspect.signature(recipe).parameters.items()}
+    return memory(spec, {**defaults, **options})
 
 
 def summary(recipe: str | Recipe) -> str:

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl import replay
+from jaxrl import planners, replay
 from jaxrl.networks import MLP
 from jaxrl.types import Agent, Box, RewardModel
 
@@ -71,6 +72,8 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     ),
     "model": lambda default: default._replace(step=lambda *args: default.step(*args)._replace(reward=jnp.float32(1.0))),
     "search": lambda default: lambda *args, **options: default(*args, **{**options, "bounded": True, "explore": False}),
+    "planner": lambda default: planners.mppi if default == "cem" else planners.cem,
+    "terminal_value": lambda default: lambda observation: jnp.ones(jax.tree.leaves(observation)[0].shape[:1]),
     "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),
 }
 """Other values of options that are no numbers, from the default."""

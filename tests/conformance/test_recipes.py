@@ -24,6 +24,7 @@ from jaxrl.agents import (
     dqn,
     expected_sarsa,
     iqn,
+    mpc,
     ppo,
     pqn,
     q_learning,
@@ -41,11 +42,13 @@ from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.feedback import rnd
 from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
+from jaxrl.planners import sequence_like
 from jaxrl.replay import hindsight
 from jaxrl.training import train
 from jaxrl.training.checks import PROPERTIES, Subject, float_options
 from jaxrl.training.options import other_float
 from jaxrl.training.subject import to_numpy
+from jaxrl.types import Discrete
 
 
 class Recipe(NamedTuple):
@@ -74,6 +77,8 @@ NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
 BITS, POINT, RECURRENT = BitFlipping(4), PointReach(), GRU(size=4)
 PLANNED = expose_state(probes.DiscountProbe())
+PLANNED_BOX = expose_state(probes.ContinuousObservationActionProbe())
+PLAN_REMEMBERED = remember(expose_state(probes.MaskedProbe()), sequence_like(Discrete(3), 3))
 GAME = expose_state(make("pgx/tic_tac_toe")[0])
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
 
@@ -144,6 +149,20 @@ RECIPES = {
         exempt=("options_matter",),
         environments=("game",),
     ),
+    # Plans are the same whatever was learned: nothing is.
+    "mpc": Recipe(
+        partial(mpc, model=simulator(PLANNED_BOX.env), horizon=3, population=16),
+        {"gamma": 0.9, "planner": "mppi", "terminal_value": lambda observation: observation[..., 0]},
+        exempt=("learns_one_thing_on_two_devices",),
+        environments=("planned_box",),
+    ),
+    "mpc_remembered": Recipe(
+        partial(mpc, model=simulator(PLAN_REMEMBERED.env.env), horizon=3, population=8),
+        {},
+        # The best action does not depend on the key.
+        exempt=("options_matter", "learns_one_thing_on_two_devices", "seeds_differ"),
+        environments=("plan_remembered",),
+    ),
     "dqn_hindsight": Recipe(
         partial(dqn, **TARGETED, replay=hindsight(BITS.reward_fn, BITS.terminated_fn)),
         {"n_step": 3, "num_gradient_steps": 2},
@@ -177,6 +196,8 @@ ENVIRONMENTS = {
     "point": (POINT, MLP(hidden=(8,))),
     "remembered": (remember(probes.DiscountProbe(continuous=True), memory_of(RECURRENT)), RECURRENT),
     "planned": (PLANNED, MLP(hidden=(8,))),
+    "planned_box": (PLANNED_BOX, None),
+    "plan_remembered": (PLAN_REMEMBERED, None),
     "game": (GAME, MLP(hidden=(8,))),
 }
 
@@ -270,7 +291,12 @@ def test_every_recipe_has_a_row_that_traces_its_options():
 
 
 @pytest.mark.parametrize(
-    "recipe", [name for name in RECIPES if not {"continuous", "point", "remembered"} & {*RECIPES[name].environments}]
+    "recipe",
+    [
+        name
+        for name in RECIPES
+        if not {"continuous", "point", "remembered", "planned_box", "plan_remembered"} & {*RECIPES[name].environments}
+    ],
 )
 def test_continuous_actions_are_refused_by_name(recipe):
     env = probes.DiscountProbe(continuous=True)

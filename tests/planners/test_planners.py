@@ -107,9 +107,8 @@ def brute_force(following, reward, state, horizon, gamma):
 def test_discrete_plans_are_those_of_brute_force(plan):
     following, reward = table()
     states = jnp.arange(5, dtype=jnp.int32)
-    found = plan(
-        jax.random.key(1), (), table_model(following, reward), states, space=Discrete(3), horizon=4, population=1500, gamma=0.9
-    )  # fmt: skip
+    plan = partial(plan, space=Discrete(3), horizon=4, population=1500, gamma=0.9)
+    found = plan(jax.random.key(1), (), table_model(following, reward), states)
     expected = [brute_force(following, reward, state, 4, 0.9) for state in range(5)]
     np.testing.assert_allclose(found.value, [value for value, _ in expected], atol=1e-5)
     np.testing.assert_array_equal(found.action, [action for _, action in expected])
@@ -157,7 +156,9 @@ def test_mppi_weighs_by_exponentiated_returns():
     """One step of MPPI over the candidates that it drew, beside NumPy."""
     model = model_of(lambda state, action: (state, jnp.sin(3.0 * action.sum()), 1.0, False))
     key, space = jax.random.key(3), UNIT
-    found = mppi(key, (), model, jnp.zeros((1, 1)), space=space, horizon=2, population=50, num_iterations=1, temperature=0.3)
+    found = mppi(
+        key, (), model, jnp.zeros((1, 1)), space=space, horizon=2, population=50, num_iterations=1, temperature=0.3
+    )
     improve_key = jax.random.split(jax.random.split(key, 1)[0])[0]
     draw_key = jax.random.split(jax.random.split(improve_key, 1)[0])[0]
     drawn = sequences.propose(draw_key, space, jnp.zeros((2, 1)), jnp.full((2, 1), 0.5), 50)
