@@ -16,6 +16,7 @@ from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import Learned, dropout_key, gradient_step
 from jaxrl.agents.parts.planning import SearchFn
 from jaxrl.agents.parts.recurrent import check_no_memory
+from jaxrl.agents.parts.when import when
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.losses import LossFn, Planned, Settings
 from jaxrl.networks import inputs
@@ -195,8 +196,8 @@ def alphazero(
                 metrics = jax.eval_shape(step, learned, batch, step_key)[1]
                 return learned, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
 
-            # The replay stays outside: a cond with it inside would copy it.
-            return jax.lax.cond(ready, lambda learned: step(learned, batch, step_key), skip, learned)
+            # The replay stays outside: inside it would be copied.
+            return when(ready, lambda learned: step(learned, batch, step_key), skip, learned)
 
         learned = Learned(state.params, state.optimizer_state)
         learned, metrics = jax.lax.scan(sample_and_step, learned, jax.random.split(key, num_gradient_steps))

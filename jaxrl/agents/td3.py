@@ -127,7 +127,7 @@ def td3(
         if policy_delay == 1:
             learner, late = actor_step(carry)
         else:
-            learner, late = when(learner.gradient_steps % policy_delay == 0, actor_step, carry)
+            learner, late = when(learner.gradient_steps % policy_delay == 0, actor_step, lambda carry: carry, carry)
         return learner, errors, {**metrics, **late}
 
     def update(key: Array, state: TD3State, trajectory: Transition) -> tuple[TD3State, Metrics]:

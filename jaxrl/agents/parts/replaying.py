@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrl import networks, types
 from jaxrl import replay as replays
+from jaxrl.agents.parts.when import when
 from jaxrl.ops import across, exploration
 from jaxrl.replay import MakeReplay, Replay, Sample
 from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec, Transition
@@ -171,10 +172,8 @@ def gradient_steps(
             # Transitions that no step has looked at yet have priority 1.
             return learner, jnp.ones(priorities.shape, priorities.dtype), zeros
 
-        # The replay stays outside: a cond with it inside would copy it.
-        learner, priorities, metrics = jax.lax.cond(
-            ready, lambda learner: step(step_key, learner, sample), skip, learner
-        )
+        # The replay stays outside: inside it would be copied.
+        learner, priorities, metrics = when(ready, lambda learner: step(step_key, learner, sample), skip, learner)
         return (learner, buffer.update_priorities(replay, sample.index, priorities)), metrics
 
     if num_gradient_steps == 1:
