@@ -61,6 +61,13 @@ def check_environment(env: Any, *methods: str) -> None:
         _check_method(env, name)
 
 
+def is_host(env: Any) -> bool:
+    """Whether an environment lives outside JAX, so that its states can't be copied or saved."""
+    while not hasattr(env, "is_host") and hasattr(env, "env"):
+        env = env.env
+    return bool(getattr(env, "is_host", False))
+
+
 def _gymnasium_name(env: Any) -> str:
     return getattr(getattr(env, "spec", None), "id", None) or type(env).__name__
 
@@ -69,10 +76,10 @@ def _gymnasium_fix(env: Any) -> str:
     from jaxrl.envs.registry import available
 
     name = _gymnasium_name(env)
-    known = f"; jaxrl.make({name!r}) makes this task" if name in available() else ""
+    known = f", and jaxrl.make({name!r}) makes this task in JAX" if name in available() else ""
     return (
-        "must be one written in JAX, with reset(key, params) and step(key, state, action, params) of arrays as in "
-        f"jaxrl.envs.protocol{known}; jaxrl.envs.available() lists the environments that jaxrl.make knows"
+        "must follow jaxrl.envs.protocol, with reset(key, params) and step(key, state, action, params) of arrays; "
+        f"jaxrl.make('gymnasium/{name}') makes one of a registered environment{known}"
     )
 
 

@@ -21,6 +21,7 @@ from jaxrl.envs.abstract import (
     check_environment,
     check_reset,
     check_step,
+    is_host,
     require,
     require_arrays,
     require_same,
@@ -218,13 +219,16 @@ def _record(env: Environment, params: PyTree, described: Spec, num_steps: int, n
     try:
         first = start(jax.random.split(reset_key, num_envs))
         carry, recorded = run(first, keys[0], drawn[0])
-        again = run(first, keys[0], drawn[0])
         _, further = run(carry, keys[1], drawn[1])
+        # The state of an environment outside JAX can be left once; equal keys reset it to an equal one.
+        replayed = start(jax.random.split(reset_key, num_envs)) if is_host(env) else first
+        carry_again, recorded_again = run(replayed, keys[0], drawn[0])
     except Exception as error:
         raise ProtocolError(
             f"vmap: reset or step fails under jit, vmap and lax.scan: {type(error).__name__}: {error}"
         ) from error
-    for x, y in zip(jax.tree.leaves((carry, recorded)), jax.tree.leaves(again), strict=True):
+    compared = (recorded, recorded_again) if is_host(env) else ((carry, recorded), (carry_again, recorded_again))
+    for x, y in zip(*map(jax.tree.leaves, compared), strict=True):
         nan_is_equal = jnp.issubdtype(x.dtype, jnp.inexact)
         same = np.array_equal(np.asarray(_data(x)), np.asarray(_data(y)), equal_nan=nan_is_equal)
         require(same, "determinism", "the same key gave two different runs; randomness has to come from key alone")

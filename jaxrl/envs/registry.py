@@ -18,6 +18,7 @@ from jaxrl.arguments import nearest
 from jaxrl.envs import goals, recall
 from jaxrl.envs.abstract import ProtocolError, check_environment
 from jaxrl.envs.games import pgx_games
+from jaxrl.envs.host import suites
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
 
@@ -61,6 +62,8 @@ class Adapter(NamedTuple):
       arguments: the arguments that ``make`` takes for a name.
       listed: the entry of ``names()`` that a name belongs to; it differs where the name includes a size.
       refused: names of the suite that are not offered, and the reason.
+      is_host: whether its environments live outside JAX. ``names()`` may then need a package that isn't installed, and
+        ``available()`` lists the suite only where it is asked for.
     """
 
     make: Callable[..., tuple[Environment, PyTree]]
@@ -68,6 +71,7 @@ class Adapter(NamedTuple):
     arguments: Callable[[str], dict[str, Argument]]
     listed: Callable[[str], str] = lambda name: name
     refused: Mapping[str, str] = MappingProxyType({})
+    is_host: bool = False
 
     def knows(self, name: str) -> bool:
         """Whether ``make`` takes a name."""
@@ -129,15 +133,24 @@ def settings(name: str) -> dict[str, Any]:
     return {**_fields(adapter.make(rest)[1]), **arguments}
 
 
-def available() -> list[str]:
-    """All names that ``make`` takes, gymnax's and ours without prefix, and without sizes ("BitFlipping-40").
+def available(suite: str | None = None) -> list[str]:
+    """The names that ``make`` takes, gymnax's and ours without prefix, and without sizes ("BitFlipping-40").
 
     "MNISTBandit-bsuite" downloads its data when made.
+
+    Args:
+      suite: a prefix, such as "gymnasium"; None for all suites in JAX.
+
+    Raises:
+      UnknownEnvironment: an unknown prefix.
+      NotInstalled: the package of the suite is not installed.
     """
+    if suite is not None and suite not in ADAPTERS:
+        raise UnknownEnvironment(f"unknown suite '{suite}'{nearest(suite, ADAPTERS)}; suites: {', '.join(ADAPTERS)}")
+    chosen = {prefix: adapter for prefix, adapter in ADAPTERS.items() if not adapter.is_host and suite is None}
+    chosen = chosen if suite is None else {suite: ADAPTERS[suite]}
     return [
-        name if prefix in BARE else f"{prefix}/{name}"
-        for prefix, adapter in ADAPTERS.items()
-        for name in adapter.names()
+        name if prefix in BARE else f"{prefix}/{name}" for prefix, adapter in chosen.items() for name in adapter.names()
     ]
 
 
@@ -162,11 +175,16 @@ def _find(name: str) -> tuple[Adapter, str]:
     if rest in adapter.refused:
         raise UnknownEnvironment(f"'{name}' is not offered: {adapter.refused[rest]}")
     if not adapter.knows(rest):
-        hint = nearest(rest if prefix in BARE else name, available())
+        names = available(prefix if adapter.is_host else None)
+        hint = nearest(rest if prefix in BARE else name, names)
         stem = rest.rpartition("-")[0]
         size = f" The size is a number, as in '{stem}-8'" if stem in SIZED else ""
-        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; jaxrl.envs.available() lists all")
+        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; {_lists(prefix, adapter)} lists all")
     return adapter, rest
+
+
+def _lists(prefix: str, adapter: Adapter) -> str:
+    return f"jaxrl.envs.available({prefix!r})" if adapter.is_host else "jaxrl.envs.available()"
 
 
 def _fields(params: PyTree) -> dict[str, Any]:
@@ -221,6 +239,11 @@ def _arguments(factory: Callable[..., Any]) -> dict[str, Argument]:
         for parameter in parameters
         if parameter.kind is not parameter.VAR_KEYWORD
     }
+
+
+def _settings_of(make: Callable[..., Any]) -> dict[str, Argument]:
+    """The keyword arguments of a function that makes an environment from its name."""
+    return {name: argument for name, argument in _arguments(make).items() if name != "name"}
 
 
 def _make_gymnax(name: str, **arguments: Any) -> tuple[Environment, PyTree]:
@@ -285,6 +308,18 @@ ADAPTERS: dict[str, Adapter] = {
         names=lambda: list(pgx_games.STEPS),
         arguments=lambda name: {},
         refused=pgx_games.REFUSED,
+    ),
+    "gymnasium": Adapter(
+        make=suites.gymnasium_env,
+        names=suites.gymnasium_names,
+        arguments=lambda name: _settings_of(suites.gymnasium_env),
+        is_host=True,
+    ),
+    "envpool": Adapter(
+        make=suites.envpool_env,
+        names=suites.envpool_names,
+        arguments=lambda name: _settings_of(suites.envpool_env),
+        is_host=True,
     ),
 }
 """Prefix -> adapter; a new suite is one more entry."""

@@ -131,7 +131,7 @@ def test_an_unknown_prefix_names_the_known_ones(monkeypatch):
     assert "suite/chess" in envs.available()
     with pytest.raises(envs.UnknownEnvironment, match="did you mean 'suite/chess'"):
         envs.make("suite/ches")
-    with pytest.raises(envs.UnknownEnvironment, match="known prefixes: 'gymnax/', 'jaxrl/', 'pgx/', 'suite/'"):
+    with pytest.raises(envs.UnknownEnvironment, match="known prefixes: 'gymnax/', .*'pgx/', .*'suite/'"):
         envs.make("other/chess")
 
 

@@ -1,0 +1,341 @@
+"""``HostEnv``: environments outside JAX in gymnax's protocol, so that no loop and no agent knows the difference.
+
+``reset`` and ``step`` describe one environment, as everywhere. Under ``vmap`` the calls of the whole batch, seeds times
+environments, become one call to the host: ``custom_vmap`` gathers them around one unordered ``io_callback``. The state
+in JAX is a token, (instance, place, step), which orders the calls and says which environments it stands for.
+
+Legend of shapes: N environments of a batch.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import math
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.experimental import io_callback
+from numpy.typing import NDArray
+
+from jaxrl.envs.host.vectors import EnvironmentFailed, MakeVector, Stepped, Vector
+from jaxrl.types import Array, Box, Discrete, PyTree
+
+MAX_INSTANCES = 4
+"""Batches that an environment keeps open: the training's, and a few evaluations'."""
+
+
+class HostState(NamedTuple):
+    """The state of one environment as JAX sees it: int32 each.
+
+    Attributes:
+      instance: the batch that the environment belongs to.
+      place: in the batch.
+      step: steps that the batch has taken.
+    """
+
+    instance: Array
+    place: Array
+    step: Array
+
+
+class HostParams(NamedTuple):
+    """Parameters of an environment outside JAX.
+
+    Attributes:
+      max_steps_in_episode: steps after which an episode is truncated, if its own limit doesn't come first.
+    """
+
+    max_steps_in_episode: Any
+
+
+class Interface(NamedTuple):
+    """What an environment takes and gives, as agents see it.
+
+    Attributes:
+      observation: ``jax.ShapeDtypeStruct``, or an ``Observation`` of them.
+      action: ``Discrete`` or ``Box``.
+      observe: from the host's observations ``[N, ...]`` to NumPy leaves of that structure.
+      act: from actions ``[N, ...]`` to what the host takes.
+      has_success: whether ``info["success"]`` says that the goal is reached.
+      num_observations: how many there are, where they are single integers from 0 on; else None.
+    """
+
+    observation: Any
+    action: Discrete | Box
+    observe: Callable[[Any], Any]
+    act: Callable[[NDArray[Any]], NDArray[Any]]
+    has_success: bool = False
+    num_observations: int | None = None
+
+
+class _Instance:
+    """A batch of environments, what was last seen of it, and where it stands."""
+
+    def __init__(self, vector: Vector, seeds: list[int]) -> None:
+        self.vector, self.seeds, self.step = vector, seeds, 0
+        self.elapsed = np.zeros(len(seeds), np.int64)
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # A daemon, so that an environment that hangs can't keep the process from its end, as a pool's thread would.
+        threading.Thread(target=self._work, name="jaxrl steps", daemon=True).start()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float) -> Any:
+        """Calls into the batch in its own thread.
+
+        Raises:
+          TimeoutError: there was no answer in time.
+        """
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(function(*args))
+            except BaseException as error:  # raised again by result()
+                answer.set_exception(error)
+
+        self._calls.put(run)
+        return answer.result(timeout)
+
+    def close(self) -> None:
+        """Closes the environments once what they are at is done."""
+        self._calls.put(self.vector.close)
+        self._calls.put(None)
+
+
+class HostEnv:
+    """An environment outside JAX that follows gymnax's protocol.
+
+    It can't be split over devices, stepped by several threads, or searched in as a simulator. Equal keys give equal
+    episodes where the environment itself is deterministic.
+
+    Attributes:
+      name: with the prefix, as ``make`` takes it.
+      is_host: True; JAX can neither copy nor save the environments' states.
+      restarted: how many environments were made anew after an error.
+    """
+
+    is_host = True
+
+    def __init__(
+        self,
+        name: str,
+        make_vector: MakeVector,
+        interface: Interface,
+        *,
+        max_steps_in_episode: int,
+        timeout: float = 60.0,
+    ) -> None:
+        """Describes an environment; none is made before the first ``reset`` runs.
+
+        Args:
+          name: for messages.
+          make_vector: makes a batch from its seeds.
+          interface: what an environment takes and gives.
+          max_steps_in_episode: the time limit.
+          timeout: seconds that one step of the whole batch may take.
+        """
+        self.name, self.timeout = name, timeout
+        self.interface = interface
+        self.default_params = HostParams(max_steps_in_episode)
+        self._make_vector = make_vector
+        self._instances: OrderedDict[int, _Instance] = OrderedDict()
+        self._numbers = itertools.count()
+        self.failure: EnvironmentFailed | None = None
+
+    def action_space(self, params: PyTree = None) -> Discrete | Box:
+        """The actions."""
+        return self.interface.action
+
+    def observation_space(self, params: PyTree = None) -> Discrete | None:
+        """The observations, where they are single integers."""
+        number = self.interface.num_observations
+        return None if number is None else Discrete(number)
+
+    def reset(self, key: Array, params: PyTree = None) -> tuple[Any, HostState]:
+        """Starts an episode in an environment of a new batch, which is seeded by the keys of all."""
+        observation, instance, index = _batched(self._reset, self._seen_at_reset())(jax.random.key_data(key))
+        return observation, HostState(instance, index, jnp.zeros_like(instance))
+
+    def step(
+        self, key: Array, state: HostState, action: Array, params: PyTree = None
+    ) -> tuple[Any, HostState, Array, Array, Array, dict[str, Any]]:
+        """Steps the whole batch, and resets the environments whose episode ended."""
+        params = self.default_params if params is None else params
+        limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
+        outcome = _batched(self._step, self._seen_at_step())(state, action, limit)
+        observation, final, reward, terminated, truncated, success, count = outcome
+        info = {"final_observation": final, "discount": 1.0 - terminated.astype(jnp.float32)}
+        if self.interface.has_success:
+            info["success"] = success
+        state = HostState(state.instance, state.place, count)
+        return observation, state, reward, terminated, truncated, info
+
+    def render(self, state: HostState) -> NDArray[np.uint8]:
+        """A picture ``[H, W, 3]`` of an environment in its present state; on the host, not under ``jit``."""
+        instance = self._find(int(state.instance), int(state.step))
+        return self._call(instance, instance.vector.render, int(state.place))
+
+    def close(self) -> None:
+        """Closes all batches."""
+        while self._instances:
+            self._instances.popitem()[1].close()
+
+    @property
+    def restarted(self) -> int:
+        """How many environments were made anew after an error, in the batches that are open."""
+        return sum(getattr(instance.vector, "restarted", 0) for instance in self._instances.values())
+
+    def _seen_at_reset(self) -> Any:
+        count = jax.ShapeDtypeStruct((), jnp.int32)
+        return self.interface.observation, count, count
+
+    def _seen_at_step(self) -> Any:
+        flag, count = jax.ShapeDtypeStruct((), bool), jax.ShapeDtypeStruct((), jnp.int32)
+        seen = self.interface.observation
+        return seen, seen, jax.ShapeDtypeStruct((), jnp.float32), flag, flag, flag, count
+
+    # What follows runs on the host, on NumPy arrays [N, ...]: nothing of JAX is called here.
+
+    def _reset(self, words: NDArray[np.uint32]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
+        seeds = [int(np.random.SeedSequence(row.tolist()).generate_state(1)[0] >> 1) for row in words]
+        while len(self._instances) >= MAX_INSTANCES:
+            self._instances.popitem(last=False)[1].close()
+        instance = _Instance(self._guarded(lambda: self._make_vector(seeds)), seeds)
+        number = next(self._numbers)
+        self._instances[number] = instance
+        everyone = np.ones(len(seeds), bool)
+        observation = self._checked(instance, "observation", self._call(instance, instance.vector.reset, everyone))
+        return observation, np.full(len(seeds), number, np.int32), np.arange(len(seeds), dtype=np.int32)
+
+    def _step(self, state: HostState, action: NDArray[Any], limit: NDArray[Any]) -> tuple[Any, ...]:
+        instance = self._find(int(state.instance[0]), int(state.step[0]))
+        size = len(instance.seeds)
+        together = (state.instance == state.instance[0]).all() and np.array_equal(state.place, np.arange(size))
+        if not together or not (state.step == instance.step).all():
+            self._fail(
+                f"{self.name}: the {size} environments of one reset have to be stepped together and in their order, "
+                f"got {len(state.place)} of them"
+            )
+        stepped: Stepped = self._call(instance, instance.vector.step, self.interface.act(action))
+        instance.step += 1
+        instance.elapsed += 1
+        final = self._checked(instance, "observation", stepped.observation)
+        reward = self._not_nan(instance, "reward", np.asarray(stepped.reward, np.float32).reshape(size))
+        terminated = np.asarray(stepped.terminated, bool)
+        truncated = np.asarray(stepped.truncated, bool) | (instance.elapsed >= limit) & ~terminated
+        done = terminated | truncated
+        observation = final
+        if done.any():
+            fresh = self._checked(instance, "observation", self._call(instance, instance.vector.reset, done), done)
+            observation = _where(done, fresh, final)
+            instance.elapsed[done] = 0
+        success = np.zeros(size, bool) if stepped.success is None else np.asarray(stepped.success, bool)
+        count = np.full(size, instance.step, np.int32)
+        return observation, final, reward, terminated, truncated, success, count
+
+    def _find(self, number: int, step: int) -> _Instance:
+        """The batch that a state stands for."""
+        instance = self._instances.get(number)
+        if instance is None or instance.step != step:
+            reason = "are closed, or were another process's" if instance is None else f"are at step {instance.step}"
+            self._fail(
+                f"{self.name}: the state is of step {step} of batch {number}, whose environments {reason}; an "
+                "environment outside JAX can't be saved or stepped twice: reset it and go on from there"
+            )
+        assert instance is not None
+        self._instances.move_to_end(number)
+        return instance
+
+    def _fail(self, message: str) -> None:
+        self.failure = EnvironmentFailed(message)
+        raise self.failure
+
+    def _guarded(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except EnvironmentFailed as error:
+            self.failure = error
+            raise
+
+    def _call(self, instance: _Instance, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls into a batch, in its own thread, so that one that hangs is given up."""
+
+        def call() -> Any:
+            try:
+                return instance.call(function, *args, timeout=self.timeout)
+            except TimeoutError:
+                message = f"{self.name}: no answer for {self.timeout:g} s from a batch of {len(instance.seeds)}"
+                raise EnvironmentFailed(message) from None
+
+        return self._guarded(call)
+
+    def _checked(self, instance: _Instance, what: str, raw: Any, rows: NDArray[np.bool_] | None = None) -> Any:
+        """Observations as agents see them, of the declared shapes and without NaN."""
+        leaves, structure = jax.tree.flatten(self.interface.observe(raw))
+        wanted = jax.tree.leaves(self.interface.observation)
+        size = len(instance.seeds)
+        for index, (leaf, want) in enumerate(zip(leaves, wanted, strict=True)):
+            if leaf.shape != (size, *want.shape):
+                self._fail(f"{self.name}: {what} has shape {leaf.shape[1:]}, the environment declares {want.shape}")
+            leaves[index] = self._not_nan(instance, what, leaf.astype(want.dtype), rows)
+        return jax.tree.unflatten(structure, leaves)
+
+    def _not_nan(
+        self, instance: _Instance, what: str, leaf: NDArray[Any], rows: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
+        if np.issubdtype(leaf.dtype, np.floating):
+            bad = np.isnan(leaf).reshape(len(leaf), -1).any(-1)
+            bad = bad if rows is None else bad & rows
+            if bad.any():
+                index = int(np.flatnonzero(bad)[0])
+                seed = instance.seeds[index]
+                message = f"{self.name}: the {what} of environment {index} (seed {seed}) is NaN at step {instance.step}"
+                self.failure = EnvironmentFailed(message, index, seed)
+                raise self.failure
+        return leaf
+
+
+def _where(done: NDArray[np.bool_], fresh: Any, last: Any) -> Any:
+    pick = lambda x, y: np.where(done.reshape(-1, *[1] * (x.ndim - 1)), x, y)  # noqa: E731
+    return jax.tree.map(pick, fresh, last)
+
+
+def _batched(function: Callable[..., Any], result: Any, ndim: int = 0) -> Callable[..., Any]:
+    """A host function of rows ``[N, ...]`` as a JAX function of one row, or of ``ndim`` leading axes of rows.
+
+    Args:
+      function: on the host, from NumPy leaves ``[N, ...]`` to NumPy leaves ``[N, ...]``.
+      result: ``jax.ShapeDtypeStruct`` leaves of one row of what it returns.
+      ndim: leading axes of every argument.
+    """
+
+    @custom_vmap
+    def call(*args: Any) -> Any:
+        axes = jax.tree.leaves(args)[0].shape[:ndim]
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*axes, *x.shape), x.dtype), result)
+
+        def on_host(*args: Any) -> Any:
+            rows = [np.asarray(x).reshape(math.prod(axes), *x.shape[ndim:]) for x in jax.tree.leaves(args)]
+            out = function(*jax.tree.unflatten(jax.tree.structure(args), rows))
+            return jax.tree.map(lambda x, shape: np.asarray(x, shape.dtype).reshape(shape.shape), out, shapes)
+
+        return io_callback(on_host, shapes, *args)
+
+    @call.def_vmap
+    def rule(axis_size: int, in_batched: Any, *args: Any) -> Any:
+        spread = lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))  # noqa: E731
+        args = jax.tree.map(spread, args, tuple(in_batched))
+        return _batched(function, result, ndim + 1)(*args), jax.tree.map(lambda x: True, result)
+
+    return call

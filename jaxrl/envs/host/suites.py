@@ -1,0 +1,155 @@
+"""The suites of environments outside JAX: ``make("gymnasium/LunarLander-v3")``, ``make("envpool/BipedalWalker-v3")``.
+
+A suite is imported when it is named. envpool steps in C++ threads, and several times as fast as Gymnasium, which has
+everything else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrl.envs.games.pgx_games import NotInstalled
+from jaxrl.envs.host.env import HostEnv, HostParams
+from jaxrl.envs.host.spaces import interface
+from jaxrl.envs.host.vectors import Serial, Stepped
+
+NO_LIMIT = 1_000_000
+"""The time limit of an environment that declares none."""
+
+
+def imported(package: str, extra: str, name: str) -> Any:
+    """A package that an environment needs.
+
+    Raises:
+      NotInstalled: with the command that installs it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise NotInstalled(f'"{name}": {package} is not installed; pip install "jaxrl[{extra}]"') from error
+
+
+REGISTER = ("ale_py", "gymnasium_robotics")
+"""Packages that add their environments to Gymnasium's registry, where they are installed."""
+
+
+def gymnasium_names() -> list[str]:
+    """All names in Gymnasium's registry, with those of the packages that register theirs."""
+    gymnasium = imported("gymnasium", "gymnasium", "gymnasium/")
+    for package in REGISTER:
+        if importlib.util.find_spec(package) is not None:
+            gymnasium.register_envs(importlib.import_module(package))
+    return sorted(gymnasium.registry)
+
+
+def envpool_names() -> list[str]:
+    """All tasks of envpool."""
+    return sorted(imported("envpool", "envpool", "envpool/").list_all_envs())
+
+
+def gymnasium_env(
+    name: str,
+    *,
+    max_steps_in_episode: int | None = None,
+    env_restarts: int = 0,
+    timeout: float = 60.0,
+    render: bool = False,
+) -> tuple[HostEnv, HostParams]:
+    """An environment of Gymnasium or of a package that registers its environments there.
+
+    Args:
+      name: in Gymnasium's registry.
+      max_steps_in_episode: the time limit; None for that of the registration.
+      env_restarts: how often an environment that raises an error is made anew, in each batch.
+      timeout: seconds that one step of a batch may take.
+      render: whether it can be drawn.
+    """
+    full = f"gymnasium/{name}"
+    gymnasium = imported("gymnasium", "gymnasium", full)
+    options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+    if max_steps_in_episode is not None:
+        options["max_episode_steps"] = max_steps_in_episode
+    make = partial(_make_gymnasium, gymnasium, name, options)
+    example = make()
+    limit = example.spec.max_episode_steps or NO_LIMIT
+    seen = interface(full, example.observation_space, example.action_space)
+    example.close()
+    vector = partial(Serial, make, restarts=env_restarts)
+    env = HostEnv(full, vector, seen, max_steps_in_episode=limit, timeout=timeout)
+    return env, env.default_params
+
+
+def _make_gymnasium(gymnasium: Any, name: str, options: dict[str, Any]) -> Any:
+    try:
+        return gymnasium.make(name, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise NotInstalled(f'"gymnasium/{name}": {error}') from error
+
+
+class EnvPool:
+    """A batch of envpool, which steps in its own threads."""
+
+    def __init__(self, make: Callable[..., Any], seeds: Sequence[int]) -> None:
+        """Makes the batch.
+
+        Args:
+          make: ``envpool.make`` of one task.
+          seeds: of each environment.
+        """
+        # One seed for the batch: envpool derives the environments' from it.
+        seed = int(np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(1)[0] >> 1)
+        self._pool = make(num_envs=len(seeds), seed=seed)
+        self._size = len(seeds)
+
+    def reset(self, which: NDArray[np.bool_]) -> Any:
+        """Resets some environments by number, so that none of them spends a step on it."""
+        numbers = np.flatnonzero(which).astype(np.int32)
+        seen, info = self._pool.reset(numbers)
+        rows = np.zeros((self._size, *seen.shape[1:]), seen.dtype)
+        rows[info["env_id"]] = seen
+        return rows
+
+    def step(self, action: NDArray[Any]) -> Stepped:
+        """Steps every environment; the rows come in the order in which the threads finish."""
+        seen, reward, terminated, truncated, info = self._pool.step(action)
+        order = np.argsort(info["env_id"])
+        return Stepped(*(np.array(part[order]) for part in (seen, reward, terminated, truncated)))
+
+    def render(self, index: int) -> NDArray[np.uint8]:
+        """Draws one environment."""
+        return np.asarray(self._pool.render(env_ids=np.array([index]))[0])
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._pool.close()
+
+
+def envpool_env(
+    name: str, *, max_steps_in_episode: int | None = None, num_threads: int = 0, timeout: float = 60.0
+) -> tuple[HostEnv, HostParams]:
+    """A task of envpool.
+
+    Args:
+      name: in envpool's registry.
+      max_steps_in_episode: the time limit; None for that of the registration.
+      num_threads: threads that step; 0 for as many as envpool thinks right.
+      timeout: seconds that one step of a batch may take.
+    """
+    full = f"envpool/{name}"
+    envpool = imported("envpool", "envpool", full)
+    options: dict[str, Any] = {"env_type": "gymnasium", "num_threads": num_threads}
+    if max_steps_in_episode is not None:
+        options["max_episode_steps"] = max_steps_in_episode
+    make = partial(envpool.make, name, **options)
+    spec = envpool.make_spec(name, **{key: options[key] for key in options if key != "env_type"})
+    seen = interface(full, spec.gymnasium_observation_space, spec.gymnasium_action_space, channels_first=True)
+    limit = int(getattr(spec.config, "max_episode_steps", 0)) or NO_LIMIT
+    env = HostEnv(full, partial(EnvPool, make), seen, max_steps_in_episode=limit, timeout=timeout)
+    return env, env.default_params
