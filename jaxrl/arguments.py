@@ -45,7 +45,7 @@ class AtLeast(NamedTuple):
 
     Attributes:
       least: the smallest one allowed.
-      traced: whether a tracer or an array passes too, its value being unknown.
+      traced: whether an array passes too, and a tracer, whose value is unknown.
     """
 
     least: int
@@ -114,6 +114,12 @@ def check_callable(name: str, value: Any, takes: str) -> None:
     """
     if not isinstance(value, Callable):  # type: ignore[arg-type]
         raise TypeError(f"{name}: got {value!r}, must be {takes}")
+
+
+def require(error: Callable[[str], Exception], holds: Any, promise: str, message: str) -> None:
+    """Raises ``error("promise: message")`` unless ``holds``."""
+    if not holds:
+        raise error(f"{promise}: {message}")
 
 
 def check_key(key: Any) -> None:
@@ -244,6 +250,8 @@ def _check_member(name: str, value: Any, member: Any, hint: Any) -> None:
         bound = next((entry for entry in metadata if isinstance(entry, AtLeast)), None)
         is_array = isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0
         if is_array and jnp.issubdtype(value.dtype, jnp.integer) and (bound is None or bound.traced):
+            if bound is not None and not isinstance(value, jax.core.Tracer):
+                check_count(name, int(value), bound.least)
             return
         if not _is_whole(value):
             raise wrong

@@ -158,7 +158,8 @@ class InitFn(Protocol):
           num_envs: B, the number of environments that will act together.
 
         Returns:
-          One immutable pytree; the leaves with an environment axis under the field ``per_env``.
+          One immutable pytree; the leaves with an environment axis under a field ``per_env``, of the state or of a
+          state inside it, such as a reward model's.
         """
         ...
 

@@ -77,6 +77,8 @@ REFUSED = [
     (Count, jnp.int32(2), TypeError, "whole number"),
     (TracedCount, jnp.float32(2), TypeError, "whole number"),
     (TracedCount, 0, ValueError, "at least 1"),
+    (TracedCount, jnp.array(0), ValueError, "got 0.*at least 1"),
+    (TracedCount | None, np.array(-3), ValueError, "got -3.*at least 1"),
     (Count | None, True, TypeError, "True"),
     (CountOrZero, -1, ValueError, "-1.*at least 0"),
     (bool, 1, TypeError, "1.*True or False"),

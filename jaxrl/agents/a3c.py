@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from jaxrl import optim
-from jaxrl.agents.a2c import a2c
+from jaxrl.agents.a2c import A2CState, a2c
 from jaxrl.agents.parts.actor_critic import functions as functions
-from jaxrl.arguments import CountOrZero, Positive, TracedCountOrZero
+from jaxrl.arguments import CountOrZero, NonNegative, Positive, TracedCount, TracedCountOrZero
 from jaxrl.signature import Optimizer, recipe
-from jaxrl.types import Agent, Spec
+from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
 
 @recipe(extends=a2c)
@@ -25,6 +26,9 @@ def a3c(
     delay: TracedCountOrZero = 3,
     max_delay: CountOrZero | None = None,
     optimizer: Optimizer = optim.RMSPROP,
+    learning_rate: NonNegative = 7e-4,
+    anneal_learning_rate: bool = False,
+    num_updates: TracedCount | None = None,
     max_grad_norm: Positive | None = 0.5,
     **options: Any,
 ) -> Agent:
@@ -39,6 +43,9 @@ def a3c(
       delay: k, by how many updates a gradient is late; 0 is A2C. May be a tracer, with ``max_delay``.
       max_delay: gradients that are kept, at least the delay; None keeps as many as the delay.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
+      learning_rate: step size of the optimizer.
+      anneal_learning_rate: linearly to 0 over num_updates.
+      num_updates: the horizon of annealing, in gradients that have arrived.
       max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
 
     Returns:
@@ -52,4 +59,22 @@ def a3c(
         # The mean over devices comes first, so that all devices wait for the same gradients.
         return optim.averaged(optim.delayed(delay, optim.clipped(optimizer, rate, max_grad_norm), max_delay=max_delay))
 
-    return a2c(spec, optimizer=late, max_grad_norm=None, **options)
+    agent = a2c(
+        spec,
+        optimizer=late,
+        learning_rate=learning_rate,
+        anneal_learning_rate=anneal_learning_rate,
+        num_updates=num_updates,
+        max_grad_norm=None,
+        **options,
+    )
+    rate = optim.annealed(learning_rate, num_updates) if anneal_learning_rate else learning_rate
+    lag = delay if max_delay is None else jnp.minimum(delay, max_delay)
+
+    def update(key: Array, state: A2CState, trajectory: Transition) -> tuple[A2CState, Metrics]:
+        new, metrics = agent.update(key, state, trajectory)
+        # The optimizer counts the gradients that have arrived, so its schedule is as late as they are.
+        arrived = jnp.maximum(state.updates - lag, 0)
+        return new, {**metrics, "learning_rate": optim.rate_at(rate, arrived)}
+
+    return agent._replace(update=update)

@@ -246,7 +246,12 @@ def functions(
     """The policy and the value of the network alone, without a search; see ``jaxrl.functions``.
 
     ``bounded`` is as of ``alphazero``: None says what ``model`` does.
+
+    Raises:
+      TypeError: neither is given, so that the range of the value is unknown.
     """
+    if model is None and bounded is None:
+        raise TypeError("model: got None, must be the model that the agent was made with; or say bounded=True or False")
     spec = spec._replace(observation=stored(spec.observation))
     is_bounded = (model is not None and model.num_players == 2) if bounded is None else bounded
     network = make_network(spec, torso, is_bounded)

@@ -84,6 +84,11 @@ def sac(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
+    if temperature is not None and target_entropy is not None:
+        raise ValueError(
+            f"target_entropy: got {target_entropy} together with temperature={temperature}; a fixed temperature has no "
+            "target, give one of the two"
+        )
     shared = critics.shared(spec, **options)
     nets = make_networks(spec, shared.torso)
     discrete = isinstance(spec.action, Discrete)

@@ -6,12 +6,14 @@ A message names what was given, what is allowed and what to do, where JAX would 
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import arguments
 from jaxrl.types import PyTree
 
 SIGNATURES = {
@@ -26,10 +28,8 @@ class ProtocolError(AssertionError):
     """An environment breaks a promise of the protocol; the message starts with the promise."""
 
 
-def require(holds: Any, promise: str, message: str) -> None:
-    """Raises ``ProtocolError("promise: message")`` unless ``holds``."""
-    if not holds:
-        raise ProtocolError(f"{promise}: {message}")
+require = partial(arguments.require, ProtocolError)
+"""``(holds, promise, message)``: raises ``ProtocolError("promise: message")`` unless ``holds``."""
 
 
 def check_environment(env: Any, *methods: str) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxrl.arguments import check_count, check_key
 from jaxrl.rollout import reset, rollout
@@ -236,7 +237,8 @@ def check_shareable(state: PyTree) -> None:
     """
     if not hasattr(state, "params") or not hasattr(state, "_replace"):
         raise TypeError(f"agent: workers share parameters; its state {type(state).__name__} has no field params")
-    if jax.tree.leaves(getattr(state, "per_env", ())):
+    names = (keystr(path, simple=True, separator=".") for path, _ in tree_leaves_with_path(state))
+    if any("per_env" in name.split(".") for name in names):
         raise ValueError(
             "agent: its state keeps something for each environment (per_env: a replay, or the running returns of "
             "normalize_reward), which workers can't share; take an on-policy recipe such as a2c without it"

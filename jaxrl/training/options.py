@@ -45,6 +45,8 @@ CONTEXTS: dict[str, Context] = {
     "state_dependent_std": _CONTINUOUS,
     "initial_log_std": _CONTINUOUS,
     "replay": Context({"prioritized": False}),
+    "temperature": Context({"target_entropy": None}),
+    "target_entropy": Context({"temperature": None}),
     "noisy_sigma": Context({"noisy": True}),
     **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end", "epsilon_steps")},
 }

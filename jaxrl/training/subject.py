@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import arguments
 from jaxrl.rollout import reset, rollout, stored, with_memory
 from jaxrl.training.loop import strong_type
 from jaxrl.training.options import float_options, other_float
@@ -24,10 +25,8 @@ class ConformanceError(AssertionError):
     """An agent breaks a promise of the contract; the message starts with the property."""
 
 
-def require(holds: Any, promise: str, message: str) -> None:
-    """Raises ``ConformanceError("promise: message")`` unless ``holds``."""
-    if not holds:
-        raise ConformanceError(f"{promise}: {message}")
+require = partial(arguments.require, ConformanceError)
+"""``(holds, promise, message)``: raises ``ConformanceError("promise: message")`` unless ``holds``."""
 
 
 class Run(NamedTuple):

@@ -60,6 +60,25 @@ def test_seeds_and_delays_vmap():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[2], y, rtol=1e-3, atol=1e-5), together, alone)
 
 
+@pytest.mark.parametrize(("delay", "max_delay"), [(2, None), (0, None), (jnp.int32(5), 3)])
+def test_the_learning_rate_is_that_of_the_gradient_that_arrives(kit, delay, max_delay):
+    """Annealed over four gradients that arrive: the rate stays until the first one has, then falls by quarters."""
+
+    def found(delay):
+        options = {"max_delay": max_delay, "learning_rate": 1.0, "anneal_learning_rate": True, "num_updates": 4}
+        agent, state, trajectory, _ = kit.one_step(a3c, delay=2 if max_delay is None else 0, **options)
+        agent = a3c(kit.specs["discrete"], torso=kit.torso, delay=delay, **options)
+        state, rates, update = agent.init(jax.random.key(0), 2), [], jax.jit(agent.update)
+        for _ in range(6):
+            state, metrics = update(jax.random.key(0), state, trajectory)
+            rates.append(metrics["learning_rate"])
+        return jnp.stack(rates)
+
+    lag = int(delay) if max_delay is None else min(int(delay), max_delay)
+    rates = found(delay) if max_delay is None else jax.jit(found)(delay)
+    np.testing.assert_allclose(rates, [max(0.0, 1.0 - max(update - lag, 0) / 4) for update in range(6)])
+
+
 @pytest.mark.parametrize("options", [{"delay": -1}, {"delay": 5, "max_delay": 4}])
 def test_bad_delays_are_refused_by_name(kit, options):
     with pytest.raises(ValueError, match="delay: got"):

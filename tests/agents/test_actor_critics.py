@@ -424,6 +424,8 @@ def test_errors():
             make(BOX, **option)
     with pytest.raises(TypeError, match="spec: got None"):
         sac(None)
+    with pytest.raises(ValueError, match=r"target_entropy: got -1\.0 .*temperature=0\.1"):
+        sac(BOX, temperature=0.1, target_entropy=-1.0)
     state = jax.eval_shape(sac(BOX, temperature=0.1).init, KEY)
     assert set(state.optimizer_state) == {"actor", "critics"} and set(state.target_params) == {"critics"}
 

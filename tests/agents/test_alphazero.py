@@ -232,6 +232,20 @@ def test_values_of_one_player_are_the_returns(probe, n_step):
     np.testing.assert_allclose(run(jax.random.key(0)), solution.values, rtol=0.02, atol=0.02)
 
 
+def test_functions_know_the_range_of_the_value():
+    """By the model or by ``bounded``: with neither, the value of a game would be read as an unbounded one."""
+    env, params = envs.make("pgx/tic_tac_toe")
+    env = envs.expose_state(env)
+    spec, model = envs.spec(env, params), envs.simulator(env, params)
+    with pytest.raises(TypeError, match="model: got None.*bounded"):
+        functions(agents.alphazero, spec)
+    state = agents.alphazero(spec, model=model, torso=MLP(hidden=(4,))).init(jax.random.key(0))
+    seen = spec.zeros(2)
+    by_model = functions(agents.alphazero, spec, model=model, torso=MLP(hidden=(4,))).value(state, seen)
+    by_hand = functions(agents.alphazero, spec, bounded=True, torso=MLP(hidden=(4,))).value(state, seen)
+    np.testing.assert_array_equal(by_model, by_hand)
+
+
 def test_any_function_is_a_search_and_any_loss_a_loss():
     def first_legal(key, params, root, recurrent_fn, num_simulations, invalid_actions, *, explore, bounded, steps):
         del key, params, recurrent_fn, explore, bounded, steps

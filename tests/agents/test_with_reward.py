@@ -9,6 +9,7 @@ import pytest
 
 import jaxrl
 from jaxrl.agents import a2c, dqn, ppo
+from jaxrl.agents.players import random_player
 from jaxrl.envs import probes, spec
 from jaxrl.feedback import rnd
 from jaxrl.networks import MLP
@@ -77,6 +78,17 @@ def test_parameters_can_be_replaced_as_workers_do(kit):
     replaced = rewarded._replace(params=state.params, reward_model=())
     assert type(replaced) is type(rewarded) and replaced.params is state.params and replaced.reward_model == ()
     assert replaced.agent.optimizer_state is rewarded.agent.optimizer_state
+
+
+def test_statistics_can_be_replaced_as_transfer_does(kit):
+    plain, state, trajectory, update = kit.one_step(a2c, normalize_observation=True)
+    learned, _ = update(KEY, state, trajectory)
+    rewarded = jaxrl.with_reward(plain, COUNTED).init(KEY, 2)
+    moved = rewarded._replace(params=learned.params, statistics=learned.statistics)
+    assert moved.statistics is learned.statistics and moved.agent.statistics is learned.statistics
+    assert moved.params is learned.params and moved.reward_model is rewarded.reward_model
+    without = jaxrl.with_reward(random_player(kit.specs["discrete"]), COUNTED).init(KEY, 2)
+    assert without.statistics == ()
 
 
 def test_rewards_of_another_shape_are_refused(kit):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.agents.combinators import RewardedState
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.config import Sweep
 from jaxrl.runs.folder import RunError, RunFolder
@@ -130,6 +131,16 @@ def test_transfer_takes_the_statistics_of_observations_along(tmp_path):
     moved = transfer(folder.path, fresh(dataclasses.replace(config, seed=9)))
     assert same(moved.agent.statistics.observation, state.agent.statistics.observation)
     assert int(np.max(moved.updates)) == 0
+
+
+def test_transfer_to_a_rewarded_agent_takes_the_statistics_along(tmp_path):
+    config = make_config(hyperparameters={"normalize_observation": True})
+    folder, state = save_start(tmp_path / "normalized", config)
+    start = fresh(dataclasses.replace(config, seed=9))
+    rewarded = start._replace(agent=RewardedState(start.agent, reward_model=(), per_env=((), ())))
+    moved = transfer(folder.path, rewarded).agent
+    assert same(moved.agent.statistics.observation, state.agent.statistics.observation)
+    assert same(moved.agent.params, state.agent.params)
 
 
 @pytest.mark.parametrize(

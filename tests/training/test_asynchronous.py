@@ -15,6 +15,7 @@ import pytest
 from jaxrl.agents import a2c, dqn, ppo
 from jaxrl.agents.players import random_player
 from jaxrl.envs import make, probes, spec
+from jaxrl.feedback import rnd
 from jaxrl.networks import MLP
 from jaxrl.training import Interrupted, asynchronous, fit, train
 from jaxrl.training.asynchronous import Asynchronous
@@ -228,6 +229,21 @@ def test_a_late_update_adds_the_change_made_where_it_was_read():
 def test_agents_with_something_of_each_environment_are_refused(make_agent):
     env = probes.DiscountProbe()
     agent = make_agent(spec(env, env.default_params))
+    with pytest.raises(ValueError, match="agent: .*per_env"):
+        Asynchronous(agent, env, env.default_params, KEY, num_workers=2, num_envs=1, rollout_length=2)
+
+
+def test_what_a_part_keeps_of_each_environment_is_refused():
+    """A reward model's state inside of the agent's."""
+
+    class State(NamedTuple):
+        params: Any
+        reward_model: Any
+
+    env = probes.DiscountProbe()
+    described = spec(env, env.default_params)
+    model = rnd(described, torso=MLP(hidden=(4,)), embedding_size=4)
+    agent = random_player(described)._replace(init=lambda key, num_envs=1: State((), model.init(key, num_envs)))
     with pytest.raises(ValueError, match="agent: .*per_env"):
         Asynchronous(agent, env, env.default_params, KEY, num_workers=2, num_envs=1, rollout_length=2)
 

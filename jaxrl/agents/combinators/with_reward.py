@@ -32,10 +32,16 @@ class RewardedState(_Fields):
         """The parameters of the agent; ``_replace`` takes them too, as workers and ``--init-from`` do."""
         return self.agent.params
 
+    @property
+    def statistics(self) -> PyTree:
+        """What the agent normalises with, () for an agent that doesn't; ``_replace`` takes it too."""
+        return getattr(self.agent, "statistics", ())
+
     def _replace(self, /, **changes: Any) -> RewardedState:
-        if "params" in changes:
+        of_agent = {name: changes.pop(name) for name in ("params", "statistics") if name in changes}
+        if of_agent:
             agent: Any = changes.get("agent", self.agent)
-            changes["agent"] = agent._replace(params=changes.pop("params"))
+            changes["agent"] = agent._replace(**of_agent)
         return super()._replace(**changes)
 
 
