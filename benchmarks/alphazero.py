@@ -21,8 +21,8 @@ from benchmarks.learning import describe_machine
 from benchmarks.positions import make_decide, observe
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.loading import restore_players
 from jaxrl.runs.matches import play_members, random_side, side_of, uct_side
-from jaxrl.runs.snapshots import restore_players
 
 
 class Verdict(NamedTuple):

@@ -18,7 +18,7 @@ from jaxrl.runs.objects import require_trust
 from jaxrl.runs.recipes import hyperparameters
 
 _FLAGS = ("seed", "seeds", "window", "eval_every", "eval_episodes", "devices", "seed_devices", "workers")
-_IGNORED = ("chunks", "format_version")
+_IGNORED = ("chunks", "kind", "format_version")
 
 
 @dataclasses.dataclass(frozen=True)

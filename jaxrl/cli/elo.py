@@ -13,19 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrl.cli.errors import UsageError
-from jaxrl.cli.parsing import as_flag, parse
+from jaxrl.cli.parsing import as_flag, parse, swept_value
 from jaxrl.cli.plot import FORMATS
 from jaxrl.cli.rating_curves import RatingCurve, draw_ratings
 from jaxrl.cli.tournament import Tournament, pairings
-from jaxrl.runs.building import make_environment
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console, print_titled
 from jaxrl.runs.folder import RunError, RunFolder
-from jaxrl.runs.kinds import kind_of
-from jaxrl.runs.loading import first_member
+from jaxrl.runs.kinds import kind_of_run
+from jaxrl.runs.loading import first_member, restore_players
 from jaxrl.runs.matches import UCT_SIMULATIONS, random_side, side_of, uct_side
 from jaxrl.runs.progress import MatchProgress
-from jaxrl.runs.snapshots import moments, restore_players
+from jaxrl.runs.snapshots import moments
 from jaxrl.training.ratings import fit_ratings
 
 
@@ -51,8 +50,10 @@ class EloFlags:
     """Random moves at the start of every game; without them, two deterministic players repeat one game."""
     seeds: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: all)")] = None
     """Rate only this many seeds, the first ones."""
-    value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
-    """Value of the sweep whose seeds are rated."""
+    value: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NUMBER|NAME=NUMBER ...", help_behavior_hint="(default: no sweep)")
+    ] = ()
+    """Value of the sweep whose seeds are rated; of several sweeps, all values or NAME=NUMBER."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
     """Import the modules that the run names, though you never trained with them on this machine."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/elo.png)")] = None
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     flags = parse(EloFlags, arguments, prog="jaxrl elo")
     folder = RunFolder(flags.run)
     config = folder.read_config(trust=flags.trust)
-    if kind_of(make_environment(config.environment, config.environment_settings)[0]).name != "game":
+    if not kind_of_run(folder).has_sides:
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
     out = flags.out or folder.path / "elo.png"
     _check(flags, config, out)
@@ -100,7 +101,7 @@ def _check(flags: EloFlags, config: RunConfig, out: Path) -> None:
 
 def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Console) -> RatingCurve:
     """Plays the tournaments of all seeds and rates their players."""
-    first = first_member(config, flags.run, flags.value)
+    first = first_member(config, flags.run, swept_value(flags.value))
     members = range(first, first + (flags.seeds or config.seeds))
     num_anchors = 2 if flags.uct_simulations else 1
     matches = len(pairings(num_anchors, len(updates), flags.predecessors)) * len(members)

@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 from rich.console import Console
 
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.opponents import opponent
-from jaxrl.cli.parsing import as_flag, parse
-from jaxrl.runs.building import Built, make_environment
+from jaxrl.cli.parsing import as_flag, parse, swept_value
+from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
-from jaxrl.runs.evaluation import evaluate_members, evaluation_keys, max_steps, one_value, print_table
+from jaxrl.runs.evaluation import one_value
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.kinds import kind_of
-from jaxrl.runs.loading import check_seed, first_member, restore
+from jaxrl.runs.kinds import kind_of_run
+from jaxrl.runs.loading import check_seed, first_member, restore, restore_players
 from jaxrl.runs.matches import UCT_SIMULATIONS, play_members, side_of
 from jaxrl.runs.notices import after_divergence
 from jaxrl.runs.scores import print_scores
-from jaxrl.runs.snapshots import moments, restore_players
-from jaxrl.types import PyTree
+from jaxrl.runs.snapshots import moments
 
 GAME_FLAGS = ("opponent", "simulations", "opponent_simulations", "opponent_update", "opening_moves")
 """Flags that apply only to games for two."""
@@ -54,8 +52,10 @@ class EvaluateFlags:
     """Number of episodes to draw."""
     gif_seed: int = 0
     """Seed to draw."""
-    value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: all values)")] = None
-    """Evaluate only this value of a sweep, with a row for each seed."""
+    value: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NUMBER|NAME=NUMBER ...", help_behavior_hint="(default: all values)")
+    ] = ()
+    """Evaluate only this value of a sweep, with a row for each seed; of several sweeps, all values or NAME=NUMBER."""
     opponent: Annotated[
         str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a game for two)")
     ] = None
@@ -86,29 +86,37 @@ def main(arguments: Sequence[str]) -> int:
     console = make_console()
     config = RunFolder(flags.run).read_config(trust=flags.trust)
     check_seed(config, flags.run, flags.gif_seed)
-    if kind_of(make_environment(config.environment, config.environment_settings)[0]).name == "game":
+    kind = kind_of_run(RunFolder(flags.run))
+    if kind.has_sides:
         return _evaluate_game(flags, console)
     for name in GAME_FLAGS:
         if getattr(flags, name) is not None:
             raise UsageError(f"{as_flag(name)}: {config.environment} is no game for two")
-    if flags.value is not None or (flags.gif is not None and config.sweep is not None):
-        first_member(config, flags.run, flags.value)
+    if flags.gif is not None and kind.draw is None:
+        raise UsageError(f"--gif: there is no picture of {config.environment}")
+    value = swept_value(flags.value)
+    if value is not None or (flags.gif is not None and config.sweep is not None):
+        first_member(config, flags.run, value)
     config, built, state = restore(flags.run, flags.update, trust=flags.trust)
     agents = state.agent
-    if flags.value is not None:
-        config, built, agents = one_value(config, built, agents, first_member(config, flags.run, flags.value))
+    if value is not None:
+        config, built, agents = one_value(config, built, agents, first_member(config, flags.run, value))
     with console.status("evaluating"):
-        episodes = evaluate_members(built, agents, num_episodes=flags.episodes, explore=flags.explore, seed=flags.seed)
-    print_table(config, episodes, console, explore=flags.explore)
+        outcome = kind.evaluator(built, flags.episodes, flags.explore)(agents, flags.seed)
+    kind.show(config, outcome, console, flags.explore)
     _say_unfinished(flags, config, built, console)
     if flags.gif is not None:
-        _draw(flags, built, agents, console)
+        assert kind.draw is not None
+        with console.status("drawing"):
+            drawn = kind.draw(built, agents, flags.gif_seed, flags.gif, flags.gif_episodes, flags.seed, flags.explore)
+        returns = ", ".join(f"{total:.1f}" for total in drawn)
+        console.print(f"drawn: {flags.gif} (returns {returns})", soft_wrap=True, highlight=False)
     return 0
 
 
 def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
     for name, instead in (("gif", "jaxrl play shows one"), ("value", "the players of all values are listed")):
-        if getattr(flags, name) is not None:
+        if getattr(flags, name):
             raise UsageError(f"{as_flag(name)}: not in a game for two; {instead}")
     if flags.explore:
         raise UsageError("--explore: not in a game for two, whose players take their best moves")
@@ -152,23 +160,3 @@ def _say_unfinished(flags: EvaluateFlags, config: RunConfig, built: Built, conso
     else:
         state = f"the run is unfinished; continue it with: jaxrl resume {flags.run}"
     console.print(f"this is update {update} of {built.num_updates}; {state}", soft_wrap=True, highlight=False)
-
-
-def _draw(flags: EvaluateFlags, built: Built, agents: PyTree, console: Console) -> None:
-    from jaxrl.cli.render import draw_episodes, record_episodes
-
-    assert flags.gif is not None
-    with console.status("drawing"):
-        recorded = record_episodes(
-            evaluation_keys(built, flags.seed)[flags.gif_seed],
-            built.agent(flags.gif_seed),
-            jax.tree.map(lambda leaf: leaf[flags.gif_seed], agents),
-            built.env,
-            built.params,
-            num_episodes=flags.gif_episodes,
-            max_steps=max_steps(built),
-            explore=flags.explore,
-        )
-        draw_episodes(flags.gif, built.env, built.params, recorded)
-    returns = ", ".join(f"{episode.returns[-1]:.1f}" for episode in recorded)
-    console.print(f"drawn: {flags.gif} (returns {returns})", soft_wrap=True, highlight=False)

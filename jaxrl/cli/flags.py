@@ -23,6 +23,7 @@ from jaxrl.runs.config import Chosen, RunConfig, Sweep
 from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of, shorthands_of
 from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, find_recipe, hyperparameters, summary
+from jaxrl.runs.trainers import settled
 from jaxrl.types import Discrete, Spec
 
 _ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
@@ -301,10 +302,7 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         eval_episodes=flags.eval_episodes,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
-    if config.workers and "delay" in config.hyperparameters:
-        if "--delay" in given:
-            raise UsageError("--delay: workers are late by themselves; leave out --delay or --workers")
-        config = dataclasses.replace(config, hyperparameters={**config.hyperparameters, "delay": 0})
+    config = settled(config, [name for name in config.hyperparameters if as_flag(name) in given], as_flag)
     return config if "--replay-capacity" in given else fit_replay(config)
 
 

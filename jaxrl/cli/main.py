@@ -6,7 +6,6 @@ unknown name, a value out of range); 130 interrupted, after saving.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -66,15 +65,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        code = _failed("interrupted", 130)
-        if argv is None:
-            # A computation that is still in flight would crash the interpreter on its usual way out.
-            sys.stderr.flush()
-            sys.stdout.flush()
-            os._exit(code)
-        return code
+        return _left(_failed("interrupted", 130), argv is None)
     except Exception as error:
-        return _failed_among_others(error)
+        return _left(_failed_among_others(error), argv is None)
+
+
+def _left(code: int, is_process: bool) -> int:
+    """Ends the process of a command that was interrupted; returns all other codes.
+
+    A computation that is still in flight would crash the interpreter on its usual way out, or be waited for.
+    """
+    processes = sys.modules.get("jaxrl.processes")
+    if code == 130 and is_process and not (processes is not None and processes.are_many()):
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 def _with_cache(arguments: list[str]) -> list[str]:
@@ -98,8 +104,7 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         print(importlib.import_module("importlib.metadata").version("jaxrl"))
         return 0
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f", did you mean '{close[0]}'?" if close else ""
+        hint = importlib.import_module("jaxrl.arguments").nearest(command, COMMANDS)
         raise UsageError(f"unknown command '{command}'{hint} (commands: {', '.join(COMMANDS)})")
     if command in ("train", "resume"):
         importlib.import_module("jaxrl.cli.hosts").connect(arguments)

@@ -8,8 +8,8 @@ from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.loading import restore_players
 from jaxrl.runs.matches import UCT_SIMULATIONS, Side, random_side, side_of, uct_side
-from jaxrl.runs.snapshots import restore_players
 
 
 def opponent(

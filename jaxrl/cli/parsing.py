@@ -52,6 +52,22 @@ def number(text: str) -> float:
         raise ValueError(f"got '{text}', must be a number") from None
 
 
+def swept_value(words: Sequence[str]) -> tuple[float, ...] | dict[str, float] | None:
+    """What ``--value`` says of a sweep: numbers in its order, or ``NAME=NUMBER`` each; None of nothing.
+
+    Raises:
+      UsageError: anything else.
+    """
+    parts = [part for word in words for part in word.split(",") if part]
+    pairs = [part.partition("=") for part in parts]
+    try:
+        if all(equals for _, equals, _ in pairs):
+            return {name.strip().replace("-", "_"): number(text) for name, _, text in pairs} or None
+        return tuple(map(number, parts))
+    except ValueError as error:
+        raise UsageError(f"--value: {error}, as in 1e-3 0.99, or NAME=NUMBER") from None
+
+
 class _Kind(NamedTuple):
     name: str
     read: Callable[[str], Any]

@@ -17,14 +17,13 @@ from jaxrl.cli import boards
 from jaxrl.cli.boards import Layout
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.game import Game
-from jaxrl.cli.parsing import parse
+from jaxrl.cli.parsing import parse, swept_value
 from jaxrl.runs.building import make_environment
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.kinds import kind_of
-from jaxrl.runs.loading import check_seed, first_member
-from jaxrl.runs.snapshots import restore_players
+from jaxrl.runs.kinds import kind_of_run
+from jaxrl.runs.loading import check_seed, first_member, restore_players
 
 FEW = 20
 """Legal moves that are listed in a sentence."""
@@ -57,8 +56,10 @@ class PlayFlags:
     """Seed of the run that plays."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
     """Import the modules that the run names, though you never trained with them on this machine."""
-    value: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: no sweep)")] = None
-    """Value of the sweep whose seed plays."""
+    value: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NUMBER|NAME=NUMBER ...", help_behavior_hint="(default: no sweep)")
+    ] = ()
+    """Value of the sweep whose seed plays; of several sweeps, all values or NAME=NUMBER."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,12 +70,13 @@ def main(arguments: Sequence[str]) -> int:
     if flags.simulations is not None and flags.simulations < 1:
         raise UsageError(f"--simulations: got {flags.simulations}, must be at least 1")
     console = make_console()
-    config = RunFolder(flags.run).read_config(trust=flags.trust)
+    folder = RunFolder(flags.run)
+    config = folder.read_config(trust=flags.trust)
     check_seed(config, flags.run, flags.seed)
-    number = first_member(config, flags.run, flags.value) + flags.seed
-    env, params = make_environment(config.environment, config.environment_settings)
-    if kind_of(env).name != "game":
+    number = first_member(config, flags.run, swept_value(flags.value)) + flags.seed
+    if not kind_of_run(folder).has_sides:
         raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
+    env, params = make_environment(config.environment, config.environment_settings)
     unicode = (console.encoding or "").lower().startswith("utf")
     try:
         layout = boards.layout(config.environment, envs.spec(env, params), unicode=unicode)

@@ -92,6 +92,8 @@ def prioritized(
 
     def add(state: PrioritizedState, trajectory: Transition) -> PrioritizedState:
         length = trajectory.reward.shape[0]
+        if not length:
+            return state._replace(ring=rings.add(state.ring, trajectory))
         written = jnp.arange(min(length, state.ring.rows), dtype=jnp.int32)
         rows = rings.later(state.ring, state.ring.head, written)
         return PrioritizedState(

@@ -56,6 +56,7 @@ def init(example: Transition, rows: int, num_envs: int) -> Ring:
 def add(ring: Ring, trajectory: Transition) -> Ring:
     """Writes a trajectory ``[T, B, ...]`` over the oldest rows. Of one longer than the ring, the last rows are kept.
 
+    An empty one, ``[0, B, ...]``, as updates without steps get, changes nothing.
     Numbers of 64 bits are stored with 32 bits if the ring was made for them.
 
     Raises:
@@ -63,6 +64,8 @@ def add(ring: Ring, trajectory: Transition) -> Ring:
     """
     _check(ring, trajectory)
     length = min(trajectory.reward.shape[0], ring.rows)
+    if not length:
+        return ring
     newest = jax.tree.map(lambda kept, x: x[-length:].astype(kept.dtype), ring.transitions, trajectory)
     if length == 1:
         write = lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new, ring.head, 0)  # noqa: E731
@@ -150,7 +153,7 @@ def _check(ring: Ring, trajectory: Transition) -> None:
     length = trajectory.reward.shape[0]
     for (path, kept), given in zip(stored, jax.tree.leaves(trajectory), strict=True):
         name, rest = f"trajectory{jax.tree_util.keystr(path)}", kept.shape[1:]
-        if given.shape != (length, *rest) or length < 1:
+        if given.shape != (length, *rest):
             wanted = ", ".join(map(str, rest))
             raise ValueError(f"{name}: got shape {given.shape}, must be [T, {wanted}], the shape of the replay")
         if given.dtype != kept.dtype and _HALVES.get(str(given.dtype)) != kept.dtype:

@@ -12,17 +12,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxrl import envs, networks, processes
+from jaxrl import envs, networks
 from jaxrl.arguments import check_count, nearest
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.objects import import_object, is_object
 from jaxrl.runs.parts import make_part, shorthands_of
 from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters, remembered
-from jaxrl.training import parallel
-from jaxrl.training.asynchronous import Asynchronous, check_shareable
+from jaxrl.runs.trainers import trainer_of
 from jaxrl.training.loop import count_updates
-from jaxrl.training.program import Program, Runnable
+from jaxrl.training.program import Runnable
 from jaxrl.types import Agent, Array, PyTree, Spec
 
 
@@ -97,7 +96,6 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
         raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
     recipe = given.recipe or find_recipe(config.recipe)
-    _check_workers(config)
     if config.sweep is not None:
         check_sweep(config.recipe, recipe, config.sweep)
     env, params = make_environment(config.environment, config.environment_settings, given)
@@ -105,14 +103,16 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         part: given.parts[part] if part in given.parts else make_part(part, chosen.name, chosen.settings, env, params)
         for part, chosen in config.parts.items()
     }
-    kind = kind_of(env)
+    kind, trainer = kind_of(env), trainer_of(config)
+    kind.check_trainer(config, trainer)
+    trainer.check(config)
     kind.check(config, parts.get("torso"))
     env = wrap(config, env, parts.get("torso"))
     wanted = filled_in(recipe)
     values: dict[str, Any] = {"num_updates": num_updates}
     if "simulator" in wanted.values():
-        values |= {"simulator": envs.simulator(env, params), "symmetries": getattr(env, "symmetries", None)}
-        env = envs.expose_state(env)
+        env, offered = kind.simulator(config, env, params)
+        values |= offered
     spec = envs.spec(env, params)
     memory = remembered(recipe, spec, config.hyperparameters)
     if memory is not None:
@@ -131,8 +131,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         if not isinstance(agent, Agent):
             raise ConfigError(f"recipe: {config.recipe} returned a {type(agent).__name__}, must return an Agent")
         state = jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
-        if config.workers:
-            check_shareable(state)
+        trainer.check_state(state)
     # Every setting gets the same seeds, so that they are compared on equal luck.
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(sweep.values))
     columns = dict(zip(sweep.names, zip(*sweep.values, strict=True), strict=True)) if sweep.names else {}
@@ -262,46 +261,9 @@ def make_mesh(config: RunConfig) -> Mesh | None:
     Raises:
       ConfigError: more devices than there are, or counts that they do not divide.
     """
-    if config.devices == config.seed_devices == 1 and not processes.are_many():
-        return None
-    try:
-        mesh = parallel.make_mesh(config.devices, seeds=config.seed_devices)
-        parallel.check_split(mesh, config.num_envs, config.num_members)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return mesh
-
-
-def _check_workers(config: RunConfig) -> None:
-    """Refuses what threads that share one state can't do."""
-    check_count("workers", config.workers, least=0)
-    for name in ("devices", "seeds"):
-        if config.workers and getattr(config, name) != 1:
-            raise ConfigError(f"{name}: got {getattr(config, name)}, must be 1 with workers, which share one state")
-    if config.workers and config.sweep is not None:
-        raise ConfigError("sweep: must be none with workers, which share one state; run one value after the other")
+    return trainer_of(config).make_mesh(config)
 
 
 def make_program(config: RunConfig, built: Built, mesh: Mesh | None = None) -> Runnable:
-    """What trains all members of a run: a program on the devices of ``make_mesh`` or on one, or threads."""
-    if config.workers:
-        agent = built.agent(0)
-        return Asynchronous(
-            agent,
-            built.env,
-            built.params,
-            built.keys[0],
-            num_workers=config.workers,
-            num_envs=config.num_envs,
-            rollout_length=config.rollout_length,
-        )
-    return Program(
-        built.make_agent,
-        built.env,
-        built.params,
-        built.keys,
-        hyper=built.hyper,
-        num_envs=config.num_envs,
-        rollout_length=config.rollout_length,
-        mesh=mesh,
-    )
+    """What trains all members of a run, on the devices of ``make_mesh`` or on one."""
+    return trainer_of(config).make(config, built, mesh)

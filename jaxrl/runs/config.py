@@ -25,6 +25,7 @@ SINCE: dict[str, Any] = {
     "eval_every": None,
     "eval_episodes": 128,
     "chunks": [],
+    "kind": None,
 }
 """Fields that older files lack, and what those runs did."""
 
@@ -135,6 +136,7 @@ class RunConfig:
       eval_every: environment steps of each seed between two evaluations; None evaluates at the end alone.
       eval_episodes: of each seed in an evaluation; 0 for none.
       chunks: ``(update, length)``: from this update on, so many updates between two pauses. See ``session``.
+      kind: of the run, a name of ``kinds.KINDS``, written down where the environment is known; None in older files.
       format_version: of this file.
     """
 
@@ -158,6 +160,7 @@ class RunConfig:
     eval_every: int | None = None
     eval_episodes: int = 128
     chunks: tuple[tuple[int, int], ...] = ()
+    kind: str | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -199,7 +202,7 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint has to agree with: all but the run's length, where it started from, and on what it runs."""
         fields = json.loads(self.to_json())
-        free = ("num_steps", "init_from", "devices", "seed_devices", "eval_every", "eval_episodes", "chunks")
+        free = ("num_steps", "init_from", "devices", "seed_devices", "eval_every", "eval_episodes", "chunks", "kind")
         # What older runs did goes without saying, as it did for them.
         return {name: fields[name] for name in fields if name not in free and fields[name] != SINCE.get(name, SINCE)}
 

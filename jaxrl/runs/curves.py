@@ -17,7 +17,7 @@ from scipy import stats
 
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.fonts import families_for, plain, replace
-from jaxrl.runs.kinds import KINDS, OPPONENT
+from jaxrl.runs.kinds import Shown, kind_of_run
 from jaxrl.runs.labels import labels
 from jaxrl.runs.metrics import Curves, Floats, read_curves
 
@@ -31,11 +31,14 @@ FAINT = 32
 QUARTERS = 4
 """The number of seeds from which on the interquartile mean differs from the mean."""
 
+MOST_POINTS = 500
+"""Points of a curve that are drawn at most: more than its pixels are no use, and a long run would take minutes."""
+
 FEW = 12
 """Curves of at most this many points have a marker at each."""
 
-RETURN, SCORE = "episode_return", "evaluation_score"
-"""The columns of metrics.csv that are drawn by default, of a task and of a game for two."""
+RETURN = "episode_return"
+"""The column of metrics.csv that runs of every kind have."""
 
 
 class Curve(NamedTuple):
@@ -102,15 +105,17 @@ def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool
       ValueError: no such metric, or nothing to draw yet.
     """
     config = folder.peek_config()
-    read = _read(folder, metric, config.num_members)
-    evaluated = _evaluations(folder, config.num_members) if metric == RETURN else None
+    shown = kind_of_run(folder).shown
+    read = _read(folder, metric, config.num_members, shown)
+    beside = shown.beside if metric == shown.metric else None
+    evaluated = None if beside is None else _evaluations(folder, beside, config.num_members)
     labels = [name]
     if config.sweep is not None:
         called = config.sweep.label if name_sweep else config.sweep.short
         labels = [f"{name} {called(index)}".strip() for index in range(len(config.sweep.values))]
     curves = []
     for index, label in enumerate(labels):
-        steps, seeds = _common(read, index, config.seeds, carried_forward)
+        steps, seeds = thinned(*_common(read, index, config.seeds, carried_forward))
         none = (np.zeros(0), np.zeros((config.seeds, 0)))
         evaluations = none if evaluated is None else _common(evaluated, index, config.seeds)
         curves.append(Curve(label, steps, seeds, *evaluations))
@@ -119,19 +124,17 @@ def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool
     return curves
 
 
-def _read(folder: RunFolder, metric: str, num_members: int) -> Curves:
-    """A column of metrics.csv; the score of a game that was not evaluated during training, from scores.csv."""
+def _read(folder: RunFolder, metric: str, num_members: int, shown: Shown) -> Curves:
+    """A column of metrics.csv, or of the other file that the run's kind has it in."""
     try:
         return read_curves(folder.metrics_file, metric, num_members)
     except ValueError as error:
-        if metric != SCORE:
+        if metric != shown.metric or shown.file is None:
             raise
-        if folder.scores_file.is_file():
-            return read_curves(folder.scores_file, SCORE, num_members)
-        raise ValueError(
-            f"{folder.path} has no scores against an opponent yet, which its training ends with; "
-            f"jaxrl elo {folder.path} rates the players of an unfinished run"
-        ) from error
+        file = shown.file(folder)
+        if file.is_file():
+            return read_curves(file, metric, num_members)
+        raise ValueError(shown.missing.format(run=folder.path)) from error
 
 
 def _common(
@@ -143,21 +146,30 @@ def _common(
     return read.env_steps[known], seeds[:, known]
 
 
-def _evaluations(folder: RunFolder, num_members: int) -> Curves | None:
-    """The mean returns of the evaluations during training, if the run has any."""
+def thinned(steps: Floats, seeds: Floats) -> tuple[Floats, Floats]:
+    """``[points]`` and ``[seeds, points]`` at ``MOST_POINTS`` of the points, the first and the last among them."""
+    if steps.size <= MOST_POINTS:
+        return steps, seeds
+    kept = np.linspace(0, steps.size - 1, MOST_POINTS).round().astype(int)
+    return steps[kept], seeds[:, kept]
+
+
+def _evaluations(folder: RunFolder, column: str, num_members: int) -> Curves | None:
+    """The evaluations during training, if the run has any."""
     try:
-        return read_curves(folder.metrics_file, "evaluation_return", num_members)
+        return read_curves(folder.metrics_file, column, num_members)
     except ValueError:
         return None
 
 
 def metric_of(folders: Sequence[RunFolder]) -> str:
-    """The metric that shows how good some runs are.
+    """The metric that shows how good some runs are: that of their kind, or the return where the kinds differ.
 
     In self-play, returns are the results of the last mover, which say nothing of strength; the score against a fixed
     opponent does.
     """
-    return SCORE if all(folder.is_self_play for folder in folders) else RETURN
+    metrics = {kind_of_run(folder).shown.metric for folder in folders}
+    return metrics.pop() if len(metrics) == 1 else RETURN
 
 
 def draw(folders: Sequence[RunFolder], path: Path, metric: str | None = None) -> dict[str, str]:
@@ -218,16 +230,19 @@ def _draw(curves: Sequence[Curve], path: Path, *, title: str, metric: str, in_co
         handles = [*axes.get_legend_handles_labels()[0], *_key(curves)]
         figure.legend(handles=handles, title=in_common, alignment="left", loc="outside right upper", edgecolor="none")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    # Whole or not at all: the process of an interrupted run ends in the middle of a picture that takes too long.
+    draft = path.with_name(f".{path.name}")
+    figure.savefig(draft, dpi=150, format=path.suffix[1:])
+    draft.replace(path)
     pyplot.close(figure)
 
 
 def _name(metric: str, folders: Sequence[RunFolder]) -> str:
-    if metric == RETURN and all(folder.is_self_play for folder in folders):
-        return KINDS["game"].label_of_return
-    if metric == SCORE:
-        return f"score against {OPPONENT}: 1 for a win, 0.5 for a draw"
-    return metric.replace("_", " ")
+    kinds = [kind_of_run(folder) for folder in folders]
+    names = {kind.shown.label for kind in kinds if kind.shown.metric == metric}
+    if metric == RETURN and not names:
+        names = {kind.label_of_return for kind in kinds}
+    return names.pop() if len(names) == 1 else metric.replace("_", " ")
 
 
 def _title(folders: Sequence[RunFolder]) -> str:

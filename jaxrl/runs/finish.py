@@ -11,7 +11,6 @@ from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.snapshots import without_replay
-from jaxrl.runs.strength import write_scores
 from jaxrl.training.loop import TrainState
 from jaxrl.types import PyTree
 
@@ -31,15 +30,14 @@ def finish(
     agents = without_replay(state.agent) if config.devices == 1 else on_one_device(state.agent)
     if episodes:
         with console.status("evaluating"):
-            outcome = built.kind.evaluator(built, episodes)(agents, 0)
+            outcome = built.kind.evaluator(built, episodes, False)(agents, 0)
         if processes.is_first():
             built.kind.save(folder, outcome, config.num_steps)
-        built.kind.show(config, folder, outcome, console)
+        built.kind.show(config, outcome, console, False)
     if not processes.is_first():
         return
-    if episodes and built.kind.keeps_snapshots:
-        with console.status("playing with the snapshots"):
-            write_scores(folder, config, built, episodes)
+    if episodes:
+        built.kind.follow_up(folder, config, built, episodes, console)
     try:
         draw_curve(folder)
         curve = str(folder.curve_file)

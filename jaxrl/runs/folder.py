@@ -55,11 +55,6 @@ class RunFolder:
         self.curve_file = self.path / "curve.png"
         self.lock_file = self.path / "lock"
 
-    @property
-    def is_self_play(self) -> bool:
-        """Whether its agents play a game for two against themselves: such runs leave snapshots from the start."""
-        return self.snapshot_folder.exists()
-
     def refuse_existing(self) -> None:
         """Refuses a path where something is already, or where nothing can be made.
 

@@ -1,12 +1,13 @@
 """Kinds of runs: a task in JAX, or a game for two.
 
-A kind says how what was trained is checked, evaluated, saved and shown. ``KINDS`` is the one place where kinds are told
-apart; another kind is another row.
+A kind says how what is trained starts, trains, evaluates, draws and saves. ``KINDS`` is the one place where kinds are
+told apart; another kind is another row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,13 +16,17 @@ from rich.console import Console
 from jaxrl import envs, networks
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import ConfigError
-from jaxrl.runs.evaluation import make_evaluator, print_table
+from jaxrl.runs.evaluation import evaluation_keys, make_evaluator, max_steps, print_table
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.matches import make_match, play_all, random_side, side_of
 from jaxrl.runs.metrics import Summary
 from jaxrl.runs.scores import print_scores
+from jaxrl.runs.strength import write_scores
+from jaxrl.runs.trainers import TRAINERS, Trainer
 from jaxrl.training.evaluate import Episodes
+from jaxrl.training.loop import TrainState
 from jaxrl.training.match import Score
+from jaxrl.training.program import Runnable
 from jaxrl.types import PyTree
 
 if TYPE_CHECKING:
@@ -29,6 +34,27 @@ if TYPE_CHECKING:
 
 Evaluator = Callable[[PyTree, int], Any]
 """``(states, seed) -> outcome``, the states ``[S, ...]`` of the agents."""
+
+DrawFn = Callable[["Built", PyTree, int, Path, int, int, bool], list[float]]
+"""``(built, states, member, path, num_episodes, seed, explore)``; writes a GIF, and gives the returns drawn."""
+
+
+class Shown(NamedTuple):
+    """What a learning curve shows of a kind of runs.
+
+    Attributes:
+      metric: the column of metrics.csv that is drawn by default.
+      label: what that is called.
+      beside: the column that is drawn beside it, where there is one.
+      file: where the column is, if not in metrics.csv; None for nowhere else.
+      missing: what is said where it is nowhere yet, with ``{run}`` in it.
+    """
+
+    metric: str
+    label: str
+    beside: str | None = None
+    file: Callable[[RunFolder], Path] | None = None
+    missing: str = ""
 
 
 class Kind(NamedTuple):
@@ -38,34 +64,72 @@ class Kind(NamedTuple):
       name: in config.json.
       includes: ``(env) -> bool``, whether an environment is of this kind.
       label_of_return: what ``episode_return`` means.
+      trainers: names of the ways in which its runs can be trained, see ``trainers``.
       keeps_snapshots: whether players are kept at moments of the training, to be met again.
+      has_sides: whether two players meet: then ``jaxrl play``, ``jaxrl elo`` and opponents apply.
       check: ``(config, torso)``; raises ConfigError for what can't be trained in this kind.
-      evaluator: ``(built, num_episodes) -> (states, seed) -> outcome``, the members ``[S, ...]`` without exploration;
-        what it gives compiles once.
+      simulator: ``(config, env, params) -> (env, values)`` for recipes that plan in the true simulator: the environment
+        as they have to see it, and what they are given by name. Raises ConfigError where there is none.
+      resumed: ``(program, state) -> (state, note)``, where a run goes on from a restored state, and what is said of it.
+      evaluator: ``(built, num_episodes, explore) -> (states, seed) -> outcome``, of the members ``[S, ...]``; what it
+        gives compiles once.
       column_names: what metrics.csv keeps of an outcome.
       columns: ``(outcome) -> {name: [S]}``.
       save: ``(folder, outcome, num_steps)``, writes evaluation.json.
-      show: ``(config, folder, outcome, console)``, prints it.
+      show: ``(config, outcome, console, explore)``, prints it.
+      follow_up: ``(folder, config, built, num_episodes, console)``, what is done after the evaluation at the end.
+      shown: on learning curves.
+      draw: makes a picture of episodes, or None where that can't be.
     """
 
     name: str
     includes: Callable[[Any], bool]
     label_of_return: str
+    trainers: tuple[str, ...]
     keeps_snapshots: bool
+    has_sides: bool
     check: Callable[[RunConfig, Any], None]
-    evaluator: Callable[[Built, int], Evaluator]
+    simulator: Callable[[RunConfig, Any, PyTree], tuple[Any, dict[str, Any]]]
+    resumed: Callable[[Runnable, TrainState], tuple[TrainState, str]]
+    evaluator: Callable[[Built, int, bool], Evaluator]
     column_names: tuple[str, ...]
     columns: Callable[[Any], Summary]
     save: Callable[[RunFolder, Any, int], None]
-    show: Callable[[RunConfig, RunFolder, Any, Console], None]
+    show: Callable[[RunConfig, Any, Console, bool], None]
+    follow_up: Callable[[RunFolder, RunConfig, Built, int, Console], None]
+    shown: Shown
+    draw: DrawFn | None
 
     def no_columns(self, num_members: int) -> Summary:
         """The columns where nothing was evaluated: NaN."""
         return {name: np.full(num_members, np.nan) for name in self.column_names}
 
+    def check_trainer(self, config: RunConfig, trainer: Trainer) -> None:
+        """Refuses a way to train that this kind of runs can't be trained in.
 
-def _evaluate_task(built: Built, num_episodes: int) -> Evaluator:
-    return make_evaluator(built, num_episodes=num_episodes)
+        Raises:
+          ConfigError: naming the argument that asks for it.
+        """
+        if trainer.name not in self.trainers:
+            raise ConfigError(
+                f"{trainer.name}: got {getattr(config, trainer.name)}, but {config.environment}, a {self.name} "
+                f"environment, is trained by {' or '.join(self.trainers)} only"
+            )
+
+
+def _exposed(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dict[str, Any]]:
+    """The environment itself is the simulator, and its observations carry its state."""
+    values = {"simulator": envs.simulator(env, params), "symmetries": getattr(env, "symmetries", None)}
+    return envs.expose_state(env), values
+
+
+def _as_it_was(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
+    """The state of an environment in JAX is in the checkpoint."""
+    return state, ""
+
+
+def _evaluate_task(built: Built, num_episodes: int, explore: bool) -> Evaluator:
+    return make_evaluator(built, num_episodes=num_episodes, explore=explore)
 
 
 def _columns_of_task(episodes: Episodes) -> Summary:
@@ -77,15 +141,26 @@ def _save_task(folder: RunFolder, episodes: Episodes, num_steps: int) -> None:
     folder.write_evaluation(episodes.returns, explore=False, num_steps=num_steps)
 
 
-def _show_task(config: RunConfig, folder: RunFolder, episodes: Episodes, console: Console) -> None:
-    print_table(config, episodes, console, explore=False)
+def _show_task(config: RunConfig, episodes: Episodes, console: Console, explore: bool) -> None:
+    print_table(config, episodes, console, explore=explore)
+
+
+def _draw_task(
+    built: Built, states: PyTree, member: int, path: Path, num_episodes: int, seed: int, explore: bool
+) -> list[float]:
+    from jaxrl.runs.pictures import draw_members_episodes  # Matplotlib takes a second to import
+
+    key = evaluation_keys(built, seed)[member]
+    return draw_members_episodes(
+        path, built, states, member, key, num_episodes=num_episodes, max_steps=max_steps(built), explore=explore
+    )
 
 
 OPPONENT = "random"
 """The player that runs of games are evaluated against."""
 
 
-def _evaluate_game(built: Built, num_episodes: int) -> Evaluator:
+def _evaluate_game(built: Built, num_episodes: int, explore: bool) -> Evaluator:
     """Matches against a random player; each side begins half of the games, so their number is made even."""
     games, other = num_episodes + num_episodes % 2, random_side(built)
     play = make_match(built, side_of("run", built, ()), other, num_games=games, opening_moves=0)
@@ -100,9 +175,14 @@ def _save_game(folder: RunFolder, score: Score, num_steps: int) -> None:
     folder.write_scores(score._asdict(), opponent=OPPONENT, num_steps=num_steps)
 
 
-def _show_game(config: RunConfig, folder: RunFolder, score: Score, console: Console) -> None:
+def _show_game(config: RunConfig, score: Score, console: Console, explore: bool) -> None:
     print_scores(config, score, OPPONENT, console, opening_moves=0)
+
+
+def _rate_snapshots(folder: RunFolder, config: RunConfig, built: Built, num_games: int, console: Console) -> None:
     console.print(f"other opponents: jaxrl evaluate {folder.path} --opponent uct", soft_wrap=True, highlight=False)
+    with console.status("playing with the snapshots"):
+        write_scores(folder, config, built, num_games)
 
 
 def _check_game(config: RunConfig, torso: Any) -> None:
@@ -120,25 +200,45 @@ KINDS = {
             name="game",
             includes=lambda env: envs.num_players(env) == 2,
             label_of_return="last mover's result",
+            trainers=tuple(TRAINERS),
             keeps_snapshots=True,
+            has_sides=True,
             check=_check_game,
+            simulator=_exposed,
+            resumed=_as_it_was,
             evaluator=_evaluate_game,
             column_names=("evaluation_score",),
             columns=_columns_of_game,
             save=_save_game,
             show=_show_game,
+            follow_up=_rate_snapshots,
+            shown=Shown(
+                "evaluation_score",
+                f"score against {OPPONENT}: 1 for a win, 0.5 for a draw",
+                file=lambda folder: folder.scores_file,
+                missing="{run} has no scores against an opponent yet, which its training ends with; jaxrl elo {run} "
+                "rates the players of an unfinished run",
+            ),
+            draw=None,
         ),
         Kind(
             name="task",
             includes=lambda env: True,
             label_of_return="return",
+            trainers=tuple(TRAINERS),
             keeps_snapshots=False,
+            has_sides=False,
             check=lambda config, torso: None,
+            simulator=_exposed,
+            resumed=_as_it_was,
             evaluator=_evaluate_task,
             column_names=("evaluation_return", "evaluation_length"),
             columns=_columns_of_task,
             save=_save_task,
             show=_show_task,
+            follow_up=lambda folder, config, built, num_episodes, console: None,
+            shown=Shown("episode_return", "episode return", beside="evaluation_return"),
+            draw=_draw_task,
         ),
     )
 }
@@ -148,3 +248,17 @@ KINDS = {
 def kind_of(env: Any) -> Kind:
     """The kind of runs in an environment."""
     return next(kind for kind in KINDS.values() if kind.includes(env))
+
+
+def kind_of_run(folder: RunFolder) -> Kind:
+    """The kind of a run on disk; nothing is built of its configuration.
+
+    Raises:
+      RunError, ConfigError: no run, or one of a kind that this version does not know.
+    """
+    name = folder.peek_config().kind
+    if name is None:  # of an older version, where games left snapshots from the start, and nothing else did
+        name = "game" if folder.snapshot_folder.exists() else "task"
+    if name not in KINDS:
+        raise ConfigError(f"{folder.config_file}: kind '{name}' is unknown to this version ({', '.join(KINDS)})")
+    return KINDS[name]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ import jax
 import numpy as np
 
 from jaxrl import processes
-from jaxrl.runs.building import Built, Given, make_program
-from jaxrl.runs.config import RunConfig
+from jaxrl.arguments import nearest
+from jaxrl.runs.building import Built, Given, build, make_program
+from jaxrl.runs.config import RunConfig, Sweep
 from jaxrl.runs.errors import ConfigError, RunError
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.phases import make_phases, phase_of
 from jaxrl.runs.recipes import Recipe
+from jaxrl.runs.snapshots import moments, without_replay
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, PyTree
+
+
+SweptValue = float | Sequence[float] | Mapping[str, float] | None
 
 
 def restore(
@@ -57,6 +62,48 @@ def restore(
     )
 
 
+def restore_players(
+    run: str | Path, update: int | None = None, *, simulations: int | None = None, trust: bool = False
+) -> tuple[RunConfig, Built, PyTree]:
+    """Reads the players of a run, from a snapshot or a checkpoint.
+
+    Args:
+      run: its folder.
+      update: of which moment; None takes the last one.
+      simulations: of each move, for an agent that searches; None leaves it as it was trained.
+
+    Returns:
+      ``(config, built, states)``: the states ``[S, ...]`` of all members' agents, ``without_replay``.
+
+    Raises:
+      RunError: no run, nothing saved in it, or nothing of this update; or its agent doesn't search.
+      ConfigError: its configuration can't be read or built by this version.
+      CheckpointError: what was saved is torn or does not fit.
+    """
+    folder = RunFolder(run)
+    config = folder.read_config(trust=trust)
+    phase = make_phases(config)[-1]
+    built = phase.built
+    known = moments(folder, config)
+    if not known:
+        raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
+    if update is not None and update not in known:
+        raise RunError(f"update: got {update}, {folder.path} has the updates {', '.join(map(str, known))}")
+    update = known[-1] if update is None else update
+    template = make_program(config, built).abstract_state().agent
+    if update in folder.snapshots(config).updates():
+        states = folder.snapshots(config).restore(without_replay(template), update)
+    else:
+        states = without_replay(folder.checkpoints(config).restore(template, update, under="agent"))
+    if simulations is not None:
+        if "num_simulations" not in config.hyperparameters:
+            raise RunError(f"simulations: got {simulations}, but {config.recipe} in {folder.path} doesn't search")
+        searching = {**config.hyperparameters, "num_simulations": simulations}
+        config = dataclasses.replace(config, hyperparameters=searching)
+        built = build(config)
+    return config, built, states
+
+
 def check_update(folder: RunFolder, config: RunConfig, update: int | None) -> None:
     """Refuses an update that a run has no checkpoint of; None is the last one.
 
@@ -73,7 +120,7 @@ def load(
     run: str | Path,
     *,
     seed: int | None = 0,
-    value: float | Sequence[float] | None = None,
+    value: SweptValue = None,
     update: int | None = None,
     trust: bool = False,
     recipe: Recipe | None = None,
@@ -90,7 +137,8 @@ def load(
     Args:
       run: the folder.
       seed: whose state, counted from 0; None gives all of them, leaves ``[seeds, ...]``, for ``jax.vmap``.
-      value: of the swept hyper-parameter, or the values of several; None where nothing is swept.
+      value: of the swept hyper-parameter; of several, all values in their order, or ``{"gamma": 0.9}`` with those that
+        tell one setting from the others. None where nothing is swept.
       update: whose checkpoint; None takes the last one.
       trust: import the modules that its configuration names, whoever wrote it. Without it they are imported only where
         this user trained with them on this machine before.
@@ -112,29 +160,61 @@ def load(
     return built.agent(first), jax.tree.map(lambda leaf: leaf[numbers], state.agent)
 
 
-def first_member(config: RunConfig, run: str | Path, value: float | Sequence[float] | None) -> int:
+def first_member(config: RunConfig, run: str | Path, value: SweptValue) -> int:
     """The number of the first member with a value of what is swept; its other seeds follow.
 
+    Args:
+      config, run: of the run.
+      value: of what is swept; the values of several in the order of the sweep, or by name those that tell one setting
+        from the others.
+
     Raises:
-      RunError: no such value, a sweep without one, or a value where nothing is swept.
+      RunError: no such value, several settings with it, a sweep without one, or a value where nothing is swept.
     """
     sweep = config.sweep
-    given = None if value is None else (value,) if isinstance(value, (int, float)) else tuple(value)
-    text = "" if given is None else ", ".join(f"{number:g}" for number in given)
     if sweep is None:
-        if given is None:
+        if value is None:
             return 0
-        raise RunError(f"value: got {text}, {run} sweeps nothing")
-    several = len(sweep.names) > 1
-    values = ", ".join(
-        f"({sweep.short(index)})" if several else sweep.short(index) for index in range(len(sweep.values))
-    )
-    if given is None:
-        raise RunError(f"value: {run} sweeps {sweep.title}, choose one of {values}")
-    for index, swept in enumerate(sweep.values):
-        if len(swept) == len(given) and all(map(partial(math.isclose, rel_tol=1e-6), swept, given)):
-            return index * config.seeds
-    raise RunError(f"value: got {text}, {run} has {sweep.title} = {values}")
+        raise RunError(f"value: got {_written(value)}, {run} sweeps nothing")
+    if len(sweep.names) > 1:
+        listed = "; ".join(map(sweep.label, range(len(sweep.values))))
+        there = f"the settings {listed}"
+    else:
+        listed = ", ".join(map(sweep.short, range(len(sweep.values))))
+        there = f"{sweep.title} = {listed}"
+    if value is None:
+        raise RunError(f"value: {run} sweeps {sweep.title}, choose one of {listed}")
+    wanted = _by_name(sweep, run, value, there)
+    settings = [dict(zip(sweep.names, setting, strict=True)) for setting in sweep.values]
+    is_meant = [
+        all(math.isclose(setting[name], number, rel_tol=1e-6) for name, number in wanted.items())
+        for setting in settings
+    ]
+    if sum(is_meant) != 1:
+        several = "fits several of them: " if any(is_meant) else ""
+        raise RunError(f"value: got {_written(value)}, {several}{run} has {there}")
+    return is_meant.index(True) * config.seeds
+
+
+def _by_name(sweep: Sweep, run: str | Path, value: SweptValue, there: str) -> dict[str, float]:
+    """Values of what is swept by name."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if name not in sweep.names:
+                hint = nearest(name, sweep.names)
+                raise RunError(f"value: got {_written(value)}, '{name}' is not swept{hint}; {run} has {there}")
+        return dict(value)
+    numbers = (value,) if isinstance(value, (int, float)) else tuple(value or ())
+    if len(numbers) != len(sweep.names):
+        how = f"must be {len(sweep.names)} numbers ({sweep.title}), or name=number"
+        raise RunError(f"value: got {_written(value)}, {how}; {run} has {there}")
+    return dict(zip(sweep.names, numbers, strict=True))
+
+
+def _written(value: SweptValue) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={number:g}" for name, number in value.items())
+    return ", ".join(f"{number:g}" for number in ((value,) if isinstance(value, (int, float)) else value or ()))
 
 
 def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:

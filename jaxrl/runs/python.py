@@ -22,6 +22,7 @@ from jaxrl.runs.parts import PARTS, default_part, described, object_arguments, s
 from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import RECIPES, Recipe, find_recipe, hyperparameters
 from jaxrl.runs.starting import Run, go_on, start, with_changes
+from jaxrl.runs.trainers import settled
 from jaxrl.types import Agent, PyTree
 
 
@@ -206,6 +207,7 @@ def _with_options(
     hyper = {name: options.get(name, defaults.get(name, known[name].default)) for name in known}
     hyper = {name: tuple(value) if isinstance(value, list) else value for name, value in hyper.items()}
     config = dataclasses.replace(config, hyperparameters=hyper, **{name: {**defaults, **loop}[name] for name in LOOP})
+    config = settled(config, options)
     try:
         env, params = make_environment(config.environment, config.environment_settings, given)
     except (TypeError, ValueError) as error:

@@ -52,7 +52,7 @@ def contradictions(config: RunConfig, built: Built) -> Iterator[str]:
     if config.eval_episodes < 0:
         yield f"eval_episodes: got {config.eval_episodes}, must be at least 0"
     delay = values.get("delay")
-    if isinstance(delay, int) and delay >= built.num_updates and not config.workers:
+    if isinstance(delay, int) and delay >= built.num_updates:
         yield f"delay: got {delay}, but the run has {built.num_updates} updates: no gradient would ever be applied"
 
 

@@ -31,7 +31,7 @@ from jaxrl.runs.progress import RunProgress
 from jaxrl.runs.snapshots import is_due, without_replay
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 from jaxrl.training.host import CALL_UPDATES, Chunk, first_bad, fit, updates_done
-from jaxrl.training.interrupt import Interrupted
+from jaxrl.training.interrupt import GivenUp, Interrupted, in_a_thread, interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
@@ -49,6 +49,9 @@ CHUNK_SECONDS = 2.0
 
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints."""
+
+CURVE_SECONDS = 2.0
+"""For the curve of a run that was interrupted: a long run takes long to draw, and ``jaxrl plot`` can do it later."""
 
 EVALUATION_SEED = 1
 """Chooses the episodes of evaluations on the way: the same each time, others than at the end."""
@@ -130,6 +133,7 @@ class Session:
         self._saved: list[int] = []
         self._failure: str | None = None
         self._evaluator: tuple[Phase, Evaluator] | None = None
+        self._interrupted: Callable[[], bool] = lambda: False
         self._say: Callable[[str], None] = lambda message: console.print(message, soft_wrap=True, highlight=False)
 
     def train(self, number: int, state: TrainState) -> TrainState:
@@ -148,6 +152,8 @@ class Session:
         self._saved = [update for update in self.checkpoints.updates() if update <= done]
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._written())
+            # Around all of it: what is being saved when a signal comes is saved whole.
+            self._interrupted = stack.enter_context(interrupts_wait())
             self._loggers = self._make_loggers(self._env_steps(done)) if processes.is_first() else ()
             for logger in self._loggers:
                 stack.callback(logger.close)
@@ -174,6 +180,11 @@ class Session:
                 self._phase = self.phases[number]
             if self._failure is not None or not self._save(self.num_updates, state, final=True):
                 self._stop()
+            if processes.anywhere(self._interrupted()):
+                raise InterruptedRun(
+                    f"interrupted; all {self.num_updates} updates are done and saved, and what is left is the "
+                    f"evaluation: jaxrl evaluate {self.folder.path}"
+                )
         return state
 
     def _train_phase(self, number: int, state: TrainState, progress: RunProgress) -> TrainState:
@@ -197,7 +208,9 @@ class Session:
                 self._stop()
             if processes.is_first():
                 try:
-                    draw_curve(self.folder)
+                    in_a_thread(lambda: draw_curve(self.folder), seconds=CURVE_SECONDS)
+                except GivenUp:
+                    progress.say(f"no curve, since it takes too long; jaxrl plot {self.folder.path} draws it")
                 except Exception as error:  # the run is saved, and how it goes on is what has to be said
                     progress.say(f"no curve: {type(error).__name__}: {error}")
             raise InterruptedRun(
@@ -272,7 +285,7 @@ class Session:
         return {"wall_time": np.full(members, self._seconds), "steps_per_second": np.full(members, speed)}
 
     def _evaluation(self, phase: Phase, chunk: Chunk) -> Summary:
-        """The columns of an evaluation without exploration, NaN between two of them."""
+        """The columns of an evaluation without exploration, NaN between two of them and where an interrupt came."""
         every = self._updates_per_evaluation(phase)
         if every is None:
             return {}
@@ -280,8 +293,13 @@ class Session:
             return self.kind.no_columns(self.config.num_members)
         agents = without_replay(chunk.state.agent) if self.config.devices == 1 else on_one_device(chunk.state.agent)
         if self._evaluator is None or self._evaluator[0] is not phase:
-            self._evaluator = phase, self.kind.evaluator(phase.built, self.config.eval_episodes)
-        return self.kind.columns(self._evaluator[1](agents, EVALUATION_SEED))
+            self._evaluator = phase, self.kind.evaluator(phase.built, self.config.eval_episodes, False)
+        evaluate = self._evaluator[1]
+        try:
+            outcome = in_a_thread(lambda: evaluate(agents, EVALUATION_SEED), until=self._interrupted)
+        except GivenUp:
+            return self.kind.no_columns(self.config.num_members)
+        return self.kind.columns(outcome)
 
     def _save(self, update: int, state: TrainState, *, final: bool = False) -> bool:
         """Saves unless the agent's state has numbers that are not finite; those may come one update before a NaN.

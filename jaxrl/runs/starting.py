@@ -26,6 +26,7 @@ from jaxrl.runs.objects import remember
 from jaxrl.runs.phases import Phase, handed_over, make_phases, phase_of
 from jaxrl.runs.sanity import contradictions, doubts
 from jaxrl.runs.session import Session, updates_per_call
+from jaxrl.runs.trainers import trainer_of
 from jaxrl.training.host import updates_done
 from jaxrl.training.interrupt import termination_interrupts
 from jaxrl.training.loop import TrainState
@@ -74,11 +75,12 @@ def start(
     """
     if wandb:
         import_wandb()
-    mesh = make_mesh(config)
     for agent in config.phases():
         if agent.recipe == config.recipe:
             check_population_fits(config, given)
     phases = make_phases(config, given)
+    mesh, kind, trainer = make_mesh(config), phases[-1].built.kind, trainer_of(config)
+    config = dataclasses.replace(config, kind=kind.name)
     for phase in phases:
         _refuse_contradictions(phase, console)
     with contextlib.ExitStack() as stack:
@@ -93,12 +95,8 @@ def start(
                 console.print(f"state: {describe_state(phase.config, program)}", highlight=False)
         with termination_interrupts():
             state = first_state(config, programs[0], trust=trust)
-            if config.workers:
-                console.print(
-                    f"{config.workers} workers: the order of their gradients differs from run to run, so this run "
-                    "cannot be repeated or resumed bit for bit; without --workers it can",
-                    highlight=False,
-                )
+            for notice in trainer.notices(config):
+                console.print(notice, highlight=False)
             seconds = compile_programs(phases, programs, console)
         if dry:
             dry_run(config, phases[0].built, programs[0], state, seconds, console)
@@ -137,7 +135,9 @@ def go_on(
     """
     if wandb:
         import_wandb()
-    mesh, phases = make_mesh(config), make_phases(config, given)
+    phases = make_phases(config, given)
+    mesh, kind = make_mesh(config), phases[-1].built.kind
+    config = dataclasses.replace(config, kind=kind.name)
     for phase in phases:
         _refuse_contradictions(phase, console)
     if update is not None:
@@ -155,8 +155,9 @@ def go_on(
             compile_programs(phases[number:], programs[number:], console)
             if checkpoints.updates() or update is not None:
                 state = checkpoints.restore(programs[number].abstract_state(), done)
+                state, note = kind.resumed(programs[number], state)
             else:
-                state = first_state(config, programs[0], trust=trust)
+                state, note = first_state(config, programs[0], trust=trust), ""
         if updates_done(state) == phase.built.num_updates and number + 1 < len(phases):
             state = handed_over(phase, state, programs[number + 1].start())
             number += 1
@@ -167,6 +168,8 @@ def go_on(
             folder.write_config(config)
             remember(config.imports())
         console.print(f"going on from update {done} of {phases[-1].last_update}", highlight=False)
+        if note:
+            console.print(note, soft_wrap=True, highlight=False)
         _say_changes(config, before, console)
         session = Session(folder, config, phases, programs, console, wandb=wandb)
         state = session.train(number, state)

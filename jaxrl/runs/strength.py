@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from jaxrl.runs.building import Built, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.evaluation import evaluation_keys
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.matches import make_match, random_side, side_of
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.runs.snapshots import without_replay
+from jaxrl.runs.trainers import trainer_of
+
+if TYPE_CHECKING:
+    from jaxrl.runs.building import Built
 
 GAMES = 64
 """The largest number of games that a snapshot plays for the curve."""
@@ -27,7 +32,10 @@ def write_scores(folder: RunFolder, config: RunConfig, built: Built, num_games: 
     """
     games = min(num_games + num_games % 2, GAMES)
     snapshots, keys = folder.snapshots(config), evaluation_keys(built, 0)
-    template, other = without_replay(make_program(config, built).abstract_state().agent), random_side(built)
+    template, other = (
+        without_replay(trainer_of(config).make(config, built, None).abstract_state().agent),
+        random_side(built),
+    )
     play, writer = None, MetricsWriter(folder.scores_file, config)
     folder.scores_file.unlink(missing_ok=True)
     for update in snapshots.updates():

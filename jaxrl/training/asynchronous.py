@@ -26,7 +26,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from jaxrl.arguments import check_count, check_key
 from jaxrl.rollout import reset, rollout
 from jaxrl.training import loop
-from jaxrl.training.interrupt import Interrupted, interrupts_wait
+from jaxrl.training.interrupt import Interrupted, in_a_thread, interrupts_wait
 from jaxrl.training.loop import START, UPDATES, TrainState, count_updates, strong_type
 from jaxrl.training.workers import Failures, OnFailure, ParameterServer, supervise
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
@@ -149,7 +149,8 @@ class Asynchronous:
 
     def start(self) -> TrainState:
         """The first state."""
-        return self._start(self._key)
+        started: TrainState = in_a_thread(self._start.lower(self._key).compile)(self._key)
+        return started
 
     def abstract_state(self) -> TrainState:
         """Shapes and dtypes of the state; nothing is allocated."""
@@ -173,9 +174,9 @@ class Asynchronous:
         worker = jax.eval_shape(self._fresh, self._key, jnp.zeros((), jnp.int32))
         (key, trajectory), _, _ = jax.eval_shape(self._work, self._key, state, worker)
         self._compiled = (
-            self._work.lower(self._key, state, worker).compile(),
-            self._update.lower(key, state, trajectory).compile(),
-            self._late.lower(key, state, state.params, trajectory).compile(),
+            in_a_thread(self._work.lower(self._key, state, worker).compile),
+            in_a_thread(self._update.lower(key, state, trajectory).compile),
+            in_a_thread(self._late.lower(key, state, state.params, trajectory).compile),
         )
         return time.perf_counter() - begin
 

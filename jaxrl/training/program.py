@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
@@ -19,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxrl import processes
 from jaxrl.arguments import check_count
 from jaxrl.training import loop, parallel
+from jaxrl.training.interrupt import in_a_thread
 from jaxrl.training.loop import OnUpdate, TrainState
 from jaxrl.types import Agent, Array, Metrics
 
@@ -30,27 +29,6 @@ def capacity(num_updates: int) -> int:
     does not change its program: XLA may round differently in programs that differ in nothing but a length.
     """
     return max(64, 1 << (num_updates - 1).bit_length())
-
-
-def _compiled_in_a_thread(lowered: Any) -> Any:
-    """Compiles a lowered program. XLA holds the thread that it compiles in, so this one is left free for signals."""
-    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put((lowered.compile(), None))
-        except BaseException as error:  # raised again below
-            done.put((None, error))
-
-    threading.Thread(target=run, name="jaxrl compiles", daemon=True).start()
-    while True:
-        try:
-            program, error = done.get(timeout=0.1)
-        except queue.Empty:
-            continue
-        if error is not None:
-            raise error
-        return program
 
 
 class Runnable(Protocol):
@@ -149,6 +127,10 @@ class Program:
         return jax.jit(jax.vmap(partial(self._start_one, num_envs=self.num_envs)), out_shardings=shardings)
 
     @cached_property
+    def _compiled_start(self) -> Any:
+        return in_a_thread(self._start.lower(*self._members).compile)
+
+    @cached_property
     def _disagreeing(self) -> Any:
         assert self.mesh is not None
         return parallel.disagreeing(self.mesh, self.specs)
@@ -201,7 +183,8 @@ class Program:
 
     def start(self) -> TrainState:
         """The first state of the population, leaves ``[S, ...]``, no two in one buffer."""
-        return self._start(*self._members)
+        started: TrainState = self._compiled_start(*self._members)
+        return started
 
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and places of the population's state, for ``Checkpoints.restore``; nothing is allocated."""
@@ -231,7 +214,7 @@ class Program:
         begin = time.perf_counter()
         program = jax.jit(self._split_all(length), donate_argnums=2)
         lowered = program.lower(*self._members, self.abstract_state(), np.int32(0))
-        self._compiled[length] = _compiled_in_a_thread(lowered)
+        self._compiled[length] = in_a_thread(lowered.compile)
         return time.perf_counter() - begin
 
     def memory_bytes(self, num_updates: int) -> int | None:

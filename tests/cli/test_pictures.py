@@ -76,10 +76,10 @@ def test_minatar_has_pictures_and_bandits_have_none(tmp_path):
 
     from jaxrl import envs
     from jaxrl.agents import reinforce
-    from jaxrl.cli.errors import UsageError
-    from jaxrl.cli.render import draw_episodes, record_episodes
     from jaxrl.envs.wrappers import time_limit
     from jaxrl.networks import MLP
+    from jaxrl.runs.errors import ConfigError
+    from jaxrl.runs.pictures import draw_episodes, record_episodes
 
     for name, drawn in (("Breakout-MinAtar", True), ("Pendulum-v1", True), ("SimpleBandit-bsuite", False)):
         env, params = envs.make(name)
@@ -95,7 +95,7 @@ def test_minatar_has_pictures_and_bandits_have_none(tmp_path):
             with Image.open(tmp_path / "a.gif") as gif:
                 assert gif.n_frames == sum(len(episode.env_states) for episode in recorded)
         else:
-            with pytest.raises(UsageError, match="no picture of SimpleBandit-bsuite"):
+            with pytest.raises(ConfigError, match="no picture of SimpleBandit-bsuite"):
                 draw_episodes(tmp_path / "b.gif", env, params, recorded)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from jaxrl.agents.combinators import RewardedState
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.config import Sweep
 from jaxrl.runs.folder import RunError, RunFolder
-from jaxrl.runs.loading import load, restore, transfer
+from jaxrl.runs.loading import first_member, load, restore, transfer
 from jaxrl.training.checkpoint import CheckpointError
 
 from .conftest import make_config, mlp, save_start
@@ -80,6 +81,25 @@ def test_of_a_sweep_one_chooses_the_value_and_the_seed(tmp_path):
         load(folder.path)
     with pytest.raises(RunError, match="value: got 2, .*sweep has initial_log_std = -3, 1"):
         load(folder.path, value=2.0)
+
+
+def test_of_a_grid_one_chooses_by_all_values_or_by_name(tmp_path):
+    config = make_config(seeds=2, sweep=Sweep.grid({"gamma": (0.9, 0.99), "learning_rate": (1e-4, 1e-3)}))
+    first = partial(first_member, config, "RUN")
+    assert [first(value) for value in ((0.9, 1e-4), (0.9, 1e-3), [0.99, 1e-4])] == [0, 2, 4]
+    assert first({"learning_rate": 1e-3, "gamma": 0.99}) == 6
+    listed = "gamma=0.9 learning_rate=0.0001; gamma=0.9 learning_rate=0.001; gamma=0.99"
+    for value, message in (
+        (None, f"sweeps gamma, learning_rate, choose one of {listed}"),
+        (0.9, f"got 0.9, must be 2 numbers .gamma, learning_rate., or name=number; .* {listed}"),
+        ((0.9, 0.5), f"got 0.9, 0.5, RUN has the settings {listed}"),
+        ({"gamma": 0.9}, f"got gamma=0.9, fits several of them: .*{listed}"),
+        ({"gama": 0.9}, "'gama' is not swept, did you mean 'gamma'"),
+    ):
+        with pytest.raises(RunError, match=f"value: .*{message}"):
+            first(value)
+    one = make_config(sweep=Sweep(("gamma", "learning_rate"), ((0.9, 1e-3), (0.99, 1e-4))))
+    assert first_member(one, "RUN", {"gamma": 0.99}) == 2, "what tells it from the others is enough"
 
 
 def test_what_is_no_run_is_refused(tmp_path, config):

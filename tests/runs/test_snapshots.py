@@ -6,7 +6,8 @@ import pytest
 
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.folder import RunError, RunFolder
-from jaxrl.runs.snapshots import MOMENTS, is_due, moments, restore_players, without_replay
+from jaxrl.runs.loading import restore_players
+from jaxrl.runs.snapshots import MOMENTS, is_due, moments, without_replay
 
 from .conftest import make_config
 

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from jaxrl.cli.errors import UsageError
 from jaxrl.envs.wrappers import layers
 from jaxrl.rollout import reset, step
+from jaxrl.runs.errors import ConfigError
 from jaxrl.types import Agent, Array, PyTree
+
+if TYPE_CHECKING:
+    from jaxrl.runs.building import Built
 
 FRAMES = 1000
 """At most in one file; longer episodes are cut."""
@@ -78,11 +81,41 @@ def record_episodes(
     return recorded
 
 
+def draw_members_episodes(
+    path: Path,
+    built: Built,
+    states: PyTree,
+    member: int,
+    key: Array,
+    *,
+    num_episodes: int,
+    max_steps: int,
+    explore: bool,
+) -> list[float]:
+    """Plays episodes with one of the members ``[S, ...]`` of a run and draws them; returns their returns.
+
+    Raises:
+      ConfigError: gymnax has no picture of this environment.
+    """
+    recorded = record_episodes(
+        key,
+        built.agent(member),
+        jax.tree.map(lambda leaf: leaf[member], states),
+        built.env,
+        built.params,
+        num_episodes=num_episodes,
+        max_steps=max_steps,
+        explore=explore,
+    )
+    draw_episodes(path, built.env, built.params, recorded)
+    return [float(episode.returns[-1]) for episode in recorded]
+
+
 def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recorded]) -> None:
     """Writes the episodes one after the other into one GIF.
 
     Raises:
-      UsageError: gymnax has no picture of this environment.
+      ConfigError: gymnax has no picture of this environment.
     """
     matplotlib.use("Agg")
     from matplotlib import animation, pyplot
@@ -120,7 +153,7 @@ def _painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Pa
     visualizer = Visualizer(env, params, states)
     visualizer.init()
     if not hasattr(visualizer, "im"):
-        raise UsageError(f"--gif: gymnax has no picture of {env.name}")
+        raise ConfigError(f"--gif: gymnax has no picture of {env.name}")
     yield _Painter(visualizer.fig, visualizer.update, 10)
 
 
@@ -128,7 +161,7 @@ def _painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Pa
 def _gymnasium_painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Painter]:
     """Gymnasium's drawings of classic control. One simulator draws all; gymnax would make one for every frame."""
     if find_spec("pygame") is None:
-        raise UsageError(f"--gif: pictures of {env.name} need pygame, which is not installed: pip install pygame")
+        raise ConfigError(f"--gif: pictures of {env.name} need pygame, which is not installed: pip install pygame")
     # Drawing initialises all of pygame, which complains where there is no sound card and no screen.
     for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):
         os.environ.setdefault(driver, "dummy")
