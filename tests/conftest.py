@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import tempfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(program_folder()))
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # for tests of meshes; all else runs on the first
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share one GPU
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# The user's record of modules that he trained with is not for tests to touch.
+STATE = tempfile.TemporaryDirectory(prefix="jaxrl-tests-state-")
+os.environ["XDG_STATE_HOME"] = STATE.name
 
 
 def pytest_configure(config):

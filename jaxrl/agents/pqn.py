@@ -17,7 +17,7 @@ from jaxrl.agents.parts.gradients import Learned, gradient_step
 from jaxrl.agents.parts.minibatches import check_minibatches, epochs
 from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.arguments import Count, NonNegative, Positive, TracedCount, Unit
-from jaxrl.ops import exploration, returns, td, value
+from jaxrl.ops import exploration, numerics, returns, td, value
 from jaxrl.signature import Optimizer, Torso, recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
@@ -154,6 +154,6 @@ def pqn(
         num_steps = replaying.num_steps(trajectory)
         metrics["learning_rate"] = optim.rate_at(rate, state.steps // num_steps * num_epochs * num_minibatches)
         metrics["epsilon"] = epsilon(state.steps)
-        return PQNState(*learned, state.steps + num_steps), metrics
+        return PQNState(*learned, numerics.count_up(state.steps, num_steps)), metrics
 
     return Agent(init, act, update)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxrl.agents.parts import tabular
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.tabular import Step
-from jaxrl.ops import across, returns, td
+from jaxrl.ops import across, numerics, returns, td
 from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
@@ -65,7 +65,7 @@ def q_learning(spec: Spec, **options: Any) -> Agent:
             return (q, visits), error
 
         (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
-        seen = state.steps + trajectory.reward.size * across.size()
+        seen = numerics.count_up(state.steps, trajectory.reward.size * across.size())
         return QLearningState(q, visits, seen), tabular.metrics(table, q, steps, error, state.steps)
 
     return Agent(init, act, update)

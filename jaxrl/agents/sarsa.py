@@ -11,7 +11,7 @@ from jaxrl import types
 from jaxrl.agents.parts import tabular
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.tabular import Step
-from jaxrl.ops import across, exploration, returns, td
+from jaxrl.ops import across, exploration, numerics, returns, td
 from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, Spec, Transition
 
@@ -79,7 +79,7 @@ def sarsa(spec: Spec, **options: Any) -> Agent:
             return (q, visits), error
 
         (q, visits), error = jax.lax.scan(learn, (state.params, state.visits), steps)
-        seen = state.steps + trajectory.reward.size * across.size()
+        seen = numerics.count_up(state.steps, trajectory.reward.size * across.size())
         return SarsaState(q, visits, seen, waiting), tabular.metrics(table, q, steps, error, state.steps)
 
     return Agent(init, act, update)

@@ -124,7 +124,7 @@ def rate(flags: EloFlags, config: RunConfig, updates: Sequence[int], console: Co
     ratings = [fit_ratings(each) for each in points]
     elo, error = (np.stack([getattr(rating, name) for rating in ratings]) for name in ("elo", "error"))
     return RatingCurve(
-        env_steps=np.array(updates) * config.num_envs * config.rollout_length,
+        env_steps=np.array([config.steps_at(update) for update in updates]),
         elo=elo[:, len(anchors) :],
         error=error[:, len(anchors) :],
         anchors={side.name: elo[:, index] for index, side in enumerate(anchors)},

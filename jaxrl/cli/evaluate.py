@@ -13,7 +13,6 @@ from rich.console import Console
 from jaxrl.cli.errors import UsageError
 from jaxrl.cli.opponents import opponent
 from jaxrl.cli.parsing import as_flag, parse, swept_value
-from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
 from jaxrl.runs.evaluation import one_value
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     check_seed(config, flags.run, flags.gif_seed)
     kind = kind_of_run(RunFolder(flags.run))
     if kind.has_sides:
-        return _evaluate_game(flags, console)
+        return _evaluate_game(flags, config, console)
     for name in GAME_FLAGS:
         if getattr(flags, name) is not None:
             raise UsageError(f"{as_flag(name)}: {config.environment} is no game for two")
@@ -97,6 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     value = swept_value(flags.value)
     if value is not None or (flags.gif is not None and config.sweep is not None):
         first_member(config, flags.run, value)
+    whole = config
     config, built, state = restore(flags.run, flags.update, trust=flags.trust)
     agents = state.agent
     if value is not None:
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     with console.status("evaluating"):
         outcome = kind.evaluator(built, flags.episodes, flags.explore)(agents, flags.seed)
     kind.show(config, outcome, console, flags.explore)
-    _say_unfinished(flags, config, built, console)
+    _say_unfinished(flags, whole, console)
     if flags.gif is not None:
         assert kind.draw is not None
         with console.status("drawing"):
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
+def _evaluate_game(flags: EvaluateFlags, whole: RunConfig, console: Console) -> int:
     for name, instead in (("gif", "jaxrl play shows one"), ("value", "the players of all values are listed")):
         if getattr(flags, name):
             raise UsageError(f"{as_flag(name)}: not in a game for two; {instead}")
@@ -144,19 +144,21 @@ def _evaluate_game(flags: EvaluateFlags, console: Console) -> int:
             seed=flags.seed,
         )
     print_scores(config, score, other.name, console, opening_moves=opening_moves)
-    _say_unfinished(flags, config, built, console)
+    _say_unfinished(flags, whole, console)
     return 0
 
 
-def _say_unfinished(flags: EvaluateFlags, config: RunConfig, built: Built, console: Console) -> None:
+def _say_unfinished(flags: EvaluateFlags, config: RunConfig, console: Console) -> None:
     """Says which update was evaluated if the run has not reached its end, and why it has not."""
     folder = RunFolder(flags.run)
     last = moments(folder, config)[-1]
-    if last >= built.num_updates:
+    if last >= config.num_updates:
         return
     update = last if flags.update is None else flags.update
     if folder.failure_file.is_file():
         state = f"the run diverged: {folder.failure_file.read_text()}; {after_divergence(config, flags.run)}"
     else:
         state = f"the run is unfinished; continue it with: jaxrl resume {flags.run}"
-    console.print(f"this is update {update} of {built.num_updates}; {state}", soft_wrap=True, highlight=False)
+    stage, count = config.stage_at(update), len(config.stages) + 1
+    where = f", in stage {stage + 1} of {count} ({config.phases()[stage].recipe})" if count > 1 else ""
+    console.print(f"this is update {update} of {config.num_updates}{where}; {state}", soft_wrap=True, highlight=False)

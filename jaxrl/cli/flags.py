@@ -20,9 +20,9 @@ from jaxrl.cli.parsing import as_flag
 from jaxrl.cli.run_flags import TrainFlags, names, part_fields
 from jaxrl.runs.building import environment_settings, fit_replay, make_environment
 from jaxrl.runs.config import Chosen, RunConfig, Sweep
-from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of, shorthands_of
+from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of
 from jaxrl.runs.presets import defaults_of
-from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, find_recipe, hyperparameters, summary
+from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, find_recipe, hyperparameters, shorthands_of, summary
 from jaxrl.runs.trainers import settled
 from jaxrl.types import Discrete, Spec
 
@@ -67,7 +67,8 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     )
     config = _config(recipe, parts, flags, rest)
     sweep = file.sweep if config.sweep is None else config.sweep
-    return dataclasses.replace(config, sweep=sweep, stages=file.stages, environment_settings=env_settings.given), flags
+    config = dataclasses.replace(config, sweep=sweep, stages=file.stages, environment_settings=env_settings.given)
+    return config if "--replay-capacity" in _given(rest) else fit_replay(config), flags
 
 
 class EnvironmentSettings:
@@ -275,7 +276,7 @@ def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
 
 
 def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Sequence[str]) -> RunConfig:
-    given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+    given = _given(arguments)
     sweep = parse_sweeps(flags.sweep)
     for name in () if sweep is None else sweep.names:
         if as_flag(name) in given:
@@ -303,7 +304,12 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
     config = settled(config, [name for name in config.hyperparameters if as_flag(name) in given], as_flag)
-    return config if "--replay-capacity" in given else fit_replay(config)
+    return config
+
+
+def _given(arguments: Sequence[str]) -> list[str]:
+    """The flags among the arguments, as they are documented."""
+    return [argument.partition("=")[0].replace("_", "-") for argument in arguments]
 
 
 def default_devices() -> int:

@@ -65,21 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return _left(_failed("interrupted", 130), argv is None)
+        code = _failed("interrupted", 130)
+        return _leave(code) if argv is None else code
     except Exception as error:
-        return _left(_failed_among_others(error), argv is None)
+        code = _failed_among_others(error)
+        # Several processes end together, on the usual way out.
+        alone = "jaxrl.processes" not in sys.modules or not sys.modules["jaxrl.processes"].are_many()
+        return _leave(code) if code == 130 and argv is None and alone else code
 
 
-def _left(code: int, is_process: bool) -> int:
-    """Ends the process of a command that was interrupted; returns all other codes.
-
-    A computation that is still in flight would crash the interpreter on its usual way out, or be waited for.
-    """
-    processes = sys.modules.get("jaxrl.processes")
-    if code == 130 and is_process and not (processes is not None and processes.are_many()):
-        sys.stderr.flush()
-        sys.stdout.flush()
-        os._exit(code)
+def _leave(code: int) -> int:
+    """Ends the process: a computation still in flight would crash the interpreter on its usual way out, or keep it."""
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(code)
     return code
 
 

@@ -58,3 +58,13 @@ def log_softmax(logits: Array) -> Array:
     """
     highest = 0.25 * float(jnp.finfo(logits.dtype).max)
     return jax.nn.log_softmax(jnp.clip(logits, -highest, highest))
+
+
+def count_up(count: Array, n: int) -> Array:
+    """``count + n``, at most the largest number of the dtype: a counter that wrapped would be negative.
+
+    >>> int(count_up(jnp.int32(3), 4)), int(count_up(jnp.int32(2**31 - 3), 4)) == 2**31 - 1
+    (7, True)
+    """
+    most = jnp.iinfo(count.dtype).max
+    return jnp.minimum(count, most - n) + n

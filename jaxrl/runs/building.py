@@ -17,12 +17,15 @@ from jaxrl.arguments import check_count, nearest
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.objects import import_object, is_object
-from jaxrl.runs.parts import make_part, shorthands_of
-from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters, remembered
+from jaxrl.runs.parts import make_part
+from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters, remembered, shorthands_of
 from jaxrl.runs.trainers import trainer_of
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Runnable
 from jaxrl.types import Agent, Array, PyTree, Spec
+
+MOST = 2**31 - 1
+"""What updates of a run, and whole numbers in it, are counted up to."""
 
 
 class Built(NamedTuple):
@@ -93,6 +96,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     if num_updates is None:
         num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
     check_count("num_updates", num_updates)
+    _check_counters(config, num_updates)
     if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
         raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
     recipe = given.recipe or find_recipe(config.recipe)
@@ -137,6 +141,18 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     columns = dict(zip(sweep.names, zip(*sweep.values, strict=True), strict=True)) if sweep.names else {}
     hyper = {name: jnp.repeat(jnp.array(column, jnp.float32), config.seeds) for name, column in columns.items()}
     return Built(env, params, spec, make_agent, keys, hyper, num_updates, kind)
+
+
+def _check_counters(config: RunConfig, num_updates: int) -> None:
+    """Refuses what 32 bits can't count. Environment steps may be more: their counters stop at the largest number."""
+    if num_updates > MOST:
+        raise ConfigError(
+            f"num_steps: got {config.num_steps}, which is {num_updates} updates, and a run has at most {MOST}; give "
+            "--num-envs or --rollout-length larger values"
+        )
+    for name, value in config.hyperparameters.items():
+        if isinstance(value, int) and abs(value) > MOST:
+            raise ConfigError(f"{name}: got {value}, must be at most {MOST}")
 
 
 def make_environment(name: str, settings: Mapping[str, Any], given: Given | None = None) -> tuple[Any, PyTree]:
@@ -222,7 +238,7 @@ def fit_replay(config: RunConfig) -> RunConfig:
     steps_per_update = config.num_envs * config.rollout_length
     if "replay_capacity" not in values or steps_per_update < 1:
         return config
-    steps = config.num_steps // steps_per_update * steps_per_update
+    steps = config.steps_at(config.num_updates)  # those of earlier stages, whose replay may be handed over, included
     rows = config.rollout_length + (values.get("n_step") or 1) - 1
     most = max(steps, config.num_envs * rows, 2 * values.get("learning_starts", 0), 1)
     capacity = min(values["replay_capacity"], most)

@@ -192,6 +192,24 @@ class RunConfig:
             dataclasses.replace(self, stages=()),
         ]
 
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run, all stages together."""
+        return sum(stage.num_updates for stage in self.stages) + self.num_steps // (self.num_envs * self.rollout_length)
+
+    def stage_at(self, update: int) -> int:
+        """The number of the stage that a checkpoint belongs to, in ``phases``: the one that the update ends."""
+        ends = itertools.accumulate(stage.num_updates for stage in self.stages)
+        return sum(update > end for end in ends)
+
+    def steps_at(self, update: int) -> int:
+        """Environment steps of each seed after so many updates of the run."""
+        steps = 0
+        for stage in self.stages:
+            taken = min(update, stage.num_updates)
+            steps, update = steps + taken * self.num_envs * stage.rollout_length, update - taken
+        return steps + update * self.num_envs * self.rollout_length
+
     def imports(self) -> list[str]:
         """All names ``module:name`` in it."""
         agents: list[RunConfig | Stage] = [self, *self.stages]

@@ -11,6 +11,7 @@ from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.snapshots import without_replay
+from jaxrl.training.interrupt import in_a_thread
 from jaxrl.training.loop import TrainState
 from jaxrl.types import PyTree
 
@@ -25,19 +26,21 @@ def finish(
 ) -> None:
     """Evaluates ``episodes`` of each seed (none where 0), draws curve.png, and says where the run lies.
 
+    All is saved by now: an interrupt ends it at once, in the middle of the evaluation too.
+
     With several processes each evaluates, so that none has to wait for another, and the first one writes.
     """
     agents = without_replay(state.agent) if config.devices == 1 else on_one_device(state.agent)
     if episodes:
         with console.status("evaluating"):
-            outcome = built.kind.evaluator(built, episodes, False)(agents, 0)
+            outcome = in_a_thread(lambda: built.kind.evaluator(built, episodes, False)(agents, 0))
         if processes.is_first():
-            built.kind.save(folder, outcome, config.num_steps)
+            built.kind.save(folder, outcome, config.steps_at(config.num_updates))
         built.kind.show(config, outcome, console, False)
     if not processes.is_first():
         return
     if episodes:
-        built.kind.follow_up(folder, config, built, episodes, console)
+        in_a_thread(lambda: built.kind.follow_up(folder, config, built, episodes, console))
     try:
         draw_curve(folder)
         curve = str(folder.curve_file)

@@ -17,12 +17,11 @@ from jaxrl.runs.building import Built, Given, build, make_program
 from jaxrl.runs.config import RunConfig, Sweep
 from jaxrl.runs.errors import ConfigError, RunError
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.phases import make_phases, phase_of
+from jaxrl.runs.phases import make_phases
 from jaxrl.runs.recipes import Recipe
 from jaxrl.runs.snapshots import moments, without_replay
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, PyTree
-
 
 SweptValue = float | Sequence[float] | Mapping[str, float] | None
 
@@ -54,7 +53,7 @@ def restore(
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
     check_update(folder, config, update)
     update = checkpoints.updates()[-1] if update is None else update
-    phase = phase_of(make_phases(config, given), update)
+    phase = make_phases(config, given)[config.stage_at(update)]
     return (
         phase.config,
         phase.built,
@@ -73,7 +72,7 @@ def restore_players(
       simulations: of each move, for an agent that searches; None leaves it as it was trained.
 
     Returns:
-      ``(config, built, states)``: the states ``[S, ...]`` of all members' agents, ``without_replay``.
+      ``(config, built, states)`` as of ``restore``, the states ``[S, ...]`` of the agents ``without_replay``.
 
     Raises:
       RunError: no run, nothing saved in it, or nothing of this update; or its agent doesn't search.
@@ -82,25 +81,25 @@ def restore_players(
     """
     folder = RunFolder(run)
     config = folder.read_config(trust=trust)
-    phase = make_phases(config)[-1]
-    built = phase.built
     known = moments(folder, config)
     if not known:
         raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
     if update is not None and update not in known:
         raise RunError(f"update: got {update}, {folder.path} has the updates {', '.join(map(str, known))}")
     update = known[-1] if update is None else update
+    phase = make_phases(config)[config.stage_at(update)]
+    whole, config, built = config, phase.config, phase.built
     template = make_program(config, built).abstract_state().agent
-    if update in folder.snapshots(config).updates():
-        states = folder.snapshots(config).restore(without_replay(template), update)
+    if update in folder.snapshots(whole).updates():
+        states = folder.snapshots(whole).restore(without_replay(template), update)
     else:
-        states = without_replay(folder.checkpoints(config).restore(template, update, under="agent"))
+        states = without_replay(folder.checkpoints(whole).restore(template, update, under="agent"))
     if simulations is not None:
         if "num_simulations" not in config.hyperparameters:
             raise RunError(f"simulations: got {simulations}, but {config.recipe} in {folder.path} doesn't search")
         searching = {**config.hyperparameters, "num_simulations": simulations}
         config = dataclasses.replace(config, hyperparameters=searching)
-        built = build(config)
+        built = build(config, num_updates=built.num_updates)
     return config, built, states
 
 

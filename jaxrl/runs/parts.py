@@ -20,15 +20,14 @@ from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.objects import import_object, is_object, name_of
 from jaxrl.runs.recipes import (
     RECIPES,
-    SHORTHANDS,
     Parameter,
     Recipe,
-    Shorthand,
     filled_in,
     find_recipe,
     hyperparameters,
     lookup,
     parameters,
+    shorthands_of,
 )
 from jaxrl.types import Spec
 
@@ -138,15 +137,9 @@ def parts_of(recipe: str | Recipe) -> list[str]:
 def object_arguments(recipe: str | Recipe) -> list[str]:
     """The arguments of a recipe that are objects, those of ``PARTS`` and others, such as ``loss``."""
     found = find_recipe(recipe)
-    others = {"spec", *hyperparameters(found), *filled_in(found), *SHORTHANDS}
+    others = {"spec", *hyperparameters(found), *filled_in(found), *shorthands_of(found)}
     known = inspect.signature(found).parameters
     return [name for name, each in known.items() if name not in others and each.kind is each.KEYWORD_ONLY]
-
-
-def shorthands_of(recipe: str | Recipe) -> dict[str, Shorthand]:
-    """The switches of a recipe that choose a part in short, by name; raises as ``find_recipe``."""
-    known = inspect.signature(find_recipe(recipe)).parameters
-    return {name: shorthand for name, shorthand in SHORTHANDS.items() if name in known}
 
 
 def choice_of(part: str, name: str) -> Choice:

@@ -13,6 +13,7 @@ from jaxrl.runs.building import Built, Given, build
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import ConfigError
 from jaxrl.training.loop import TrainState
+from jaxrl.training.program import Runnable
 from jaxrl.types import PyTree
 
 STAGE = 0x57A6E
@@ -75,25 +76,33 @@ def _with_own_keys(built: Built, number: int) -> Built:
     return built._replace(keys=keys)
 
 
-def phase_of(phases: Sequence[Phase], update: int) -> Phase:
-    """The phase that a checkpoint belongs to; the one that an update ends, not the one that starts there."""
-    return next(phase for phase in phases if update <= phase.last_update or phase is phases[-1])
+def check_hand_overs(phases: Sequence[Phase], programs: Sequence[Runnable]) -> None:
+    """Refuses stages that can't hand over what they are told to, before anything is trained.
+
+    Raises:
+      ConfigError: a path that one of the agents' states does not have, or parts of other shapes or dtypes.
+    """
+    states = [program.abstract_state().agent for program in programs]
+    for phase, state, fresh in zip(phases, states, states[1:], strict=False):
+        for target, source in phase.hand_over.items():
+            leaves = [jax.tree_util.tree_leaves_with_path(_at(*each)) for each in ((state, source), (fresh, target))]
+            there, here = ({jax.tree_util.keystr(path): leaf for path, leaf in part} for part in leaves)
+            for path in [*there, *here]:
+                kinds = [
+                    f"{part[path].dtype}{list(part[path].shape)}" if path in part else "absent"
+                    for part in (there, here)
+                ]
+                if kinds[0] != kinds[1]:
+                    problem = f"{source}{path} is {kinds[0]}, {target}{path} of the next stage is {kinds[1]}"
+                    raise ConfigError(f"hand_over: {source} does not fit into {target}: {problem}")
 
 
 def handed_over(phase: Phase, state: TrainState, fresh: TrainState) -> TrainState:
-    """Returns the first state of the next phase, with what this one hands over.
-
-    Raises:
-      ConfigError: a path that one of the agents' states does not have, or parts of other shapes.
-    """
+    """Returns the first state of the next phase, with what this one hands over; see ``check_hand_overs``."""
     agent = fresh.agent
     for target, source in phase.hand_over.items():
-        found, old = (_at(tree, path) for tree, path in ((state.agent, source), (agent, target)))
-        shapes = [jax.tree.map(lambda x: x.shape, tree) for tree in (found, old)]
-        if shapes[0] != shapes[1]:
-            raise ConfigError(f"hand_over: {source} does not fit into {target}: {shapes[0]} there, {shapes[1]} here")
         # A copy: two leaves of one state may not share a buffer.
-        agent = _put(agent, target.split("."), jax.tree.map(lambda x: x.copy(), found))
+        agent = _put(agent, target.split("."), jax.tree.map(lambda x: x.copy(), _at(state.agent, source)))
     return fresh._replace(agent=agent)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import docstring_parser
@@ -19,9 +19,6 @@ from jaxrl.types import Agent, Spec
 Recipe = Callable[..., Agent]
 
 RECIPES: dict[str, Recipe] = {name: getattr(agents, name) for name in sorted(agents.__all__)}
-
-FILLED_IN = frozenset({"num_updates", "model", "symmetries"})
-"""Arguments that follow from the budget or the environment, and so are nobody's to set."""
 
 
 class Shorthand(NamedTuple):
@@ -95,21 +92,23 @@ def _documented(docstring: str | None) -> dict[str, str]:
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
-def parameters(target: Callable[..., Any]) -> dict[str, Parameter]:
+def parameters(target: Callable[..., Any], hidden: Collection[str] = ()) -> dict[str, Parameter]:
     """What can be set of a function or a Flax module: its arguments of a plain type that have a default.
 
     An argument that may be a tracer and so is annotated with Any has the type of its default.
+
+    Args:
+      target: the function or the class.
+      hidden: arguments that are somebody else's to set.
     """
+    if isinstance(target, type):
+        hidden = {*hidden, *_OF_MODULES}
     annotations, documented = typing.get_type_hints(target), _documented(target.__doc__)
     found = {}
     for name, argument in inspect.signature(target).parameters.items():
         annotation = annotations.get(name)
         kind = type(argument.default) if annotation is Any and argument.default is not None else annotation
-        if (
-            name not in {*FILLED_IN, *SHORTHANDS, *_OF_MODULES}
-            and argument.default is not argument.empty
-            and _is_plain(kind)
-        ):
+        if name not in hidden and argument.default is not argument.empty and _is_plain(kind):
             found[name] = Parameter(name, kind, argument.default, documented.get(name, ""))
     return found
 
@@ -133,8 +132,15 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
 
 
 def hyperparameters(recipe: str | Recipe) -> dict[str, Parameter]:
-    """The hyper-parameters of a recipe, see ``parameters``; raises as ``find_recipe``."""
-    return parameters(find_recipe(recipe))
+    """The hyper-parameters of a recipe: what can be set but for what a run fills in; raises as ``find_recipe``."""
+    found = find_recipe(recipe)
+    return parameters(found, {*filled_in(found), *shorthands_of(found)})
+
+
+def shorthands_of(recipe: str | Recipe) -> dict[str, Shorthand]:
+    """The switches of a recipe that choose one of its parts in short, by name; raises as ``find_recipe``."""
+    known = inspect.signature(find_recipe(recipe)).parameters
+    return {name: shorthand for name, shorthand in SHORTHANDS.items() if name in known and shorthand.part in known}
 
 
 def filled_in(recipe: Recipe) -> dict[str, str]:

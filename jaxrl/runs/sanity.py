@@ -24,11 +24,16 @@ def _gradient_steps(config: RunConfig, built: Built) -> int | None:
     return int(built.num_updates * learning * int(values["num_gradient_steps"]))
 
 
-def contradictions(config: RunConfig, built: Built) -> Iterator[str]:
-    """What makes a run pointless, each as a message that names the arguments and their values."""
-    values, steps = config.hyperparameters, _steps(config, built)
+def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
+    """What makes a run pointless, each as a message that names the arguments and their values.
+
+    Args:
+      config, built: of a run, or of one stage of it.
+      before: environment steps of each seed in earlier stages, whose replay may be handed over.
+    """
+    values, steps = config.hyperparameters, before + _steps(config, built)
     starts = values.get("learning_starts")
-    if starts is not None and starts > steps and config.rollout_length:
+    if starts is not None and starts > steps:
         yield (
             f"learning_starts: got {starts}, but the run has {steps} steps of each seed (--steps), so that nothing "
             f"would be learned; lower --learning-starts below {steps}, or train for longer"
@@ -56,10 +61,10 @@ def contradictions(config: RunConfig, built: Built) -> Iterator[str]:
         yield f"delay: got {delay}, but the run has {built.num_updates} updates: no gradient would ever be applied"
 
 
-def doubts(config: RunConfig, built: Built) -> Iterator[str]:
-    """What is probably not meant, each as a sentence; the run is what was asked for."""
+def doubts(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
+    """What is probably not meant, each as a sentence; the run is what was asked for. Arguments as above."""
     values, steps = config.hyperparameters, _steps(config, built)
-    held = min(values.get("replay_capacity", steps), steps)
+    held = min(values.get("replay_capacity", before + steps), before + steps)
     batch = values.get("batch_size")
     if batch is not None and "replay_capacity" in values and batch > held:
         yield (

@@ -23,7 +23,7 @@ from jaxrl.runs.memory import check_population_fits, describe_state, dry_run, re
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.runs.notices import chance
 from jaxrl.runs.objects import remember
-from jaxrl.runs.phases import Phase, handed_over, make_phases, phase_of
+from jaxrl.runs.phases import Phase, check_hand_overs, handed_over, make_phases
 from jaxrl.runs.sanity import contradictions, doubts
 from jaxrl.runs.session import Session, updates_per_call
 from jaxrl.runs.trainers import trainer_of
@@ -84,20 +84,21 @@ def start(
     for phase in phases:
         _refuse_contradictions(phase, console)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(termination_interrupts())
         if not dry:
             if processes.is_first():
                 folder.refuse_existing()
             stack.enter_context(folder.locked())
         programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
+        check_hand_overs(phases, programs)
         for phase, program in zip(phases, programs, strict=True):
             refuse_what_cannot_fit(phase.config, program.state_bytes())
             if "replay" in phase.config.parts and not dry:
                 console.print(f"state: {describe_state(phase.config, program)}", highlight=False)
-        with termination_interrupts():
-            state = first_state(config, programs[0], trust=trust)
-            for notice in trainer.notices(config):
-                console.print(notice, highlight=False)
-            seconds = compile_programs(phases, programs, console)
+        state = first_state(config, programs[0], trust=trust)
+        for notice in trainer.notices(config):
+            console.print(notice, highlight=False)
+        seconds = compile_programs(phases, programs, console)
         if dry:
             dry_run(config, phases[0].built, programs[0], state, seconds, console)
             return None
@@ -143,21 +144,22 @@ def go_on(
     if update is not None:
         check_update(folder, config, update)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(termination_interrupts())
         stack.enter_context(folder.locked())
         checkpoints = folder.checkpoints(config)
         done = max(checkpoints.updates(), default=0) if update is None else update
         _refuse_finished(folder, config, before, phases, done)
         programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
-        phase = phase_of(phases, done)
-        number = phases.index(phase)
+        check_hand_overs(phases, programs)
+        number = config.stage_at(done)
+        phase = phases[number]
         refuse_what_cannot_fit(phase.config, programs[number].state_bytes())
-        with termination_interrupts():
-            compile_programs(phases[number:], programs[number:], console)
-            if checkpoints.updates() or update is not None:
-                state = checkpoints.restore(programs[number].abstract_state(), done)
-                state, note = kind.resumed(programs[number], state)
-            else:
-                state, note = first_state(config, programs[0], trust=trust), ""
+        compile_programs(phases[number:], programs[number:], console)
+        if checkpoints.updates() or update is not None:
+            state = checkpoints.restore(programs[number].abstract_state(), done)
+            state, note = kind.resumed(programs[number], state)
+        else:
+            state, note = first_state(config, programs[0], trust=trust), ""
         if updates_done(state) == phase.built.num_updates and number + 1 < len(phases):
             state = handed_over(phase, state, programs[number + 1].start())
             number += 1
@@ -179,11 +181,11 @@ def go_on(
 
 def _refuse_contradictions(phase: Phase, console: Console) -> None:
     """Refuses arguments under which nothing is learned, and says which seem to be a mistake."""
-    for problem in contradictions(phase.config, phase.built):
+    for problem in contradictions(phase.config, phase.built, phase.first_step):
         raise ConfigError(problem)
     if chance(phase.config):
         console.print(chance(phase.config), soft_wrap=True)
-    for doubt in doubts(phase.config, phase.built):
+    for doubt in doubts(phase.config, phase.built, phase.first_step):
         console.print(f"note: {doubt}", soft_wrap=True, highlight=False)
 
 

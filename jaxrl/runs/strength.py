@@ -42,4 +42,4 @@ def write_scores(folder: RunFolder, config: RunConfig, built: Built, num_games: 
         players = side_of("run", built, snapshots.restore(template, update))
         play = play or make_match(built, players, other, num_games=games, opening_moves=0)
         points = [float(play(key, players.member(i), other.member(i)).points) for i, key in enumerate(keys)]
-        writer.append(update, update * config.num_envs * config.rollout_length, {"evaluation_score": np.array(points)})
+        writer.append(update, config.steps_at(update), {"evaluation_score": np.array(points)})

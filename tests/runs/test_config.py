@@ -10,7 +10,7 @@ import pytest
 from jaxrl.runs.building import build
 from jaxrl.runs.config import Chosen, ConfigError, RunConfig, Sweep
 
-from .conftest import mlp
+from .conftest import make_config, mlp
 
 
 def edited(config, **changes):
@@ -129,3 +129,13 @@ def test_all_values_of_a_sweep_get_the_same_seeds(config):
 def test_annealing_is_over_the_budget(config):
     config = dataclasses.replace(config, hyperparameters={**config.hyperparameters, "anneal_learning_rate": True})
     assert build(config).num_updates == 640 // 16
+
+
+def test_what_32_bits_cannot_count_is_refused_by_name():
+    config = make_config(num_steps=16 * 2**31)
+    with pytest.raises(ConfigError, match="num_steps: got 34359738368, .* 2147483648 updates, .* most 2147483647"):
+        build(config)
+    assert build(make_config(num_steps=16 * (2**31 - 1))).num_updates == 2**31 - 1
+    config = make_config(recipe="dqn", parts={}, hyperparameters={"epsilon_steps": 2**31})
+    with pytest.raises(ConfigError, match="epsilon_steps: got 2147483648, must be at most"):
+        build(config)

@@ -8,7 +8,7 @@ from jaxrl import agents, envs
 from jaxrl.agents.presets import FALLBACK, LOOP, PRESETS, preset
 from jaxrl.runs.building import is_sweepable
 from jaxrl.runs.parts import PARTS, settings_of
-from jaxrl.runs.recipes import FILLED_IN, RECIPES, SHORTHANDS, UnknownName, hyperparameters, lookup, summary
+from jaxrl.runs.recipes import RECIPES, SHORTHANDS, UnknownName, filled_in, hyperparameters, lookup, summary
 
 ROWS = [(recipe, environment) for recipe, rows in PRESETS.items() for environment in rows]
 
@@ -20,10 +20,21 @@ def test_every_recipe_of_the_library_is_there():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_flags_are_the_plain_arguments_with_their_help(recipe):
     parameters = hyperparameters(recipe)
-    objects = {"spec", "heads", "loss", "optimizer", "reward_model", *FILLED_IN, *PARTS, *SHORTHANDS}
+    objects = {"spec", "heads", "loss", "optimizer", "reward_model", *filled_in(RECIPES[recipe]), *PARTS, *SHORTHANDS}
     assert set(parameters) == set(inspect.signature(RECIPES[recipe]).parameters) - objects
     assert all(parameter.help for parameter in parameters.values())
     assert summary(recipe).endswith(".")
+
+
+def own(spec, *, model: str = "small", symmetries: int = 0, name: str = "x", prioritized: bool = False, num_updates=3):
+    """A recipe whose arguments are called as something else elsewhere."""
+
+
+def test_what_a_run_fills_in_is_hidden_where_it_does_so_alone():
+    assert set(hyperparameters(own)) == {"model", "symmetries", "name", "prioritized"}
+    assert set(filled_in(RECIPES["alphazero"])) >= {"model", "symmetries"}
+    assert not {"model", "symmetries"} & set(hyperparameters("alphazero"))
+    assert "prioritized" not in hyperparameters("dqn")
 
 
 def test_floats_may_be_swept_and_nothing_else():

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,11 +14,11 @@ from jaxrl import runs
 from jaxrl.cli.main import main
 from jaxrl.runs import python, starting
 from jaxrl.runs import session as sessions
+from jaxrl.runs.building import fit_replay
 from jaxrl.runs.config import ConfigError, Stage
 from jaxrl.runs.errors import InterruptedRun
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import restore
-from jaxrl.runs.phases import make_phases, phase_of
 
 from .conftest import make_config
 
@@ -116,19 +117,21 @@ def test_a_run_is_resumed_in_the_middle_of_a_stage_without_steps(whole, tmp_path
     assert [(row["update"], row["env_steps"]) for row in rows_of(folder)][-1] == ("14", "128")
 
 
-def test_an_unfinished_run_is_judged_by_the_stage_that_it_is_in(whole, tmp_path, monkeypatch, capsys):
-    phases = make_phases(whole.config)
-    assert [phases.index(phase_of(phases, update)) for update in (0, 4, 5, 10, 11, 14)] == [0, 0, 1, 1, 2, 2]
+def test_an_unfinished_run_is_judged_by_the_stage_that_it_is_in(whole, tmp_path, capsys):
+    config = whole.config
+    assert [config.stage_at(update) for update in (0, 4, 5, 10, 11, 14)] == [0, 0, 1, 1, 2, 2]
+    assert [config.steps_at(update) for update in (0, 3, 4, 9, 10, 12, 14)] == [0, 48, 64, 64, 64, 96, 128]
+    assert config.num_updates == 14
     path = str(whole.folder.path)
     # Of the middle of the run: its own agent, and how much of the whole is left.
     assert main(["evaluate", path, "--update", "10", "--episodes", "2"]) == 0
     assert "this is update" not in capsys.readouterr().out, "the run is finished"
-    for update in (14,):
-        whole.folder.checkpoints(whole.config)
     unfinished = tmp_path / "unfinished"
     _copy_until(whole.folder.path, unfinished, 10)
     assert main(["evaluate", str(unfinished), "--episodes", "2"]) == 0
-    assert "this is update 10 of 14; the run is unfinished" in " ".join(capsys.readouterr().out.split())
+    assert "this is update 10 of 14, in stage 2 of 3 (dqn); the run is unfinished" in " ".join(
+        capsys.readouterr().out.split()
+    )
     config, _, state = restore(unfinished)
     assert (config.rollout_length, int(state.updates.max())) == (0, 6)
     agent, own = jaxrl.load(unfinished)
@@ -138,8 +141,6 @@ def test_an_unfinished_run_is_judged_by_the_stage_that_it_is_in(whole, tmp_path,
 
 def _copy_until(source, target, update):
     """A copy of a run that has come to this update."""
-    import shutil
-
     shutil.copytree(source, target)
     folder = RunFolder(target)
     folder.checkpoints(folder.read_config()).rewind(update)
@@ -162,3 +163,23 @@ def test_stages_come_through_the_command_line(whole, tmp_path, capsys):
 def test_the_last_stage_steps(tmp_path):
     with pytest.raises(ConfigError, match="rollout_length: got 0"):
         starting.start(RunFolder(tmp_path / "run"), dataclasses.replace(staged(), rollout_length=0), console=console())
+
+
+def test_what_is_handed_over_is_checked_before_training(tmp_path):
+    stages = staged().stages
+    for hand_over, message in (
+        ({"params": "parms"}, "has no 'parms'"),
+        ({"prams": "params"}, "has no 'prams'"),
+        ({"steps": "gradient_steps", "params": "steps"}, "steps does not fit into params"),
+    ):
+        config = dataclasses.replace(staged(), stages=(stages[0], dataclasses.replace(stages[1], hand_over=hand_over)))
+        with pytest.raises(ConfigError, match=f"hand_over: .*{message}"):
+            starting.start(RunFolder(tmp_path / "run"), config, console=console())
+    assert not (tmp_path / "run").exists(), "nothing was trained"
+
+
+def test_a_replay_holds_what_earlier_stages_put_into_it():
+    config = dataclasses.replace(staged(), num_steps=64)
+    assert fit_replay(config).hyperparameters["replay_capacity"] == 128
+    alone = dataclasses.replace(config, stages=())
+    assert fit_replay(alone).hyperparameters["replay_capacity"] == 64

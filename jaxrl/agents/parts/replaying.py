@@ -16,7 +16,7 @@ import numpy as np
 from jaxrl import networks, types
 from jaxrl import replay as replays
 from jaxrl.agents.parts.when import when
-from jaxrl.ops import across, exploration
+from jaxrl.ops import across, exploration, numerics
 from jaxrl.replay import MakeReplay, Replay, Sample
 from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec, Transition
 
@@ -201,7 +201,7 @@ def store_and_learn(
       ``(learner, steps, reward_model, replay, metrics)``.
     """
     replay = shared.buffer.add(state.per_env, stored(spec, trajectory))
-    steps = state.steps + num_steps(trajectory)
+    steps = numerics.count_up(state.steps, num_steps(trajectory))
     rewards, reward_fn, reward_metrics = learn_rewards(shared.reward_model, key, spec, state.reward_model, trajectory)
     learner, replay, metrics = gradient_steps(
         key,
