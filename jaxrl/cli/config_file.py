@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from jaxrl.agents.presets import LOOP
 from jaxrl.arguments import nearest
 from jaxrl.cli.errors import UsageError
-from jaxrl.runs.config import RunConfig, Stage, Sweep, read_stages
+from jaxrl.runs.config import RunConfig, Stage, Sweep, check_field, read_stages
 from jaxrl.runs.objects import require_trust
 from jaxrl.runs.recipes import hyperparameters
 
@@ -89,6 +90,15 @@ class ConfigFile:
         return Sweep(tuple(given["names"]), tuple(tuple(map(float, setting)) for setting in given["values"]))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers are those of Python: in YAML 1.1, which the parser follows, 1e-3 is a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
+
+
 def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
     """The arguments with the recipe and the environment of the file where they name none, and the file.
 
@@ -104,7 +114,7 @@ def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
         return list(arguments), ConfigFile()
     path = Path(given.config)
     try:
-        data = yaml.safe_load(path.read_text())  # which reads JSON as well
+        data = yaml.load(path.read_text(), _Loader)  # which reads JSON as well
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--config: {path} can't be read ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(data, dict):
@@ -113,6 +123,12 @@ def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
     for name in data:
         if name not in known:
             raise UsageError(f"--config: {path}: unknown field '{name}'{nearest(str(name), known)}")
+        if isinstance(data[name], float) and data[name].is_integer():  # 1e6 steps
+            data[name] = int(data[name])
+        check_field(name, data[name], f"--config: {path}")
+    for part in [*(data.get("parts") or {}).values(), *(data.get("stages") or [])]:
+        if not isinstance(part, dict):
+            raise UsageError(f"--config: {path}: got {part!r} in the place of a part or a stage with its fields")
     file = ConfigFile(path, {name: value for name, value in data.items() if name not in _IGNORED})
     require_trust(_imports(file), path, given.trust)
     words = list(arguments)

@@ -59,6 +59,8 @@ def add(state: Episodes, trajectory: Transition) -> Episodes:
     """Writes a trajectory ``[T, B, ...]`` that continues the last one; see ``ring.add``."""
     ring, rows = state.ring, state.ring.rows
     ended = trajectory.terminated | trajectory.truncated
+    if not ended.shape[0]:
+        return state
     place = places(state.coming, ended, rows)
     now = jax.tree.map(lambda x: x[-1:], place)
     coming = Place((now.episode + ended[-1:]) % rows, jnp.where(ended[-1:], 0, jnp.minimum(now.step + 1, rows)))

@@ -296,6 +296,24 @@ def _check_names(what: str, given: Any, known: Any) -> None:
         raise ConfigError(f"{what} missing: {', '.join(missing)}")
 
 
+def check_field(name: str, value: Any, source: str) -> None:
+    """Refuses a value that a field of ``RunConfig`` can't have by its type in JSON; what is inside is not looked at.
+
+    Raises:
+      ConfigError: naming it, and the type.
+    """
+    kind = next(str(field.type) for field in dataclasses.fields(RunConfig) if field.name == name)
+    if not isinstance(value, _PLAIN.get(kind) or _NESTED[kind]) or isinstance(value, bool):
+        raise ConfigError(f"{source}: field '{name}' must be {kind}, got {value!r}")
+
+
+_NESTED: dict[str, Any] = {
+    "dict[str, Chosen]": dict,
+    "Sweep | None": (dict, type(None)),
+    "tuple[Stage, ...]": list,
+}
+"""What JSON has in the place of dataclasses."""
+
 _PLAIN: dict[str, Any] = {
     "str": str,
     "int": int,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl import replay
-from jaxrl.replay import outcomes, sequences
+from jaxrl.replay import episodes, outcomes, sequences
 
 MAKERS = {"uniform": replay.uniform, "prioritized": replay.prioritized}
 
@@ -72,3 +72,17 @@ def test_extreme_priorities_leave_the_tree_finite(example, trajectory, dtype, al
         assert (sample.weight > 0).all() and float(sample.weight.max()) == 1.0
     # What surprised nobody is still drawn: epsilon is not lost in half precision.
     assert (np.asarray(state.tree.levels[0])[0, :, :5] > 0).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_empty_trajectory_changes_nothing(example, trajectory, name):
+    made = MAKERS[name](16, n_step=1, gamma=0.9)
+    state = made.add(made.init(example(), 3), trajectory(0, 4, 3))
+    after = jax.jit(made.add)(state, jax.tree.map(lambda x: x[:0], trajectory(0, 4, 3)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, state, after))
+
+
+def test_an_empty_trajectory_changes_no_episodes(example, trajectory):
+    state = episodes.add(episodes.init(example(), 5, 3), trajectory(0, 4, 3))
+    after = episodes.add(state, jax.tree.map(lambda x: x[:0], trajectory(0, 4, 3)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, state, after))
