@@ -20,7 +20,17 @@ def test_every_recipe_of_the_library_is_there():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_flags_are_the_plain_arguments_with_their_help(recipe):
     parameters = hyperparameters(recipe)
-    objects = {"spec", "heads", "loss", "optimizer", "reward_model", *filled_in(RECIPES[recipe]), *PARTS, *SHORTHANDS}
+    objects = {
+        "spec",
+        "heads",
+        "loss",
+        "optimizer",
+        "reward_model",
+        "terminal_value",
+        *filled_in(RECIPES[recipe]),
+        *PARTS,
+        *SHORTHANDS,
+    }
     assert set(parameters) == set(inspect.signature(RECIPES[recipe]).parameters) - objects
     assert all(parameter.help for parameter in parameters.values())
     assert summary(recipe).endswith(".")
