@@ -108,13 +108,13 @@ def categorical_cross_entropy_term(logits: Array, target_probs: Array) -> Array:
     """``-sum_i q_i log p_i``, whose gradient is that of ``KL(q || p)``. Bellemare et al. 2017, algorithm 1.
 
     Args:
-      logits: ``[..., K]``, the logits of p, finite; their differences must not overflow.
+      logits: ``[..., K]``, the logits of p, finite, clipped to a quarter of the largest number.
       target_probs: ``[..., K]``, q, held constant.
 
     Returns:
       ``[...]``, to be minimised.
     """
-    return -jnp.sum(jax.lax.stop_gradient(target_probs) * jax.nn.log_softmax(logits), axis=-1)
+    return -jnp.sum(jax.lax.stop_gradient(target_probs) * numerics.log_softmax(logits), axis=-1)
 
 
 def quantile_midpoints(num_quantiles: int) -> Array:
@@ -160,7 +160,8 @@ def quantile_huber_term(quantiles: Array, target: Array, tau: Array, kappa: Any 
     # L / kappa, written so that it becomes |u| at kappa = 0.
     size = jnp.abs(error)
     quadratic = jnp.minimum(size, kappa)
-    huber = 0.5 * jnp.square(quadratic) / numerics.positive(kappa, quadratic.dtype) + size - quadratic
+    # Divided first, so that it fits into the dtype wherever the term does.
+    huber = 0.5 * quadratic * (quadratic / numerics.positive(kappa, quadratic.dtype)) + size - quadratic
     return jnp.sum(jnp.mean(jax.lax.stop_gradient(weight) * huber, axis=-1), axis=-1)
 
 
@@ -173,7 +174,7 @@ def bin_centers(edges: Array) -> Array:
     Returns:
       ``[K]``.
     """
-    return 0.5 * (edges[1:] + edges[:-1])
+    return 0.5 * edges[1:] + 0.5 * edges[:-1]  # a sum of the largest numbers would overflow
 
 
 def hl_gauss(value: Array, edges: Array, sigma: Any) -> Array:
@@ -196,8 +197,10 @@ def hl_gauss(value: Array, edges: Array, sigma: Any) -> Array:
     [0.1577, 0.6845, 0.1577]
     """
     value, dtype = jnp.asarray(value), jnp.result_type(value, edges)
-    # Neighbouring values of Phi differ by less than the resolution of half precision.
-    value, edges = value.astype(numerics.wide(dtype)), edges.astype(numerics.wide(dtype))
+    # Neighbouring values of Phi differ by less than the resolution of half precision. Scaled as in two_hot.
+    wide = numerics.wide(dtype)
+    value, edges = value.astype(wide) / 16.0, edges.astype(wide) / 16.0
+    sigma = numerics.positive(sigma / 16.0, wide)
     value = jnp.clip(value, edges[0], edges[-1])[..., None]
     edges = edges.reshape((1,) * (value.ndim - 1) + (-1,))
     below = jax.scipy.special.ndtr((edges - value) / sigma)

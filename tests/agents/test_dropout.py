@@ -12,6 +12,8 @@ import jaxrl
 from jaxrl.envs import probes
 from jaxrl.networks import Transformer
 from jaxrl.rollout import reset, rollout
+from jaxrl.training.programs import PARTS, programs
+from jaxrl.training.subject import Subject
 
 
 class Torso(nn.Module):
@@ -33,14 +35,30 @@ RECIPES = {
 TORSOS = {name: partial(Transformer, 1, 2, 8, 1) for name in ("ppo", "dqn", "sac", "td3")}
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_gradients_alone_drop_out(name):
+def pair(name, torso):
+    """The environment of a recipe, and what makes it with a torso that drops out half and with one that keeps all."""
     env = RECIPES[name]()
-    spec = jaxrl.spec(env, env.default_params)
     off_policy = name not in ("a2c", "ppo", "reinforce", "pqn")
     options = {"learning_starts": 8, "batch_size": 16, "replay_capacity": 64} if off_policy else {}
-    torsos = (TORSOS.get(name, Torso)(dropout=rate) for rate in (0.5, 0.0))
-    drops, keeps = (getattr(jaxrl, name)(spec, torso=torso, **options) for torso in torsos)
+    return env, [partial(getattr(jaxrl, name), torso=torso(dropout=rate), **options) for rate in (0.5, 0.0)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_programs_differ_in_updates_alone(name):
+    """Traced: with and without dropout the programs of init and act are the same, letter by letter."""
+    env, makers = pair(name, TORSOS.get(name, Torso))
+    described = jaxrl.spec(env, env.default_params)
+    subjects = [Subject(make, env, env.default_params, spec=described) for make in makers]
+    drops, keeps = (programs(subject, subject.agent, described) for subject in subjects)
+    for part in PARTS:
+        assert (drops[part]() != keeps[part]()) == (part == "update"), part
+
+
+@pytest.mark.parametrize("name", ["a2c", "dqn", "ddpg"])
+def test_gradients_alone_drop_out(name):
+    """Computed, in a recipe of each family: the parameters after an update differ, greedy actions do not."""
+    env, makers = pair(name, Torso)
+    drops, keeps = (make(jaxrl.spec(env, env.default_params)) for make in makers)
     observation, env_state = reset(jax.random.key(1), env, env.default_params, 8)
 
     @jax.jit

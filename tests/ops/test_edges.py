@@ -226,3 +226,27 @@ def test_bounds_of_the_bug_report():
     # Bounds that float16 can't hold are none.
     half = Box((1,), -3.4e38, 3.4e38).from_unit(jnp.array([-1.0, 0.25], jnp.float16))
     assert half.tolist() == [-1.0, 0.25]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_differences_that_the_dtype_cannot_hold(dtype):
+    """Of the largest numbers and their negatives, measured in units as large."""
+    top = float(jnp.finfo(dtype).max)
+    probs = exploration.boltzmann_probs(jnp.array([top, -top, top], dtype), top)
+    agree(dtype, probs, softmax(np.array([1.0, -1.0, 1.0])))
+    # Edges at -1, 0 and 1, a Gaussian around a half, all times the largest number: Phi(-1.5), Phi(-0.5) and Phi(0.5).
+    histogram = distributional.hl_gauss(jnp.array(0.5 * top, dtype), jnp.array([-top, 0.0, top], dtype), top)
+    agree(dtype, histogram, np.array([0.2417303, 0.3829249]) / 0.6246552, scale=1e-7 / float(jnp.finfo(dtype).eps) + 1)
+    loss = distributional.categorical_cross_entropy_term(
+        jnp.array([top, -top, -jnp.inf], dtype), jnp.array([1.0, 0.0, 0.0], dtype)
+    )
+    assert loss.dtype == dtype and float(loss) == 0.0
+    agree(dtype, distributional.bin_centers(jnp.array([0.5 * top, top], dtype)), np.array([0.75 * top]), scale=top)
+
+
+def test_a_quadratic_loss_fits_where_its_square_does_not():
+    """Errors of 1000 within a kappa of 2000: 0.5 * 1000^2 / 2000, times tau 0.5; the square is no float16."""
+    term = distributional.quantile_huber_term(
+        jnp.zeros(1, jnp.float16), jnp.full(1, 1000.0, jnp.float16), jnp.full(1, 0.5, jnp.float16), 2000.0
+    )
+    assert term.dtype == jnp.float16 and float(term) == 125.0
