@@ -41,7 +41,10 @@ def walked(env, params, memory=False):
 
 OURS = {
     **{probe.__name__: probe for probe in envs.probes.PROBES},
-    **{name: lambda name=name: envs.make(name)[0] for name in ("TMaze-3", "BitFlipping-3", "PointReach")},
+    **{
+        name: lambda name=name: envs.make(name)[0]
+        for name in ("TMaze-3", "BitFlipping-3", "PointReach", "TakeCover-8", "TwoBox")
+    },
     "indexed": lambda: envs.probes.Indexed(envs.probes.MaskedProbe()),
     "window": lambda: envs.window(envs.make("TMaze-3")[0], 2),
     "window of pixels": lambda: envs.window(envs.probes.ImageProbe(), 2),

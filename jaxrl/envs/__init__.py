@@ -2,11 +2,12 @@
 
 ``make`` makes an environment by name, ``available`` lists the names and ``settings`` what can be set of each. ``spec``
 describes an environment to agents, ``check`` tests a custom one. ``wrappers``, ``window`` and ``remember`` wrap
-environments; ``probes``, ``goals`` and ``recall`` are environments of this package. Planners use ``expose_state`` and
-``simulator``, and ``versus`` turns a game for two into an environment. ``jaxrl.envs.protocol`` states the protocol.
+environments; ``probes``, ``goals``, ``recall`` and ``foresight`` are environments of this package. Planners use
+``expose_state`` and ``simulator``, and ``versus`` turns a game for two into an environment. ``jaxrl.envs.protocol``
+states the protocol.
 """
 
-from jaxrl.envs import games, goals, probes, recall, wrappers
+from jaxrl.envs import foresight, games, goals, probes, recall, wrappers
 from jaxrl.envs.abstract import ProtocolError
 from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
 from jaxrl.envs.games.pgx_games import NotInstalled
@@ -29,6 +30,7 @@ __all__ = [
     "available",
     "check",
     "expose_state",
+    "foresight",
     "games",
     "goals",
     "make",

@@ -15,7 +15,7 @@ import numpy as np
 from gymnax import registration
 
 from jaxrl.arguments import nearest
-from jaxrl.envs import goals, recall
+from jaxrl.envs import foresight, goals, recall
 from jaxrl.envs.abstract import ProtocolError, check_environment
 from jaxrl.envs.games import pgx_games
 from jaxrl.envs.host import suites
@@ -26,10 +26,10 @@ DOWNLOADS = frozenset({"MNISTBandit-bsuite"})
 """Names that fetch a data set over the network when they are made."""
 
 
-OURS: dict[str, Callable[..., Any]] = {**goals.ENVIRONMENTS, **recall.ENVIRONMENTS}
+OURS: dict[str, Callable[..., Any]] = {**goals.ENVIRONMENTS, **recall.ENVIRONMENTS, **foresight.ENVIRONMENTS}
 """Environments of our own: name -> constructor."""
 
-SIZED = {**goals.SIZED, **recall.SIZED}
+SIZED = {**goals.SIZED, **recall.SIZED, **foresight.SIZED}
 """Those that a size may follow -> the argument that it is: "BitFlipping-40"."""
 
 

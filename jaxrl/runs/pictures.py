@@ -1,4 +1,4 @@
-"""Episodes as a GIF, in the pictures that gymnax has of its environments."""
+"""Episodes as a GIF, in the pictures that gymnax has of its environments, or that an environment draws of itself."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def draw_members_episodes(
     """Plays episodes with one of the members ``[S, ...]`` of a run and draws them; returns their returns.
 
     Raises:
-      ConfigError: gymnax has no picture of this environment.
+      ConfigError: there is no picture of this environment.
     """
     recorded = record_episodes(
         key,
@@ -115,7 +115,7 @@ def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recor
     """Writes the episodes one after the other into one GIF.
 
     Raises:
-      ConfigError: gymnax has no picture of this environment.
+      ConfigError: there is no picture of this environment: gymnax has none, and it has no method ``picture(state)``.
     """
     matplotlib.use("Agg")
     from matplotlib import animation, pyplot
@@ -150,11 +150,26 @@ def _painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Pa
         with _gymnasium_painter(env, params, states) as painter:
             yield painter
         return
+    if hasattr(env, "picture"):
+        with _own_painter(env, states) as painter:
+            yield painter
+        return
     visualizer = Visualizer(env, params, states)
     visualizer.init()
     if not hasattr(visualizer, "im"):
         raise ConfigError(f"--gif: gymnax has no picture of {env.name}")
     yield _Painter(visualizer.fig, visualizer.update, 10)
+
+
+@contextmanager
+def _own_painter(env: Any, states: Sequence[PyTree]) -> Iterator[_Painter]:
+    """Pictures ``[H, W, 3]`` uint8 of an environment with a method ``picture(state)``."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 5))
+    axes.set_axis_off()
+    image = axes.imshow(env.picture(states[0]))
+    yield _Painter(figure, lambda index: image.set_data(env.picture(states[index])), 10)
 
 
 @contextmanager
