@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxrl import envs
-from jaxrl.runs.pictures import Recorded, draw_episodes
 from jaxrl.envs.foresight.take_cover import EMPTY, REACH, RELOAD, SIZE, STAY
+from jaxrl.runs.pictures import Recorded, draw_episodes
 
 B, T = 64, 500
 

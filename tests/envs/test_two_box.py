@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxrl import envs
-from jaxrl.runs.pictures import Recorded, draw_episodes
 from jaxrl.envs.foresight.two_box import TwoBoxState
+from jaxrl.runs.pictures import Recorded, draw_episodes
 
 B = 128
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
