@@ -1,4 +1,4 @@
-"""Kinds of runs: a task in JAX, or a game for two.
+"""Kinds of runs: a task in JAX, a game for two, or a task outside JAX.
 
 A kind says how what is trained starts, trains, evaluates, draws and saves. ``KINDS`` is the one place where kinds are
 told apart; another kind is another row.
@@ -6,7 +6,7 @@ told apart; another kind is another row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,6 +128,36 @@ def _as_it_was(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
     return state, ""
 
 
+def _layers(env: Any) -> Iterator[Any]:
+    """An environment, and what it wraps."""
+    while env is not None:
+        yield env
+        env = getattr(env, "env", None)
+
+
+def _check_outside(config: RunConfig, torso: Any) -> None:
+    if config.devices != 1 or config.seed_devices != 1:
+        raise ConfigError(
+            f"devices: got {config.devices}, must be 1 in {config.environment}, which is outside JAX and is stepped in "
+            "one batch; --seeds trains several agents in it"
+        )
+
+
+def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dict[str, Any]]:
+    raise ConfigError(
+        f"recipe: {config.recipe} plans in the simulator, and {config.environment} is outside JAX, where none can be "
+        "copied; take a recipe without a search, or an environment in JAX"
+    )
+
+
+def _reset_anew(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
+    """Fresh environments: those that the state stands for are gone."""
+    fresh = program.start()
+    names = ("env_state", "observation", "episode_return", "episode_length")
+    state = state._replace(**{name: getattr(fresh, name) for name in names})
+    return state, "the agent goes on where it was; its environments, which are outside JAX, are reset anew"
+
+
 def _evaluate_task(built: Built, num_episodes: int, explore: bool) -> Evaluator:
     return make_evaluator(built, num_episodes=num_episodes, explore=explore)
 
@@ -219,6 +249,25 @@ KINDS = {
                 missing="{run} has no scores against an opponent yet, which its training ends with; jaxrl elo {run} "
                 "rates the players of an unfinished run",
             ),
+            draw=None,
+        ),
+        Kind(
+            name="outside",
+            includes=lambda env: any(getattr(layer, "is_host", False) for layer in _layers(env)),
+            label_of_return="return",
+            trainers=("devices",),
+            keeps_snapshots=False,
+            has_sides=False,
+            check=_check_outside,
+            simulator=_no_simulator,
+            resumed=_reset_anew,
+            evaluator=_evaluate_task,
+            column_names=("evaluation_return", "evaluation_length"),
+            columns=_columns_of_task,
+            save=_save_task,
+            show=_show_task,
+            follow_up=lambda folder, config, built, num_episodes, console: None,
+            shown=Shown("episode_return", "episode return", beside="evaluation_return"),
             draw=None,
         ),
         Kind(

@@ -33,6 +33,21 @@ def episode_limit(params: Any) -> int | None:
     return None if limit is None or isinstance(limit, jax.core.Tracer) else int(limit)
 
 
+@jax.custom_batching.custom_vmap
+def _any_member(flag: Array) -> Array:
+    """Whether a flag holds for any member of a population under ``vmap``; alike for all of them.
+
+    So a loop ends for all members at once: under a condition that differs between them, JAX can't call environments
+    outside it, and selects every leaf of the state in every step.
+    """
+    return flag
+
+
+@_any_member.def_vmap
+def _any_of_them(axis_size: int, in_batched: list[bool], flag: Array) -> tuple[Array, bool]:
+    return _any_member(flag.any(axis=0) if in_batched[0] else flag), False
+
+
 def evaluate(
     key: Array,
     agent: Agent,
@@ -75,7 +90,7 @@ def evaluate(
 
     def going_on(carry: Any) -> Array:
         time, _, _, episodes = carry
-        return (time < limit) & ~episodes.finished.all()
+        return (time < limit) & _any_member(~episodes.finished.all())
 
     def body(carry: Any) -> Any:
         time, env_state, observation, episodes = carry
