@@ -71,7 +71,8 @@ class PlanFn(Protocol):
           action_mask: ``[B, A]`` the legal first actions; None for all. Later ones are in the model's observations.
           terminal_value: what follows the last imagined observation; None for 0.
           gamma: discount of the future, a step.
-          num_particles: imagined runs of each candidate, whose mean return counts; more than 1 for a random model.
+          num_particles: imagined runs of each candidate, whose mean return counts; more than 1 for a random model, in
+            which a single run would plan for the luck that it drew.
         """
         ...
 

