@@ -1,1 +1,1 @@
-"""The command line: ``jaxrl train``, ``evaluate``, ``plot``, ``resume``, ``list``."""
+"""The command line: ``jaxrl train``, ``evaluate``, ``play``, ``elo``, ``plot``, ``resume`` and ``list``."""

@@ -1,7 +1,7 @@
-"""Boards in a terminal: stones of two colours on squares, drawn from what players see, and moves as people write them.
+"""Boards in a terminal: draws stones on squares from a player's observations, and reads and writes moves.
 
-A game qualifies by its observations and actions alone: planes ``[H, W, C]``, the first of them the stones of the player
-to move, the second the other's; an action for each square, or for each column, and maybe one more, to pass.
+A game is supported if its observations are planes ``[H, W, C]``, the first with the stones of the player to move and
+the second with the opponent's, and if its actions are the squares or the columns, with at most one more, to pass.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ Stones = NDArray[np.int8]
 
 STYLES = ("dim", "bold red", "bold blue")
 GO_LETTERS = "ABCDEFGHJKLMNOPQRST"
-"""Of columns in Go, which leaves out I."""
+"""The columns in Go, which leave out I."""
 
 
 class NoBoard(ValueError):
-    """A game that can't be drawn as stones on squares."""
+    """The game can't be drawn as stones on squares."""
 
 
 class Layout(NamedTuple):
-    """How a game's board and moves are written.
+    """The notation of a game's board and moves.
 
     Attributes:
       height, width: H and W.
-      by_column: a move is a column; else a square.
-      extra: what the action behind the squares is called, "" where there is none.
-      columns: names of columns, from the left.
-      rows: names of rows, from the top; empty where a move is a column.
-      symbols: of an empty square and of the two players' stones.
-      slanted: every row begins half a square further right, as in Hex.
+      by_column: whether a move is a column; else it is a square.
+      extra: the name of the action after the squares, "" if there is none.
+      columns: the names of the columns, from the left.
+      rows: the names of the rows, from the top; empty if a move is a column.
+      symbols: the symbols of an empty square and of the two players' stones.
+      slanted: whether every row begins half a square further right, as in Hex.
     """
 
     height: int
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
     slanted: bool
 
     def name(self, action: int) -> str:
-        """What people call an action."""
+        """The name of an action."""
         if self.by_column:
             return self.columns[action]
         if action == self.height * self.width:
@@ -58,11 +58,11 @@ class Layout(NamedTuple):
         return f"{self.columns[action % self.width]}{self.rows[action // self.width]}"
 
     def action(self, text: str) -> int | None:
-        """The action that somebody wrote, None where it is none of this board."""
+        """The action with this name; None if there is none."""
         return self._actions().get(text.strip().lower())
 
     def example(self) -> str:
-        """How a move may look, for a prompt."""
+        """An example of a move, for a prompt."""
         if self.by_column:
             return f"{self.columns[0]} to {self.columns[-1]}"
         last = f", or {self.extra}" if self.extra else ""
@@ -77,17 +77,17 @@ def layout(name: str, spec: Spec, *, unicode: bool = True) -> Layout:
     """The layout of a game.
 
     Args:
-      name: of the environment; Go's rows and columns are named as in Go, elsewhere a1 is at the upper left.
-      spec: of it.
-      unicode: whether the terminal has round stones.
+      name: the name of the environment; Go has its own row and column names, other games have a1 at the upper left.
+      spec: the spec of the environment.
+      unicode: whether the terminal can show round stones.
 
     Raises:
-      NoBoard: no planes of stones, or other actions than squares or columns.
+      NoBoard: the observation has no planes of stones, or actions are neither squares nor columns.
     """
     shape = features(spec.observation).shape
     num_actions = spec.action.num_actions if isinstance(spec.action, Discrete) else 0
     if len(shape) != 3 or shape[-1] < 2 or num_actions not in (shape[1], shape[0] * shape[1], shape[0] * shape[1] + 1):
-        raise NoBoard(f"{name} is not played with stones on squares or columns, and those alone can be drawn")
+        raise NoBoard(f"{name} can't be drawn: it must be played with stones on squares or columns")
     height, width = shape[:2]
     go, by_column = "/go_" in name, num_actions == width
     numbers = [str(row + 1) for row in range(height)]
@@ -106,12 +106,12 @@ def layout(name: str, spec: Spec, *, unicode: bool = True) -> Layout:
 
 
 def stones_of(layout: Layout, observation: Any, moves: int) -> Stones:
-    """The stones ``[H, W]`` of one observation after so many moves, players having moved in turn.
+    """The stones ``[H, W]`` of an observation after a number of moves, with the players moving in turn.
 
     Args:
-      layout: of the board.
+      layout: the layout of the board.
       observation: planes ``[H, W, C]``, or a window of them, ``[k, H W C + 1]`` (``envs.window``).
-      moves: made so far.
+      moves: the number of moves made so far.
     """
     planes = np.asarray(features(observation))
     if planes.ndim == 2:
@@ -121,7 +121,7 @@ def stones_of(layout: Layout, observation: Any, moves: int) -> Stones:
 
 
 def draw(layout: Layout, stones: Stones, before: Stones | None = None) -> Text:
-    """The board as text; what was put down since ``before`` in brackets."""
+    """The board as text, with the stones placed since ``before`` in brackets."""
     text = Text(no_wrap=True)
     margin = 1 + max((len(row) for row in layout.rows), default=0)
     header = " " * margin + "".join(f" {column} " for column in layout.columns)

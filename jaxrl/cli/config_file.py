@@ -1,4 +1,4 @@
-"""``--config FILE``: the defaults of a run from another run's config.json, or from YAML with the same fields."""
+"""``--config FILE``: defaults from another run's config.json, or from a YAML file with the same fields."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ _IGNORED = ("chunks", "kind", "format_version")
 
 @dataclasses.dataclass(frozen=True)
 class ConfigFile:
-    """What a file says of a run; empty without one."""
+    """The settings in the file; empty without a file."""
 
     path: Path | None = None
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def check_recipe(self, recipe: str) -> None:
-        """Refuses a file of another recipe, and hyper-parameters that the recipe does not have.
+        """Refuses a file for another recipe, and hyper-parameters that the recipe does not have.
 
         Raises:
-          UsageError: naming them.
+          UsageError: the message names the recipe or the hyper-parameters.
         """
         own = self.data.get("recipe", recipe)
         if own != recipe:
-            raise UsageError(f"--config: {self.path} is of {own}, not of {recipe}; leave the recipe out")
+            raise UsageError(f"--config: {self.path} is for {own}, not for {recipe}; leave the recipe out")
         known = hyperparameters(recipe)
         for name in self.hyperparameters:
             if name not in known:
                 hint = nearest(name, known)
-                raise UsageError(f"--config: {self.path}: '{name}' is no hyper-parameter of {recipe}{hint}")
+                raise UsageError(f"--config: {self.path}: got '{name}', must be a hyper-parameter of {recipe}{hint}")
 
     @property
     def loop(self) -> dict[str, Any]:
-        """Settings of the loop."""
+        """The settings of the loop."""
         return {name: self.data[name] for name in LOOP if name in self.data}
 
     @property
     def flags(self) -> dict[str, Any]:
-        """Defaults of other flags."""
+        """The defaults of other flags."""
         found = {name: self.data[name] for name in _FLAGS if self.data.get(name) is not None}
         init_from = self.data.get("init_from")
         return found if init_from is None else {**found, "init_from": Path(init_from)}
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Hyper-parameters of the recipe."""
+        """The hyper-parameters of the recipe."""
         return _tuples(self.data.get("hyperparameters") or {})
 
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
-        """Parts as presets have them: the name beside the settings."""
+        """The parts in the form of presets: the name beside the settings."""
         parts = self.data.get("parts") or {}
         return {part: {"name": one["name"], **_tuples(one.get("settings") or {})} for part, one in parts.items()}
 
     @property
     def environment_settings(self) -> dict[str, Any]:
-        """What the environment is made with."""
+        """The settings of the environment."""
         return dict(self.data.get("environment_settings") or {})
 
     @property
@@ -79,7 +79,7 @@ class ConfigFile:
 
     @property
     def sweep(self) -> Sweep | None:
-        """The sweep, as config.json has it or as a mapping from names to values."""
+        """The sweep, in the form of config.json or as a mapping from names to values."""
         given = self.data.get("sweep")
         if not given:
             return None
@@ -100,11 +100,11 @@ _Loader.add_implicit_resolver(
 
 
 def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
-    """The arguments with the recipe and the environment of the file where they name none, and the file.
+    """Adds the file's recipe and environment to arguments that name none; returns the arguments and the file.
 
     Raises:
-      UsageError: a file that can't be read, or has fields that no run has.
-      Untrusted: it names modules that this user has not trained with.
+      UsageError: the file can't be read, or has unknown fields.
+      Untrusted: the file names modules that this user has not trained with.
     """
     scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     scan.add_argument("--config", nargs="?")
@@ -118,7 +118,7 @@ def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--config: {path} can't be read ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(data, dict):
-        raise UsageError(f"--config: {path} has no fields, but is a {type(data).__name__}")
+        raise UsageError(f"--config: {path}: got a {type(data).__name__}, must be a mapping of fields")
     known = [field.name for field in dataclasses.fields(RunConfig)]
     for name in data:
         if name not in known:

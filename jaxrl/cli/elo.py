@@ -1,4 +1,4 @@
-"""``jaxrl elo``: how strong the players of a run were over its training, as ratings."""
+"""``jaxrl elo``: the ratings of a run's players over its training."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from jaxrl.training.ratings import fit_ratings
 
 @dataclasses.dataclass(frozen=True)
 class EloFlags:
-    """Rate the snapshots of a run in a game for two by Elo, and draw the ratings over its training.
+    """Rate the snapshots of a run in a two-player game by Elo, and draw the ratings over training.
 
     Each snapshot plays against some earlier ones, a random player, and plain tree search (UCT). The ratings maximise
-    the likelihood of the results, with the random player at 0. Each seed has ratings of its own.
+    the likelihood of the results, with the random player at 0. Each seed is rated separately.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     games: int = 64
-    """Games per pair of players. The number is even: each side begins half of them."""
+    """Games per pair of players. It must be even, since each side begins half of them."""
     predecessors: int = 3
     """Number of earlier snapshots that each snapshot plays against."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
@@ -47,17 +47,17 @@ class EloFlags:
     uct_simulations: int = UCT_SIMULATIONS
     """Simulations per move of UCT; 0 leaves UCT out."""
     opening_moves: int = 2
-    """Random moves at the start of every game; without them, two deterministic players repeat one game."""
+    """Random moves at the start of every game; without them, two deterministic players repeat the same game."""
     seeds: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: all)")] = None
-    """Rate only this many seeds, the first ones."""
+    """Rate only the first N seeds."""
     value: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NUMBER|NAME=NUMBER ...", help_behavior_hint="(default: no sweep)")
     ] = ()
-    """Value of the sweep whose seeds are rated; of several sweeps, all values or NAME=NUMBER."""
+    """Value of the sweep whose seeds are rated; for several sweeps, one NAME=NUMBER for each."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the modules that the run names, though you never trained with them on this machine."""
+    """Import the modules that the run names, even if you never trained with them on this machine."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/elo.png)")] = None
-    """The picture; its ending gives the format."""
+    """The picture; the ending selects the format."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,12 +66,12 @@ def main(arguments: Sequence[str]) -> int:
     folder = RunFolder(flags.run)
     config = folder.read_config(trust=flags.trust)
     if not kind_of_run(folder).has_sides:
-        raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
+        raise UsageError(f"RUN: got {flags.run}, trained in {config.environment}, must be a run in a two-player game")
     out = flags.out or folder.path / "elo.png"
     _check(flags, config, out)
     console, updates = make_console(), moments(folder, config)
     if not updates:
-        raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
+        raise RunError(f"{folder.path} has no checkpoint yet; start it with jaxrl resume {folder.path}")
     curve = rate(flags, config, updates, console)
     _print(config, updates, curve, console)
     draw_ratings(curve, f"{config.recipe} on {config.environment}", out)
@@ -94,7 +94,7 @@ def _check(flags: EloFlags, config: RunConfig, out: Path) -> None:
     if flags.games % 2:
         raise UsageError(f"--games: got {flags.games}, must be even, because each side begins half of them")
     if flags.seeds is not None and flags.seeds > config.seeds:
-        raise UsageError(f"--seeds: got {flags.seeds}, {flags.run} has {config.seeds}")
+        raise UsageError(f"--seeds: got {flags.seeds}, must be at most {config.seeds}, the seeds of {flags.run}")
     if out.is_dir() or out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out: got {out}, must be a file that ends in one of {', '.join(FORMATS)}")
 
@@ -147,7 +147,7 @@ def _print(config: RunConfig, updates: Sequence[int], curve: RatingCurve, consol
 
 
 def _cells(elo: np.ndarray, error: np.ndarray | None) -> list[str]:
-    """Of ``[S]`` ratings: the mean, its standard error, and where there are several seeds the extremes."""
+    """The mean of ratings ``[S]``, its standard error, and the extremes if there are several seeds."""
     mean_error = "-" if error is None else f"{np.sqrt((error**2).sum()) / len(error):.0f}"
     cells = [f"{elo.mean():.0f}", mean_error]
     return cells if len(elo) == 1 else [*cells, f"{elo.min():.0f}", f"{elo.max():.0f}"]

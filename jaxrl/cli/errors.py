@@ -10,6 +10,6 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """A command that was asked wrongly."""
+    """A command with wrong arguments."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""``jaxrl evaluate``: whole episodes with a trained run, as a table and as a picture."""
+"""``jaxrl evaluate``: plays whole episodes with a trained run and shows them as a table and a picture."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from jaxrl.runs.scores import print_scores
 from jaxrl.runs.snapshots import moments
 
 GAME_FLAGS = ("opponent", "simulations", "opponent_simulations", "opponent_update", "opening_moves")
-"""Flags that apply only to games for two."""
+"""Flags that apply only to two-player games."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateFlags:
-    """Play whole episodes with every seed of a run and print their returns; a sweep gets a row for each value.
+    """Play whole episodes with every seed of a run and print their returns; a sweep gets one row per value.
 
-    In a game for two, play matches against --opponent and print the results. Each side begins half of the games.
+    In a two-player game, play matches against --opponent and print the results. Each side begins half of the games.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -42,11 +42,11 @@ class EvaluateFlags:
     explore: tyro.conf.FlagCreatePairsOff[bool] = False
     """Sample actions from the policy instead of taking the most likely one."""
     seed: int = 0
-    """Selects the episodes."""
+    """The seed of the evaluation."""
     update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
     """Evaluate the checkpoint of this update."""
     gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: no picture)")] = None
-    """Also draw episodes of one seed into this file; in a sweep, --value selects whose."""
+    """Also draw episodes of one seed into this file; in a sweep, --value selects the seed's value."""
     gif_episodes: int = 1
     """Number of episodes to draw."""
     gif_seed: int = 0
@@ -54,9 +54,9 @@ class EvaluateFlags:
     value: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NUMBER|NAME=NUMBER ...", help_behavior_hint="(default: all values)")
     ] = ()
-    """Evaluate only this value of a sweep, with a row for each seed; of several sweeps, all values or NAME=NUMBER."""
+    """Evaluate only this value of a sweep, with one row per seed; for several sweeps, one NAME=NUMBER for each."""
     opponent: Annotated[
-        str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a game for two)")
+        str | None, tyro.conf.arg(metavar="random|uct|RUN", help_behavior_hint="(default: random in a two-player game)")
     ] = None
     """Opponent in a game: random moves, plain tree search (UCT), another run, or an earlier update of this run."""
     simulations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as it was trained)")] = None
@@ -69,9 +69,9 @@ class EvaluateFlags:
     opponent_update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
     """Play against the opponent's checkpoint or snapshot of this update."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the modules that the run names, though you never trained with them on this machine."""
+    """Import the modules that the run names, even if you never trained with them on this machine."""
     opening_moves: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 2 against a run, else 0)")] = None
-    """Random moves at the start of every game; without them, two deterministic players repeat one game."""
+    """Random moves at the start of every game; without them, two deterministic players repeat the same game."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,7 +90,9 @@ def main(arguments: Sequence[str]) -> int:
         return _evaluate_game(flags, config, console)
     for name in GAME_FLAGS:
         if getattr(flags, name) is not None:
-            raise UsageError(f"{as_flag(name)}: {config.environment} is no game for two")
+            raise UsageError(
+                f"{as_flag(name)}: got it for {config.environment}, must be for a two-player game; leave it out"
+            )
     if flags.gif is not None and kind.draw is None:
         raise UsageError(f"--gif: there is no picture of {config.environment}")
     value = swept_value(flags.value)
@@ -115,13 +117,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _evaluate_game(flags: EvaluateFlags, whole: RunConfig, console: Console) -> int:
-    for name, instead in (("gif", "jaxrl play shows one"), ("value", "the players of all values are listed")):
+    for name, instead in (("gif", "jaxrl play shows a game"), ("value", "the table has the players of all values")):
         if getattr(flags, name):
-            raise UsageError(f"{as_flag(name)}: not in a game for two; {instead}")
+            raise UsageError(f"{as_flag(name)}: not available in a two-player game; {instead}")
     if flags.explore:
-        raise UsageError("--explore: not in a game for two, whose players take their best moves")
+        raise UsageError("--explore: not available in a two-player game, where players take their best moves")
     if flags.episodes % 2:
-        raise UsageError(f"--episodes: got {flags.episodes}, must be even, for each side begins half of the games")
+        raise UsageError(f"--episodes: got {flags.episodes}, must be even, because each side begins half of the games")
     for name, least in (("simulations", 1), ("opponent_simulations", 1), ("opening_moves", 0)):
         given = getattr(flags, name)
         if given is not None and given < least:
@@ -149,7 +151,7 @@ def _evaluate_game(flags: EvaluateFlags, whole: RunConfig, console: Console) -> 
 
 
 def _say_unfinished(flags: EvaluateFlags, config: RunConfig, console: Console) -> None:
-    """Says which update was evaluated if the run has not reached its end, and why it has not."""
+    """Prints which update was evaluated if the run is not finished, and the reason."""
     folder = RunFolder(flags.run)
     last = moments(folder, config)[-1]
     if last >= config.num_updates:

@@ -1,4 +1,4 @@
-"""The flags of ``jaxrl train``: those of every run, and those that tyro makes of the recipe and its parts."""
+"""The flags of ``jaxrl train``: those of every run, and those that tyro builds from the recipe and its parts."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from jaxrl.runs.trainers import settled
 from jaxrl.types import Discrete, Spec
 
 _ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
-"""Stands for the environment that jaxrl train RECIPE --help does not name."""
+"""The environment that ``jaxrl train RECIPE --help`` assumes when none is given."""
 
 
 def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
-    """Reads ``RECIPE ENV [flags]``; defaults are those of the preset.
+    """Reads ``RECIPE ENV [flags]``; the preset gives the defaults.
 
     Raises:
-      UsageError: no recipe or environment in its place, an unknown environment or flag, a sweep that can't be read,
-        two flags that contradict each other.
-      UnknownName: with the nearest right name.
-      SystemExit: for ``--help``, and for values of the wrong type, by tyro.
+      UsageError: the recipe or the environment is missing, an environment or flag is unknown, a sweep can't be read, or
+        two flags contradict each other.
+      UnknownName: a name is unknown; the message suggests the nearest one.
+      SystemExit: raised by tyro for ``--help``.
     """
     arguments, file = config_file.read(arguments)
     recipe, environment = _recipe_and_environment(arguments)
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     }
     kind = _flags_of(recipe, hyper, parts, env_settings.parameters)
     start: Any = kind(environment=tyro.MISSING, **{name: defaults[name] for name in LOOP}, **file.flags)
-    where = environment or "an environment without a preset; name ENV for its own"
+    where = environment or "an environment without a preset; give ENV to see its defaults"
     flags = parsing.parse(
         kind,
         rest,
@@ -72,12 +72,12 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
 
 
 class EnvironmentSettings:
-    """The flags ``--env.NAME`` of an environment, read before the others: what agents see may depend on them.
+    """The flags ``--env.NAME`` of an environment, read first because observations depend on them.
 
     Attributes:
-      known: all settings, with their defaults.
-      given: those that are set, by a file or by flags.
-      parameters: what tyro makes flags of.
+      known: all settings with their defaults.
+      given: the settings that a file or flags set.
+      parameters: the parameters that become flags.
     """
 
     def __init__(self, environment: str | None, of_file: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -102,13 +102,13 @@ class EnvironmentSettings:
             if text is not None:
                 self.given[name] = self._read(name, text, plain[name])
         self.parameters = [
-            Parameter(name, type(value), self.given.get(name, value), "Of the environment.")
+            Parameter(name, type(value), self.given.get(name, value), "A setting of the environment.")
             for name, value in plain.items()
         ]
 
     @staticmethod
     def _read(name: str, text: Any, default: Any) -> Any:
-        """A flag's value of the type of its default."""
+        """Converts a flag's value to the type of its default."""
         reader = {int: parsing.whole_number, float: parsing.number}.get(type(default))
         try:
             return text if reader is None else reader(text)
@@ -122,7 +122,7 @@ def _asks_help(arguments: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _named_environment() -> Iterator[None]:
-    """Turns what is wrong with the environment's name or settings into a usage error."""
+    """Turns errors about the environment's name or settings into usage errors."""
     try:
         yield
     except envs.UnknownEnvironment as error:
@@ -133,7 +133,7 @@ def _named_environment() -> Iterator[None]:
 
 
 def _recipe_and_environment(arguments: Sequence[str]) -> tuple[str, str | None]:
-    """The two words that come first; the environment is None where only help is wanted."""
+    """The first two words; the environment is None if only help is asked for."""
     recipes = f"(recipes: {', '.join(RECIPES)})"
     if not arguments or arguments[0].startswith("-"):
         raise UsageError(f"the recipe comes first: jaxrl train RECIPE ENV [flags] {recipes}")
@@ -154,7 +154,7 @@ def _chosen_parts(
     arguments: Sequence[str],
     presets: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Chosen]:
-    """The parts whose settings are to become flags: that of its flag, of the preset, or the recipe's default."""
+    """The parts whose settings become flags: given by flags, by the preset, or the recipe's default."""
     scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for part in parts_of(recipe):
         scan.add_argument(as_flag(part), dest=part, nargs="?")
@@ -176,13 +176,13 @@ def _chosen_parts(
             name, settings = default
             known = {key: setting.default for key, setting in settings_of(part, name).items()}
             if window is not None and "window" in known:
-                known["window"] = True  # rows are steps then
+                known["window"] = True  # the rows of an observation are then steps
             chosen[part] = Chosen(name, known | settings)
     return chosen
 
 
 def _spec(environment: str | None, settings: Mapping[str, Any], window: str | None) -> Spec:
-    """Of the environment, seen through a window where one is given that tyro will take too."""
+    """The spec of the environment, with its window if tyro will accept it too."""
     if environment is None:
         return _ANY
     with _named_environment():
@@ -198,7 +198,7 @@ def _read_shorthand(
     """Enters the part that a switch stands for into ``named``, if the switch is given and changes the default.
 
     Raises:
-      UsageError: the part's own flag says something else.
+      UsageError: the part's own flag contradicts the switch.
     """
     part, off, on = SHORTHANDS[name]
     meant = {as_flag(name): on, as_flag(f"no_{name}"): off}
@@ -215,8 +215,8 @@ def _read_shorthand(
 def _flags_of(
     recipe: str, hyper: Mapping[str, Parameter], parts: Mapping[str, Chosen], of_env: Sequence[Parameter]
 ) -> type[TrainFlags]:
-    """``TrainFlags`` with a flag for each part, and a group of flags for each signature."""
-    annotated: Any = Annotated  # whose brackets a type checker would read as a type of its own
+    """``TrainFlags`` with one flag per part and one group of flags per signature."""
+    annotated: Any = Annotated  # a type checker would read its brackets as a type
     fields = part_fields(parts_of(recipe), parts, shorthands_of(recipe))
     groups = {_field(recipe): _group("Hyperparameters", hyper.values(), prefix="")}
     if of_env:
@@ -233,17 +233,17 @@ def _flags_of(
 
 
 def _group_name(part: str, chosen: Chosen) -> str:
-    """Tyro titles a group by its field's name."""
+    """The title of a group, which tyro derives from its field's name."""
     return _field(f"{part}_{chosen.name}")
 
 
 def _field(name: str) -> str:
-    """A name of a field, of ``module:name`` too."""
+    """A valid field name, for ``module:name`` too."""
     return re.sub(r"\W", "_", name)
 
 
 def _group(name: str, parameters: Any, prefix: str) -> type:
-    """A dataclass with a field for each parameter, its help the docstring's."""
+    """A dataclass with one field per parameter; the help comes from the docstring."""
     annotated: Any = Annotated
     fields = []
     for parameter in parameters:
@@ -254,14 +254,14 @@ def _group(name: str, parameters: Any, prefix: str) -> type:
 
 
 def _names(recipe: str, parts: Mapping[str, Chosen]) -> list[str]:
-    """All flags there are."""
+    """The names of all flags."""
     own = [as_flag(name) for name in (*parts_of(recipe), *shorthands_of(recipe), *hyperparameters(recipe))]
     settings = [as_flag(f"{part}.{name}") for part, chosen in parts.items() for name in chosen.settings]
     return [*names(), *own, *settings]
 
 
 def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
-    """Flags that another choice of a part would have, or another recipe; with what they are."""
+    """Flags that exist for another choice of a part or another recipe, with a description of their origin."""
     owners: dict[str, list[str]] = {}
     for other in RECIPES:
         for name in (*hyperparameters(other), *parts_of(other), *shorthands_of(other)):
@@ -313,12 +313,12 @@ def _given(arguments: Sequence[str]) -> list[str]:
 
 
 def default_devices() -> int:
-    """One, or all of all processes where there are several."""
+    """One device, or all devices of all processes if there are several."""
     return jax.device_count() if processes.are_many() else 1
 
 
 def _settings(group: Any) -> dict[str, Any]:
-    """Of a group, none where there is nothing to set. Lists would make a Flax module that can't be hashed."""
+    """The settings of a group; empty if it has none. Lists become tuples, so that Flax modules can be hashed."""
     if group is None:
         return {}
     fields = {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
@@ -326,10 +326,10 @@ def _settings(group: Any) -> dict[str, Any]:
 
 
 def parse_sweeps(texts: Sequence[str]) -> Sweep | None:
-    """Reads ``name=value,value,...``, as often as it is given; None of nothing.
+    """Reads ``name=value,value,...``, which may be given several times; None if it is not given.
 
     Raises:
-      UsageError: anything else, or a name twice.
+      UsageError: the text has another form, or a name is given twice.
     """
     axes: dict[str, tuple[float, ...]] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""One game under way on the host, move by move."""
+"""A game in progress on the host, move by move."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Game:
     """A board between two players, one of whom is an agent.
 
     Attributes:
-      moves: made so far.
-      mover: 0 where the player who began is to move, else 1.
-      observation: what the mover sees; of a game that is over, what the next one would.
-      over: bool.
-      winner: 0 or 1, None where the game is drawn or goes on.
+      moves: the number of moves made so far.
+      mover: 0 if the player who began is to move, else 1.
+      observation: the mover's observation; after the game's end, that of the next game.
+      over: whether the game is over.
+      winner: 0 or 1; None if the game is drawn or not over.
     """
 
     def __init__(self, key: Array, env: Any, params: PyTree, agent: Agent, state: PyTree) -> None:
@@ -33,23 +33,23 @@ class Game:
         self.winner: int | None = None
 
     def legal(self) -> list[int]:
-        """The moves that the rules allow now."""
+        """The legal moves."""
         mask = action_mask(self.observation)
         assert mask is not None
         return [] if self.over else np.flatnonzero(np.asarray(mask)).tolist()
 
     def think(self) -> int:
-        """What the agent would do in the mover's place."""
+        """The action that the agent would take for the mover."""
         batch = jax.tree.map(lambda leaf: leaf[None], self.observation)
         return int(self._act(self._draw(), batch)[0])
 
     def move(self, action: int) -> None:
-        """Makes a move of the mover."""
+        """Makes a move for the mover."""
         stepped = self._step(self._draw(), self._env_state, jnp.int32(action))
         self.observation, self._env_state, reward, terminated, truncated, info = stepped
         self.moves += 1
         if terminated or truncated:
-            # The environment has set the board up anew already.
+            # The environment has already set up a new board.
             self.observation, self.over = info["final_observation"], True
             gained = float(reward) if terminated else 0.0
             self.winner = self.mover if gained > 0 else 1 - self.mover if gained < 0 else None

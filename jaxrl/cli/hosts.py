@@ -1,6 +1,6 @@
-"""The flags that make several processes one run, read before anything is computed.
+"""The flags that make several processes one run. They are read before any computation.
 
-Even an import may compute: gymnax's does. So this module imports nothing but the parser.
+Even an import may compute, as gymnax's does, so this module imports only the parser.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ class HostFlags:
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run as one of several processes, which SLURM, Open MPI, Kubernetes or the next three flags describe."""
     coordinator: Annotated[
-        str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="(default: as the scheduler says)")
+        str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="(default: from the scheduler)")
     ] = None
     """(--distributed) Address of process 0."""
-    num_processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as the scheduler says)")] = None
+    num_processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: from the scheduler)")] = None
     """(--distributed) Number of processes."""
-    process_id: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as the scheduler says)")] = None
-    """(--distributed) Number of this process, counted from 0."""
+    process_id: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: from the scheduler)")] = None
+    """(--distributed) Index of this process, from 0."""
 
 
 def host_flags() -> list[str]:
-    """The flags of ``HostFlags``."""
+    """The names of the flags of ``HostFlags``."""
     return ["--" + field.name.replace("_", "-") for field in dataclasses.fields(HostFlags)]
 
 
 def connect(arguments: Sequence[str]) -> None:
-    """Joins the other processes where the arguments say that there are some.
+    """Joins the other processes if the arguments ask for it.
 
-    Before all else, since JAX can't be told of them once it has computed anything. What is wrong with other arguments
-    is left to the parser.
+    This comes first, because JAX can't join processes after its first computation. Errors in other arguments are left
+    to the parser.
 
     Raises:
-      UsageError: some of the three without ``--distributed``, some of them missing, or no HOST:PORT.
-      ConnectionFailed: the others did not come, or nothing says who they are.
+      UsageError: the three flags are given without ``--distributed`` or not all three, or an address is not HOST:PORT.
+      ConnectionFailed: the other processes did not connect, or nothing describes them.
     """
     if {"-h", "--help"} & set(arguments):
         return
@@ -55,7 +55,7 @@ def connect(arguments: Sequence[str]) -> None:
         scan.add_argument(flag, f"--{flag[2:].replace('-', '_')}", nargs="?")
     try:
         given = scan.parse_known_args(list(arguments))[0]
-    except argparse.ArgumentError:  # a value behind --distributed, which the command's own parser refuses
+    except argparse.ArgumentError:  # a value after --distributed, which the command's own parser refuses
         return
     values = (given.coordinator, given.num_processes, given.process_id)
     if not given.distributed:
@@ -66,13 +66,15 @@ def connect(arguments: Sequence[str]) -> None:
         processes.connect()
         return
     if None in values:
-        raise UsageError("--coordinator, --num-processes, --process-id: give all three, or none where a scheduler does")
+        raise UsageError(
+            "--coordinator, --num-processes, --process-id: give all three, or none if a scheduler sets them"
+        )
     coordinator, count, number = str(values[0]), _whole("num-processes", values[1]), _whole("process-id", values[2])
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"--coordinator: got '{coordinator}', must be HOST:PORT of process 0")
     if not 0 <= number < count:
-        raise UsageError(f"--process-id: got {number}, must lie in 0 to {count - 1} with --num-processes {count}")
+        raise UsageError(f"--process-id: got {number}, must be in [0, {count - 1}] for --num-processes {count}")
     processes.connect(coordinator, count, number)
 
 

@@ -1,4 +1,4 @@
-"""``jaxrl list``: the recipes, the environments, and the presets of both."""
+"""``jaxrl list``: prints the recipes, the environments, and their presets."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from jaxrl.runs.recipes import RECIPES, summary
 LISTS = ("recipes", "environments", "presets")
 
 SCREEN = 80
-"""Columns of the overview, or fewer where the terminal is narrower."""
+"""The width of the overview in columns; narrower on a narrower terminal."""
 
 WIDE = 150
-"""Terminals of at least this many columns get the names of all environments that share a preset on one line."""
+"""The width from which all environments that share a preset are printed on one line."""
 
 NARROW = 22
-"""Columns of these names in a narrower terminal."""
+"""The width of these names on a narrower terminal."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ListFlags:
-    """Print the recipes, the environments, and the presets: the defaults of jaxrl train for a recipe and environment.
+    """Print the recipes, the environments and the presets (the defaults of jaxrl train for a recipe and environment).
 
     Without an argument the command prints an overview that fits on a screen.
     """
@@ -44,7 +44,7 @@ class ListFlags:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="[{" + ",".join(LISTS) + "} | RECIPE ...]", help_behavior_hint="(default: an overview)"),
     ] = ()
-    """One of the complete lists, or names of recipes, whose presets are printed."""
+    """One of the complete lists, or the names of recipes whose presets to print."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         if word not in (*LISTS, *RECIPES):
             hint = nearest(word, (*RECIPES, *LISTS))
             raise UsageError(
-                f"no recipe and no list '{word}'{hint} (recipes: {', '.join(RECIPES)}; lists: {', '.join(LISTS)})"
+                f"LIST: got '{word}', must be one of {', '.join(LISTS)}, or a recipe ({', '.join(RECIPES)}){hint}"
             )
     recipes = [word for word in what if word in RECIPES]
     console = make_console()
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def print_overview(console: Console) -> None:
-    """Prints a line for each recipe and each suite of environments, and how to see more."""
+    """Prints one line per recipe and per suite of environments, and the commands that print more."""
     width = min(console.width, SCREEN)
     rows = {recipe: summary(recipe) for recipe in RECIPES}
     _print_lines(console, "recipes, as in jaxrl train RECIPE ENV", rows, width)
@@ -80,7 +80,7 @@ def print_overview(console: Console) -> None:
     rows = {f"--{name}": ", ".join(part.choices) for name, part in PARTS.items()}
     _print_lines(console, "parts of recipes", rows, width)
     rows = {
-        "jaxrl list recipes": "these lines uncut",
+        "jaxrl list recipes": "these lines in full",
         "jaxrl list environments": "all names",
         "jaxrl list presets": "the defaults for every recipe and environment",
         "jaxrl list ppo": "the defaults of one recipe",
@@ -89,7 +89,7 @@ def print_overview(console: Console) -> None:
 
 
 def _print_lines(console: Console, title: str, rows: Mapping[str, str], width: int) -> None:
-    """Prints a title and a line for each row, cut between words where it is longer than ``width``."""
+    """Prints a title and one line per row, shortened between words to ``width``."""
     console.print(title, style="italic")
     names = max(map(len, rows))
     for name, text in rows.items():
@@ -98,14 +98,14 @@ def _print_lines(console: Console, title: str, rows: Mapping[str, str], width: i
 
 
 def _environments() -> list[str]:
-    """The names of all environments, "-N" where a size may follow."""
-    from jaxrl import envs  # gymnax takes seconds to import, and recipes and presets need none of it
+    """The names of all environments, with "-N" if a size may follow."""
+    from jaxrl import envs  # gymnax takes seconds to import, and recipes and presets don't need it
 
     return [f"{name}-N" if name in envs.registry.SIZED else name for name in envs.available()]
 
 
 def suites(names: Sequence[str]) -> dict[str, list[str]]:
-    """Environments by suite: the prefix of a name, or what gymnax writes at its end.
+    """Environments by suite: the prefix of a name, or the ending that gymnax gives it.
 
     >>> suites(["CartPole-v1", "Breakout-MinAtar", "pgx/hex", "Acrobot-v1"])
     {'classic control': ['CartPole-v1', 'Acrobot-v1'], 'MinAtar': ['Breakout-MinAtar'], 'pgx': ['pgx/hex']}
@@ -127,7 +127,7 @@ def suites(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def print_recipes(console: Console) -> None:
-    """Prints a line for each recipe, cut where a terminal is too narrow, and the choices of their parts."""
+    """Prints one line per recipe, shortened on a narrow terminal, and the choices of their parts."""
     cut = console.is_terminal
     console.print("recipes", style="italic")
     names = max(map(len, RECIPES))
@@ -139,7 +139,7 @@ def print_recipes(console: Console) -> None:
 
 
 def print_environments(console: Console) -> None:
-    """Prints all names: in columns on a terminal, one a line in a pipe."""
+    """Prints all names: in columns on a terminal, one per line in a pipe."""
     names = _environments()
     if console.is_terminal:
         console.print(Columns(names, padding=(0, 2)))
@@ -149,7 +149,7 @@ def print_environments(console: Console) -> None:
 
 
 def print_presets(console: Console, recipes: Sequence[str]) -> None:
-    """Prints the presets of some recipes, or of all: those for any environment, then what an environment changes."""
+    """Prints the presets of some recipes, or of all: first those for any environment, then those for single ones."""
     console.print("presets: the defaults of jaxrl train that differ from the recipe's own", style="italic")
     rows = {
         recipe: [("any environment", preset(recipe, "")), *merged(PRESETS.get(recipe, {}))]
@@ -168,7 +168,7 @@ def print_presets(console: Console, recipes: Sequence[str]) -> None:
 
 
 def merged(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Joins the names of equal rows, and writes an ending that they share once.
+    """Joins the names of equal rows and writes a common ending once.
 
     >>> merged({"Freeway-MinAtar": {"seeds": 2}, "Catch-bsuite": {}, "Asterix-MinAtar": {"seeds": 2}})
     [('Freeway, Asterix-MinAtar', {'seeds': 2}), ('Catch-bsuite', {})]
@@ -192,13 +192,13 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Settings as ``name=value``; those of a part after its name."""
+    """Settings as ``name=value``; those of a part follow its name."""
     parts = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             parts.append(f"{name}={value['name']}")
             parts.append(_settings({size: width for size, width in value.items() if size != "name"}, f"{name}."))
-        elif isinstance(value, tuple):  # written as the flag reads it
+        elif isinstance(value, tuple):  # in the form that the flag reads
             parts.append(f"{prefix}{name}={','.join(map(str, value))}")
         else:
             parts.append(f"{prefix}{name}={value:,}" if name in LOOP else f"{prefix}{name}={value}")

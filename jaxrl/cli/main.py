@@ -1,6 +1,6 @@
-"""The entry point: chooses the command, and turns errors into one line and an exit code.
+"""The entry point: selects the command, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 failed (numbers that are not finite, a checkpoint that can't be read); 2 asked wrongly (an
+Exit codes: 0 success; 1 failure (numbers that are not finite, a checkpoint that can't be read); 2 wrong usage (an
 unknown name, a value out of range); 130 interrupted, after saving.
 """
 
@@ -16,17 +16,17 @@ from jaxrl.cli.errors import UsageError
 
 COMMANDS = {
     "train": "train a population of seeds: jaxrl train RECIPE ENV [flags]",
-    "evaluate": "play whole episodes with a trained run, print a table of returns: jaxrl evaluate RUN",
-    "play": "play a game against a trained run at the terminal: jaxrl play RUN",
-    "elo": "rate the players of a game over their training, and draw it: jaxrl elo RUN",
+    "evaluate": "play whole episodes with a trained run and print the returns: jaxrl evaluate RUN",
+    "play": "play a game against a trained run in the terminal: jaxrl play RUN",
+    "elo": "rate the players of a two-player run over training, and draw the ratings: jaxrl elo RUN",
     "plot": "draw the learning curves of one or many runs: jaxrl plot RUN...",
-    "resume": "go on with a run that was interrupted: jaxrl resume RUN",
+    "resume": "continue a run that was interrupted: jaxrl resume RUN",
     "list": "print the recipes, the environments and the presets: jaxrl list",
 }
 
 
 def usage() -> str:
-    """What ``jaxrl --help`` prints. Written here, since a parser would import all commands, and JAX with them."""
+    """The text of ``jaxrl --help``, written here because a parser would import all commands, and JAX with them."""
     lines = [f"  {name:<10}{line}" for name, line in COMMANDS.items()]
     return "\n".join(
         [
@@ -37,8 +37,8 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "jaxrl COMMAND --help says more; jaxrl train RECIPE ENV --help shows all flags with their defaults there.",
-            "Compiled programs are kept in the user's cache folder; --no-cache compiles anew.",
+            "jaxrl COMMAND --help shows its flags; jaxrl train RECIPE ENV --help shows all flags with their defaults.",
+            "Compiled programs are cached in the user's cache folder; --no-cache turns this off.",
             "JAXRL_DEBUG=1 shows the traceback of an error.",
         ]
     )
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-      argv: without the program's name; None takes the process's.
+      argv: the arguments without the program's name; None takes those of the process.
 
     Returns:
       The exit code.
@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     try:
         return _dispatch(arguments[0], _with_cache(arguments[1:]))
-    except SystemExit as stop:  # of the parser, which has printed what is wrong
+    except SystemExit as stop:  # raised by the parser, which has printed the message
         return stop.code if isinstance(stop.code, int) else 1
-    except BrokenPipeError:  # of "| head", which has seen enough; nor is there anybody to tell
+    except BrokenPipeError:  # the reader, such as "| head", has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave(code: int) -> int:
-    """Ends the process: a computation still in flight would crash the interpreter on its usual way out, or keep it."""
+    """Ends the process: a computation in progress would crash or block the interpreter at a normal exit."""
     sys.stderr.flush()
     sys.stdout.flush()
     os._exit(code)
@@ -83,9 +83,9 @@ def _leave(code: int) -> int:
 
 
 def _with_cache(arguments: list[str]) -> list[str]:
-    """Has JAX keep compiled programs in the user's cache folder, unless told not to; the arguments without the flag.
+    """Makes JAX cache compiled programs in the user's cache folder unless told not to; returns the other arguments.
 
-    It reads this when it is imported. Keys of the cache have the versions and the device.
+    JAX reads the setting when it is imported. The cache keys include versions and the device.
     """
     if "--no-cache" in arguments:
         os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -93,7 +93,7 @@ def _with_cache(arguments: list[str]) -> list[str]:
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "jaxrl", "programs"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    # Of what it reads from there XLA says in vain that it was compiled with options that are no features of a machine.
+    # XLA warns of machine features that differ from those of the cached program, without effect on it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return arguments
 
@@ -112,14 +112,14 @@ def _dispatch(command: str, arguments: list[str]) -> int:
 
 
 def _failed_among_others(error: Exception) -> int:
-    """Says what is wrong, of what all processes fail with once; leaves them where this one alone fails."""
+    """Prints an error of all processes once; if only this process fails, ends it without waiting for the others."""
     processes = sys.modules.get("jaxrl.processes")
     together = processes is not None and getattr(error, "of_all_processes", False)
     if processes is not None and together and not processes.is_first():
         return _exit_code(error)
     code = _failed(_one_line(error), _exit_code(error))
     if processes is not None and not together:
-        # On the usual way out it would wait for the other processes, and they are waiting for it.
+        # A normal exit would wait for the other processes, which wait for this one.
         processes.leave(code)
     return code
 
@@ -128,7 +128,7 @@ def _exit_code(error: Exception) -> int:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return code
-    # Imported here: both are loaded already where one of them was raised, and --help needs neither.
+    # Imported here: both are loaded already if one of them was raised, and --help needs neither.
     from jaxrl.envs import UnknownEnvironment
     from jaxrl.runs.config import ConfigError
     from jaxrl.runs.folder import RunError
@@ -139,7 +139,7 @@ def _exit_code(error: Exception) -> int:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    # An error of the library says what is wrong by itself; of any other, the type is half of the message.
+    # The library's messages are complete; for any other error the type is needed too.
     own = type(error).__module__.startswith("jaxrl")
     return text if own and text else f"{type(error).__name__}: {text}"
 

@@ -1,4 +1,4 @@
-"""``--opponent``: a random player, plain tree search, another run, or the run itself at an earlier update."""
+"""``--opponent``: a random player, plain tree search, another run, or an earlier update of the same run."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ def opponent(
     update: int | None = None,
     trust: bool = False,
 ) -> Side:
-    """What ``--opponent`` names.
+    """The player that ``--opponent`` names.
 
     Args:
       given: "random", "uct", or the folder of a run in the same environment, with the same window.
-      config, built: of the run that meets it.
-      simulations: of its moves, where it searches.
-      update: of which moment, where it is a run.
+      config, built: those of the evaluated run.
+      simulations: the number of simulations per move, if the opponent searches.
+      update: the update of the opponent, if it is a run.
 
     Raises:
-      UsageError: neither, or flags that it doesn't take.
-      RunError: a folder that is no run, see ``restore_players``.
+      UsageError: the opponent is unknown, or a flag does not apply to it.
+      RunError: the folder is not a run, see ``restore_players``.
     """
     if update is not None and given in ("random", "uct"):
-        raise UsageError(f"--opponent-update: got {update}, but {given} is no run")
+        raise UsageError(f"--opponent-update: got {update} for {given}, must be left out unless the opponent is a run")
     if given == "random":
         if simulations is not None:
-            raise UsageError(f"--opponent-simulations: got {simulations}, but random doesn't search")
+            raise UsageError(
+                f"--opponent-simulations: got {simulations}, must be left out for random, which does not search"
+            )
         return random_side(built)
     if given == "uct":
         return uct_side(built, simulations or UCT_SIMULATIONS)
@@ -48,9 +50,11 @@ def opponent(
         )
     other, other_built, states = restore_players(given, update, simulations=simulations, trust=trust)
     if other.environment != config.environment:
-        raise UsageError(f"--opponent: {given} plays {other.environment}, this run {config.environment}")
+        raise UsageError(
+            f"--opponent: got {given} in {other.environment}, must be in {config.environment} like this run"
+        )
     if other.window != config.window:
         shown = [f"{run.window or 1} step{'s' if (run.window or 1) > 1 else ''}" for run in (other, config)]
-        raise UsageError(f"--opponent: {given} is shown {shown[0]} at once, this run {shown[1]} (--window)")
+        raise UsageError(f"--opponent: got {given} with {shown[0]} (--window), must be {shown[1]} like this run")
     moment = "" if update is None else f" of update {update}"
     return side_of(f"{given}{moment}", other_built, states)

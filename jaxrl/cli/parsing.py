@@ -1,4 +1,4 @@
-"""How all commands read their arguments: tyro's parser, with numbers and messages of our own."""
+"""Argument parsing of all commands: tyro's parser with custom number formats and messages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 def whole_number(text: str) -> int:
-    """An integer, also written as 1e6, 1_000_000, 100k, 1.5M or 1G.
+    """Reads an integer, also written as 1e6, 1_000_000, 100k, 1.5M or 1G.
 
     Raises:
-      ValueError: anything else.
+      ValueError: the text is not an integer.
     """
     with contextlib.suppress(ValueError):
         return int(text)
@@ -41,10 +41,10 @@ def whole_number(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """A number.
+    """Reads a number.
 
     Raises:
-      ValueError: anything else.
+      ValueError: the text is not a number.
     """
     try:
         return float(text)
@@ -76,7 +76,7 @@ class _Kind(NamedTuple):
 _KINDS: dict[type, _Kind] = {int: _Kind("INT", whole_number), float: _Kind("FLOAT", number)}
 
 NUMBERS = ConstructorRegistry()
-"""How flags hold numbers: ``INT``, ``FLOAT``, either of them ``|None``, and several of them, by spaces or commas."""
+"""How flags read numbers: ``INT``, ``FLOAT``, either of them ``|None``, or several, by spaces or commas."""
 
 
 @NUMBERS.primitive_rule
@@ -143,15 +143,15 @@ def parse(
 
     Args:
       kind: the dataclass.
-      arguments: after the command.
-      prog: the command.
-      flags: all there are; None takes the fields of ``kind``.
-      elsewhere: flags of something else, with what that is, for the message.
+      arguments: the arguments after the command.
+      prog: the name of the command.
+      flags: the names of all flags; None takes the fields of ``kind``.
+      elsewhere: flags that belong to something else, with a description of it for the message.
       **described: ``description`` and ``default`` of ``tyro.cli``.
 
     Raises:
-      UsageError: an unknown flag, a word that belongs to no flag, a missing value, or a value of the wrong type.
-      SystemExit: for ``--help``.
+      UsageError: a flag is unknown, a word belongs to no flag, or a value is missing or has the wrong type.
+      SystemExit: raised for ``--help``.
     """
     about = _wrapped(described.pop("description", _paragraphs(kind.__doc__ or "")))
     with one_line_errors(prog):
@@ -171,12 +171,12 @@ def parse(
 
 
 def _paragraphs(docstring: str) -> str:
-    """A docstring whose lines are broken between paragraphs alone."""
+    """A docstring with line breaks between paragraphs only."""
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(docstring).split("\n\n"))
 
 
 class _Set(str):
-    """A text whose lines stay as they are: tyro, which joins lines again, is told that there is one."""
+    """A text whose lines tyro keeps: tyro would join them, so it is told that there is only one."""
 
     __slots__ = ()
 
@@ -186,7 +186,7 @@ class _Set(str):
 
 
 def _wrapped(text: str) -> str:
-    """The lines of a text at the terminal's width."""
+    """The text, wrapped at the terminal's width."""
     width = shutil.get_terminal_size().columns
     fill = textwrap.TextWrapper(width, break_on_hyphens=False).fill
     return _Set("\n".join(fill(line) if line[:1].strip() else line for line in text.split("\n")))
@@ -204,20 +204,20 @@ def _stranger(word: str, arguments: Sequence[str], known: list[str], elsewhere: 
     others = elsewhere()
     if flag in others:
         return f"{flag} is {others[flag]}"
-    # "--hidden" is meant for "--torso.hidden", and spelling would find "--help" as near.
+    # "--hidden" means "--torso.hidden", though "--help" is as close in spelling.
     last = [name for name in known if name.rpartition(".")[2] == flag.lstrip("-")]
     hint = f", did you mean {' or '.join(map(repr, last))}?" if last else nearest(flag, known)
     return f"unknown flag '{flag}'{hint}"
 
 
 def _extra(word: str, arguments: Sequence[str], known: list[str]) -> str:
-    """What is said of a word that no flag takes."""
+    """The message about a word that belongs to no flag."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         name = before if argument == word else argument.partition("=")[0]
         flag = name.replace("_", "-").replace("--no-", "--")
         if argument in (word, f"{name}={word}") and flag in known:
-            return f"{flag} takes no value, got '{word}'; it is {flag} or --no-{flag[2:]}"
+            return f"{flag}: got '{word}', takes no value; write {flag} or --no-{flag[2:]}"
         if argument == word and before:
-            joined = "; several values are joined by commas" if "=" in before else ""
+            joined = "; join several values by commas" if "=" in before else ""
             return f"unexpected '{word}' after '{before}'{joined}"
     return f"unexpected '{word}'"

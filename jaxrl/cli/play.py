@@ -1,4 +1,4 @@
-"""``jaxrl play``: a human at the terminal against a trained run."""
+"""``jaxrl play``: a human plays against a trained run in the terminal."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from jaxrl.runs.kinds import kind_of_run
 from jaxrl.runs.loading import check_seed, first_member, restore_players
 
 FEW = 20
-"""Legal moves that are listed in a sentence."""
+"""The most legal moves that a sentence lists."""
 
 REASONS = {
-    "othello": "not allowed: it would turn over no stone",
-    "/go_": "not allowed: suicide, or ko, which would repeat the position",
+    "othello": "illegal: it turns over no stone",
+    "/go_": "illegal: suicide or ko",
 }
-"""Why an empty square can be against the rules, by game."""
+"""Why an empty square can be illegal, by game."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PlayFlags:
-    """Play a game against a trained run at the terminal.
+    """Play a game against a trained run in the terminal.
 
-    Works in games with stones on squares or columns: pgx/tic_tac_toe, connect_four, othello, go_9x9, go_19x19, hex.
+    It works for games with stones on squares or columns: pgx/tic_tac_toe, connect_four, othello, go_9x9, go_19x19, hex.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -53,20 +53,20 @@ class PlayFlags:
     update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
     """Play against the checkpoint or snapshot of this update."""
     seed: int = 0
-    """Seed of the run that plays."""
+    """Seed of the run to play against."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the modules that the run names, though you never trained with them on this machine."""
+    """Import the modules that the run names, even if you never trained with them on this machine."""
     value: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NUMBER|NAME=NUMBER ...", help_behavior_hint="(default: no sweep)")
     ] = ()
-    """Value of the sweep whose seed plays; of several sweeps, all values or NAME=NUMBER."""
+    """Value of the sweep to play against; for several sweeps, one NAME=NUMBER for each."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
     flags = parse(PlayFlags, arguments, prog="jaxrl play")
     if flags.first and flags.second:
-        raise UsageError("--first contradicts --second")
+        raise UsageError("--first, --second: got both, must be one of them")
     if flags.simulations is not None and flags.simulations < 1:
         raise UsageError(f"--simulations: got {flags.simulations}, must be at least 1")
     console = make_console()
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     check_seed(config, flags.run, flags.seed)
     number = first_member(config, flags.run, swept_value(flags.value)) + flags.seed
     if not kind_of_run(folder).has_sides:
-        raise UsageError(f"{flags.run} was trained in {config.environment}, which is no game for two")
+        raise UsageError(f"RUN: got {flags.run}, trained in {config.environment}, must be a run in a two-player game")
     env, params = make_environment(config.environment, config.environment_settings)
     unicode = (console.encoding or "").lower().startswith("utf")
     try:
@@ -98,14 +98,14 @@ def play(game: Game, layout: Layout, config: RunConfig, human: int, console: Con
     """Plays one game.
 
     Args:
-      game: the game, where it begins.
-      layout: of its board.
-      config: of the run that plays.
-      human: 0 where the human begins, else 1.
-      console: where all is said.
+      game: the game at its start.
+      layout: the layout of its board.
+      config: the config of the run.
+      human: 0 if the human begins, else 1.
+      console: the console to print to.
 
     Raises:
-      EOFError, KeyboardInterrupt: the human is gone.
+      EOFError, KeyboardInterrupt: the human left.
     """
     before = None
     while True:
@@ -135,16 +135,16 @@ def _welcome(config: RunConfig, layout: Layout, human: int) -> str:
     begins = "you begin" if human == 0 else f"{config.recipe} begins"
     return (
         f"{config.environment}: you have {mine}, {config.recipe} has {theirs}, {begins}. "
-        f"Moves are {layout.example()}; help, moves and quit are understood too.\n"
+        f"Moves are {layout.example()}; you can also type help, moves or quit.\n"
     )
 
 
 def _ask(game: Game, layout: Layout, config: RunConfig, console: Console) -> int | None:
-    """The human's move, None for quit; asks again until it is legal, and says what was wrong."""
+    """Asks for the human's move until it is legal, and explains mistakes; None for quit."""
     legal = game.legal()
     while True:
         said = console.input(f"your move ({layout.symbols[1 + game.mover]}): ").strip()
-        if not sys.stdin.isatty():  # nobody saw it being typed
+        if not sys.stdin.isatty():  # the input was not echoed
             console.print(said, highlight=False, markup=False)
         word = said.lower()
         if word in ("quit", "exit", "q"):
@@ -156,15 +156,15 @@ def _ask(game: Game, layout: Layout, config: RunConfig, console: Console) -> int
 
 
 def _explanation(word: str, action: int | None, legal: list[int], game: Game, layout: Layout, config: RunConfig) -> str:
-    """Why there is no move yet."""
+    """Why the input is not a legal move."""
     names = [layout.name(move) for move in legal]
     listed = ", ".join(names)
     if word == "moves":
         return f"legal: {listed}"
     if word == "help" or not word:
-        return f"write {layout.example()}; moves lists what is legal now, quit leaves the game"
+        return f"type {layout.example()}; moves lists the legal moves, quit leaves the game"
     if action is None:
-        return f"'{word}' is no move: write {layout.example()}, or help"
+        return f"'{word}' is not a move: type {layout.example()}, or help"
     name, rest = layout.name(action), f"legal: {listed}" if len(names) <= FEW else f"{len(names)} others are legal"
     if layout.by_column:
         return f"column {name} is full; {rest}"
@@ -173,7 +173,7 @@ def _explanation(word: str, action: int | None, legal: list[int], game: Game, la
     x, y = action % layout.width, action // layout.width
     if boards.stones_of(layout, game.observation, game.moves)[y, x]:
         return f"{name} is taken; {rest}"
-    reason = next((why for kind, why in REASONS.items() if kind in config.environment), "against the rules here")
+    reason = next((why for kind, why in REASONS.items() if kind in config.environment), "illegal here")
     return f"{name} is {reason}; {rest}"
 
 

@@ -1,4 +1,4 @@
-"""``jaxrl plot``: the learning curves of one or many runs."""
+"""``jaxrl plot``: draws the learning curves of one or several runs."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class PlotFlags:
     """Draw learning curves: the interquartile mean with its bootstrap interval, the mean, and single seeds.
 
     With fewer than four seeds the mean is drawn without an interval. Evaluations during training are drawn as diamonds.
-    Runs of games for two are drawn by their score against a random player.
+    Two-player runs are drawn by their score against a random player.
     """
 
     runs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")
     ]
-    """Run folders. Each run gets a curve, or one for each value of its sweep."""
+    """Run folders. Each run gets one curve, or one per value of its sweep."""
     out: Annotated[
         Path | None,
         tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/curve.png; curves.png for several runs)"),
     ] = None
-    """The picture; its ending gives the format."""
+    """The picture; the ending selects the format."""
     metric: Annotated[
         str | None,
         tyro.conf.arg(
-            metavar="COLUMN", help_behavior_hint="(default: episode_return; in games for two evaluation_score)"
+            metavar="COLUMN", help_behavior_hint="(default: episode_return; in two-player games evaluation_score)"
         ),
     ] = None
     """The column of metrics.csv to draw."""

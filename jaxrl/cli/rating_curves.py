@@ -1,4 +1,4 @@
-"""Ratings over training, as a picture."""
+"""Pictures of ratings over training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 
 class RatingCurve(NamedTuple):
-    """How strong the moments of a training were; M moments, S seeds.
+    """The ratings of a run's snapshots over its training; M snapshots, S seeds.
 
     Attributes:
-      env_steps: ``[M]`` of each seed.
-      elo: ``[S, M]``.
-      error: ``[S, M]`` standard errors.
-      anchors: ratings of players that don't learn, by name, ``[S]`` each.
+      env_steps: ``[M]``, environment steps per seed.
+      elo: ``[S, M]``, the ratings.
+      error: ``[S, M]``, their standard errors.
+      anchors: the ratings ``[S]`` of players that don't learn, by name.
     """
 
     env_steps: NDArray[np.int64]
@@ -27,7 +27,7 @@ class RatingCurve(NamedTuple):
 
 
 def draw_ratings(curve: RatingCurve, title: str, path: Path) -> None:
-    """Draws the mean over seeds as a line, each seed with its standard errors, and the anchors as levels."""
+    """Draws the mean over seeds as a line, each seed with its standard errors, and the anchors as horizontal lines."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -42,13 +42,13 @@ def draw_ratings(curve: RatingCurve, title: str, path: Path) -> None:
         axes.plot(curve.env_steps, curve.elo.mean(0), color="C0", linewidth=2.0, marker="o", markersize=5, label=label)
     for index, (name, ratings) in enumerate(curve.anchors.items()):
         axes.axhline(ratings.mean(), color=f"C{index + 1}", linestyle="--", linewidth=1.2, label=name)
-    axes.set_xlabel("environment steps of each seed")
+    axes.set_xlabel("environment steps per seed")
     axes.set_ylabel("Elo, random = 0")
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title)
-    # Below, since the lines of the anchors go from side to side.
+    # Below the axes, since the lines of the anchors span them.
     figure.legend(loc="outside lower center", ncols=2, edgecolor="none")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

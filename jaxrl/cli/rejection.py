@@ -1,4 +1,4 @@
-"""Errors of tyro's parser as one line, like those of every command; tyro itself draws a box."""
+"""Turns the errors of tyro's parser, which it prints in a box, into one line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _RULE = re.compile(r"[-─╭╮╰╯]*")
 
 @contextlib.contextmanager
 def one_line_errors(prog: str) -> Iterator[None]:
-    """Raises what tyro prints before it exits as an error of the command line.
+    """Turns what tyro prints before it exits into a ``UsageError``.
 
     Args:
-      prog: the command whose ``--help`` the message points to.
+      prog: the command whose ``--help`` the message names.
 
     Raises:
       UsageError: tyro refused the arguments.
@@ -37,9 +37,9 @@ def one_line_errors(prog: str) -> Iterator[None]:
 
 
 def first_sentence(box: str) -> str:
-    """What is wrong, from what tyro prints: a title, then the message, then a rule and the help of the argument.
+    """The message in tyro's output, which has a title, the message, then a rule and the help of the argument.
 
-    The frame is drawn in Unicode, or with rules of ``-`` where standard output can't encode it.
+    The frame is drawn in Unicode, or with ``-`` if standard output can't encode it.
     """
     texts = [line.strip("│ ") for line in box.splitlines()[1:]]
     message: list[str] = []
@@ -48,7 +48,7 @@ def first_sentence(box: str) -> str:
             message.append(text)
         elif message:
             break
-    if len(message) > 1 and re.fullmatch(r"Missing from .*:", message[0]):  # then the argument, and its help
+    if len(message) > 1 and re.fullmatch(r"Missing from .*:", message[0]):  # followed by the argument and its help
         return f"{message[1]} is missing"
     sentence = " ".join(message)
     value = re.fullmatch(r"Missing value for argument '(.*)'\..*", sentence)

@@ -1,4 +1,4 @@
-"""``jaxrl resume``: goes on from a checkpoint as if nothing had happened."""
+"""``jaxrl resume``: continues a run from a checkpoint, with the same result as without the interruption."""
 
 from __future__ import annotations
 
@@ -23,32 +23,30 @@ from jaxrl.runs.starting import go_on, with_changes
 
 @dataclasses.dataclass(frozen=True)
 class ResumeFlags:
-    """Go on with a run from its last checkpoint; on as many devices, the result is the unbroken run's, bit for bit."""
+    """Continue a run from its last checkpoint. On the same devices the result equals the uninterrupted run's."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
-    num_steps: Annotated[
-        int | None, tyro.conf.arg(aliases=("--steps",), help_behavior_hint="(default: that of the run)")
-    ] = None
-    """A new budget, in environment steps of each seed from the start of the run; schedules follow it from here on."""
+    num_steps: Annotated[int | None, tyro.conf.arg(aliases=("--steps",), help_behavior_hint="(default: the run's)")] = (
+        None
+    )
+    """A new budget, in environment steps per seed since the start of the run; schedules follow it from here on."""
     update: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
-    """Go on from the checkpoint of this update; what came later is dropped."""
-    eval_every: Annotated[
-        int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: that of the run)")
-    ] = None
-    """Evaluate every so many environment steps of each seed on the way, too."""
-    eval_episodes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: that of the run)")] = None
-    """Episodes of each seed in an evaluation; 0 for none."""
+    """Continue from the checkpoint of this update; later progress is dropped."""
+    eval_every: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: the run's)")] = None
+    """Also evaluate during training, every STEPS environment steps per seed."""
+    eval_episodes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the run's)")] = None
+    """Episodes per seed in an evaluation; 0 for none."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the modules that the run names, though you never trained with them on this machine."""
+    """Import the modules that the run names, even if you never trained with them on this machine."""
     wandb: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Log to Weights & Biases too; needs jaxrl[wandb]."""
+    """Also log to Weights & Biases; needs jaxrl[wandb]."""
     devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as before; all with --distributed)")] = (
         None
     )
-    """Devices to split the run over; on others than before it goes on with other random numbers."""
+    """Devices to split the run over; a different number changes the random numbers."""
     seed_devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as before)")] = None
-    """Groups of those devices to split the seeds over."""
+    """Groups of these devices to split the seeds over."""
     hosts: Annotated[HostFlags, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=HostFlags)
 
 
@@ -75,12 +73,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _refuse_fewer_devices(folder: RunFolder, config: RunConfig, flags: ResumeFlags) -> None:
-    """Refuses a run on more devices than there are, where nobody said on how many it is to go on."""
+    """Refuses to continue on fewer devices than before unless the number is given."""
     there = jax.device_count()
     if flags.devices is not None or config.devices <= there:
         return
     one = "--devices 1" if config.seed_devices == 1 else "--devices 1 --seed-devices 1"
     raise UsageError(
-        f"{folder.path} had {config.devices} devices, and there {'is' if there == 1 else 'are'} {there}; "
-        f"on one it goes on with other random numbers: jaxrl resume {folder.path} {one}"
+        f"{folder.path} was trained on {config.devices} devices, and there {'is' if there == 1 else 'are'} {there}; "
+        f"to continue on one, with other random numbers: jaxrl resume {folder.path} {one}"
     )

@@ -1,6 +1,6 @@
-"""A tournament between the moments of a run's training and players that don't learn, for ratings.
+"""A tournament between the snapshots of a run and players that don't learn, for ratings.
 
-Legend of shapes: P players, the anchors first, then the moments in order.
+Legend of shapes: P players, first the anchors, then the snapshots in order.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from jaxrl.runs.matches import Side, make_match
 from jaxrl.training.match import Score
 
 ELO = 0xE10
-"""Folded into a member's key for its tournament."""
+"""Folded into the key of a seed for its tournament."""
 
 
 def pairings(num_anchors: int, num_moments: int, predecessors: int) -> list[tuple[int, int]]:
-    """Who meets whom: anchors meet everybody, a moment as many as ``predecessors`` of those before it."""
+    """The pairs of players: anchors meet everybody, a snapshot meets ``predecessors`` earlier ones."""
     size = num_anchors + num_moments
     return [
         (player, other)
@@ -32,7 +32,7 @@ def pairings(num_anchors: int, num_moments: int, predecessors: int) -> list[tupl
 
 
 class Tournament:
-    """The matches of a tournament, compiled once for all pairs and members that differ in their states alone."""
+    """The matches of a tournament, compiled once for all pairs and seeds, which differ in their states only."""
 
     def __init__(
         self,
@@ -44,21 +44,21 @@ class Tournament:
         num_games: int,
         opening_moves: int,
     ) -> None:
-        """Says who takes part.
+        """Sets up the players.
 
         Args:
-          built: of the run.
+          built: the built run.
           anchors: players that don't learn.
-          moments: the players of the run, whose making is the same.
+          moments: the snapshots of the run, which share one maker.
           predecessors: see ``pairings``.
-          num_games: of each pair.
-          opening_moves: random ones, of each game.
+          num_games: the number of games per pair.
+          opening_moves: the number of random moves at the start of each game.
         """
         self._sides = [*anchors, *moments]
         self._pairs = pairings(len(anchors), len(moments), predecessors)
         self._keys = built.keys
         self._num_games = num_games
-        # All moments are one kind of player.
+        # All snapshots are one kind of player.
         self._kinds = [min(number, len(anchors)) for number in range(len(self._sides))]
         self._programs: dict[tuple[int, int], Callable[..., Score]] = {
             (self._kinds[one], self._kinds[other]): make_match(
@@ -68,7 +68,7 @@ class Tournament:
         }
 
     def play(self, member: int, on_match: Callable[[], Any] = lambda: None) -> NDArray[np.float64]:
-        """The points ``[P, P]`` of a member's tournament, what each got against each."""
+        """The points ``[P, P]`` in the tournament of one seed: row i has the points of player i against each other."""
         points = np.zeros((len(self._sides), len(self._sides)))
         key = jax.random.fold_in(self._keys[member], ELO)
         for number, (one, other) in enumerate(self._pairs):

@@ -1,4 +1,4 @@
-"""``jaxrl train``: a population of seeds, from its flags to its table of returns."""
+"""``jaxrl train``: trains a population of seeds, from the flags to the table of returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxrl.runs.console import make_console
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.starting import default_folder, start
 
-ABOUT = """Trains a population of seeds in one program; writes a run folder.
+ABOUT = """Train a population of seeds in one program and write a run folder.
   jaxrl train ppo CartPole-v1 --seeds 8
   jaxrl train ppo CartPole-v1 --seeds 4 --sweep learning_rate=1e-4,3e-4,1e-3
 

@@ -1,10 +1,10 @@
-"""Environments in gymnax's protocol: made by name, described, wrapped and checked; and probes with known answers.
+"""Environments in gymnax's protocol, made by name, described, wrapped and checked; and probes with known answers.
 
-``make`` makes an environment by name, ``available`` lists the names and ``settings`` what can be set of each. ``spec``
-describes an environment to agents, ``check`` tests a custom one. ``wrappers``, ``window`` and ``remember`` wrap
-environments; ``probes``, ``goals``, ``recall`` and ``foresight`` are environments of this package. Planners use
-``expose_state`` and ``simulator``, and ``versus`` turns a game for two into an environment. ``jaxrl.envs.protocol``
-states the protocol.
+``make`` makes an environment by name, ``available`` lists the names, and ``settings`` lists the settings of one.
+``spec`` describes an environment to agents, and ``check`` tests a custom one. ``wrappers``, ``window`` and
+``remember`` wrap environments; ``probes``, ``goals``, ``recall`` and ``foresight`` are environments of this package.
+Planners use ``expose_state`` and ``simulator``; ``versus`` turns a two-player game into an environment.
+``jaxrl.envs.protocol`` states the protocol.
 """
 
 from jaxrl.envs import foresight, games, goals, probes, recall, wrappers

@@ -1,6 +1,6 @@
-"""The part of the protocol that shapes and types show; ``spec``, ``check`` and ``rollout`` check it while they trace.
+"""The part of the protocol that shapes and types can show. ``spec``, ``check`` and ``rollout`` check it while tracing.
 
-A message names what was given, what is allowed and what to do, where JAX would fail later with an error about a scan.
+A message names what was given, what is allowed and what to do. JAX would fail later, with an error about a scan.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGNATURES = {
 
 
 class ProtocolError(AssertionError):
-    """An environment breaks a promise of the protocol; the message starts with the promise."""
+    """An environment breaks a rule of the protocol; the message starts with the rule."""
 
 
 require = partial(arguments.require, ProtocolError)
@@ -33,14 +33,14 @@ require = partial(arguments.require, ProtocolError)
 
 
 def check_environment(env: Any, *methods: str) -> None:
-    """Refuses an object that is no environment of the protocol, or whose methods take other arguments.
+    """Refuses an object that is not an environment, or whose methods take other arguments.
 
     Args:
       env: the object.
       *methods: the methods that will be called.
 
     Raises:
-      ProtocolError: naming what the object is, or the method.
+      ProtocolError: the message names the object or the method.
     """
     kind = type(env)
     misplaced: dict[Any, tuple[str, str]] = {
@@ -109,38 +109,38 @@ def _kind(result: Any) -> str:
 
 
 def check_reset(result: Any) -> tuple[Any, PyTree]:
-    """What a reset returned, if it is an observation and a state.
+    """Checks that a reset returned an observation and a state, and returns them.
 
     Raises:
-      ProtocolError: it is not, or the observation is empty.
+      ProtocolError: it did not, or the observation is empty.
     """
     pair = isinstance(result, tuple) and len(result) == 2
-    require(pair, "reset", f"expected (observation, state), got {_kind(result)}")
+    require(pair, "reset", f"got {_kind(result)}, must be (observation, state)")
     return result
 
 
 def check_step(result: Any) -> tuple[Any, PyTree, Any, Any, Any, dict[Any, Any]]:
-    """What a step of one environment returned, if it is six values of the right kinds.
+    """Checks that a step returned six values of the right kinds, and returns them.
 
     Raises:
-      ProtocolError: naming the value that is wrong.
+      ProtocolError: a value is wrong; the message names it.
     """
-    expected = "expected six values (observation, state, reward, terminated, truncated, info)"
+    expected = "must be six values (observation, state, reward, terminated, truncated, info)"
     hint = " (the old protocol has one done); return terminated and truncated" if _is_old(result) else ""
-    require(isinstance(result, tuple) and len(result) == 6, "step", f"{expected}, got {_kind(result)}{hint}")
+    require(isinstance(result, tuple) and len(result) == 6, "step", f"got {_kind(result)}, {expected}{hint}")
     reward, terminated, truncated, info = result[2:]
-    require(isinstance(info, dict), "info", f"expected a dict, got {type(info).__name__}")
-    require("final_observation" in info, "final_observation", "info has no such key; it is needed at every step")
+    require(isinstance(info, dict), "info", f"got {type(info).__name__}, must be a dict")
+    require("final_observation" in info, "final_observation", "missing in info, must be there at every step")
     for path, leaf in jax.tree_util.tree_leaves_with_path(info):
         where = f"info{jax.tree_util.keystr(path)}"
-        require(_is_array(leaf), "info", f"{where} is a {type(leaf).__name__}, must be an array; leave it out")
-    require(_is_real(reward), "reward", f"expected a real scalar, got {show(reward)}; {_fix_of_reward(reward)}")
+        require(_is_array(leaf), "info", f"{where}: got {type(leaf).__name__}, must be an array; leave it out")
+    require(_is_real(reward), "reward", f"got {show(reward)}, must be a real scalar; {_fix_of_reward(reward)}")
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         holds = _is_array(flag) and np.shape(flag) == () and _dtype(flag) == jnp.bool_
-        require(holds, name, f"expected a bool scalar, got {show(flag)}")
+        require(holds, name, f"got {show(flag)}, must be a bool scalar")
     if "discount" in info:
         discount = info["discount"]
-        require(_is_real(discount), "discount", f'info["discount"]: expected a real scalar, got {show(discount)}')
+        require(_is_real(discount), "discount", f'info["discount"]: got {show(discount)}, must be a real scalar')
     return result
 
 
@@ -153,7 +153,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _dtype(leaf: Any) -> Any:
-    """The dtype that a leaf will have as an array of JAX."""
+    """The dtype of a leaf once it is a JAX array."""
     return leaf.dtype if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)) else jax.typeof(leaf).dtype
 
 
@@ -167,43 +167,47 @@ def _fix_of_reward(reward: Any) -> str:
     if not _is_array(reward):
         return "return an array such as jnp.float32(1.0)"
     if np.shape(reward) != ():
-        return "take its sum, or the one entry that it has"
+        return "return its sum or its only entry"
     return "convert it: reward.astype(jnp.float32)"
 
 
 def show(leaf: Any) -> str:
-    """Type and shape of an array as in ``float32[3]``, or the type of something else."""
+    """Type and shape of an array, such as ``float32[3]``, or the type of any other object."""
     return f"{_dtype(leaf)}{list(np.shape(leaf))}" if _is_array(leaf) else f"a {type(leaf).__name__}"
 
 
 def require_same(promise: str, at_reset: PyTree, at_step: PyTree) -> None:
-    """Refuses a tree whose structure, shapes or dtypes change between ``reset`` and ``step``, as no scan allows it.
+    """Refuses a tree whose structure, shapes or dtypes differ between ``reset`` and ``step``, which no scan allows.
 
     Raises:
-      ProtocolError: naming the leaf.
+      ProtocolError: a leaf differs; the message names it.
     """
     # Annotated because JAX leaves the type of a structure untyped.
     before: Any = jax.tree.structure(at_reset)
     after: Any = jax.tree.structure(at_step)
-    message = f"its structure is {before} at reset and {after} in step; it has to be constant"
+    message = f"got structure {before} at reset and {after} in step, must be the same"
     require(before == after, promise, message)
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(at_reset), jax.tree.leaves(at_step), strict=True):
-        where = jax.tree_util.keystr(path)
+        where = f"{jax.tree_util.keystr(path)}: " if path else ""
         same = np.shape(x) == np.shape(y) and _dtype(x) == _dtype(y)
-        require(same, promise, f"{where or 'it'} is {show(x)} at reset and {show(y)} in step; it has to be constant")
+        require(
+            same,
+            promise,
+            f"{where}got {show(x)} at reset and {show(y)} in step, must be the same",
+        )
 
 
 def require_arrays(promise: str, tree: PyTree) -> None:
-    """Refuses numbers of Python in place of arrays.
+    """Refuses Python numbers in place of arrays.
 
-    They pass through ``vmap``. But a wrapper or a user that calls ``step`` directly finds no ``.dtype`` and no
-    ``.astype``, and a weak type makes the next step trace again.
+    They pass through ``vmap``. But code that calls ``step`` directly finds no ``.dtype`` and no ``.astype``, and a weak
+    type makes the next step trace again.
 
     Raises:
-      ProtocolError: naming the leaf.
+      ProtocolError: a leaf is a Python number; the message names it.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        where = jax.tree_util.keystr(path) or "it"
-        found = f"{where} is the Python {type(leaf).__name__} {leaf!r}, must be an array: "
+        where = f"{jax.tree_util.keystr(path)}: " if path else ""
+        found = f"{where}got the Python {type(leaf).__name__} {leaf!r}, must be an array: "
         fix = f"jnp.asarray({leaf!r}, jnp.float32)" if not isinstance(leaf, bool) else f"jnp.bool_({leaf!r})"
         require(not isinstance(leaf, (bool, int, float, complex)), promise, found + fix)

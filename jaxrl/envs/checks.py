@@ -1,7 +1,7 @@
-"""``check``: does an environment keep the protocol? For the environments of others as much as for ours.
+"""``check`` tests whether an environment, built in or custom, keeps the protocol.
 
-First what can be read off abstract values (structures, shapes, dtypes), then what a short random run shows, which
-``jaxrl.envs.episodes`` judges.
+It first checks abstract values (structures, shapes, dtypes) and then a short random run, which ``jaxrl.envs.episodes``
+judges.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from jaxrl.envs.specs import SpecError, spec
 from jaxrl.types import Array, Box, Discrete, PyTree, Remembered, Spec, action_mask, memory
 
 KNOWN_EXCEPTIONS: dict[str, str] = dict.fromkeys(DOWNLOADS, "downloads its data set when it is made")
-"""Environments of ``available()`` that are not known to pass ``check``, and the reason."""
+"""Environments of ``available()`` that are not known to pass ``check``, with the reason."""
 
 
 class Report(NamedTuple):
-    """What a check has seen; a promise about ends that did not occur has not been tested.
+    """The result of a check. Rules about an end of episodes that did not occur were not tested.
 
     Attributes:
-      steps: steps taken, over all environments.
-      episodes: episodes that ended.
-      terminated: of these, by termination.
-      truncated: of these, by truncation (both at once counts twice).
-      weak_types: leaves whose weak type differs between ``reset`` and ``step``. No error: ``lax.scan`` promotes them.
-        But a ``jit`` of a single step traces twice, unless they are stripped before the first call.
+      steps: the number of steps, over all environments.
+      episodes: the number of episodes that ended.
+      terminated: the number of these that were terminated.
+      truncated: the number of these that were truncated (an episode can be both).
+      weak_types: leaves whose weak type differs between ``reset`` and ``step``. This is not an error, because
+        ``lax.scan`` promotes them, but a ``jit`` of a single step traces twice unless the weak types are stripped.
     """
 
     steps: int
@@ -60,22 +60,22 @@ def check(
 ) -> Report:
     """Checks that an environment keeps the protocol of ``jaxrl.envs.protocol``.
 
-    Resets and ends are judged from outside, so a few of them have to occur: give ``params`` with a short time limit,
-    or more steps, where the report counts none.
+    Resets and ends of episodes can only be judged by their observations, so a few have to occur. If the report counts
+    none, give ``params`` with a short time limit, or more steps.
 
     Args:
       env: an environment.
       params: its parameters, ``env.default_params`` if None.
-      num_steps: T, steps of each of two runs, the second going on from the first.
-      num_envs: B, environments at once. Below 8, resets are not compared with each other.
-      key: of the run, ``jax.random.key(0)`` if None.
+      num_steps: T, the number of steps of each of two runs; the second continues the first.
+      num_envs: B, the number of environments. With fewer than 8, resets are not compared with each other.
+      key: the key of the run, ``jax.random.key(0)`` if None.
 
     Raises:
-      ProtocolError: names the promise that is broken, what was found and what is expected.
+      ProtocolError: a rule is broken; the message names it, what was found and what is expected.
     """
     check_environment(env, *SIGNATURES)
     if params is None:
-        require(hasattr(env, "default_params"), "members", f"{type(env).__name__} has no default_params")
+        require(hasattr(env, "default_params"), "members", f"{type(env).__name__} has no default_params; define it")
     params = env.default_params if params is None else params
     key = jax.random.key(0) if key is None else key
     # Some environments rely on rank promotion; a strict session is about jaxrl's code, not about theirs.
@@ -116,7 +116,7 @@ def _check_spec(env: Environment, params: PyTree) -> Spec:
 
 
 def _check_step(env: Environment, params: PyTree, described: Spec, observation: Any, state: PyTree) -> tuple[str, ...]:
-    """Checks the abstract outcome of one step; returns the names of the leaves that change their weak type."""
+    """Checks the abstract result of one step and returns the names of the leaves whose weak type changes."""
 
     def step(key: Array, state: PyTree, action: Any) -> tuple[Any, ...]:
         result = check_step(env.step(key, state, action, params))
@@ -154,9 +154,9 @@ def _weak_types(name: str, at_reset: PyTree, at_step: PyTree) -> tuple[str, ...]
 
 
 def _trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, list[bytes]]:
-    # A new function object, or JAX answers from its cache of traces.
+    # A new function object, because JAX would return a cached trace.
     closed = jax.make_jaxpr(lambda *args: function(*args))(*arguments)
-    # Callbacks and custom derivatives are printed with their addresses.
+    # The addresses of callbacks and custom derivatives are printed too, and differ.
     text = re.sub(r"0x[0-9a-f]+", "", str(closed))
     return text, [np.asarray(_data(const)).tobytes() for const in closed.consts]
 
@@ -171,8 +171,8 @@ def _strong(leaf: Array) -> Array:
 
 
 def _draw(key: Array, action: Discrete | Box, num_steps: int, num_envs: int) -> NDArray[np.float32]:
-    """Random actions ``[T, B, *shape]`` of a Box, or random preferences ``[T, B, A]`` among discrete ones."""
-    # On the host, because compiling JAX's generator into the program takes longer than all the rest of a check.
+    """Random actions ``[T, B, *shape]`` of a Box, or random scores ``[T, B, A]`` of discrete actions."""
+    # On the host, because compiling JAX's generator takes longer than the rest of a check.
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     if isinstance(action, Discrete):
         return generator.random((num_steps, num_envs, action.num_actions), np.float32)
@@ -185,7 +185,7 @@ def _draw(key: Array, action: Discrete | Box, num_steps: int, num_envs: int) -> 
 
 
 def _choose(drawn: Array, action: Discrete | Box, observation: Any) -> Any:
-    """The action of one environment: the legal one that was drawn highest, or the drawn one itself."""
+    """The action of one environment: the legal one with the highest score, or the one drawn from a Box."""
     if not isinstance(action, Discrete):
         return _with_memory(drawn, observation)
     mask = action_mask(observation)
@@ -193,12 +193,12 @@ def _choose(drawn: Array, action: Discrete | Box, observation: Any) -> Any:
 
 
 def _with_memory(action: Any, observation: Any) -> Any:
-    """The action as an environment that feeds a memory back takes it: that of the observation, as it is."""
+    """The action, with the observation's memory if the environment feeds one back."""
     return action if memory(observation) is None else Remembered(action, memory(observation))
 
 
 def _record(env: Environment, params: PyTree, described: Spec, num_steps: int, num_envs: int, key: Array) -> Run:
-    """Runs random actions under ``jit``, ``vmap`` and ``lax.scan``, twice with the same key and on with another."""
+    """Runs random actions under ``jit``, ``vmap`` and ``lax.scan``: twice with one key, then on with another."""
 
     def step(carry: tuple[Any, PyTree], key: Array, drawn: Array) -> tuple[tuple[Any, PyTree], Any]:
         action = _choose(drawn, described.action, carry[0])
@@ -231,7 +231,9 @@ def _record(env: Environment, params: PyTree, described: Spec, num_steps: int, n
     for x, y in zip(*map(jax.tree.leaves, compared), strict=True):
         nan_is_equal = jnp.issubdtype(x.dtype, jnp.inexact)
         same = np.array_equal(np.asarray(_data(x)), np.asarray(_data(y)), equal_nan=nan_is_equal)
-        require(same, "determinism", "the same key gave two different runs; randomness has to come from key alone")
+        require(
+            same, "determinism", "the same key gave two different runs, must give equal ones; use no other randomness"
+        )
     observation, reward, terminated, truncated, info = jax.tree.map(
         lambda x, y: np.concatenate([_data(x), _data(y)]), recorded, further
     )

@@ -1,9 +1,9 @@
-"""What a recorded run says about an environment: its ends, resets, masks and numbers. Plain NumPy, on the host.
+"""Judges a recorded run of an environment: its ends, resets, masks and numbers. Plain NumPy, on the host.
 
-Whether an observation is that of a fresh reset cannot be read off the protocol, so it is a test of samples: resets are
-compared with each other first, and what follows an end has to be as close to them as they are to one another.
+The protocol does not mark an observation as one of a fresh reset, so this is a statistical test: resets are compared
+with each other, and the observations after an end have to be as close to them as they are to one another.
 
-Legend: T steps, B environments, D all numbers of one observation, K resets.
+Legend of shapes: T steps, B environments, D numbers in one observation, K resets.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from jaxrl.envs.abstract import require
 from jaxrl.types import Observation, action_mask
 
 MIN_RESETS = 8
-"""Resets that have to be known before others are compared with them."""
+"""The number of resets needed before others are compared with them."""
 
 MAX_SAMPLES = 64
-"""Observations that are compared with all resets; more only cost time."""
+"""The number of observations that are compared with all resets; more only take time."""
 
 IMPROBABLE = 1e-6
-"""A coincidence of this probability is taken for an error."""
+"""A coincidence at most this probable is reported as an error."""
 
 
 class Run(NamedTuple):
-    """A recorded run, NumPy leaves.
+    """A recorded run with NumPy leaves.
 
     Attributes:
-      first: ``[B, ...]`` observations of the resets before the run.
-      observation: ``[T, B, ...]`` what each step returned.
+      first: ``[B, ...]``, the observations of the resets before the run.
+      observation: ``[T, B, ...]``, the observations that the steps returned.
       reward: ``[T, B]``.
       terminated: ``[T, B]`` bool.
       truncated: ``[T, B]`` bool.
@@ -49,14 +49,14 @@ class Run(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """The observations of a run as plain numbers.
+    """The observations of a run as floats.
 
     Attributes:
-      first: ``[B, D]`` resets.
-      returned: ``[T, B, D]`` what each step returned.
-      final: ``[T, B, D]`` the true next observation of each step; ``final[0]`` is one step from a reset.
-      done: ``[T, B]`` all ends.
-      tolerance: how far numbers that should be equal may be apart, relative to 1 and to themselves.
+      first: ``[B, D]``, the resets.
+      returned: ``[T, B, D]``, the observations that the steps returned.
+      final: ``[T, B, D]``, the true next observation of each step; ``final[0]`` is one step from a reset.
+      done: ``[T, B]``, the ends of episodes.
+      tolerance: the absolute and relative tolerance for numbers that should be equal.
     """
 
     first: NDArray[np.float64]
@@ -67,12 +67,12 @@ class _Numbers(NamedTuple):
 
 
 def check_run(run: Run) -> None:
-    """Checks a run of random actions, whose first step follows a reset in every environment.
+    """Checks a run of random actions whose first step follows a reset in every environment.
 
     Raises:
-      ProtocolError: naming the promise that is broken.
+      ProtocolError: a rule is broken; the message names it.
     """
-    # Masks first: an action taken where none is legal explains whatever numbers follow.
+    # Masks first: an action taken where none is legal could explain everything that follows.
     _check_masks(run)
     numbers = _numbers(run)
     for name, values in (
@@ -102,7 +102,7 @@ def _numbers(run: Run) -> _Numbers:
         rows = [leaf.reshape(*leaf.shape[:batch_ndim], -1).astype(np.float64) for leaf in leaves]
         return np.concatenate(rows, axis=-1)
 
-    # XLA may compute one number twice in a program and round it in two ways, where a bool or an integer is exact.
+    # XLA may compute a float twice in one program and round it differently; bools and integers are exact.
     epsilons = [jnp.finfo(leaf.dtype).eps for leaf in _parts(run.first) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return _Numbers(
         first=flat(run.first, 1),
@@ -114,14 +114,14 @@ def _numbers(run: Run) -> _Numbers:
 
 
 def _parts(observation: Any) -> list[Any]:
-    """The arrays that are compared: memory and simulator states are not the environment's to reset."""
+    """The arrays that are compared. Memory and simulator states are not the environment's to reset."""
     if isinstance(observation, Observation):
         observation = observation._replace(memory=None, env_state=None)
     return jax.tree.leaves(observation)
 
 
 def _equal(x: NDArray[np.float64], y: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
-    """Which rows ``[..., D]`` are equal, ``[...]``."""
+    """Whether rows ``[..., D]`` are equal, ``[...]``."""
     return np.asarray(np.isclose(x, y, rtol=tolerance, atol=tolerance).all(-1))
 
 
@@ -150,7 +150,7 @@ def _check_info(run: Run) -> None:
 
 
 def _check_masks(run: Run) -> None:
-    # A terminated episode may have no move left, and no action is chosen there.
+    # A terminated episode may have no legal action, and none is chosen there.
     exempt = {"final_observation": run.terminated}
     for name, observation in (
         ("reset", run.first),
@@ -164,34 +164,34 @@ def _check_masks(run: Run) -> None:
 
 
 def _nearest(samples: NDArray[Any], resets: NDArray[Any]) -> NDArray[np.float64]:
-    """Distance ``[n]`` of each sample ``[n, D]`` to the closest of ``resets`` ``[K, D]``."""
+    """The distance ``[n]`` of each sample ``[n, D]`` to the closest of ``resets`` ``[K, D]``."""
     return np.array([np.sqrt(((resets - sample) ** 2).sum(-1)).min() for sample in samples])
 
 
 def _unlike(samples: NDArray[Any], resets: NDArray[Any], tolerance: float) -> float:
-    """The fraction of samples that are further from all resets than resets are from one another."""
+    """The fraction of samples that are further from all resets than the resets are from one another."""
     others = [np.delete(resets, i, axis=0) for i in range(len(resets))]
     spread = max(_nearest(resets[i : i + 1], others[i])[0] for i in range(len(resets)))
     rounding = tolerance * np.linalg.norm(1.0 + np.abs(resets).max(0))
-    # Twice, since the largest of K distances is itself a random number.
+    # A factor of 2, since the largest of K distances is itself random.
     return float((_nearest(samples[:MAX_SAMPLES], resets) > 2.0 * spread + rounding).mean())
 
 
 def _check_fresh(name: str, ended: NDArray[np.bool_], numbers: _Numbers) -> None:
-    """What follows an end looks like a reset, and so does what follows that by one step.
+    """Checks that the observation after an end looks like a reset, and the next one like one step after a reset.
 
     Args:
       name: how these episodes ended.
-      ended: ``[T, B]`` where they did.
+      ended: ``[T, B]``, where they ended.
       numbers: the observations.
     """
-    # A rare start that no reset has shown is not an error, a majority of them is.
+    # A rare start that no reset has shown is not an error; a majority of them is.
     unlike = _unlike(numbers.returned[ended], numbers.first, numbers.tolerance)
     require(
         unlike <= 0.5,
         "auto-reset",
         f"where an episode was {name}, the step returned an observation unlike all of {len(numbers.first)} resets (in "
-        f"{unlike:.0%} of cases); it has to reset in the same step",
+        f"{unlike:.0%} of cases), must be that of a reset; reset in the same step",
     )
     later = numbers.final[1:][ended[:-1]]
     unlike = _unlike(later, numbers.final[0], numbers.tolerance) if len(later) else 0.0
@@ -199,25 +199,25 @@ def _check_fresh(name: str, ended: NDArray[np.bool_], numbers: _Numbers) -> None
         unlike <= 0.5,
         "auto-reset",
         f"one step after an episode was {name}, the observation is unlike those one step after a reset (in "
-        f"{unlike:.0%} of cases); the state has to be that of a reset too",
+        f"{unlike:.0%} of cases); return the state of a reset too",
     )
 
 
 def _check_final(name: str, ended: NDArray[np.bool_], numbers: _Numbers) -> None:
-    """The final observation is not a copy of the reset one, unless such coincidences are to be expected.
+    """Checks that the final observation is not a copy of the reset one, unless such coincidences are probable.
 
     Args:
       name: how these episodes ended.
-      ended: ``[T, B]`` where they did.
+      ended: ``[T, B]``, where they ended.
       numbers: the observations.
     """
     first, returned, final, done, tolerance = numbers
     if not _equal(final[ended], returned[ended], tolerance).all():
         return
-    # Two resets that are equal by chance: how probable is it to meet one reset in particular?
+    # The probability that two resets coincide, from which that of meeting one given reset follows.
     pairs = _equal(first[:, None], first[None], tolerance).sum() - len(first)
     chance = pairs / (len(first) * (len(first) - 1))
-    # An episode may have to end where it began, but to be cut there says nothing: then any step inside of an episode
+    # Tasks may have to end where they began, but a truncation can occur anywhere: then any step inside of an episode
     # is as good as the last one.
     if name == "truncated" and not done.all():
         inside = returned[~done]
@@ -226,6 +226,6 @@ def _check_final(name: str, ended: NDArray[np.bool_], numbers: _Numbers) -> None
     require(
         max(chance, 1.0 / len(first)) ** num_ends > IMPROBABLE,
         "final_observation",
-        f"is the observation of the next reset at all of {num_ends} steps where an episode was {name}; it has to be "
-        "the last one of the episode that ended",
+        f"is the observation of the next reset at all of {num_ends} steps where an episode was {name}, must be "
+        "the last observation of the episode that ended",
     )

@@ -1,7 +1,7 @@
-"""Wrappers for tasks in which one observation is not enough: the last k observations, or the agent's own memory.
+"""Wrappers for partially observed tasks: stacks of the last k observations, and recurrent memory.
 
-``window(env, k)`` stacks observations, for any torso and above all a transformer. ``remember(env, memory)`` feeds the
-agent's memory back to it, for recurrent torsos.
+``window(env, k)`` stacks observations for any torso, in particular for a transformer. ``remember(env, memory)`` feeds
+the agent's memory back to it, for recurrent torsos.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from jaxrl.types import Array, Observation, PyTree, Remembered, features, memory
 
 
 class WindowState(NamedTuple):
-    """State of ``window``: that of the environment inside, and the last steps ``[k, D + 1]``."""
+    """The state of ``window``: the state of the wrapped environment and the last steps ``[k, D + 1]``."""
 
     env_state: PyTree
     steps: Array
 
 
 def _row(observation: Any) -> Array:
-    """The features as one row ``[D + 1]``, its last channel 0: present."""
+    """The features as one row ``[D + 1]``, whose last channel is 0: present."""
     seen = features(observation)
-    # Pixels are scaled to 0..1 as torsos do.
+    # Pixels are scaled to [0, 1], as in torsos.
     flat = jnp.ravel(seen).astype(jnp.float32) / (255.0 if seen.dtype == jnp.uint8 else 1.0)
     return jnp.append(flat, jnp.float32(0.0))
 
 
 def _with_features(observation: Any, steps: Array) -> Any:
-    """The observation with its other parts, mask and goal, as they are now."""
+    """The observation with new features; the mask and goal are unchanged."""
     return observation._replace(features=steps) if isinstance(observation, Observation) else steps
 
 
@@ -95,21 +95,21 @@ class _Window(Wrapper):
 def window(env: Any, k: int) -> Wrapper:
     """Stacks the last k observations of the episode: features float32 ``[k, D + 1]``, the newest last.
 
-    The last channel is 1 where a step is absent, before the start of the episode, and the rest of such a row is 0; it
-    is 0 where a step is present. The spec marks it as a binary feature (``Spec.flags``), which recipes that standardise
-    observations leave as it is: if a row was absent in all samples so far, its standardised 1 would be 0.
-    The final observation of an episode has the window of that episode, the one after it a fresh window. Any torso can
-    read it: ``Transformer`` makes a token of each row, ``MLP`` flattens the window.
+    The last channel marks padding: it is 1 (and the rest of the row 0) where a step is absent, before the start of the
+    episode, and 0 where a step is present. The spec marks it as a binary feature (``Spec.flags``), which recipes that
+    standardise observations leave unchanged: a row that was absent in all samples would be standardised from 1 to 0.
+    The final observation of an episode contains the window of that episode; the next one starts a new window. Any torso
+    can read it: ``Transformer`` makes a token of each row, ``MLP`` flattens the window.
 
-    Features of any shape become rows: images are flattened (pixels in uint8 scaled to 0..1), a single number is a row
+    Features of any shape become rows: images are flattened (uint8 pixels scaled to [0, 1]), and a scalar becomes a row
     of one. Mask and goal are those of the newest step.
 
     Args:
       env: an environment with array features.
-      k: number of steps, at least 1.
+      k: the number of steps, at least 1.
 
     Raises:
-      TypeError, ValueError: ``k`` is not an integer of at least 1.
+      TypeError, ValueError: ``k`` is not an integer or less than 1.
     """
     check_count("window", k)
     return _Window(env, int(k))
@@ -130,7 +130,7 @@ class _Remember(Wrapper):
     def reset(self, key: Array, params: PyTree = None) -> tuple[Observation, PyTree]:
         observation, state = self.env.reset(key, self._given(params))
         if memory(observation) is not None:
-            raise ValueError("remember: the environment inside feeds a memory back already; wrap it once")
+            raise ValueError("env: got one that already feeds a memory back, must not; apply remember once")
         return _with_memory(observation, self._zeros()), state
 
     def step(self, key: Array, state: PyTree, action: Any, params: PyTree = None) -> StepResult:
@@ -143,15 +143,15 @@ class _Remember(Wrapper):
         return observation, state, reward, terminated, truncated, info
 
     def _kept(self, action: Any) -> PyTree:
-        """The memory of an action, checked."""
+        """Checks and returns the memory of an action."""
         if not isinstance(action, Remembered):
             raise TypeError(
-                f"remember: the action has to be jaxrl.types.Remembered(value, memory), got a {type(action).__name__}; "
-                "an agent without a memory acts in the environment inside"
+                f"action: got {type(action).__name__}, must be jaxrl.types.Remembered(value, memory); an agent without "
+                "memory acts in the environment without remember"
             )
         given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype), action.memory)
         if given != self.memory:
-            raise ValueError(f"remember: the memory of the action has to be {self.memory}, got {given}")
+            raise ValueError(f"action.memory: got {given}, must be {self.memory}, the memory given to remember")
         return action.memory
 
 
@@ -162,22 +162,22 @@ def _with_memory(observation: Any, memory: PyTree) -> Observation:
 
 
 def remember(env: Any, memory: PyTree) -> Wrapper:
-    """Feeds the agent's memory back: the action is ``Remembered(value, memory)``, the next observation has the memory.
+    """Feeds the agent's memory back: actions are ``Remembered(value, memory)``, the next observation has the memory.
 
-    ``Observation.memory`` is what came with the last action, and zero where an episode starts; the final observation
-    of an episode has the memory that came with its last action. The agent's memory is thus part of the observation for
-    truncation, evaluation and checkpoints. This wrapper has to be the outermost: those inside see plain actions.
-    For example ``remember(env, networks.memory_of(torso))``.
+    ``Observation.memory`` is the memory of the last action, and zeros at the start of an episode; the final observation
+    of an episode has the memory of its last action. The agent's memory is thus part of the observation for truncation,
+    evaluation and checkpoints. This wrapper has to be the outermost: the ones inside see plain actions. Example:
+    ``remember(env, networks.memory_of(torso))``.
 
     Args:
       env: an environment.
       memory: the memory for one environment, a pytree of arrays or of ``jax.ShapeDtypeStruct``; only shapes and dtypes
-        matter.
+        are read.
 
     Raises:
-      TypeError: ``memory`` has no leaves, or one without shape and dtype.
+      TypeError: ``memory`` has no leaves, or a leaf without shape and dtype.
     """
     leaves = jax.tree.leaves(memory)
     if not leaves or not all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
-        raise TypeError(f"remember: memory has to be a pytree of arrays or of jax.ShapeDtypeStruct, got {memory!r}")
+        raise TypeError(f"memory: got {memory!r}, must be a pytree of arrays or jax.ShapeDtypeStruct")
     return _Remember(env, memory)

@@ -1,4 +1,4 @@
-"""The parts of an environment that planners need: its state in the observation, and its ``step`` as a model."""
+"""What planners need of an environment: its state in the observation, and its ``step`` as a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class _ExposeState(Wrapper):
 
     def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
         observation, state, *outcome, info = self.env.step(key, state, action, self._given(params))
-        # Where the episode ended, the state is the next one's already, and nobody plans from a final observation.
+        # At the end of an episode the state is already the next episode's, and no planner starts from a final
+        # observation.
         info = {**info, "final_observation": _exposed(info["final_observation"], state)}
         return _exposed(observation, state), state, *outcome, info
 
@@ -29,10 +30,10 @@ def _exposed(observation: Any, state: PyTree) -> Observation:
 
 
 def expose_state(env: Any) -> Wrapper:
-    """Puts the simulator's state into ``Observation.env_state``, for planners; rollouts drop it before storage.
+    """Puts the simulator's state into ``Observation.env_state`` for planners; rollouts drop it before storage.
 
-    The state is that of ``env``: the model to search in is ``simulator(env, params)`` of the same one. Inside of
-    ``versus`` it is that of the game.
+    The state is that of ``env``, so plan with ``simulator(env, params)`` of the same ``env``. Inside of ``versus`` it
+    is the state of the game.
 
     Args:
       env: an environment.
@@ -41,31 +42,31 @@ def expose_state(env: Any) -> Wrapper:
 
 
 def num_players(env: Any) -> int:
-    """2 for an environment in which two players move in turn, whatever wraps it; else 1."""
+    """2 for an environment in which two players move in turn, including wrapped ones; else 1."""
     while not hasattr(env, "num_players") and hasattr(env, "env"):
         env = env.env
     return int(getattr(env, "num_players", 1))
 
 
 def refuse_memory(caller: str, given: Any) -> None:
-    """Refuses what remembers in a game of two: players move in turn, and one memory would be fed back to both.
+    """Refuses memory in a two-player game: players move in turn, and one memory would be fed back to both.
 
     Args:
-      caller: who refuses, for the message.
+      caller: the name of the caller, for the message.
       given: an observation of the game, or an action of a player.
 
     Raises:
-      ValueError: an observation with a memory, or an action with one.
+      ValueError: the observation or the action has a memory.
     """
-    instead = "a game of two feeds back no memory of a player's own; show it the last steps, envs.window(env, k)"
+    instead = "two-player games feed no memory back; show players the last steps instead, by envs.window(env, k)"
     if isinstance(given, Remembered):
-        raise ValueError(f"{caller}: got a player that remembers: {instead}")
+        raise ValueError(f"{caller}: got a player with a memory, must have none; {instead}")
     if memory(given) is not None:
-        raise ValueError(f"{caller}: got an environment that feeds a memory back (envs.remember): {instead}")
+        raise ValueError(f"{caller}: got an environment in envs.remember, must not feed a memory back; {instead}")
 
 
 def steps_taken(env: Any, env_state: PyTree) -> Array:
-    """The number of steps of its episode before a state, int32; 0 for environments that don't count them."""
+    """The number of steps in the episode before a state, int32; 0 if the environment does not count them."""
     for layer, state in layers(env, env_state):
         if hasattr(layer, "steps_taken"):
             return jnp.asarray(layer.steps_taken(state), jnp.int32)
@@ -73,10 +74,10 @@ def steps_taken(env: Any, env_state: PyTree) -> Array:
 
 
 def simulator(env: Any, params: PyTree = None) -> Model:
-    """The environment itself as a model, whose parameters are ``()``.
+    """The environment as a model; its parameters are ``()``.
 
-    A step resets where an episode ends. Where it terminated the discount is 0, so that nothing behind it counts; where
-    it was truncated the planner has to stop, see ``types.Simulated`` and ``search.models``.
+    A step resets at the end of an episode. Where it terminated, the discount is 0 and the later steps have no weight.
+    Where it was truncated, the planner has to stop, see ``types.Simulated`` and ``search.models``.
 
     Args:
       env: any environment.

@@ -1,4 +1,4 @@
-"""``make``: environments by name, chosen by prefix; and the table where an adapter is one entry."""
+"""``make`` makes environments by name; the prefix selects an adapter from one table."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
 
 DOWNLOADS = frozenset({"MNISTBandit-bsuite"})
-"""Names that fetch a data set over the network when they are made."""
+"""Names that download a data set when they are made."""
 
 
 OURS: dict[str, Callable[..., Any]] = {**goals.ENVIRONMENTS, **recall.ENVIRONMENTS, **foresight.ENVIRONMENTS}
-"""Environments of our own: name -> constructor."""
+"""Environments of this package: name -> constructor."""
 
 SIZED = {**goals.SIZED, **recall.SIZED, **foresight.SIZED}
-"""Those that a size may follow -> the argument that it is: "BitFlipping-40"."""
+"""Names that a size may follow -> the argument it sets, as in "BitFlipping-40"."""
 
 
 class UnknownEnvironment(ValueError):
@@ -45,7 +45,7 @@ class Argument(NamedTuple):
     """An argument of an environment's constructor.
 
     Attributes:
-      default: used where none is given.
+      default: the default value.
       optional: whether None is allowed.
     """
 
@@ -54,16 +54,16 @@ class Argument(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """How a suite of environments is reached.
+    """How ``make`` reaches a suite of environments.
 
     Attributes:
       make: ``(name without prefix, **arguments) -> (env, params)``; may rely on ``listed(name)`` being in ``names()``.
-      names: all names, without the prefix.
-      arguments: the arguments that ``make`` takes for a name.
-      listed: the entry of ``names()`` that a name belongs to; it differs where the name includes a size.
-      refused: names of the suite that are not offered, and the reason.
-      is_host: whether its environments live outside JAX. ``names()`` may then need a package that isn't installed, and
-        ``available()`` lists the suite only where it is asked for.
+      names: returns all names, without the prefix.
+      arguments: returns the arguments that ``make`` takes for a name.
+      listed: the entry of ``names()`` for a name; it differs if the name includes a size.
+      refused: names of the suite that are not supported, with the reason.
+      is_host: whether its environments run outside of JAX. ``names()`` may then need a package that is not installed,
+        and ``available()`` lists the suite only on request.
     """
 
     make: Callable[..., tuple[Environment, PyTree]]
@@ -81,23 +81,24 @@ class Adapter(NamedTuple):
 def make(name: str, **settings: Any) -> tuple[Environment, PyTree]:
     """Makes an environment by name.
 
-    For example ``env, params = make("CartPole-v1", max_steps_in_episode=200)``. ``settings(name)`` lists what can be
-    set: arguments of the environment's constructor and fields of its ``params``. A name that is both goes to the
-    constructor, since parameters can follow from it. An environment that is in no registry needs no ``make``: agents
-    and loops take any object that follows ``jaxrl.envs.protocol``.
+    Example: ``env, params = make("CartPole-v1", max_steps_in_episode=200)``. ``settings(name)`` lists the settings,
+      which
+    are arguments of the environment's constructor and fields of its ``params``. A name that is both is passed to the
+    constructor, since parameters can depend on it. A custom environment needs no ``make``: agents and loops take any
+    object that follows ``jaxrl.envs.protocol``.
 
     "MNISTBandit-bsuite" downloads MNIST (11 MB, to /tmp/mnist) when it is first made.
 
     Args:
       name: a name of ``available()``. The prefixes "gymnax/" and "jaxrl/" may be left out. "BitFlipping-40" is
         ``make("BitFlipping", num_bits=40)``. Games such as "pgx/connect_four" need pgx, ``pip install "jaxrl[games]"``.
-      **settings: new values, by name.
+      **settings: new values by name.
 
     Raises:
-      UnknownEnvironment: an unknown name or prefix; the message suggests the nearest names.
+      UnknownEnvironment: the name or prefix is unknown; the message suggests the nearest names.
       NotInstalled: the package of the suite is not installed.
       UnknownArgument: the environment has no such setting; the message lists its settings.
-      TypeError, ValueError: a setting of the wrong type, a time limit below 1.
+      TypeError, ValueError: a setting has the wrong type, or a time limit is less than 1.
     """
     adapter, rest = _find(name)
     arguments = adapter.arguments(rest)
@@ -119,11 +120,11 @@ def make(name: str, **settings: Any) -> tuple[Environment, PyTree]:
 def settings(name: str) -> dict[str, Any]:
     """The settings that ``make(name, ...)`` takes, with their defaults.
 
-    The environment is made once to know the fields of its parameters. Where the name includes a size ("TMaze-20"), that
-    is the default and the only value allowed.
+    The environment is made once to find the fields of its parameters. If the name includes a size ("TMaze-20"), that
+    size is the default and the only value allowed.
 
     Args:
-      name: as ``make`` takes it.
+      name: a name that ``make`` takes.
 
     Raises:
       UnknownEnvironment, NotInstalled: as in ``make``.
@@ -134,7 +135,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def available(suite: str | None = None) -> list[str]:
-    """The names that ``make`` takes, gymnax's and ours without prefix, and without sizes ("BitFlipping-40").
+    """The names that ``make`` takes: gymnax's and this package's without prefix, and without sizes ("BitFlipping-40").
 
     "MNISTBandit-bsuite" downloads its data when made.
 
@@ -155,25 +156,25 @@ def available(suite: str | None = None) -> list[str]:
 
 
 def _find(name: str) -> tuple[Adapter, str]:
-    """The adapter of a name, and the name without its prefix."""
+    """The adapter of a name and the name without its prefix."""
     if not isinstance(name, str):
         try:
             check_environment(name)
         except ProtocolError as error:
             raise TypeError(f"name: {error}") from None
         raise TypeError(
-            f"name: got {type(name).__name__}, must be a string such as 'CartPole-v1'; an environment object needs no "
-            "make: pass it to jaxrl.spec and jaxrl.train as it is"
+            f"name: got {type(name).__name__}, must be a string such as 'CartPole-v1'; pass an environment object "
+            "directly to jaxrl.spec and jaxrl.train"
         )
     prefix, slash, rest = name.partition("/")
     if not slash:
         prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name
     if prefix not in ADAPTERS:
         known = ", ".join(f"'{known}/'" for known in ADAPTERS)
-        raise UnknownEnvironment(f"unknown prefix '{prefix}/' of environment '{name}'; known prefixes: {known}")
+        raise UnknownEnvironment(f"environment: got '{name}' with unknown prefix '{prefix}/', must be one of {known}")
     adapter = ADAPTERS[prefix]
     if rest in adapter.refused:
-        raise UnknownEnvironment(f"'{name}' is not offered: {adapter.refused[rest]}")
+        raise UnknownEnvironment(f"environment: got '{name}', which is not supported: {adapter.refused[rest]}")
     if not adapter.knows(rest):
         names = available(prefix if adapter.is_host else None)
         hint = nearest(rest if prefix in BARE else name, names)
@@ -204,11 +205,11 @@ def _replaced(params: PyTree, changes: dict[str, Any]) -> PyTree:
 
 
 _KINDS = {bool: ("b", "True or False"), int: ("iu", "an integer"), float: ("fiu", "a number")}
-"""The type of a default -> the kinds of dtype that may take its place, and what the messages call them."""
+"""The type of a default -> the kinds of dtype that may replace it and their name in messages."""
 
 
 def _checked(name: str, key: str, value: Any, default: Any, optional: bool = False) -> Any:
-    """A setting of the type of its default; integers become floats where the default is one."""
+    """A setting checked against the type of its default; integers become floats if the default is one."""
     if default is None or (value is None and optional):
         return value
     kind = next((kind for kind in (bool, int, float, str) if isinstance(default, kind)), None)
@@ -252,11 +253,11 @@ def _make_gymnax(name: str, **arguments: Any) -> tuple[Environment, PyTree]:
     except OSError as error:
         if name not in DOWNLOADS:
             raise
-        raise OSError(f"'{name}' downloads its data set when it is made, and that failed: {error}") from error
+        raise OSError(f"'{name}': the download of its data set failed: {error}") from error
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
-    """Splits a name into that of ``OURS`` and the constructor's arguments that it includes.
+    """Splits a name into a key of ``OURS`` and the constructor's arguments that the name includes.
 
     >>> split_name("BitFlipping-40"), split_name("PointReach")
     (('BitFlipping', {'num_bits': 40}), ('PointReach', {}))
@@ -268,7 +269,7 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _arguments_of_ours(name: str) -> dict[str, Argument]:
-    """The arguments of a constructor; a size in the name is its default."""
+    """The arguments of a constructor; a size in the name sets the default."""
     stem, said = split_name(name)
     return {
         key: argument._replace(default=said.get(key, argument.default))
@@ -281,7 +282,7 @@ def _make_ours(name: str, **arguments: Any) -> tuple[Environment, PyTree]:
     for key, value in said.items():
         if arguments.get(key, value) != value:
             raise ValueError(
-                f"{name}: {key}: got {arguments[key]!r}, but the name says {key}={value}; give one of them"
+                f"{name}: {key}: got {arguments[key]!r}, must be {value}, the size in the name; give one of the two"
             )
     try:
         env = OURS[stem](**{**arguments, **said})
@@ -294,7 +295,7 @@ ADAPTERS: dict[str, Adapter] = {
     "gymnax": Adapter(
         make=_make_gymnax,
         names=lambda: list(gymnax.registered_envs),
-        # The public gymnax.make does not say what a constructor takes.
+        # The public gymnax.make does not expose the constructor's arguments.
         arguments=lambda name: _arguments(registration._registry[name]),
     ),
     "jaxrl": Adapter(
@@ -322,7 +323,7 @@ ADAPTERS: dict[str, Adapter] = {
         is_host=True,
     ),
 }
-"""Prefix -> adapter; a new suite is one more entry."""
+"""Prefix -> adapter; a new suite adds one entry."""
 
 BARE = ("gymnax", "jaxrl")
-"""Prefixes that may be left out, the first that knows a name first."""
+"""Prefixes that may be left out, in the order in which they are tried."""

@@ -1,4 +1,4 @@
-"""``spec``: what agents know of an environment, read from what it does and not from what it declares."""
+"""``spec`` describes an environment to agents, from its behaviour and not from its declarations."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jaxrl.types import Box, Discrete, Observation, PyTree, Spec, features
 
 
 class SpecError(ValueError):
-    """An observation or an action space that agents cannot take."""
+    """An observation or action space that agents do not support."""
 
 
 def spec(env: Environment, params: PyTree = None) -> Spec:
     """Describes the observations and actions of an environment.
 
-    The observation is that of an abstract ``env.reset`` (nothing is computed): declared observation spaces have the
-    wrong shape or dtype in places. Only how many observations there are is taken from the declaration, where it is
-    ``Discrete`` and a reset gives a single integer.
+    The observation is that of an abstract ``env.reset`` (nothing is computed), because some declared observation spaces
+    have the wrong shape or dtype. Only the number of observations is read from the declaration, if it is ``Discrete``
+    and a reset returns a single integer.
 
     Args:
       env: an environment.
       params: its parameters, ``env.default_params`` if None.
 
     Raises:
-      SpecError: this is no environment of the protocol (a Gymnasium environment, say), or its observation or action
-        space is of an unsupported kind; the message names it and the fix.
+      SpecError: the object is not an environment of the protocol (a Gymnasium environment, say), or its observation or
+        action space is not supported; the message names it and the fix.
     """
     try:
         check_environment(env, "reset", "action_space")
@@ -42,7 +42,7 @@ def spec(env: Environment, params: PyTree = None) -> Spec:
     # Some environments rely on rank promotion, and a strict session is no reason to refuse them.
     with jax.numpy_rank_promotion("allow"):
         observation = _abstract_observation(env, params)
-        # Spaces are often built by jnp calls, which would make tracers of their bounds inside a caller's jit.
+        # Spaces are often built by jnp calls, whose bounds would be tracers inside a caller's jit.
         with jax.ensure_compile_time_eval():
             action = action_spec(env.action_space(params))
             seen = observation_spec(observation, action)
@@ -64,23 +64,23 @@ def _abstract_observation(env: Environment, params: PyTree) -> Any:
     except ProtocolError as error:
         raise SpecError(str(error)) from None
     except TypeError:
-        # JAX refuses what is no array by its own words.
+        # JAX's own message for a value that is not an array is unclear.
         if not found:
             raise
         return found[0]
 
 
 def num_observations(env: Environment, params: PyTree, observation: Any) -> int | None:
-    """How many observations an environment declares.
+    """The number of observations that an environment declares.
 
     Args:
-      env: an environment, whose ``observation_space(params)`` is looked at where it has one.
+      env: an environment; its ``observation_space(params)`` is read if it has one.
       params: its parameters.
-      observation: from ``observation_spec``.
+      observation: the result of ``observation_spec``.
 
     Returns:
-      The ``n`` of a ``Discrete`` space counted from 0, also of one that is the features of a ``Dict``. None for
-      observations that are no single integer, and where nothing of the kind is declared.
+      The ``n`` of a ``Discrete`` space that starts at 0, including one for the features of a ``Dict``. None if the
+      observation is not a single integer or the space declares no number.
     """
     seen = features(observation)
     if seen.shape != () or not jnp.issubdtype(seen.dtype, jnp.integer) or not hasattr(env, "observation_space"):
@@ -99,10 +99,10 @@ def observation_spec(observation: Any, action: Discrete | Box) -> Any:
 
     Args:
       observation: an array or an ``Observation``, of arrays or of ``jax.ShapeDtypeStruct``.
-      action: the action spec that a mask has to fit.
+      action: the action spec, which the mask has to fit.
 
     Raises:
-      SpecError: not an array or an ``Observation``, a dtype that is no number, or a mask that does not fit.
+      SpecError: the observation is not an array or an ``Observation``, a dtype is not numeric, or a mask does not fit.
     """
     if not isinstance(observation, Observation):
         return _array_spec("observation", observation)
@@ -116,21 +116,21 @@ def observation_spec(observation: Any, action: Discrete | Box) -> Any:
         raise SpecError("Observation.action_mask: only Discrete actions can be masked, and these are a Box")
     if mask is not None and isinstance(action, Discrete) and mask != jax.ShapeDtypeStruct((action.num_actions,), bool):
         raise SpecError(
-            f"Observation.action_mask: expected bool[{action.num_actions}], one entry an action, got {show(mask)}"
+            f"Observation.action_mask: got {show(mask)}, must be bool[{action.num_actions}], one entry per action"
         )
-    # Memory and simulator states belong to others: any pytree, whose keys and weak types are left alone.
+    # Memory and simulator states are any pytrees of their owners; keys and weak types are left unchanged.
     free = {name: jax.tree.map(_struct, getattr(observation, name)) for name in ("memory", "env_state")}
     return Observation(**parts, **free)
 
 
 def action_spec(space: Any) -> Discrete | Box:
-    """Reads an action space.
+    """Converts an action space.
 
     Args:
       space: ``Discrete`` or ``Box`` of gymnax, of Gymnasium (by the name of the class), or of ``jaxrl.types``.
 
     Raises:
-      SpecError: any other space, and what only looks like a supported one (a Box of integers).
+      SpecError: the space is of another kind, or looks supported but is not (a Box of integers).
     """
     if isinstance(space, Discrete):
         return _discrete_spec(space.num_actions)
@@ -139,41 +139,45 @@ def action_spec(space: Any) -> Discrete | Box:
     kinds = {cls.__name__ for cls in type(space).__mro__}
     if "Discrete" in kinds:
         if int(getattr(space, "start", 0)) != 0:
-            raise SpecError(f"action space {space!r}: actions have to start at 0; shift them in the environment")
+            raise SpecError(
+                f"action space {space!r}: got a start other than 0, must be 0; shift actions in the environment"
+            )
         return _discrete_spec(space.n)
     if "Box" in kinds:
         return _box_spec(space)
     name = type(space).__name__
     raise SpecError(
-        f"action space {name} is not supported: only Discrete and Box are. Flatten a MultiDiscrete or a Tuple of "
-        "Discrete into one Discrete of all combinations, and a Dict or Tuple of Boxes into one Box, in a wrapper"
+        f"action space: got {name}, must be Discrete or Box. Flatten a MultiDiscrete or a Tuple of Discrete into one "
+        "Discrete of all combinations, and a Dict or Tuple of Boxes into one Box, in a wrapper"
     )
 
 
 def _discrete_spec(num: Any) -> Discrete:
     if isinstance(num, bool) or not np.issubdtype(np.asarray(num).dtype, np.integer) or np.shape(num) != ():
-        raise SpecError(f"action space Discrete({num!r}): the number of actions has to be an integer of at least 1")
+        raise SpecError(f"action space: got Discrete({num!r}), must have an integer number of actions, at least 1")
     if num < 1:
-        raise SpecError(f"action space Discrete({num}): there has to be at least 1 action")
+        raise SpecError(f"action space: got Discrete({num}), must have at least 1 action")
     return Discrete(int(num))
 
 
 def _box_spec(space: Any) -> Box:
     if hasattr(space, "dtype") and not jnp.issubdtype(space.dtype, jnp.floating):
         raise SpecError(
-            f"action space Box of dtype {np.dtype(space.dtype).name} is a multi-discrete space, which is not "
-            "supported: use one Discrete of all combinations, or a Box of floats"
+            f"action space: got a Box of dtype {np.dtype(space.dtype).name}, must be a Box of floats; use one "
+            "Discrete of all combinations for a multi-discrete space"
         )
     shape = tuple(int(size) for size in np.atleast_1d(np.asarray(space.shape, dtype=int)))
     if 0 in shape:
-        raise SpecError(f"action space Box of shape {shape} has no entries; there has to be at least one number")
+        raise SpecError(f"action space: got a Box of shape {shape}, must have at least one entry")
     low, high = (_bound(space, name, shape) for name in ("low", "high"))
     # Bounds that depend on traced parameters have no values to compare.
     if not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer):
         if np.isnan(low).any() or np.isnan(high).any():
-            raise SpecError(f"action space Box: a bound is NaN, got low={low} high={high}; use infinities for no bound")
+            raise SpecError(
+                f"action space: got Box bounds low={low} high={high}, must not be NaN; use inf for no bound"
+            )
         if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
-            raise SpecError(f"action space Box: low has to be at most high, got low={low} high={high}")
+            raise SpecError(f"action space: got Box bounds low={low} high={high}, low must be at most high")
     return Box(shape, low, high)
 
 
@@ -185,7 +189,7 @@ def _bound(space: Any, name: str, shape: tuple[int, ...]) -> Any:
         # A copy, because a broadcast view is read-only and keeps its base alive.
         return np.array(np.broadcast_to(np.asarray(bound, np.float32), shape))
     except ValueError as error:
-        raise SpecError(f"action space Box: {name} of shape {np.shape(bound)} does not fit shape {shape}") from error
+        raise SpecError(f"action space: got {name} of shape {np.shape(bound)}, must fit the Box's {shape}") from error
 
 
 def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -195,17 +199,17 @@ def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
 def _array_spec(name: str, value: Any) -> jax.ShapeDtypeStruct:
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise SpecError(
-            f"{name} is a {type(value).__name__}, expected one array. Concatenate its parts, or build "
+            f"{name}: got a {type(value).__name__}, must be one array. Concatenate its parts, or build "
             "jaxrl.types.Observation(features=..., action_mask=..., goal=...) in a wrapper around the environment"
         )
     leaf = _struct(value)
     if 0 in leaf.shape:
         raise SpecError(
-            f"{name} is {show(leaf)}, which has no entries: expected at least one number. An environment without "
-            "observations shows a constant, jnp.zeros(1)"
+            f"{name}: got {show(leaf)}, must have at least one entry. An environment without observations can return a "
+            "constant, jnp.zeros(1)"
         )
     if not (jnp.issubdtype(leaf.dtype, jnp.bool_) or jnp.issubdtype(leaf.dtype, jnp.integer)) and not jnp.issubdtype(
         leaf.dtype, jnp.floating
     ):
-        raise SpecError(f"{name} has dtype {leaf.dtype}: expected a float, an integer, an unsigned integer or a bool")
+        raise SpecError(f"{name}: got dtype {leaf.dtype}, must be a float, an integer, an unsigned integer or a bool")
     return leaf

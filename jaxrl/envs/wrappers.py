@@ -1,8 +1,8 @@
-"""Wrappers: environments around environments, with the same protocol (``jaxrl.envs.protocol``).
+"""Wrappers are environments around environments, with the same protocol (``jaxrl.envs.protocol``).
 
-A wrapper overrides ``reset`` and ``step`` and calls those of the environment inside, so wrappers nest in any order.
-Calling ``step_env`` instead would silently skip every wrapper further in. Only ``mask_actions`` needs ``step_env``; it
-therefore accepts no wrapped environment and comes first: ``time_limit(mask_actions(env, legal), 100)``.
+A wrapper overrides ``reset`` and ``step`` and calls those of the wrapped environment, so wrappers nest in any order.
+Calling ``step_env`` instead would silently skip every wrapper further in. Only ``mask_actions`` needs ``step_env``, so
+it does not accept a wrapped environment and comes first: ``time_limit(mask_actions(env, legal), 100)``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LegalFn = Callable[[PyTree, PyTree], Array]
 
 
 class Wrapper:
-    """An environment that forwards to ``env``; the base of wrappers, which override ``reset`` and ``step``.
+    """The base of wrappers: it forwards everything to ``env``, and subclasses override ``reset`` and ``step``.
 
-    The class lists everything that it forwards; there is no ``__getattr__``.
+    All forwarded members are listed in the class; there is no ``__getattr__``.
     """
 
     def __init__(self, env: Any) -> None:
@@ -36,33 +36,33 @@ class Wrapper:
 
     @property
     def name(self) -> str:
-        """Name of the environment inside."""
+        """The name of the wrapped environment."""
         return self.env.name
 
     @property
     def default_params(self) -> PyTree:
-        """Parameters of the environment inside."""
+        """The parameters of the wrapped environment."""
         return self.env.default_params
 
     @property
     def num_actions(self) -> int:
-        """Number of actions of the environment inside."""
+        """The number of actions of the wrapped environment."""
         return self.env.num_actions
 
     def action_space(self, params: PyTree = None) -> Any:
-        """Action space of the environment inside."""
+        """The action space of the wrapped environment."""
         return self.env.action_space(self._given(params))
 
     def observation_space(self, params: PyTree = None) -> Any:
-        """Declared observation space of the environment inside."""
+        """The declared observation space of the wrapped environment."""
         return self.env.observation_space(self._given(params))
 
     def flags(self, params: PyTree = None) -> Any:
-        """The binary features of the environment inside, see ``Spec.flags``."""
+        """The binary features of the wrapped environment, see ``Spec.flags``."""
         return self.env.flags(self._given(params)) if hasattr(self.env, "flags") else None
 
     def inner_state(self, state: PyTree) -> PyTree:
-        """The state of the environment that this one wraps, one layer in; ``layers`` walks them all."""
+        """The state of the wrapped environment, one layer in; ``layers`` walks them all."""
         return state
 
     def reset(self, key: Array, params: PyTree = None) -> tuple[Any, PyTree]:
@@ -91,7 +91,7 @@ def select(done: Array, reset: PyTree, stepped: PyTree) -> PyTree:
 
 
 class TimeLimitState(NamedTuple):
-    """State of ``time_limit``: that of the environment inside, and the steps of this episode so far."""
+    """The state of ``time_limit``: the state of the wrapped environment and the steps of this episode so far."""
 
     env_state: PyTree
     num_steps: Array
@@ -115,7 +115,7 @@ class _TimeLimit(Wrapper):
         stepped = self.env.step(step_key, state.env_state, action, params)
         observation, env_state, reward, terminated, truncated, info = stepped
         num_steps = state.num_steps + 1
-        # If the episode ended by itself, the environment inside has already reset.
+        # If the wrapped environment ended the episode, it has already reset.
         ended = jnp.logical_or(terminated, truncated)
         cut = num_steps >= self.max_steps
         truncated = jnp.logical_or(truncated, cut)
@@ -130,15 +130,15 @@ class _TimeLimit(Wrapper):
 def time_limit(env: Any, max_steps: int) -> Wrapper:
     """Truncates each episode after ``max_steps`` steps, resetting in the same step.
 
-    This is for environments without their own limit. Those of gymnax have one that
-    ``make(name, max_steps_in_episode=...)`` sets, which needs no second reset; the shorter of the two applies.
+    Use it for environments without a time limit. Environments of gymnax have one, which
+    ``make(name, max_steps_in_episode=...)`` sets without a second reset; the shorter of the two applies.
 
     Args:
       env: an environment.
-      max_steps: steps per episode, at least 1. If the task ends at the same step, it is terminated and truncated.
+      max_steps: the number of steps per episode, at least 1. If the task ends at that step, both flags are set.
 
     Raises:
-      TypeError, ValueError: ``max_steps`` is not an integer of at least 1.
+      TypeError, ValueError: ``max_steps`` is not an integer or less than 1.
     """
     check_count("max_steps", max_steps)
     return _TimeLimit(env, int(max_steps))
@@ -173,7 +173,7 @@ def _flatten(observation: Any) -> Any:
 
 
 def flatten_observation(env: Any) -> Wrapper:
-    """Makes observations (the features of an ``Observation``) vectors ``[D]``; a scalar becomes ``[1]``.
+    """Flattens observations (the features of an ``Observation``) to vectors ``[D]``; a scalar becomes ``[1]``.
 
     Args:
       env: an environment with array features of any shape.
@@ -201,7 +201,7 @@ class _MaskActions(Wrapper):
         num_actions = self.num_actions
         if mask.shape != (num_actions,) or mask.dtype != jnp.bool_:
             raise ValueError(
-                f"mask_actions: legal_fn has to return bool[{num_actions}], got {mask.dtype}{list(mask.shape)}"
+                f"legal_fn: got {mask.dtype}{list(mask.shape)}, must return bool[{num_actions}], one entry per action"
             )
         if isinstance(observation, Observation):
             return observation._replace(action_mask=mask)
@@ -213,8 +213,8 @@ class _MaskActions(Wrapper):
         return self._observation(observation, state, params), state
 
     def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
-        # gymnax's own step, line by line: it drops the last state of an episode, and the mask of the final
-        # observation, which a truncated episode bootstraps from, is a function of exactly that state.
+        # A copy of gymnax's own step, which drops the last state of an episode; the mask of the final observation, from
+        # which a truncated episode bootstraps, is a function of that state.
         params = self._given(params)
         step_key, reset_key = jax.random.split(key)
         observation, state, reward, terminated, info = self.env.step_env(step_key, state, action, params)
@@ -227,27 +227,27 @@ class _MaskActions(Wrapper):
 
 
 def mask_actions(env: Any, legal_fn: LegalFn) -> Wrapper:
-    """Offers a mask of legal actions: observations become ``Observation(features, action_mask)``.
+    """Adds a mask of legal actions: observations become ``Observation(features, action_mask)``.
 
-    The mask is in ``info["final_observation"]`` too. This has to be the innermost wrapper. An environment with a custom
+    ``info["final_observation"]`` has the mask too. This has to be the innermost wrapper. An environment with a custom
     ``step`` has to build the ``Observation`` itself.
 
     Args:
-      env: a gymnax environment with discrete actions that leaves ``step`` to ``gymnax.Environment``.
+      env: a gymnax environment with discrete actions that inherits ``step`` from ``gymnax.Environment``.
       legal_fn: ``(state, params) -> [A]`` bool, True where an action is legal; at least one must be legal.
 
     Raises:
       TypeError: ``env`` is a wrapper or has a custom ``step``, or its actions are not discrete.
     """
     base = environment.Environment
-    # Only step_env gives the last state of an episode, and gymnax's own step adds nothing but the reset.
+    # Only step_env returns the last state of an episode, and gymnax's own step adds nothing but the reset.
     if not isinstance(env, base) or inspect.getattr_static(env, "step") is not inspect.getattr_static(base, "step"):
         raise TypeError(
-            f"mask_actions: {type(env).__name__} does not inherit its step from gymnax's Environment. Apply "
-            "mask_actions before other wrappers, or return jaxrl.types.Observation from a custom environment"
+            f"env: got {type(env).__name__}, must inherit its step from gymnax's Environment. Apply mask_actions "
+            "before other wrappers, or return jaxrl.types.Observation from a custom environment"
         )
     if not isinstance(action_spec(env.action_space(env.default_params)), Discrete):
-        raise TypeError(f"mask_actions: the actions of {type(env).__name__} are not discrete")
+        raise TypeError(f"env: got {type(env).__name__} for mask_actions, must have discrete actions")
     return _MaskActions(env, legal_fn)
 
 

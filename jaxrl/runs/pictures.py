@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jaxrl.runs.building import Built
 
 FRAMES = 1000
-"""At most in one file; longer episodes are cut."""
+"""The most frames in one file; longer episodes are cut off."""
 
 DPI = 80
 
@@ -33,8 +33,8 @@ class Recorded(NamedTuple):
     """One episode of T steps.
 
     Attributes:
-      env_states: ``[T]`` pytrees, before each step.
-      returns: ``[T]`` the sum of rewards up to each of them, that of its step included.
+      env_states: pytrees of ``[T]`` leaves, before each step.
+      returns: ``[T]``, the sum of rewards up to and including each step.
     """
 
     env_states: Sequence[PyTree]
@@ -52,7 +52,7 @@ def record_episodes(
     max_steps: int,
     explore: bool,
 ) -> list[Recorded]:
-    """Plays episodes side by side and keeps the simulator's states; arguments as of ``training.evaluate``."""
+    """Plays episodes side by side and keeps the simulator's states; takes the arguments of ``training.evaluate``."""
     length = min(max_steps, FRAMES)
 
     @jax.jit
@@ -67,7 +67,7 @@ def record_episodes(
             done = transition.terminated | transition.truncated
             return (new_state, observation), (env_state, transition.reward, done)
 
-        # Strong types, because what goes into a scan must come out of it as it was.
+        # Strong types, because a scan's carry must keep its type.
         carry = jax.tree.map(jnp.asarray, (env_state, observation))
         return jax.lax.scan(body, carry, jnp.arange(length))[1]
 
@@ -112,7 +112,7 @@ def draw_members_episodes(
 
 
 def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recorded]) -> None:
-    """Writes the episodes one after the other into one GIF.
+    """Writes the episodes, one after the other, into a GIF.
 
     Raises:
       ConfigError: there is no picture of this environment: gymnax has none, and it has no method ``picture(state)``.
@@ -135,7 +135,7 @@ def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recor
 
 
 class _Painter(NamedTuple):
-    """``paint(i)`` shows state i in the figure."""
+    """A figure with ``paint(i)``, which shows state i."""
 
     figure: Any
     paint: Callable[[int], None]
@@ -174,7 +174,7 @@ def _own_painter(env: Any, states: Sequence[PyTree]) -> Iterator[_Painter]:
 
 @contextmanager
 def _gymnasium_painter(env: Any, params: PyTree, states: Sequence[PyTree]) -> Iterator[_Painter]:
-    """Gymnasium's drawings of classic control. One simulator draws all; gymnax would make one for every frame."""
+    """Gymnasium's drawings of classic control, all by one simulator; gymnax would make one per frame."""
     if find_spec("pygame") is None:
         raise ConfigError(f"--gif: pictures of {env.name} need pygame, which is not installed: pip install pygame")
     # Drawing initialises all of pygame, which complains where there is no sound card and no screen.

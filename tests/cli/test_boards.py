@@ -82,8 +82,8 @@ def test_stones_belong_to_the_same_player_whoever_looks():
     ("name", "moves", "word", "expected"),
     [
         ("pgx/connect_four", [0] * 6, "1", "column 1 is full; legal: 2, 3, 4, 5, 6, 7"),
-        ("pgx/connect_four", [], "8", "'8' is no move: write 1 to 7, or help"),
-        ("pgx/othello", [], "a1", "a1 is not allowed: it would turn over no stone; legal: d3, c4, f5, e6"),
+        ("pgx/connect_four", [], "8", "'8' is not a move: type 1 to 7, or help"),
+        ("pgx/othello", [], "a1", "a1 is illegal: it turns over no stone; legal: d3, c4, f5, e6"),
         ("pgx/othello", [], "d4", "d4 is taken; legal: d3, c4, f5, e6"),
         ("pgx/othello", [], "pass", "you can't pass now; legal: d3, c4, f5, e6"),
         ("pgx/othello", [], "moves", "legal: d3, c4, f5, e6"),
@@ -105,7 +105,7 @@ def test_go_says_why_an_empty_point_is_forbidden():
         table.move(found.action(name))
     config = RunConfig("dqn", "pgx/go_9x9", 0, 1, 1, 1, 1, {}, {})
     said = play._explanation("a9", found.action("a9"), table.legal(), table, found, config)
-    assert said.startswith("A9 is not allowed: suicide, or ko") and said.endswith("others are legal")
+    assert said.startswith("A9 is illegal: suicide or ko") and said.endswith("others are legal")
 
 
 def test_a_table_knows_who_won():

@@ -47,7 +47,9 @@ def test_a_run_that_had_more_devices_says_how_to_go_on(jaxrl, tmp_path):
     for seeds, words in (("1", "--devices 1"), ("2", "--devices 1 --seed-devices 1")):
         folder.write_config(train.train_flags.parse([*flags, "--seeds", seeds, "--seed-devices", seeds])[0])
         refused = jaxrl("resume", folder.path)
-        assert refused.code == 2 and "run had 16 devices, and there are 8; on one it goes on" in refused.error
+        assert (
+            refused.code == 2 and "run was trained on 16 devices, and there are 8; to continue on one" in refused.error
+        )
         assert refused.error.endswith(f"jaxrl resume {folder.path} {words}")
 
 

@@ -92,7 +92,7 @@ def test_somebody_plays(run, jaxrl, monkeypatch, side):
     outcome = jaxrl("play", run, *side)
     assert outcome.code == 0, outcome.error
     begins = "dqn begins" if side == ["--second"] else "you begin"
-    assert begins in outcome.out and "'d4' is no move: write a1 to c3" in outcome.out
+    assert begins in outcome.out and "'d4' is not a move: type a1 to c3" in outcome.out
     assert "moves lists what is legal now" in outcome.out and "is taken; legal: " in outcome.out
     assert re.search(r"dqn \([XO]\) plays [abc][123]", outcome.out)
     assert re.search(r"(you won|you lost|drawn) after \d moves", outcome.out)
@@ -111,7 +111,7 @@ def test_somebody_plays_against_a_run_with_a_window(run, jaxrl, monkeypatch, tmp
     assert "is taken; legal: " in outcome.out and re.search(r"a2c \(O\) plays [abc][123]", outcome.out)
     assert re.search(r"(you won|you lost|drawn) after \d moves", outcome.out)
     outcome = jaxrl("evaluate", folder, "--opponent", run)
-    assert outcome.code == 2 and "is shown 1 step at once, this run 2 steps (--window)" in outcome.error
+    assert outcome.code == 2 and "with 1 step (--window), must be 2 steps like this run" in outcome.error
 
 
 def test_a_torso_that_remembers_is_refused_before_it_is_trained(jaxrl, tmp_path):
@@ -136,17 +136,17 @@ def test_somebody_leaves(run, jaxrl, monkeypatch, typed):
         ),
         (["evaluate", "--opponent", "rnadom"], "got 'rnadom', must be .*, did you mean 'random'"),
         (["evaluate", "--opponent-simulations", "3"], "--opponent-simulations: got 3, but random doesn't search"),
-        (["evaluate", "--opponent-update", "3"], "--opponent-update: got 3, but random is no run"),
+        (["evaluate", "--opponent-update", "3"], "--opponent-update: got 3 for random, must be left out"),
         (["evaluate", "--simulations", "3"], "simulations: got 3, but dqn in .* doesn't search"),
         (["evaluate", "--episodes", "3"], "--episodes: got 3, must be even"),
-        (["evaluate", "--explore"], "--explore: not in a game for two"),
-        (["evaluate", "--gif", "x.gif"], "--gif: not in a game for two; jaxrl play shows one"),
+        (["evaluate", "--explore"], "--explore: not available in a two-player game"),
+        (["evaluate", "--gif", "x.gif"], "--gif: not available in a two-player game; jaxrl play shows a game"),
         (["evaluate", "--update", "3"], "update: got 3, .* has the updates 0, 4, 8"),
-        (["play", "--first", "--second"], "--first contradicts --second"),
+        (["play", "--first", "--second"], "--first, --second: got both"),
         (["play", "--seed", "2"], "seed: got 2"),
         (["play", "--simulations", "0"], "--simulations: got 0, must be at least 1"),
         (["elo", "--games", "5"], "--games: got 5, must be even"),
-        (["elo", "--seeds", "3"], "--seeds: got 3, .* has 2"),
+        (["elo", "--seeds", "3"], "--seeds: got 3, must be at most 2"),
         (["elo", "--out", "elo.txt"], "--out: got elo.txt, must be a file that ends in"),
     ],
 )
@@ -165,4 +165,4 @@ def test_one_player_alone_plays_no_matches(tmp_path, jaxrl, arguments):
     folder = RunFolder(tmp_path / "alone")
     folder.create(flags.parse(["ppo", "CartPole-v1"])[0])
     outcome = jaxrl(arguments[0], folder.path, *arguments[1:])
-    assert outcome.code == 2 and "no game for two" in outcome.error
+    assert outcome.code == 2 and "must be a run in a two-player game" in outcome.error

@@ -145,7 +145,7 @@ def test_help_of_train_shows_the_flags_of_every_run(jaxrl):
         assert f"{flag} " in shown or f"{flag}, " in shown
     own = jaxrl("train", "rainbow", "--help").out
     assert all(flag in own for flag in (*run_flags.names(), "--torso", "--replay", "--prioritized"))
-    assert "How many seeds are trained side by side" in shown and "How many seeds are trained side by side" in own
+    assert "Number of seeds, which are" in shown and "Number of seeds, which are" in own
     assert "--gamma" not in shown and "--gamma" in own
 
 
@@ -226,7 +226,7 @@ def test_list_merges_equal_presets_and_narrows_to_recipes(jaxrl):
     assert "ppo" not in narrow.out and "environments" not in narrow.out
     assert all(name in narrow.out for name in ("a2c:", "dqn:", "gae_lambda=0.95", "huber_delta=None"))
     unknown = jaxrl("list", "dqnn")
-    assert unknown.code == 2 and "no recipe and no list 'dqnn', did you mean 'dqn'" in unknown.error
+    assert unknown.code == 2 and "got 'dqnn', must be" in unknown.error
     assert merged({"a-x": {"n": 1}, "b-y": {"n": 1}, "c": {"n": 2}}) == [("a-x, b-y", {"n": 1}), ("c", {"n": 2})]
 
 
@@ -293,7 +293,7 @@ def test_the_complete_lists_are_complete(jaxrl):
         ([*PPO, "--max-grad-norm", "off"], "got 'off', must be a number or None"),
         (["evaluate"], "jaxrl: RUN is missing (jaxrl evaluate --help shows all flags)"),
         (["evaluate", "nowhere", "--episodes"], "jaxrl: --episodes needs a value (jaxrl evaluate"),
-        ([*PPO, "--distributed=2"], "--distributed takes no value, got '2'"),
+        ([*PPO, "--distributed=2"], "--distributed: got '2', takes no value"),
         ([*PPO, "--lr", "1"], "unknown flag '--lr', did you mean '--learning-rate'?"),
         ([*PPO, "--bogus", "1"], "unknown flag '--bogus' (jaxrl train ppo --help shows all)"),
         ([*PPO, "--hidden", "8"], "unknown flag '--hidden', did you mean '--torso.hidden'?"),
@@ -304,9 +304,9 @@ def test_the_complete_lists_are_complete(jaxrl):
         (["train", "a2c", "CartPole-v1", "--clip-epsilon", "1"], "--clip-epsilon is a flag of ppo, not of a2c"),
         (
             [*PPO, "--squash", "yes"],
-            "--squash takes no value, got 'yes'; it is --squash or --no",
+            "--squash: got 'yes', takes no value; write --squash or --no",
         ),
-        ([*PPO, "--squash=True"], "--squash takes no value, got 'True'"),
+        ([*PPO, "--squash=True"], "--squash: got 'True', takes no value"),
         ([*PPO, "more"], "unexpected 'more' after 'CartPole-v1'"),
         ([*PPO, "--torso.hidden", "8,x"], "got 'x', must be a whole number"),
         ([*PPO, "--torso.hidden", "0"], "torso.hidden: got 0, sizes must be at least 1"),
@@ -355,8 +355,8 @@ def test_the_complete_lists_are_complete(jaxrl):
         (["plot", "nowhere"], "is not a run"),
         (["resume", "nowhere"], "is not a run"),
         (["resume", "nowhere", "--update", "last"], "got 'last', must be a whole number or None"),
-        (["list", "recipe"], "no recipe and no list 'recipe', did you mean 'recipes'"),
-        (["list", "recipes", "CartPole-v1"], "no recipe and no list 'CartPole-v1'"),
+        (["list", "recipe"], "got 'recipe', must be"),
+        (["list", "recipes", "CartPole-v1"], "got 'CartPole-v1', must be"),
         (["evalute", "x"], "unknown command 'evalute', did you mean 'evaluate'?"),
     ],
 )

@@ -145,13 +145,13 @@ class ObservesNothingAtAll(Corridor):
         return super().see(state)[:0]
 
 
-@breaks(r"observation: it is the Python float 1.0")
+@breaks(r"observation: got the Python float 1.0")
 class ObservesAFloatOfPython(Corridor):
     def see(self, state):
         return 1.0
 
 
-@breaks(r"reset: expected \(observation, state\), got ArrayImpl|reset: .*got .*Tracer")
+@breaks(r"reset: got (ArrayImpl|.*Tracer)")
 class ResetsToAnObservation(Corridor):
     def reset(self, key, params=None):
         return super().reset(key, params)[0]
@@ -182,48 +182,48 @@ class ObservesComplexNumbers(Corridor):
         return super().see(state).astype(jnp.complex64)
 
 
-@breaks("spec: action space MultiDiscrete is not supported")
+@breaks("spec: action space: got MultiDiscrete")
 class ActsTwice(Corridor):
     def action_space(self, params=None):
         return gymnasium.spaces.MultiDiscrete([2, 2])
 
 
-@ending(r"step: expected six values.*got 5 values \(the old protocol has one done\)")
+@ending(r"step: got 5 values, must be six .*\(the old protocol has one done\)")
 def ReturnsFiveValues(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated | truncated, info
 
 
-@ending("info: expected a dict, got tuple")
+@ending("info: got tuple, must be a dict")
 def HasNoInfo(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, ()
 
 
-@ending("final_observation: info has no such key")
+@ending("final_observation: missing in info")
 def HasNoFinalObservation(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {"discount": info["discount"]}
 
 
-@ending(r"observation: it is float32\[2\] at reset and int32\[2\] in step")
+@ending(r"observation: got float32\[2\] at reset and int32\[2\] in step")
 def ChangesTheDtype(observation, state, reward, terminated, truncated, info):
     return observation.astype(jnp.int32), state, reward, terminated, truncated, info
 
 
-@ending(r"observation: it is float32\[2\] at reset and float32\[2, 1\] in step")
+@ending(r"observation: got float32\[2\] at reset and float32\[2, 1\] in step")
 def ChangesTheShape(observation, state, reward, terminated, truncated, info):
     return observation[:, None], state, reward, terminated, truncated, info
 
 
-@ending("observation: its structure is .* at reset and .*Observation.* in step")
+@ending("observation: got structure .* at reset and .*Observation.* in step")
 def ChangesTheStructure(observation, state, reward, terminated, truncated, info):
     return Observation(observation), state, reward, terminated, truncated, info
 
 
-@ending(r"final_observation: it is float32\[2\] at reset and float32\[3\] in step")
+@ending(r"final_observation: got float32\[2\] at reset and float32\[3\] in step")
 def FinalOfAnotherShape(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "final_observation": jnp.zeros(3)}
 
 
-@ending(r"state: \.time is int32\[\] at reset and float32\[\] in step")
+@ending(r"state: \.time: got int32\[\] at reset and float32\[\] in step")
 def ChangesTheState(observation, state, reward, terminated, truncated, info):
     return observation, state._replace(time=state.time * jnp.float32(1)), reward, terminated, truncated, info
 
@@ -233,27 +233,27 @@ def ForgetsTheState(observation, state, reward, terminated, truncated, info):
     return observation, state.position, reward, terminated, truncated, info
 
 
-@ending(r"reward: expected a real scalar, got float32\[1\]")
+@ending(r"reward: got float32\[1\]")
 def RewardsInAVector(observation, state, reward, terminated, truncated, info):
     return observation, state, reward[None], terminated, truncated, info
 
 
-@ending("reward: it is the Python int 1, must be an array")
+@ending("reward: got the Python int 1, must be an array")
 def RewardsByAnIntOfPython(observation, state, reward, terminated, truncated, info):
     return observation, state, 1, terminated, truncated, info
 
 
-@ending("terminated: it is the Python bool False, must be an array")
+@ending("terminated: got the Python bool False, must be an array")
 def NeverTerminatesInPython(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, False, truncated, info
 
 
-@ending(r"reward: expected a real scalar, got complex64\[\]")
+@ending(r"reward: got complex64\[\]")
 def RewardsComplexNumbers(observation, state, reward, terminated, truncated, info):
     return observation, state, reward * 1j, terminated, truncated, info
 
 
-@ending("reward: expected a real scalar, got a NoneType")
+@ending("reward: got a NoneType")
 def RewardsNothing(observation, state, reward, terminated, truncated, info):
     return observation, state, None, terminated, truncated, info
 
@@ -263,22 +263,22 @@ def HasWordsInInfo(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "outcome": "won"}
 
 
-@ending(r'discount: info\["discount"\]: expected a real scalar, got float32\[1\]')
+@ending(r'discount: info\["discount"\]: got float32\[1\]')
 def DiscountsInAVector(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "discount": info["discount"][None]}
 
 
-@ending(r"reward: expected a real scalar, got bool\[\]")
+@ending(r"reward: got bool\[\]")
 def RewardsByABool(observation, state, reward, terminated, truncated, info):
     return observation, state, reward > 0, terminated, truncated, info
 
 
-@ending(r"terminated: expected a bool scalar, got float32\[\]")
+@ending(r"terminated: got float32\[\]")
 def TerminatesByAFloat(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated.astype(jnp.float32), truncated, info
 
 
-@ending(r"truncated: expected a bool scalar, got bool\[1\]")
+@ending(r"truncated: got bool\[1\]")
 def TruncatesInAVector(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated[None], info
 
@@ -436,7 +436,7 @@ def test_a_mask_is_obeyed():
     assert envs.check(Masked()).episodes > 100
 
 
-@breaks(r"spec: Observation.action_mask: expected bool\[3\], one entry an action, got bool\[1\]")
+@breaks(r"spec: Observation.action_mask: got bool\[1\], must be bool\[3\]")
 class MaskIsShort(Masked):
     def legal(self, state):
         return super().legal(state)[:1]

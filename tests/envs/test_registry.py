@@ -124,14 +124,14 @@ def test_an_unknown_prefix_names_the_known_ones(monkeypatch):
         names=lambda: ["chess"],
         arguments=lambda name: {"size": registry.Argument(8, optional=False)},
     )
-    with pytest.raises(envs.UnknownEnvironment, match=r"'suite/'.*known prefixes: 'gymnax/'"):
+    with pytest.raises(envs.UnknownEnvironment, match=r"'suite/'.*must be one of 'gymnax/'"):
         envs.make("suite/chess")
     monkeypatch.setitem(registry.ADAPTERS, "suite", adapter)
     assert envs.make("suite/chess", size=3) == ("chess", {"size": 3})
     assert "suite/chess" in envs.available()
     with pytest.raises(envs.UnknownEnvironment, match="did you mean 'suite/chess'"):
         envs.make("suite/ches")
-    with pytest.raises(envs.UnknownEnvironment, match="known prefixes: 'gymnax/', .*'pgx/', .*'suite/'"):
+    with pytest.raises(envs.UnknownEnvironment, match="must be one of 'gymnax/', .*'pgx/', .*'suite/'"):
         envs.make("other/chess")
 
 

@@ -1,6 +1,6 @@
-"""Games: pgx's, in gymnax's protocol; their symmetries; two-player games as one-player environments.
+"""pgx's games in gymnax's protocol, their symmetries, and two-player games as one-player environments.
 
-Imports pgx when a game is made, not before.
+pgx is imported when a game is made, not before.
 """
 
 from jaxrl.envs.games.symmetries import Symmetries, board_symmetries

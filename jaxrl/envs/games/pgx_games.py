@@ -3,7 +3,7 @@
 Koyamada et al. 2023, "Pgx: hardware-accelerated parallel game simulators for reinforcement learning".
 
 pgx numbers the players and draws who begins. Here players have no numbers: an observation is that of the player to
-move, a reward goes to the player that moved, and ``info["discount"]`` is -1 where the other player moves next.
+move, a reward belongs to the player that moved, and ``info["discount"]`` is -1 where the other player moves next.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ STEPS: dict[str, int] = {
     "shogi": 512,
     "tic_tac_toe": 9,
 }
-"""The games, and the steps after which an episode is truncated.
+"""The games, and the number of steps after which an episode is truncated.
 
-The rules of a board game end it by then. The limits of 2048, backgammon and MinAtar are ours; MinAtar's is gymnax's.
+The rules of a board game end it before. The limits of 2048 and backgammon are chosen here; MinAtar's is gymnax's.
 """
 
 REFUSED: dict[str, str] = {
@@ -47,21 +47,21 @@ REFUSED: dict[str, str] = {
     "leduc_holdem": "hidden cards, which a planner would see in the simulator's state",
     "sparrow_mahjong": "three players",
 }
-"""Games of pgx that are not offered: all but games for one player, and for two who move in turn and see everything."""
+"""Games of pgx that are not supported: games for more than two players, without turns or with hidden information."""
 
 POINTS = {"backgammon": 3.0}
-"""The largest win where it is not 1; two-player rewards are divided by it."""
+"""The largest possible win if it is not 1; two-player rewards are divided by it."""
 
 
 class NotInstalled(ImportError, ValueError):
-    """A suite of environments that has to be installed first."""
+    """A suite of environments is not installed."""
 
 
 class PgxParams(NamedTuple):
     """Parameters of a game.
 
     Attributes:
-      max_steps_in_episode: moves, of both players together, after which an episode is truncated.
+      max_steps_in_episode: the number of moves, of both players together, after which an episode is truncated.
     """
 
     max_steps_in_episode: Any
@@ -80,15 +80,15 @@ def _symmetries(name: str) -> Symmetries | None:
 
 
 class PgxGame:
-    """A game of pgx; its state is pgx's own, so that pgx draws it: ``state.save_svg("board.svg")``.
+    """A game of pgx. Its state is pgx's, so pgx can draw it: ``state.save_svg("board.svg")``.
 
-    Observations are ``Observation(features, action_mask)``, the features as pgx gives them, ``[H, W, C]`` for a board.
+    Observations are ``Observation(features, action_mask)`` with pgx's features, ``[H, W, C]`` for a board.
 
     Attributes:
-      name: with the prefix, as ``make`` takes it.
+      name: the name with its prefix, as ``make`` takes it.
       num_players: 2, or 1 for 2048 and MinAtar.
       num_actions: A.
-      symmetries: of the board, see ``symmetries``; None where there are none.
+      symmetries: the symmetries of the board, see ``symmetries``; None if there are none.
     """
 
     def __init__(self, name: str) -> None:
@@ -108,27 +108,27 @@ class PgxGame:
         self.symmetries = _symmetries(name)
 
     def action_space(self, params: PyTree = None) -> Discrete:
-        """The moves; which of them are legal is in every observation."""
+        """The moves; every observation has a mask of the legal ones."""
         return Discrete(self.num_actions)
 
     def steps_taken(self, state: PyTree) -> Array:
-        """The moves of the game so far, of both players together."""
+        """The number of moves of the game so far, of both players together."""
         return state._step_count
 
     def reset(self, key: Array, params: PyTree = None) -> tuple[Observation, PyTree]:
-        """Sets the board up."""
+        """Sets up the board."""
         # pgx relies on rank promotion in places.
         with jax.numpy_rank_promotion("allow"):
             state = jax.tree.map(_strong, self._game.init(key))
         return _seen(state), state
 
     def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
-        """Makes a move, and sets the board up again where it ended the game."""
+        """Makes a move, and sets up a new board if the move ended the game."""
         params = self.default_params if params is None else params
         step_key, reset_key = jax.random.split(key)
         with jax.numpy_rank_promotion("allow"):
             stepped = self._game.step(state, action, step_key)
-        # Who moved is known before the step; after it pgx's current player is another one, at a game's end too.
+        # The mover is known before the step; afterwards pgx's current player is the other one, also at a game's end.
         reward = stepped.rewards[state.current_player] / self._points
         terminated = stepped.terminated
         truncated = (stepped.truncated | (self.steps_taken(stepped) >= params.max_steps_in_episode)) & ~terminated
@@ -153,7 +153,7 @@ def make(name: str) -> tuple[PgxGame, PgxParams]:
     """A game by its name without prefix, and its parameters.
 
     Raises:
-      NotInstalled: pgx isn't there; the message says how to get it.
+      NotInstalled: pgx is not installed; the message says how to install it.
     """
     game = PgxGame(name)
     return game, game.default_params

@@ -1,6 +1,6 @@
-"""Symmetries of a board: how they transform positions and moves.
+"""Symmetries of a board, applied to positions and moves.
 
-Legend: N positions, H x W squares, C planes, A actions, K symmetries.
+Legend of shapes: N positions, H x W squares, C planes, A actions, K symmetries.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Symmetries(Protocol):
         Args:
           key: consumed.
           features: ``[N, H, W, C]``.
-          mask: ``[N, A]`` legal actions, or None.
+          mask: ``[N, A]``, the legal actions, or None.
           policy: ``[N, A]``.
 
         Returns:
-          The three of them, changed alike.
+          The three arrays, transformed alike.
         """
         ...
 
@@ -40,22 +40,24 @@ def board_symmetries(height: int, width: int, *, rotations: bool, columns: bool 
 
     Args:
       height, width: H and W.
-      rotations: all eight of a square; else the mirror image, left for right, alone.
-      columns: an action is a column; else it is a square, counted row by row.
-      passes: number of further actions that symmetries leave alone, such as a pass.
+      rotations: True for all eight symmetries of a square; False for the left-right mirror image only.
+      columns: whether an action is a column; else it is a square, numbered row by row.
+      passes: the number of further actions that symmetries leave unchanged, such as a pass.
 
     Raises:
-      ValueError: rotations of what is no square, or of columns.
+      ValueError: ``rotations`` with a board that is not square, or with ``columns``.
     """
     if rotations and (height != width or columns):
-        raise ValueError(f"rotations: got True for a board {height} x {width}, wants a square, and squares as actions")
+        raise ValueError(
+            f"rotations: got True for a {height} x {width} board, must be a square one with squares as actions"
+        )
     squares = np.arange(height * width).reshape(height, width)
     turned = [np.rot90(squares, turns) for turns in range(4)] if rotations else [squares]
     views = [view for board in turned for view in (board, np.fliplr(board))]
     on_board: list[NDArray[np.int64]] = [view[0] if columns else view.reshape(-1) for view in views]
     num_moves = on_board[0].size
     stay = np.arange(num_moves, num_moves + passes)
-    # Entry i is the index that entry i of the result is taken from.
+    # Entry i is the source index of entry i of the result.
     from_square = np.stack([view.reshape(-1) for view in views])
     from_action = np.stack([np.concatenate([moves, stay]) for moves in on_board])
 

@@ -16,7 +16,7 @@ class VersusParams(NamedTuple):
     """Parameters of ``versus``.
 
     Attributes:
-      game: the game's own.
+      game: the parameters of the game.
       opponent: the state of the agent that replies; ``vmap`` over it to play against several at once.
     """
 
@@ -25,7 +25,7 @@ class VersusParams(NamedTuple):
 
     @property
     def max_steps_in_episode(self) -> Any:
-        """The game's own limit: a player makes no more moves than both together."""
+        """The game's own limit: one player makes no more moves than both together."""
         return getattr(self.game, "max_steps_in_episode", None)
 
 
@@ -33,8 +33,8 @@ class VersusState(NamedTuple):
     """State of ``versus``.
 
     Attributes:
-      env_state: of the game, the player to move.
-      observation: what the player sees there; not an output alone, since the next step starts from it.
+      env_state: the state of the game, with the player to move.
+      observation: the player's observation; the next step needs it.
     """
 
     env_state: PyTree
@@ -45,13 +45,13 @@ class _Table(NamedTuple):
     """The game between two moves of the player.
 
     Attributes:
-      key: for what is to come.
-      env_state, observation: of the game.
-      theirs: bool, the opponent is to move.
-      reward: to the player so far.
-      weight: the weight of the future for the player, so far.
-      ended: bool, the episode under way when the player moved is over.
-      terminated, truncated, final: how that step ended; ``final`` is what was seen last.
+      key: the key for later moves.
+      env_state, observation: those of the game.
+      theirs: bool, whether the opponent is to move.
+      reward: the player's reward so far.
+      weight: the weight of the future for the player so far.
+      ended: bool, whether the episode in which the player moved is over.
+      terminated, truncated, final: how it ended; ``final`` is the last observation.
     """
 
     key: Array
@@ -76,15 +76,15 @@ class Versus:
 
     @property
     def name(self) -> str:
-        """Name of the game."""
+        """The name of the game."""
         return self.env.name
 
     def action_space(self, params: VersusParams | None = None) -> Any:
-        """The game's."""
+        """The action space of the game."""
         return self.env.action_space(self._given(params).game)
 
     def flags(self, params: VersusParams | None = None) -> Any:
-        """The game's, see ``Spec.flags``."""
+        """The binary features of the game, see ``Spec.flags``."""
         return self.env.flags(self._given(params).game) if hasattr(self.env, "flags") else None
 
     def inner_state(self, state: VersusState) -> PyTree:
@@ -92,11 +92,11 @@ class Versus:
         return state.env_state
 
     def reset(self, key: Array, params: VersusParams | None = None) -> tuple[Any, VersusState]:
-        """Draws who begins; if it is the opponent, it has moved already."""
+        """Draws who begins. If the opponent does, it has already moved."""
         return self._stand(self._replies(self._new_game(key, self._given(params)), self._given(params)))
 
     def step(self, key: Array, state: VersusState, action: Array, params: VersusParams | None = None) -> StepResult:
-        """The player moves, then the opponent does until it is the player's turn again."""
+        """The player moves, then the opponent moves until it is the player's turn again."""
         params = self._given(params)
         no = jnp.asarray(False)
         table = _Table(key, *state, no, jnp.float32(0.0), jnp.float32(1.0), no, no, no, state.observation)
@@ -120,7 +120,7 @@ class Versus:
         return _Table(key, env_state, observation, theirs, jnp.float32(0.0), jnp.float32(1.0), ~no, no, no, observation)
 
     def _moves(self, table: _Table, action: Array, params: VersusParams) -> _Table:
-        """One move of whoever is to move, and a new game where it ended this one."""
+        """Makes one move for the player to move, and starts a new game if it ended this one."""
         key, step_key, game_key = jax.random.split(table.key, 3)
         stepped = self.env.step(step_key, table.env_state, action, params.game)
         observation, env_state, reward, terminated, truncated, info = stepped
@@ -128,7 +128,7 @@ class Versus:
         discount = jnp.where(terminated, 0.0, jnp.asarray(info.get("discount", 1.0), jnp.float32))
         counts = ~table.ended
         changed = discount < 0
-        # The game has reset by itself already; what is drawn anew is who begins.
+        # The game has already reset; who begins is drawn again.
         theirs = jnp.where(done, jax.random.bernoulli(game_key), table.theirs ^ changed)
         return _Table(
             key=key,
@@ -144,7 +144,7 @@ class Versus:
         )
 
     def _replies(self, table: _Table, params: VersusParams) -> _Table:
-        """The opponent moves until the player is to move, in the game under way or in the next one."""
+        """The opponent moves until it is the player's turn, in this game or the next one."""
 
         def reply(table: _Table) -> _Table:
             key, act_key = jax.random.split(table.key)
@@ -159,32 +159,32 @@ class Versus:
 def versus(
     env: Any, opponent: Agent, opponent_state: PyTree, params: PyTree = None, *, explore: bool = False
 ) -> Versus:
-    """Turns a two-player game into a one-player environment, in which an agent replies.
+    """Turns a two-player game into a one-player environment in which an agent replies.
 
-    Every reset draws who begins. The sum of an episode's rewards is the outcome of the game for the player, so that
-    ``evaluate`` gives the mean score, and the returns of games that are won, drawn or lost are 1, 0 and -1:
+    Every reset draws who begins. The sum of an episode's rewards is the player's outcome of the game, so ``evaluate``
+    returns the mean score, and the return is 1 for a win, 0 for a draw and -1 for a loss:
 
         arena = envs.versus(envs.expose_state(game), opponent, opponent_state)
         returns = evaluate(key, agent, state, arena, arena.default_params).returns
         wins, draws, losses = (returns > 0).mean(), (returns == 0).mean(), (returns < 0).mean()
 
     Args:
-      env: a game, ``expose_state(game)`` where one of the two plans.
+      env: a game, or ``expose_state(game)`` if one of the two plans.
       opponent: any agent.
-      opponent_state: of it; also ``default_params.opponent``, and there it may be another one, traced or vmapped.
-      params: of the game, ``env.default_params`` if None.
+      opponent_state: its state, also the default of ``params.opponent``, which may be another one, traced or vmapped.
+      params: the parameters of the game, ``env.default_params`` if None.
       explore: whether the opponent explores.
 
     Raises:
-      TypeError: an opponent that is no agent.
-      ValueError: an environment of one player, or one that feeds a memory back (the player's own goes round it:
-        ``envs.remember(envs.versus(...), memory)``). An opponent that remembers is refused at the first reset.
+      TypeError: ``opponent`` is not an ``Agent``.
+      ValueError: the environment has one player or feeds a memory back (apply ``envs.remember`` outside of ``versus``
+        instead). An opponent with a memory is refused at the first reset.
     """
     if not isinstance(opponent, Agent):
         raise TypeError(f"versus: opponent: got {type(opponent).__name__}, must be an Agent")
     if num_players(env) != 2:
         name = getattr(env, "name", type(env).__name__)
-        raise ValueError(f"versus: {name} has {num_players(env)} player, must be a game of two")
+        raise ValueError(f"versus: got {name} with {num_players(env)} player, must be a two-player game")
     params = env.default_params if params is None else params
     refuse_memory("versus", jax.eval_shape(lambda: env.reset(jax.random.key(0), params)[0]))
     return Versus(env, opponent, VersusParams(params, opponent_state), explore)

@@ -15,7 +15,7 @@ ENVIRONMENTS: dict[str, Callable[..., GoalEnvironment]] = {"BitFlipping": BitFli
 """Name -> constructor."""
 
 SIZED = {"BitFlipping": "num_bits"}
-"""Names that a size may follow -> the argument that it is: "BitFlipping-40"."""
+"""Names that a size may follow -> the argument it sets, as in "BitFlipping-40"."""
 
 __all__ = ["ENVIRONMENTS", "SIZED", "BitFlipping", "GoalEnvironment", "PointReach"]
 

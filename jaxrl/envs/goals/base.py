@@ -1,8 +1,8 @@
 """The base of goal-conditioned environments: a goal drawn at the start, and a reward that is computable for any goal.
 
-The observation is ``Observation(features, goal=, achieved_goal=)``, the reward -1 until the goal is reached, then 0.
-``reward_fn`` and ``terminated_fn`` of an environment are what it pays and ends by, and what
-``jaxrl.replay.hindsight(env.reward_fn, env.terminated_fn)`` takes.
+The observation is ``Observation(features, goal=, achieved_goal=)``, and the reward is -1 until the goal is reached,
+then 0. ``reward_fn`` and ``terminated_fn`` compute the environment's rewards and terminations; pass them to
+``jaxrl.replay.hindsight(env.reward_fn, env.terminated_fn)``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jaxrl.types import Array, Observation, PyTree
 
 
 class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
-    """Base of goal-conditioned environments; state is a NamedTuple with ``time`` and whatever else.
+    """The base of goal-conditioned environments; the state is a NamedTuple with a field ``time``.
 
-    A subclass says what is ``reached``, whether that ends the task, how a step moves the state, and what is seen.
-    ``info["success"]`` says at every step whether the goal is reached.
+    A subclass defines when a goal is ``reached``, whether that ends the task, how a step moves the state, and the
+    observation. ``info["success"]`` is true at every step at which the goal is reached.
 
     Attributes:
       ends_at_goal: whether reaching the goal terminates the episode.
@@ -35,17 +35,17 @@ class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
 
     @abc.abstractmethod
     def move(self, state: Any, action: Array, params: Any) -> Any:
-        """The state after an action, ``time`` aside."""
+        """The state after an action, except for ``time``."""
 
     @abc.abstractmethod
     def observe_state(self, state: Any) -> Observation:
-        """What is seen of a state."""
+        """The observation of a state."""
 
     def reward_fn(self, achieved_goal: Array, goal: Array) -> Array:
-        """The reward of arriving at ``achieved_goal`` when asked for ``goal``: 0 where it is reached, else -1.
+        """The reward of arriving at ``achieved_goal`` with the goal ``goal``: 0 if it is reached, else -1.
 
         Args:
-          achieved_goal: ``[..., G]`` of the next observation.
+          achieved_goal: ``[..., G]``, of the next observation.
           goal: ``[..., G]``.
 
         Returns:
@@ -54,10 +54,10 @@ class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
         return self.reached(achieved_goal, goal).astype(jnp.float32) - 1.0
 
     def terminated_fn(self, achieved_goal: Array, goal: Array) -> Array:
-        """Whether arriving at ``achieved_goal`` when asked for ``goal`` ends the task.
+        """Whether arriving at ``achieved_goal`` with the goal ``goal`` ends the task.
 
         Args:
-          achieved_goal: ``[..., G]`` of the next observation.
+          achieved_goal: ``[..., G]``, of the next observation.
           goal: ``[..., G]``.
 
         Returns:
@@ -66,7 +66,7 @@ class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
         return self.reached(achieved_goal, goal) & self.ends_at_goal
 
     def observation_space(self, params: PyTree = None) -> spaces.Dict:
-        """The parts of the observation, each a box as wide as its numbers can get."""
+        """The parts of the observation, each an unbounded box."""
         observation = jax.eval_shape(lambda: self.reset(jax.random.key(0), params)[0])
         parts = {name: part for name, part in observation._asdict().items() if part is not None}
         return spaces.Dict({name: self.part_space(name, part) for name, part in parts.items()})
@@ -78,7 +78,7 @@ class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
     def step_env(
         self, key: Array, state: Any, action: Array, params: Any
     ) -> tuple[Observation, Any, Array, Array, dict[str, Array]]:
-        """Moves, pays and counts; gymnax's ``step`` adds the time limit and the reset."""
+        """Takes a step and pays the reward; gymnax's ``step`` adds the time limit and the reset."""
         state = self.move(state, action, params)._replace(time=state.time + 1)
         observation = self.observe_state(state)
         arrived = observation.achieved_goal, observation.goal

@@ -1,4 +1,4 @@
-"""Bit flipping: n bits, a goal of n bits, one flip a step. Andrychowicz et al. 2017, section 3.1."""
+"""Bit flipping: n bits, a goal of n bits, one flip per step. Andrychowicz et al. 2017, section 3.1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxrl.types import Array, Observation
 
 
 class BitFlippingState(NamedTuple):
-    """Steps taken in this episode, the bits ``[n]`` and the goal ``[n]``."""
+    """The number of steps in this episode, the bits ``[n]`` and the goal ``[n]``."""
 
     time: Array
     bits: Array
@@ -24,15 +24,15 @@ class BitFlippingState(NamedTuple):
 class BitFlipping(GoalEnvironment):
     """Action i flips bit i; the reward is -1 unless all bits equal the goal, then 0.
 
-    Start and goal are uniform and independent, an episode has at most n steps (``max_steps_in_episode``), so with d
-    bits wrong the best return is ``1 - d``. Random play meets the goal in about ``n 2^-n`` of the episodes, so that
-    without hindsight nothing is paid from about 13 bits on.
+    Start and goal are uniform and independent. An episode has at most n steps (``max_steps_in_episode``), so the best
+    return with d wrong bits is ``1 - d``. Random actions reach the goal in about ``n 2^-n`` of the episodes, so that
+    without hindsight there is practically no reward from about 13 bits on.
 
-    The paper leaves open what follows success. Here it terminates the episode: every action flips a bit, so nobody
-    could stay at the goal. Where start and goal are equal (probability ``2^-n``) it has to leave and come back, and
-    with a single bit there is no time for it.
+    The paper leaves open what follows success. Here it terminates the episode, because every action flips a bit and no
+    policy could stay at the goal. If start and goal are equal (probability ``2^-n``) the agent has to leave and come
+    back, for which a single bit leaves no time.
 
-    Bits are int8, since a replay holds six times n of them for each transition; networks see floats.
+    Bits are int8, since a replay stores 6 n of them for each transition; networks get floats.
 
     Args:
       num_bits: n, at least 1.
@@ -57,7 +57,7 @@ class BitFlipping(GoalEnvironment):
 
     @property
     def num_actions(self) -> int:
-        """As many as there are bits."""
+        """The number of bits."""
         return self.num_bits
 
     def action_space(self, params: Any = None) -> spaces.Discrete:

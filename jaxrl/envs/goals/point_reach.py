@@ -1,4 +1,4 @@
-"""Point reach: a point mass on a table is pushed to a goal and held there, paid sparsely as the Fetch robots are."""
+"""Point reach: a point mass is pushed to a goal and held there, with the sparse reward of the Fetch tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxrl.types import Array, Observation
 
 
 class PointReachState(NamedTuple):
-    """Steps taken in this episode, then position, velocity and goal, each ``[2]``."""
+    """The number of steps in this episode, then position, velocity and goal, each ``[2]``."""
 
     time: Array
     position: Array
@@ -24,7 +24,7 @@ class PointReachState(NamedTuple):
 
 @struct.dataclass
 class PointReachParams(environment.EnvParams):
-    """The time limit, the velocity gained by a full push, and the fraction of velocity lost in a step."""
+    """The time limit, the velocity gained by a full push, and the fraction of velocity lost per step."""
 
     max_steps_in_episode: int = 50
     push: float = 0.03
@@ -34,12 +34,12 @@ class PointReachParams(environment.EnvParams):
 class PointReach(GoalEnvironment):
     """A point mass in the square [-1, 1]^2, pushed by two numbers in [-1, 1]; reward 0 within ``radius``, else -1.
 
-    ``v <- (1 - friction) v + push a``, ``x <- x + v``, and a wall stops what runs into it. Start and goal are uniform.
-    Reaching the goal does not end the task, as in the Fetch tasks of Plappert et al. 2018: the only end is the time
-    limit, a truncation, and staying at the goal is what pays. Features are position and velocity.
+    ``v <- (1 - friction) v + push a``, ``x <- x + v``, and walls stop the point. Start and goal are uniform. Reaching
+    the goal does not end the task, as in the Fetch tasks of Plappert et al. 2018: episodes are only truncated by the
+    time limit, and the best policy stays at the goal. Features are position and velocity.
 
     Args:
-      radius: how close counts as reached; it is no parameter of ``params``, because ``reward_fn`` depends on it.
+      radius: the distance at which the goal is reached. It is not in ``params`` because ``reward_fn`` depends on it.
     """
 
     ends_at_goal = False
@@ -57,7 +57,7 @@ class PointReach(GoalEnvironment):
 
     @property
     def num_actions(self) -> int:
-        """Two numbers."""
+        """Two, the numbers of an action."""
         return 2
 
     def action_space(self, params: Any = None) -> spaces.Box:
@@ -65,7 +65,7 @@ class PointReach(GoalEnvironment):
         return spaces.Box(-1.0, 1.0, (2,))
 
     def part_space(self, name: str, part: Any) -> spaces.Box:
-        """Velocities are below ``push / friction`` and cannot exceed the square either."""
+        """The bounds of each part; velocities are at most ``push / friction`` and at most the width of the square."""
         return spaces.Box(-2.0 if name == "features" else -1.0, 2.0 if name == "features" else 1.0, part.shape)
 
     def reached(self, achieved_goal: Array, goal: Array) -> Array:
@@ -79,7 +79,7 @@ class PointReach(GoalEnvironment):
         return self.observe_state(state), state
 
     def move(self, state: PointReachState, action: Array, params: PointReachParams) -> PointReachState:
-        """Pushes, slides, stops at the walls."""
+        """Pushes and moves the point, and stops it at the walls."""
         push = params.push * jnp.clip(jnp.asarray(action, jnp.float32), -1.0, 1.0)
         velocity = (1.0 - params.friction) * state.velocity + push
         position = jnp.clip(state.position + velocity, -1.0, 1.0)

@@ -1,8 +1,8 @@
-"""Probe environments: each is so small that its solution is known, so a failure shows which part is broken.
+"""Probe environments are so small that their solutions are known, so a failure shows which part is broken.
 
-Each takes seconds of training. ``solution(gamma)`` is the answer (values are those of the best policy, gamma the
-discount per step), and the docstring of each probe derives it and says what is broken where it is missed. ``PROBES``
-lists them all; each is made without arguments, those of values with ``continuous=True`` for continuous actions.
+Each takes seconds of training. ``solution(gamma)`` is the answer (the values of the best policy, with the discount
+factor gamma). The docstring of each probe derives it and says which faults miss it. ``PROBES`` lists them all. They
+are made without arguments; the probes of values take ``continuous=True`` for continuous actions.
 """
 
 from jaxrl.envs.probes.actions import (

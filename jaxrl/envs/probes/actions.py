@@ -15,9 +15,9 @@ from jaxrl.types import Array, Observation
 
 
 class ActionProbe(Probe):
-    """One step, action 1 pays 1 and action 0 pays -1: the best action is 1, V = 1.
+    """One step; action 1 pays 1 and action 0 pays -1: the best action is 1, V = 1.
 
-    Wrong: the sign or the alignment of the policy gradient, or greedy actions that are not the best ones.
+    Faults: a wrong sign or alignment of the policy gradient, or a greedy action that is not the best one.
     """
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Array:
@@ -31,9 +31,9 @@ class ActionProbe(Probe):
 
 
 class ObservationActionProbe(Probe):
-    """One step, observation -1 or 1; action 0 is right for -1 and 1 for 1, paid 1, else -1: V = 1.
+    """One step, observation -1 or 1; action 0 is right for -1 and action 1 for 1; right pays 1, wrong -1: V = 1.
 
-    Wrong: actions that do not belong to their observations. No fixed action is better than 0 on average.
+    Fault: actions that are assigned to other observations. A fixed action pays 0 on average.
     """
 
     num_cues = 2
@@ -51,7 +51,7 @@ class ObservationActionProbe(Probe):
 class ContinuousActionProbe(Probe):
     """One step, an action a in [-1, 3], reward -(a - 2)^2: the best action is 2, V = 0.
 
-    The box is lopsided: 2 is 0.5 on the scale of [-1, 1]. Wrong: actions that are not rescaled end at 1 and pay -1.
+    The box is asymmetric: 2 is 0.5 on the scale of [-1, 1]. Fault: actions that are not rescaled end at 1 and pay -1.
     """
 
     best_return = 0.0
@@ -76,7 +76,7 @@ class ContinuousActionProbe(Probe):
 class ContinuousObservationActionProbe(ContinuousActionProbe):
     """One step, observation o = -1 or 1, an action a in [-1, 3], reward -(a - (1 + o))^2: best is 0 or 2, V = 0.
 
-    Wrong: actions that do not belong to their observations; the best fixed action, 1, pays -1.
+    Fault: actions that are assigned to other observations; the best fixed action, 1, pays -1.
     """
 
     num_cues = 2
@@ -94,10 +94,10 @@ class ContinuousObservationActionProbe(ContinuousActionProbe):
 class MaskedProbe(Probe):
     """One step, three arms that pay 0, 0.5 and 1; in half of the episodes the best arm is illegal.
 
-    The features are constant and only the mask tells the two cases apart, so one set of preferences, 2 over 1 over 0,
-    is right in both, and that only under the mask: it pays 1 or 0.5, 0.75 on average, which is the best that a value
-    of the features can say. An illegal action pays -100 and is flagged by ``info["illegal"]``, so whoever ignores the
-    mask settles for arm 1 and 0.5.
+    The features are constant and only the mask differs. One order of preference, 2 over 1 over 0, is therefore right in
+    both cases if the mask is applied: it pays 1 or 0.5, on average 0.75, which is the best value that the features can
+    predict. An illegal action pays -100 and sets ``info["illegal"]``, so an agent that ignores the mask settles for arm
+    1 and 0.5.
     """
 
     best_return = 0.75
@@ -126,10 +126,10 @@ class MaskedProbe(Probe):
 
 
 class ImageProbe(Probe):
-    """One step, a uint8 image ``[4, 4, 2]`` whose left or right half is lit (255): action 0 is right for left, paid 1.
+    """One step, a uint8 image ``[4, 4, 2]`` whose left or right half is 255: action 0 is right for left, and pays 1.
 
-    V = 1, else the reward is -1. Wrong: an integer image that is not converted to floats, is flattened in a different
-    order in two places, or is pooled over its width.
+    A wrong action pays -1, so V = 1. Faults: an integer image is not converted to floats, is flattened in different
+    orders in two places, or is pooled over its width.
     """
 
     num_cues = 2

@@ -1,4 +1,4 @@
-"""The base of probe environments: at most a few steps, a cue drawn at the start, a solution."""
+"""The base of probe environments: a few steps at most, a cue drawn at the start, a known solution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxrl.types import Array
 
 
 class ProbeState(NamedTuple):
-    """State of a probe: steps taken in this episode, and what was drawn at its start (0 or 1)."""
+    """The number of steps in this episode, and the cue drawn at its start (0 or 1)."""
 
     time: Array
     cue: Array
@@ -23,9 +23,9 @@ class Solution(NamedTuple):
     """The answer of a probe.
 
     Attributes:
-      observations: ``[N, ...]`` all the observations that are acted upon.
-      values: ``[N]`` their values under the best policy.
-      actions: the best action of each, ``[N]`` int or ``[N, 1]`` float; None where the action does not matter.
+      observations: ``[N, ...]``, all observations at which an action is taken.
+      values: ``[N]``, their values under the best policy.
+      actions: the best action of each, ``[N]`` int or ``[N, 1]`` float; None if the action does not matter.
     """
 
     observations: Any
@@ -34,12 +34,12 @@ class Solution(NamedTuple):
 
 
 class Probe(environment.Environment[Any, Any], abc.ABC):
-    """Base of the probes: ``length`` steps, then the end; a cue drawn at the start.
+    """The base of the probes: ``length`` steps until termination, with a cue drawn at the start.
 
     Attributes:
-      best_return: mean undiscounted return an episode of the best policy.
-      length: steps until the task terminates.
-      num_cues: cues, drawn uniformly.
+      best_return: the mean undiscounted return per episode of the best policy.
+      length: the number of steps until the task terminates.
+      num_cues: the number of cues, drawn uniformly.
     """
 
     best_return: float = 1.0
@@ -52,39 +52,39 @@ class Probe(environment.Environment[Any, Any], abc.ABC):
 
     @abc.abstractmethod
     def get_reward(self, state: ProbeState, action: Array) -> Array:
-        """Reward of an action."""
+        """The reward of an action."""
 
     @abc.abstractmethod
     def solution(self, gamma: float) -> Solution:
         """The known answer at discount ``gamma``."""
 
     def get_info(self, state: ProbeState, action: Array) -> dict[str, Array]:
-        """What this probe adds to ``info``."""
+        """The additions of this probe to ``info``."""
         return {}
 
     @property
     def default_params(self) -> environment.EnvParams:
-        """A time limit."""
-        # Far beyond any length: an episode that terminates must not be truncated as well.
+        """A time limit that is never reached."""
+        # An episode that terminates must not be truncated as well.
         return environment.EnvParams(max_steps_in_episode=1000)
 
     def action_space(self, params: Any = None) -> spaces.Space:
-        """Two actions, where a probe says nothing else."""
+        """Two actions, unless a probe overrides it."""
         return spaces.Discrete(2)
 
     @property
     def num_actions(self) -> int:
-        """Number of discrete actions, or of numbers in a continuous one."""
+        """The number of discrete actions, or of entries of a continuous one."""
         space = self.action_space()
         return space.n if isinstance(space, spaces.Discrete) else space.shape[0]
 
     def observation_space(self, params: Any = None) -> spaces.Box:
-        """Numbers from -1 to 1, where a probe says nothing else."""
+        """Numbers from -1 to 1, unless a probe overrides it."""
         observation, _ = jax.eval_shape(self.reset, jax.random.key(0))
         return spaces.Box(-1, 1, observation.shape, observation.dtype)
 
     def is_terminated(self, state: ProbeState, params: Any = None) -> Array:
-        """Whether ``length`` steps were taken."""
+        """Whether ``length`` steps have been taken."""
         return state.time >= self.length
 
     def reset_env(self, key: Array, params: Any) -> tuple[Any, ProbeState]:
@@ -95,7 +95,7 @@ class Probe(environment.Environment[Any, Any], abc.ABC):
     def step_env(
         self, key: Array, state: ProbeState, action: Array, params: Any
     ) -> tuple[Any, ProbeState, Array, Array, dict[str, Array]]:
-        """Pays and counts; gymnax's ``step`` adds the reset."""
+        """Takes a step and pays the reward; gymnax's ``step`` adds the reset."""
         reward = jnp.asarray(self.get_reward(state, action), jnp.float32)
         info = self.get_info(state, action)
         state = state._replace(time=state.time + 1)
@@ -105,7 +105,7 @@ class Probe(environment.Environment[Any, Any], abc.ABC):
 
 
 class ValueOnlyProbe(Probe):
-    """A probe whose actions do nothing, so that they can be of either kind."""
+    """A probe whose actions have no effect, so they can be discrete or continuous."""
 
     def __init__(self, continuous: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Probes whose observations are numbers of states, for agents that keep tables."""
+"""Probes whose observations are indices of states, for tabular agents."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jaxrl.types import Array, Observation, PyTree, action_mask, features
 
 
 class Indexed(Wrapper):
-    """A probe that shows the index of its features in its solution, an int32, instead of the features.
+    """A probe that returns the index of its features in its solution, an int32, instead of the features.
 
-    Equal features have one index, the lowest, and a mask stays beside it: what only the mask tells apart is one state.
-    What no action is ever chosen at (the last observation of some probes) is shown as 0.
+    Equal features have one index, the lowest, and a mask is kept beside it: states that differ in the mask only share
+    an index. An observation at which no action is taken (the last one of some probes) has index 0.
     """
 
     def __init__(self, probe: Probe) -> None:
@@ -31,7 +31,7 @@ class Indexed(Wrapper):
         return index if mask is None else Observation(features=index, action_mask=mask)
 
     def observation_space(self, params: PyTree = None) -> spaces.Space:
-        """As many as the solution has observations."""
+        """As many observations as the solution has."""
         states, declared = spaces.Discrete(self.known.shape[0]), self.env.observation_space(self._given(params))
         if not isinstance(declared, spaces.Dict):
             return states
@@ -47,6 +47,6 @@ class Indexed(Wrapper):
         return self._indexed(observation), state, reward, terminated, truncated, info
 
     def solution(self, gamma: float) -> Solution:
-        """That of the probe, by index."""
+        """The solution of the probe, by index."""
         solved = self.env.solution(gamma)
         return solved._replace(observations=jax.vmap(self._indexed)(solved.observations))

@@ -1,4 +1,4 @@
-"""Probes of the value function; what the agent does has no effect."""
+"""Probes of the value function, in which actions have no effect."""
 
 # ruff: noqa: D102 (all methods override those of Probe, which documents them)
 
@@ -17,7 +17,7 @@ from jaxrl.types import Array
 class ValueProbe(ValueOnlyProbe):
     """One step, observation 0, reward 1: V = 1, the reward and nothing after it.
 
-    Wrong: the value loss, its optimizer, or bootstrapping past the end, which gives 1 / (1 - gamma).
+    Faults: the value loss, its optimizer, or bootstrapping past the end, which gives 1 / (1 - gamma).
     """
 
     def get_obs(self, state: ProbeState, params: Any = None, key: Any = None) -> Array:
@@ -33,7 +33,7 @@ class ValueProbe(ValueOnlyProbe):
 class ObservationProbe(ValueOnlyProbe):
     """One step, observation -1 or 1 at random, reward equal to it: V(o) = o.
 
-    Wrong: observations that are mixed up between environments or minibatches, or a constant value (0).
+    Faults: observations that are mixed up between environments or minibatches, or a constant value (0).
     """
 
     best_return = 0.0
@@ -52,7 +52,7 @@ class ObservationProbe(ValueOnlyProbe):
 class DiscountProbe(ValueOnlyProbe):
     """Two steps, observations 0 then 1, reward 0 then 1: V(1) = 1, V(0) = 0 + gamma V(1) = gamma.
 
-    Wrong: the discount, or the time axis (a return one step early gives V(0) = 1, one step late gamma^2).
+    Faults: the discount, or the time axis (a return one step early gives V(0) = 1, one step late gamma^2).
     """
 
     length = 2
@@ -68,12 +68,12 @@ class DiscountProbe(ValueOnlyProbe):
 
 
 class TruncationProbe(ValueOnlyProbe):
-    """A pays 0 and goes to B, B pays 1 and stays; the only end is a truncation at step 5.
+    """A pays 0 and leads to B, B pays 1 and leads to B; the only end is a truncation at step 5.
 
-    The task goes on for ever, so V(B) = 1 / (1 - gamma) and V(A) = gamma V(B): at gamma 0.9 that is 10 and 9.
-    Wrong: truncation taken for termination (about 3.1 and 2.8 with one-step targets, from V(B) = 1 + 3/4 gamma V(B):
-    of the four visits to B the last one has no future); the reset observation to bootstrap from (about 8.2 and 7.4,
-    from V(B) = 1 + gamma (3/4 V(B) + 1/4 V(A))).
+    The task never terminates, so V(B) = 1 / (1 - gamma) and V(A) = gamma V(B): 10 and 9 at gamma 0.9. Faults: treating
+    truncation as termination (about 3.1 and 2.8 with one-step targets, from V(B) = 1 + 3/4 gamma V(B), since the last
+    of the four visits to B has no future); bootstrapping from the reset observation (about 8.2 and 7.4, from V(B) = 1 +
+    gamma (3/4 V(B) + 1/4 V(A))).
     """
 
     best_return = 4.0

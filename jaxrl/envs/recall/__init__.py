@@ -1,4 +1,4 @@
-"""Environments whose reward depends on an observation from long before.
+"""Environments whose reward depends on an observation long before.
 
 ``jaxrl.make("TMaze-20")``, ``jaxrl.make("MemoryChain-20")``.
 """
@@ -15,7 +15,7 @@ ENVIRONMENTS: dict[str, Callable[..., Any]] = {"MemoryChain": MemoryChain, "TMaz
 """Name -> constructor."""
 
 SIZED = {"MemoryChain": "memory_length", "TMaze": "length"}
-"""Names that a size may follow -> the argument that it is: "TMaze-20"."""
+"""Names that a size may follow -> the argument it sets, as in "TMaze-20"."""
 
 __all__ = ["ENVIRONMENTS", "SIZED", "MemoryChain", "TMaze"]
 

@@ -10,15 +10,14 @@ from jaxrl.arguments import check_count
 class MemoryChain(memory_chain.MemoryChain):
     """A bit is shown at the start and asked for L steps later: +1 for the same action, -1 for the other.
 
-    All as in gymnax's "MemoryChain-bsuite", whose ``memory_length`` is 5 unless it is given. Its observation is a step
-    late: that of the start is returned by the reset and again by the first step, and the one that the last action is
-    chosen on shows 1/L of the time remaining and nothing of the bit. So an episode has L + 1 steps, a window needs L
-    of them to hold the bit at the end, and a policy without memory has a mean return of 0: half of the episodes pay +1,
-    half -1.
+    It behaves like gymnax's "MemoryChain-bsuite", whose ``memory_length`` is 5 by default. The observation lags by one
+    step: the reset and the first step both return that of the start, and the one at the last action contains 1/L of the
+    time remaining and not the bit. So an episode has L + 1 steps, a window must span L of them to contain the bit at
+    the end, and a policy without memory has a mean return of 0, +1 in half of the episodes and -1 in the others.
 
     Args:
-      memory_length: L, at least 2: with 1 the bit is still in sight.
-      num_bits: bits shown; which of them is asked for is said at the last step.
+      memory_length: L, at least 2, because with 1 the bit is still visible.
+      num_bits: the number of bits; the last step shows which of them is asked for.
     """
 
     def __init__(self, memory_length: int = 20, num_bits: int = 1) -> None:
@@ -34,5 +33,5 @@ class MemoryChain(memory_chain.MemoryChain):
 
     @property
     def default_params(self) -> memory_chain.EnvParams:
-        """Of this length."""
+        """The length in the parameters."""
         return memory_chain.EnvParams(memory_length=self.memory_length)

@@ -16,7 +16,7 @@ NORTH, EAST, SOUTH, WEST = range(4)
 
 
 class TMazeState(NamedTuple):
-    """Steps taken in this episode, steps from the start of the corridor, and whether the right turn is north."""
+    """The number of steps in this episode, the position in the corridor, and whether north is the right turn."""
 
     time: Array
     position: Array
@@ -25,7 +25,7 @@ class TMazeState(NamedTuple):
 
 @struct.dataclass
 class TMazeParams(environment.EnvParams):
-    """The time limit, the rewards of the right and the wrong turn, and that of a step without progress."""
+    """The time limit, and the rewards of the right turn, the wrong turn and a step without progress."""
 
     max_steps_in_episode: int = 84
     right: float = 4.0
@@ -34,18 +34,18 @@ class TMazeParams(environment.EnvParams):
 
 
 class TMaze(environment.Environment[Any, Any]):
-    """A corridor of N steps to the east, then a junction: north or south, as a sign said at the start.
+    """A corridor of N steps to the east, then a junction: the sign at the start tells whether to turn north or south.
 
     Bakker 2001, "Reinforcement learning with long short-term memory", section 4.1, with its observations (011 or 110 at
-    the start, 101 in the corridor, 010 at the junction), its four moves, and its pay: 4 for the right turn and -0.1 for
-    the wrong one, either of which ends the task, and -0.1 for standing still.
+    the start, 101 in the corridor, 010 at the junction), its four moves and its rewards: 4 for the right turn and -0.1
+    for the wrong one, both of which end the task, and -0.1 for standing still.
 
-    Two rules differ, so that remembering is hard and walking is not: a step back costs as much as standing still, and
-    the sign is visible at the first step only, not on a return to the start. The best return is 4. A policy without
+    Two rules differ, so that the difficulty is memory and not navigation: a step back costs as much as standing still,
+    and the sign is visible at the first step only, not on a return to the start. The best return is 4. A policy without
     memory turns the right way half of the time, so its best mean return is 1.95.
 
     Args:
-      length: N, at least 1: the steps from the sign to the turn.
+      length: N, at least 1, the number of steps from the sign to the junction.
     """
 
     def __init__(self, length: int = 20) -> None:
@@ -60,7 +60,7 @@ class TMaze(environment.Environment[Any, Any]):
 
     @property
     def default_params(self) -> TMazeParams:
-        """A time limit of four times the shortest way."""
+        """A time limit of four times the shortest path."""
         return TMazeParams(max_steps_in_episode=4 * (self.length + 1))
 
     @property
@@ -77,7 +77,7 @@ class TMaze(environment.Environment[Any, Any]):
         return spaces.Box(0, 1, (3,), jnp.float32)
 
     def get_obs(self, state: TMazeState, params: Any = None, key: Any = None) -> Array:
-        """What is seen of a state."""
+        """The observation of a state."""
         sign = jnp.where(state.north, jnp.float32([0, 1, 1]), jnp.float32([1, 1, 0]))
         place = jnp.where(state.position == self.length, jnp.float32([0, 1, 0]), jnp.float32([1, 0, 1]))
         return jnp.where(state.time == 0, sign, place)
@@ -90,7 +90,7 @@ class TMaze(environment.Environment[Any, Any]):
     def step_env(
         self, key: Array, state: TMazeState, action: Array, params: TMazeParams
     ) -> tuple[Array, TMazeState, Array, Array, dict[Any, Any]]:
-        """Walks or turns; gymnax's ``step`` adds the time limit and the reset."""
+        """Moves or turns; gymnax's ``step`` adds the time limit and the reset."""
         turns = (state.position == self.length) & ((action == NORTH) | (action == SOUTH))
         right = turns & ((action == NORTH) == state.north)
         step = (action == EAST).astype(jnp.int32) - (action == WEST).astype(jnp.int32)

@@ -50,5 +50,5 @@ def test_passes_stay_and_a_policy_stays_one():
 
 
 def test_only_squares_turn():
-    with pytest.raises(ValueError, match="rotations: got True for a board 6 x 7"):
+    with pytest.raises(ValueError, match="rotations: got True for a 6 x 7 board"):
         board_symmetries(6, 7, rotations=True)
