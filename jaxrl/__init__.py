@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.expected_sarsa import expected_sarsa
     from jaxrl.agents.iqn import iqn
     from jaxrl.agents.mpc import mpc
+    from jaxrl.agents.muzero import muzero
     from jaxrl.agents.parts.functions import functions
     from jaxrl.agents.ppo import ppo
     from jaxrl.agents.pqn import pqn
@@ -74,6 +75,7 @@ _HOME = {
     "load": "runs",
     "make": "envs",
     "mpc": "agents",
+    "muzero": "agents",
     "ppo": "agents",
     "pqn": "agents",
     "preset": "runs",
@@ -131,6 +133,7 @@ __all__ = [
     "make",
     "models",
     "mpc",
+    "muzero",
     "networks",
     "ops",
     "optim",

@@ -12,6 +12,7 @@ from jaxrl.agents.dqn import dqn
 from jaxrl.agents.expected_sarsa import expected_sarsa
 from jaxrl.agents.iqn import iqn
 from jaxrl.agents.mpc import mpc
+from jaxrl.agents.muzero import muzero
 from jaxrl.agents.ppo import ppo
 from jaxrl.agents.pqn import pqn
 from jaxrl.agents.q_learning import q_learning
@@ -33,6 +34,7 @@ __all__ = [
     "expected_sarsa",
     "iqn",
     "mpc",
+    "muzero",
     "ppo",
     "pqn",
     "q_learning",

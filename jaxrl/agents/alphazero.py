@@ -141,21 +141,20 @@ def alphazero(
         return AlphaZeroState(params, adam.init(params), jnp.zeros((), jnp.int32), ring, model_params)
 
     def act(key: Array, state: AlphaZeroState, observation: Any, *, explore: bool = True) -> tuple[Array, Array]:
-        params, env_state = models.Params(state.model, state.params), planning.true_state(observation)
-        batch = types.features(observation).shape[0]
-        found = search_fn(
-            # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
-            key if explore else jax.random.key(0),
-            params,
-            models.root(evaluate, params, env_state, observation),  # (p, v) = f(s), then pi by the search
-            models.recurrent_fn(model, evaluate, gamma),
-            num_simulations,
+        found = planning.plan(
+            search_fn,
+            key,
+            models.Params(state.model, state.params),
+            model,
+            evaluate,
+            planning.true_state(observation),
+            observation,
             models.invalid_actions(observation),
+            num_simulations,
+            gamma=gamma,
             explore=explore,
             bounded=bounded,
-            steps=planning.steps_taken(model, env_state, (batch,)),
         )
-        planning.check_found(found, batch, network.num_actions)
         return found.action, found.action_weights
 
     def remember(state: AlphaZeroState, trajectory: Transition) -> tuple[PyTree, Metrics]:

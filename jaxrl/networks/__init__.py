@@ -24,6 +24,7 @@ from jaxrl.networks.heads import (
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.inputs import as_float
 from jaxrl.networks.mlp import MLP
+from jaxrl.networks.muzero import BoardDynamics, DenseDynamics, MuZero
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.policy_value import PolicyValue
 from jaxrl.networks.q_values import ActionValueHead, ImplicitQuantileHead, QNetwork
@@ -36,17 +37,20 @@ __all__ = [
     "MLP",
     "ActionValueHead",
     "ActorCritic",
+    "BoardDynamics",
     "CategoricalHead",
     "CategoricalPolicy",
     "ContinuousCritic",
     "Conv",
     "DeterministicPolicy",
     "DiagonalGaussian",
+    "DenseDynamics",
     "Ensemble",
     "GRUGate",
     "GaussianHead",
     "ImplicitQuantileHead",
     "Memory",
+    "MuZero",
     "NoisyDense",
     "Outputs",
     "PolicyValue",

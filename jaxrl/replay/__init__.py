@@ -1,6 +1,6 @@
 """Experience replay: four pure functions over an immutable state, see ``base``."""
 
-from jaxrl.replay import episodes, n_step, ring, sequences, sum_tree
+from jaxrl.replay import episodes, n_step, ring, sequences, sum_tree, unrolls
 from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, size_bytes
 from jaxrl.replay.hindsight import hindsight
 from jaxrl.replay.prioritized import prioritized
@@ -20,4 +20,5 @@ __all__ = [
     "size_bytes",
     "sum_tree",
     "uniform",
+    "unrolls",
 ]

@@ -113,7 +113,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     kind.check(config, parts.get("torso"))
     env = wrap(config, env, parts.get("torso"))
     wanted = filled_in(recipe)
-    values: dict[str, Any] = {"num_updates": num_updates}
+    values: dict[str, Any] = {"num_updates": num_updates, "num_players": envs.num_players(env)}
     if "simulator" in wanted.values():
         env, offered = kind.simulator(config, env, params)
         values |= offered

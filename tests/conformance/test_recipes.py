@@ -25,6 +25,7 @@ from jaxrl.agents import (
     expected_sarsa,
     iqn,
     mpc,
+    muzero,
     ppo,
     pqn,
     q_learning,
@@ -37,6 +38,7 @@ from jaxrl.agents import (
     trpo,
 )
 from jaxrl.agents.combinators import with_reward
+from jaxrl.agents.parts import planning
 from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.feedback import rnd
@@ -162,6 +164,12 @@ RECIPES = {
         # The best action does not depend on the key.
         exempt=("options_matter", "learns_one_thing_on_two_devices", "seeds_differ"),
         environments=("plan_remembered",),
+    ),
+    # Of two actions the better one has all of the paper's scale of values, which leaves noise no say.
+    "muzero": Recipe(
+        partial(muzero, **PLANS, unroll_steps=2, search=partial(planning.gumbel, value_scale=0.02)),
+        {"prioritized": True, "n_step": 2, "support_size": 3, "num_gradient_steps": 2},
+        environments=("discrete",),
     ),
     "dqn_hindsight": Recipe(
         partial(dqn, **TARGETED, replay=hindsight(BITS.reward_fn, BITS.terminated_fn)),

@@ -32,7 +32,7 @@ def test_the_default_of_every_recipe_has_a_name(recipe, environment):
             continue
         assert set(settings) == set(settings_of(part, name))
         if part == "torso":
-            of_images = "residual" if recipe == "alphazero" else "conv"
+            of_images = "residual" if recipe in ("alphazero", "muzero") else "conv"
             assert name == (of_images if "MinAtar" in environment else "mlp")
 
 

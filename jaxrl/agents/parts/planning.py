@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxrl import networks, search
 from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
 from jaxrl.ops import value
-from jaxrl.search import PolicyOutput, RootFnOutput, qtransforms
+from jaxrl.search import PolicyOutput, RootFnOutput, models, qtransforms
 from jaxrl.types import Array, Model, PyTree
 
 
@@ -209,6 +209,58 @@ def search_fn(search: Any) -> SearchFn:
             f"{error}"
         ) from error
     return search
+
+
+def plan(
+    search: SearchFn,
+    key: Array,
+    params: models.Params,
+    model: Model,
+    evaluate: models.Evaluate,
+    state: PyTree,
+    observation: Any,
+    invalid_actions: Array | None,
+    num_simulations: int,
+    *,
+    gamma: Any,
+    explore: bool,
+    bounded: bool,
+) -> PolicyOutput:
+    """Searches in a model from B of its states; without exploring, the result does not depend on the key.
+
+    Args:
+      search: see ``SearchFn``.
+      key: consumed.
+      params: of the model and the evaluation.
+      model: see ``types.Model``.
+      evaluate: logits and values of the model's observations.
+      state: of the model, leaves ``[B, ...]``.
+      observation: ``[B, ...]`` what ``evaluate`` sees of them.
+      invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
+      num_simulations: model steps of each search.
+      gamma: the discount of a step.
+      explore: whether noise is wanted.
+      bounded: values are known to lie in [-1, 1].
+
+    Raises:
+      TypeError, ValueError: the search found what it must not, named.
+    """
+    root = models.root(evaluate, params, state, observation)  # (p, v) = f(s), then pi by the search
+    batch, num_actions = root.prior_logits.shape
+    found = search(
+        # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
+        key if explore else jax.random.key(0),
+        params,
+        root,
+        models.recurrent_fn(model, evaluate, gamma),
+        num_simulations,
+        invalid_actions,
+        explore=explore,
+        bounded=bounded,
+        steps=steps_taken(model, state, (batch,)),
+    )
+    check_found(found, batch, num_actions)
+    return found
 
 
 def check_found(found: Any, batch: int, num_actions: int) -> None:

@@ -1,0 +1,39 @@
+"""Presets of muzero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FALLBACK: dict[str, dict[str, Any]] = {
+    "muzero": {"num_steps": 500_000, "num_envs": 32, "rollout_length": 16},
+}
+"""For an environment without a row of its own."""
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "muzero": {
+        "CartPole-v1": {
+            "num_steps": 50_000,
+            "num_envs": 8,
+            "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
+            "num_simulations": 16,
+            "gamma": 0.99,
+            "num_gradient_steps": 16,
+        },
+        "pgx/connect_four": {
+            "num_envs": 128,
+            "torso": {"name": "residual", "channels": 32, "blocks": 2, "planes": 8},
+            # As alphazero's: so much noise that games go where good players do not, and mistakes are answered.
+            "search": {"name": "gumbel", "gumbel_scale": 3.0},
+            "num_simulations": 16,
+            "gamma": 1.0,
+            # No game has more moves: the target is the outcome.
+            "n_step": 42,
+            "support_size": 5,
+            "value_coef": 1.0,
+            "anneal_learning_rate": True,
+            "batch_size": 512,
+            "num_gradient_steps": 12,
+            "learning_starts": 5_000,
+        },
+    },
+}
