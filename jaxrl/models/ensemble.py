@@ -10,18 +10,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxrl import types
-from jaxrl.arguments import NON_NEGATIVE, check_callable, check_count, check_float
-from jaxrl.models import fit as fitting
+from jaxrl.arguments import Count, NonNegative
+from jaxrl.models.actions import action_input, action_size
+from jaxrl.models.fit import Fitted
+from jaxrl.models.fit import fit as fit_one
+from jaxrl.models.probabilistic_mlp import ProbabilisticMLP, Raw
 from jaxrl.models.scaling import Scale, identity, scale_of
 from jaxrl.networks import as_float
-from jaxrl.networks.initializers import gaussian
-from jaxrl.networks.mlp import activation_fn
-from jaxrl.types import Array, Discrete, Model, PyTree, Simulated, Spec, Transition
+from jaxrl.signature import recipe
+from jaxrl.types import Array, Model, PyTree, Simulated, Spec, Transition
 
 RewardOf = Callable[[Array, Array, Array], Array]
 """``(observation [D], action, next_observation [D]) -> scalar``, known of the task."""
@@ -90,64 +91,24 @@ class Ensemble(NamedTuple):
 
     init: Callable[..., EnsembleParams]
     predict: Callable[..., Prediction]
-    fit: Callable[..., tuple[EnsembleParams, fitting.Fitted]]
+    fit: Callable[..., tuple[EnsembleParams, Fitted]]
     loss: Callable[..., Array]
     start: Callable[..., EnsembleState]
     model: Callable[..., Model]
 
 
-class _Raw(NamedTuple):
-    """Outputs of one network: mean and log-variance ``[..., O]`` in normalised units, and a logit ``[...]``."""
-
-    mean: Array
-    log_variance: Array
-    logit: Array
-
-
-class ProbabilisticMLP(nn.Module):
-    """One member: ``x -> (mean, log-variance)``, the log-variance between two learned bounds.
-
-    ``v <- v_max - softplus(v_max - v)``, then ``v <- v_min + softplus(v - v_min)``: Chua et al. 2018, appendix A.1.
-
-    Attributes:
-      num_outputs: O.
-      hidden: the width of each layer.
-      activation: one of tanh, relu, gelu, silu, elu.
-    """
-
-    num_outputs: int
-    hidden: Sequence[int]
-    activation: str
-
-    @nn.compact
-    def __call__(self, x: Array) -> _Raw:
-        """From ``[..., inputs]``."""
-        for width in self.hidden:
-            x = activation_fn(self.activation)(nn.Dense(width, kernel_init=gaussian(1.0))(x))
-        mean, free, logit = jnp.split(
-            nn.Dense(2 * self.num_outputs + 1, kernel_init=gaussian(0.1))(x),
-            (self.num_outputs, 2 * self.num_outputs),
-            axis=-1,
-        )
-        bound = lambda name, value: self.param(  # noqa: E731
-            name, nn.initializers.constant(value), (self.num_outputs,), jnp.float32
-        ).reshape((1,) * (free.ndim - 1) + (-1,))
-        highest, lowest = bound("max_log_variance", 0.5), bound("min_log_variance", -10.0)
-        log_variance = highest - nn.softplus(highest - free)
-        return _Raw(mean, lowest + nn.softplus(log_variance - lowest), logit[..., 0])
-
-
+@recipe
 def ensemble(
     spec: Spec,
     *,
-    num_members: int = 5,
-    num_elites: int | None = None,
-    hidden: Sequence[int] = (200, 200),
-    activation: str = "silu",
+    num_members: Count = 5,
+    num_elites: Count | None = None,
+    hidden: Sequence[Count] = (200, 200),
+    activation: Literal["tanh", "relu", "gelu", "silu", "elu"] = "silu",
     reward: RewardOf | None = None,
     termination: RewardOf | Literal["learned"] | None = None,
-    bound_coef: Any = 0.01,
-    weight_decay: Any = 1e-5,
+    bound_coef: NonNegative = 0.01,
+    weight_decay: NonNegative = 1e-5,
 ) -> Ensemble:
     """Members that predict the change of the observation, its noise and the reward; they agree where data is.
 
@@ -184,27 +145,22 @@ def ensemble(
     """
     size = _feature_size(spec)
     num_elites = num_members if num_elites is None else num_elites
-    _check(num_members, num_elites, hidden, reward, termination)
-    activation_fn(activation)
-    for name, value in (("bound_coef", bound_coef), ("weight_decay", weight_decay)):
-        check_float(name, value, NON_NEGATIVE)
+    if num_elites > num_members:
+        raise ValueError(f"num_elites: got {num_elites}, must be at most num_members, {num_members}")
     learns_end = termination == "learned"
     num_outputs = size + (reward is None)
     network = ProbabilisticMLP(num_outputs, tuple(hidden), activation)
-    num_actions = spec.action.num_actions if isinstance(spec.action, Discrete) else math.prod(spec.action.shape)
+    num_inputs = size + action_size(spec.action)
 
     def init(key: Array) -> EnsembleParams:
-        x = jnp.zeros((1, size + num_actions), jnp.float32)
+        x = jnp.zeros((1, num_inputs), jnp.float32)
         networks = jax.vmap(lambda key: network.init(key, x))(jax.random.split(key, num_members))
-        scales = identity(size + num_actions), identity(num_outputs)
+        scales = identity(num_inputs), identity(num_outputs)
         return EnsembleParams(networks, *scales, jnp.arange(num_elites, dtype=jnp.int32))
 
     def inputs(observation: Any, action: Array) -> Array:
         """Features and action ``[B, ...]`` as one vector."""
-        x = _vector(observation)
-        if isinstance(spec.action, Discrete):
-            return jnp.concatenate([x, jax.nn.one_hot(action, num_actions, dtype=jnp.float32)], axis=-1)
-        return jnp.concatenate([x, action.astype(jnp.float32).reshape(*x.shape[:-1], num_actions)], axis=-1)
+        return jnp.concatenate([_vector(observation), action_input(spec.action, action)], axis=-1)
 
     def outputs(data: Transition) -> Array:
         """What is predicted of each row."""
@@ -212,7 +168,7 @@ def ensemble(
         rewards = () if reward is not None else (data.reward.astype(jnp.float32)[..., None],)
         return jnp.concatenate([change, *rewards], axis=-1)
 
-    def raw(params: EnsembleParams, observation: Any, action: Array) -> _Raw:
+    def raw(params: EnsembleParams, observation: Any, action: Array) -> Raw:
         """Of all members, ``[E, B, ...]``."""
         x = params.inputs.standardize(inputs(observation, action))
         return jax.vmap(network.apply, (0, None))(params.networks, x)  # type: ignore[return-value]
@@ -237,13 +193,13 @@ def ensemble(
             logit = jnp.where(ends, jnp.inf, -jnp.inf).astype(jnp.float32)
         return Prediction(after, variance[..., :size], rewards, reward_variance, logit)
 
-    def negative_log_likelihood(given: _Raw, y: Array, terminated: Array, log_scale: Array) -> Array:
+    def negative_log_likelihood(given: Raw, y: Array, terminated: Array, log_scale: Array) -> Array:
         """``sum_o (y - mu)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2``, and the cross-entropy of the end."""
         errors = jnp.square(y - given.mean) * jnp.exp(-given.log_variance)
         gaussian = 0.5 * (errors + given.log_variance + math.log(2.0 * math.pi)).sum(-1) + log_scale
         if not learns_end:
             return gaussian
-        return gaussian + nn.softplus(given.logit) - given.logit * terminated
+        return gaussian + jax.nn.softplus(given.logit) - given.logit * terminated
 
     def loss(params: EnsembleParams, data: Transition) -> Array:
         given = raw(params, data.observation, data.action)
@@ -264,7 +220,7 @@ def ensemble(
         size: Any = None,
         bootstrap: bool = True,
         **options: Any,
-    ) -> tuple[EnsembleParams, fitting.Fitted]:
+    ) -> tuple[EnsembleParams, Fitted]:
         x, y = inputs(data.observation, data.action), outputs(data)
         num_rows = x.shape[0]
         valid = jnp.arange(num_rows) < (num_rows if size is None else size)
@@ -279,9 +235,9 @@ def ensemble(
             del key
             return negative_log_likelihood(network.apply(variables, batch[0]), *batch[1:], log_scale)  # type: ignore
 
-        def of_member(key: Array, variables: PyTree, weight: Array) -> fitting.Fitted:
+        def of_member(key: Array, variables: PyTree, weight: Array) -> Fitted:
             weight = weight if bootstrap else None
-            return fitting.fit(key, variables, rows, of_rows, size=size, weight=weight, penalty=penalty, **options)
+            return fit_one(key, variables, rows, of_rows, size=size, weight=weight, penalty=penalty, **options)
 
         fitted = jax.vmap(of_member)(jax.random.split(key, num_members), params.networks, weights)
         elites = jnp.argsort(fitted.best)[:num_elites].astype(jnp.int32)
@@ -353,17 +309,3 @@ def _feature_size(spec: Spec) -> int:
             "envs.wrappers.flatten_observation"
         )
     return shape[0]
-
-
-def _check(num_members: int, num_elites: int, hidden: Sequence[int], reward: Any, termination: Any) -> None:
-    check_count("num_members", num_members)
-    check_count("num_elites", num_elites)
-    if num_elites > num_members:
-        raise ValueError(f"num_elites: got {num_elites}, must be at most num_members, {num_members}")
-    for width in hidden:
-        check_count("hidden", width)
-    takes = "a function (observation, action, next_observation) -> scalar, or None"
-    if reward is not None:
-        check_callable("reward", reward, takes)
-    if termination not in (None, "learned"):
-        check_callable("termination", termination, f"{takes}, or 'learned'")

@@ -1,0 +1,148 @@
+"""Sequence models of latent vectors: the contract, their outputs, and their loss.
+
+Legend of shapes: N sequences, T steps of each, L latent numbers, K components, H features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.models.actions import action_input
+from jaxrl.models.mixture import Mixture, mixture
+from jaxrl.models.vae import Latent
+from jaxrl.networks.initializers import gaussian
+from jaxrl.types import Array, Box, Discrete, PyTree
+
+
+class LatentSequences(NamedTuple):
+    """Sequences of transitions, their observations encoded; leaves ``[N, T, ...]``.
+
+    Posteriors and not samples, so that every minibatch draws z anew, as Ha and Schmidhuber 2018 do: a model of fixed
+    samples learns their noise.
+
+    Attributes:
+      latent: ``[N, T, L]`` posteriors of the observations.
+      action: ``[N, T, ...]``.
+      reward: ``[N, T]``.
+      terminated: ``[N, T]`` bool.
+      next_latent: ``[N, T, L]`` posteriors of the true next observations.
+      reset: ``[N, T]`` bool, True at the first step of an episode.
+      valid: ``[N, T]`` bool, the steps that count in the loss.
+    """
+
+    latent: Latent
+    action: Array
+    reward: Array
+    terminated: Array
+    next_latent: Latent
+    reset: Array
+    valid: Array
+
+
+class Outputs(NamedTuple):
+    """What a sequence model predicts after each step.
+
+    Attributes:
+      mixture: of the next latent, leaves ``[..., L, K]``.
+      reward: ``[...]`` of the step.
+      termination_logit: ``[...]``, positive where the task ends with the step.
+      features: ``[..., H]`` of what was seen so far: what a controller reads beside z.
+    """
+
+    mixture: Mixture
+    reward: Array
+    termination_logit: Array
+    features: Array
+
+
+class UnrollFn(Protocol):
+    """``unroll`` of a sequence model."""
+
+    def __call__(self, params: PyTree, z: Array, action: Array, reset: Array) -> Outputs:
+        """Outputs ``[N, T]`` of latents ``[N, T, L]``, actions ``[N, T, ...]`` and resets ``[N, T]``."""
+        ...
+
+
+class StepFn(Protocol):
+    """``step`` of a sequence model."""
+
+    def __call__(self, params: PyTree, memory: PyTree, z: Array, action: Array) -> tuple[PyTree, Outputs]:
+        """One step of one sequence: the memory after it, and the outputs. ``vmap`` it for a batch."""
+        ...
+
+
+class SequenceModel(NamedTuple):
+    """A sequence model, as functions.
+
+    Attributes:
+      init: ``key -> params``.
+      memory: the memory before the first step of one sequence; its field ``features`` ``[H]`` is what a controller
+        reads.
+      unroll: outputs of whole sequences.
+      step: one step; steps equal ``unroll``.
+      loss: ``(params, key, LatentSequences) -> [N]``, for ``models.fit``.
+      latent_size: L.
+      feature_size: H.
+    """
+
+    init: Any
+    memory: PyTree
+    unroll: UnrollFn
+    step: StepFn
+    loss: Any
+    latent_size: int
+    feature_size: int
+
+
+class Heads(nn.Module):
+    """From features ``[..., H]`` to ``Outputs``.
+
+    Attributes:
+      latent_size: L.
+      num_components: K.
+      floor: the least standard deviation of a component.
+    """
+
+    latent_size: int
+    num_components: int
+    floor: float
+
+    @nn.compact
+    def __call__(self, features: Array) -> Outputs:
+        size = self.latent_size * 3 * self.num_components
+        raw = nn.Dense(size + 2, kernel_init=gaussian(1.0))(features)
+        return Outputs(
+            mixture=mixture(raw[..., :size], self.num_components, self.floor),
+            reward=raw[..., size],
+            termination_logit=raw[..., size + 1],
+            features=features,
+        )
+
+
+def step_input(space: Discrete | Box, z: Array, action: Array) -> Array:
+    """Latent and action as the input of a step, ``[..., L + A]``."""
+    return jnp.concatenate([z.astype(jnp.float32), action_input(space, action)], axis=-1)
+
+
+def loss_of(unroll: UnrollFn, reward_coef: Any, termination_coef: Any) -> Any:
+    """``loss`` of a sequence model.
+
+    ``-log p(z_{t+1} | z_{<=t}, a_{<=t}) + c_r (r - r')^2 / 2 + c_d cross-entropy of the end``: a sum over latent
+    numbers, the mean over the valid steps of a sequence.
+    """
+
+    def loss(params: PyTree, key: Array, batch: LatentSequences) -> Array:
+        key, next_key = jax.random.split(key)
+        outputs = unroll(params, batch.latent.sample(key), batch.action, batch.reset)
+        surprise = -outputs.mixture.log_prob(batch.next_latent.sample(next_key).astype(jnp.float32))
+        reward = 0.5 * jnp.square(outputs.reward - batch.reward.astype(jnp.float32))
+        logit = outputs.termination_logit
+        end = jax.nn.softplus(logit) - logit * batch.terminated.astype(jnp.float32)
+        terms = jnp.where(batch.valid, surprise + reward_coef * reward + termination_coef * end, 0.0)
+        return terms.sum(1) / jnp.maximum(batch.valid.sum(1), 1).astype(jnp.float32)
+
+    return loss
