@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
     Attributes:
       policy: a distrax distribution over raw actions, batch ``[...]``.
       value: ``[...]``; zeros where the recipe has no critic.
-      features: ``[..., D]`` of the actor's torso.
+      features: ``[..., D]`` of the actor's torso; ``[..., *own, D]`` of one with axes of its own, such as tokens.
       heads: the outputs of the user's extra heads, by name.
     """
 
@@ -36,12 +36,13 @@ class ActorCritic(nn.Module):
     """A policy and a value on one torso or on two, for observations with any leading axes, ``[B]`` or ``[T, B]``.
 
     Attributes:
-      torso: any Flax module from ``[N, *event]`` to features ``[N, D]``; cloned, so that two torsos never share.
+      torso: any Flax module from ``[N, *event]`` to features ``[N, D]``, or ``[N, *own, D]`` with axes of its own;
+        policy and value then take the mean over these. Cloned, so that two torsos never share.
       policy: the policy head.
       share_torso: one torso for both; otherwise two of the same shape.
       critic: whether there is a value head; otherwise values are zero.
       event_rank: the number of axes of one observation's features.
-      heads: extra modules from features to the inputs of an auxiliary loss, by name.
+      heads: extra modules from the actor's features, all tokens of them, to the inputs of an auxiliary loss, by name.
     """
 
     torso: nn.Module
@@ -59,10 +60,15 @@ class ActorCritic(nn.Module):
         self.policy_head = self.policy.clone(name=None)
         self.extra_heads = {name: head.clone(name=None) for name, head in self.heads.items()}
 
-    def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
-        """Features ``[..., D]`` of the actor's torso, and the mask ``[..., A]`` of legal actions, None for all."""
+    def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """``(features, tokens, mask)`` of the actor.
+
+        Features ``[..., D]``, one vector an observation; ``[..., *own, D]`` as the torso gave them; and the legal
+        actions ``[..., A]``, None for all.
+        """
         given = inputs.observation_input(observation, self.event_rank)
-        return inputs.torso_features(self.actor_torso, given), given.mask
+        tokens = inputs.torso_tokens(self.actor_torso, given)
+        return inputs.pooled(tokens, len(given.batch)), tokens, given.mask
 
     def critic_features(self, observation: Any) -> jax.Array:
         """Features ``[..., D]`` of the critic's torso."""
@@ -70,20 +76,21 @@ class ActorCritic(nn.Module):
 
     def act(self, observation: Any) -> Any:
         """The policy's distribution, batch ``[...]``; the critic is not evaluated."""
-        return self.policy_head(*self.actor_features(observation))
+        features, _, mask = self.actor_features(observation)
+        return self.policy_head(features, mask)
 
     def evaluate(self, observation: Any) -> jax.Array:
         """Values ``[...]``; the actor is not evaluated."""
         return self.value_head(self.critic_features(observation))
 
     def __call__(self, observation: Any) -> Outputs:
-        features, mask = self.actor_features(observation)
-        extra = {name: head(features) for name, head in self.extra_heads.items()}
+        features, tokens, mask = self.actor_features(observation)
+        extra = {name: head(tokens) for name, head in self.extra_heads.items()}
         if self.critic:
             value = self.value_head(features if self.share_torso else self.critic_features(observation))
         else:
             value = jnp.zeros(features.shape[:-1], jnp.float32)
-        return Outputs(self.policy_head(features, mask), value, features, extra)
+        return Outputs(self.policy_head(features, mask), value, tokens, extra)
 
 
 def default_torso(observation_spec: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Heads: from features ``[N, D]`` to distributions over actions and to values.
+"""Heads: from features ``[..., D]`` to distributions over actions and to values; they act on the last axis.
 
 A policy's distribution lives in the *raw* space in which it is sampled and scored: the action itself where actions
 are discrete, the number before the tanh or the clip where they are continuous. ``environment_action`` maps raw

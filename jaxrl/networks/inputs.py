@@ -90,20 +90,40 @@ def observation_input(observation: Any, event_rank: int) -> Input:
     return Input(network_input(features, goal, event_rank), types.action_mask(observation), batch)
 
 
-def torso_features(torso: nn.Module, given: Input) -> jax.Array:
-    """The features ``[..., D]`` of a torso, with the leading axes of the observation.
+def torso_tokens(torso: nn.Module, given: Input) -> jax.Array:
+    """The features ``[..., *own, D]`` of a torso, with the leading axes of the observation and the torso's own axes.
+
+    A torso maps ``[N, *event]`` to ``[N, D]``, or to ``[N, *own, D]`` with axes of its own: the tokens of a sequence
+    ``[N, L, D]``, the places of an image ``[N, H, W, D]``.
 
     Raises:
-      ValueError: the torso returned another shape than ``[N, D]``.
+      ValueError: the torso returned something else.
     """
     features = torso(given.x)
-    shape = getattr(features, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != given.x.shape[0]:
-        found = f"a {type(features).__name__}" if shape is None else list(shape)
+    shape = getattr(features, "shape", ())
+    if len(shape) < 2 or shape[0] != given.x.shape[0]:
+        found = list(shape) if hasattr(features, "shape") else f"a {type(features).__name__}"
         raise ValueError(
-            f"torso: got {found} from {type(torso).__name__}, must be features [N, D] with N = {given.x.shape[0]}"
+            f"torso: got {found} from {type(torso).__name__}, must be features [N, D], or [N, ..., D] with axes of its "
+            f"own, N = {given.x.shape[0]}"
         )
-    return features.reshape(*given.batch, shape[1])
+    return features.reshape(*given.batch, *shape[1:])
+
+
+def pooled(tokens: jax.Array, batch_rank: int) -> jax.Array:
+    """One feature vector an observation, ``[..., D]``: the mean over a torso's own axes, if it has any.
+
+    Args:
+      tokens: ``[..., *own, D]``.
+      batch_rank: the number of leading axes.
+    """
+    own = tuple(range(batch_rank, tokens.ndim - 1))
+    return tokens.mean(axis=own) if own else tokens
+
+
+def torso_features(torso: nn.Module, given: Input) -> jax.Array:
+    """The features ``[..., D]`` of a torso, pooled over axes of its own; see ``torso_tokens`` and ``pooled``."""
+    return pooled(torso_tokens(torso, given), len(given.batch))
 
 
 def event_rank(observation_spec: Any) -> int:

@@ -124,9 +124,9 @@ class RecurrentActorCritic(ActorCritic):
         memory = sequences.memory.actor if self.share_torso else sequences.memory.critic
         return unroll(self.critic_torso, given.x, memory, sequences.reset)
 
-    def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array | None]:
+    def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         features, _, mask = self._actor(as_sequences(observation))
-        return features, mask
+        return features, features, mask
 
     def critic_features(self, observation: Any) -> jax.Array:
         return self._critic(as_sequences(observation))[0]

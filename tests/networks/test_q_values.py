@@ -189,9 +189,9 @@ class TestQNetwork:
     def test_a_torso_that_gives_no_features_is_refused(self):
         class Bad(MLP):
             def __call__(self, x):
-                return x[:, None]
+                return x[:-1]
 
-        with pytest.raises(ValueError, match=r"torso: got \[5, 1, 6\] from Bad, .*N = 5"):
+        with pytest.raises(ValueError, match=r"torso: got \[4, 6\] from Bad, .*N = 5"):
             QNetwork(Bad(), ActionValueHead(A), 1).init(jax.random.key(0), X)
 
         class Pair(MLP):
