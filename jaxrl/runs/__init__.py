@@ -1,8 +1,8 @@
-"""Runs: what a run is on disk, and how it is rebuilt from there.
+"""Runs on disk, and how they are rebuilt.
 
-``config`` is what was asked for, ``folder`` the files, ``metrics`` their numbers, ``presets`` the defaults.
-``building`` makes programs from names, ``loading`` an agent from a folder. All load on first use, because names are
-read long before environments are.
+``config`` holds the settings, ``folder`` the files, ``metrics`` their numbers, ``presets`` the defaults. ``building``
+makes programs from names, ``loading`` an agent from a folder. Everything is loaded on first use, because names are read
+long before environments are needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a configuration to the things it names: environment, agent, keys, and the program that trains them."""
+"""Builds what a configuration names: environment, agent, keys, and the program that trains them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from jaxrl.training.program import Runnable
 from jaxrl.types import Agent, Array, PyTree, Spec
 
 MOST = 2**31 - 1
-"""What updates of a run, and whole numbers in it, are counted up to."""
+"""The largest number of updates, and the largest integer setting, of a run."""
 
 
 class Built(NamedTuple):
-    """What a configuration names.
+    """The objects that a configuration names.
 
     Attributes:
       env, params: the environment.
       spec: its description.
-      make_agent: from the swept hyper-parameters, by name, to the agent.
-      keys: ``[S]`` one for each member.
+      make_agent: a function from the swept hyper-parameters, by name, to the agent.
+      keys: ``[S]``, one per member.
       hyper: the swept hyper-parameters, ``[S]`` each; empty without a sweep.
-      num_updates: of the whole run.
-      kind: of the run, see ``kinds``.
+      num_updates: the number of updates of the whole run.
+      kind: the kind of the run, see ``kinds``.
     """
 
     env: Any
@@ -51,18 +51,18 @@ class Built(NamedTuple):
     kind: Kind
 
     def agent(self, member: int) -> Agent:
-        """The agent of one member, with its own value of what is swept."""
+        """The agent of one member, with its own value of the swept hyper-parameters."""
         return self.make_agent(**{name: values[member] for name, values in self.hyper.items()})
 
 
 class Given(NamedTuple):
-    """Objects in place of those that a configuration names.
+    """Objects that replace those that a configuration names.
 
     Attributes:
       recipe: ``(spec, **options) -> Agent``.
-      environment: an environment, or what makes it: a function or class that gives it, or a pair of it and its params.
+      environment: an environment, a function or class that returns one, or a pair of an environment and its params.
       env_params: its parameters; None for its ``default_params``.
-      parts: by the names of the recipe's arguments.
+      parts: parts by the names of the recipe's arguments.
     """
 
     recipe: Recipe | None = None
@@ -72,15 +72,15 @@ class Given(NamedTuple):
 
 
 def build(config: RunConfig, given: Given | None = None, num_updates: int | None = None) -> Built:
-    """Makes what a configuration names and checks its values, before anything is compiled.
+    """Builds what a configuration names and checks its values, before anything is compiled.
 
     Args:
-      config: of a run of one stage, see ``RunConfig.phases``.
+      config: the configuration of a run with one stage, see ``RunConfig.phases``.
       given: objects in place of names.
-      num_updates: of a stage that has a number of its own; None for what the steps pay for.
+      num_updates: the updates of a stage that sets them; None for as many as the steps allow.
 
     Raises:
-      ConfigError: an unknown name or a value out of range, named.
+      ConfigError: a name is unknown or a value out of range; the message names it.
     """
     try:
         return _build(config, given or Given(), num_updates)
@@ -97,7 +97,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
     check_count("num_updates", num_updates)
     _check_counters(config, num_updates)
-    if not 0 <= config.seed < 2**32:  # of larger ones JAX takes the lower 32 bits, so that two would be one
+    if not 0 <= config.seed < 2**32:  # JAX keeps the lower 32 bits of larger seeds, so two of them could coincide
         raise ConfigError(f"seed: got {config.seed}, must lie in 0 to {2**32 - 1}")
     recipe = given.recipe or find_recipe(config.recipe)
     if config.sweep is not None:
@@ -136,7 +136,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
             raise ConfigError(f"recipe: {config.recipe} returned a {type(agent).__name__}, must return an Agent")
         state = jax.eval_shape(lambda key, agent=agent: agent.init(key, config.num_envs), jax.random.key(0))
         trainer.check_state(state)
-    # Every setting gets the same seeds, so that they are compared on equal luck.
+    # Every value of a sweep gets the same seeds, so that they are compared on equal random numbers.
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(sweep.values))
     columns = dict(zip(sweep.names, zip(*sweep.values, strict=True), strict=True)) if sweep.names else {}
     hyper = {name: jnp.repeat(jnp.array(column, jnp.float32), config.seeds) for name, column in columns.items()}
@@ -144,7 +144,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
 
 
 def _check_counters(config: RunConfig, num_updates: int) -> None:
-    """Refuses what 32 bits can't count. Environment steps may be more: their counters stop at the largest number."""
+    """Refuses more updates than 32 bits can count. Counters of environment steps saturate instead."""
     if num_updates > MOST:
         raise ConfigError(
             f"num_steps: got {config.num_steps}, which is {num_updates} updates, and a run has at most {MOST}; give "
@@ -156,16 +156,16 @@ def _check_counters(config: RunConfig, num_updates: int) -> None:
 
 
 def make_environment(name: str, settings: Mapping[str, Any], given: Given | None = None) -> tuple[Any, PyTree]:
-    """The environment of a run and its parameters, before the run wraps it.
+    """The environment of a run and its parameters, without the wrappers of the run.
 
     Args:
-      name: as in ``RunConfig``.
-      settings: of the environment, by name.
-      given: the environment itself, or what makes it, in place of its name.
+      name: the name, as in ``RunConfig``.
+      settings: the settings of the environment, by name.
+      given: the environment, or a function that makes it, to use instead of the name.
 
     Raises:
-      ConfigError: a ``module:name`` that can't be imported or called with the settings.
-      UnknownEnvironment, UnknownArgument, TypeError, ValueError: as of ``jaxrl.make``.
+      ConfigError: a ``module:name`` can't be imported or called with the settings.
+      UnknownEnvironment, UnknownArgument, TypeError, ValueError: as in ``jaxrl.make``.
     """
     made, params = (None, None) if given is None else (given.environment, given.env_params)
     if made is None:
@@ -183,10 +183,12 @@ def make_environment(name: str, settings: Mapping[str, Any], given: Given | None
 
 
 def _called(make: Callable[..., Any], environment: str, settings: Mapping[str, Any]) -> Any:
-    """What a function or class gives with the settings of the environment."""
+    """The result of calling a function or class with the settings of the environment."""
     if not callable(make):
         kind = type(make).__name__
-        raise ConfigError(f"environment: {environment} is a {kind}, must be an environment or what makes one")
+        raise ConfigError(
+            f"environment: got {environment}, a {kind}, must be an environment or a function that makes one"
+        )
     known = inspect.signature(make).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in known.values())
     for name in settings:
@@ -213,12 +215,12 @@ def environment_settings(name: str) -> dict[str, Any]:
 
 
 def wrap(config: RunConfig, env: Any, torso: Any) -> Any:
-    """The environment as the agent sees it: its last steps at once, and what the torso remembers fed back.
+    """Wraps the environment for the agent: a window of observations, and the memory of a recurrent torso.
 
     Args:
-      config: of the run.
-      env: what its environment's name makes.
-      torso: of the agent, or None.
+      config: the configuration of the run.
+      env: the environment that ``make_environment`` returned.
+      torso: the torso of the agent, or None.
     """
     env = env if config.window is None else envs.window(env, config.window)
     if not networks.is_recurrent(torso):
@@ -229,16 +231,16 @@ def wrap(config: RunConfig, env: Any, torso: Any) -> Any:
 
 
 def fit_replay(config: RunConfig) -> RunConfig:
-    """The configuration with a replay no larger than what the run puts into it.
+    """The configuration with a replay no larger than the run's transitions.
 
-    Samples are drawn from what is filled, so that the run stays the same and takes less memory. It still holds the rows
-    that a window of ``n_step`` wants, and twice what learning starts with, of which a part may wait for outcomes.
+    Samples are drawn from filled slots, so the run is unchanged and needs less memory. The replay keeps at least the
+    rows of a window of ``n_step``, and twice ``learning_starts``, some of which may wait for outcomes.
     """
     values = config.hyperparameters
     steps_per_update = config.num_envs * config.rollout_length
     if "replay_capacity" not in values or steps_per_update < 1:
         return config
-    steps = config.steps_at(config.num_updates)  # those of earlier stages, whose replay may be handed over, included
+    steps = config.steps_at(config.num_updates)  # including earlier stages, whose replay may be handed over
     rows = config.rollout_length + (values.get("n_step") or 1) - 1
     most = max(steps, config.num_envs * rows, 2 * values.get("learning_starts", 0), 1)
     capacity = min(values["replay_capacity"], most)
@@ -246,15 +248,15 @@ def fit_replay(config: RunConfig) -> RunConfig:
 
 
 def is_sweepable(parameter: Parameter) -> bool:
-    """Whether a hyper-parameter may be a tracer: every float may, nothing else."""
+    """Whether a hyper-parameter may be a tracer, which holds for floats only."""
     return parameter.type in (float, float | None)
 
 
 def check_sweep(name: str, recipe: Recipe, sweep: Sweep) -> None:
-    """Refuses to sweep what is no float hyper-parameter.
+    """Refuses to sweep anything but float hyper-parameters.
 
     Raises:
-      ConfigError: naming it, and what may be swept.
+      ConfigError: the message names it and lists what can be swept.
     """
     known = hyperparameters(recipe)
     floats = [name for name, parameter in known.items() if is_sweepable(parameter)]
@@ -272,7 +274,7 @@ def check_sweep(name: str, recipe: Recipe, sweep: Sweep) -> None:
 
 
 def make_mesh(config: RunConfig) -> Mesh | None:
-    """The devices that a run is split over; None for one.
+    """The devices that a run is split over; None for one device.
 
     Raises:
       ConfigError: more devices than there are, or counts that they do not divide.
@@ -281,5 +283,5 @@ def make_mesh(config: RunConfig) -> Mesh | None:
 
 
 def make_program(config: RunConfig, built: Built, mesh: Mesh | None = None) -> Runnable:
-    """What trains all members of a run, on the devices of ``make_mesh`` or on one."""
+    """The program that trains all members of a run, on the devices of ``make_mesh`` or on one."""
     return trainer_of(config).make(config, built, mesh)

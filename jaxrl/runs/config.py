@@ -1,4 +1,4 @@
-"""What a run was asked to do: everything that is needed to do it again, as one JSON file."""
+"""The configuration of a run: everything that is needed to repeat it, as one JSON file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SINCE: dict[str, Any] = {
     "chunks": [],
     "kind": None,
 }
-"""Fields that older files lack, and what those runs did."""
+"""Fields that older files lack, with the values that those runs used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Float hyper-parameters and the values that they take together; all seeds are trained with each.
+    """Float hyper-parameters and the combinations of values that are trained; all seeds are trained with each.
 
     Attributes:
-      names: of the hyper-parameters.
-      values: one tuple for each setting that is tried, in the order of the names.
+      names: the names of the hyper-parameters.
+      values: one tuple per combination, in the order of the names.
     """
 
     names: tuple[str, ...]
@@ -52,20 +52,20 @@ class Sweep:
 
     @classmethod
     def grid(cls, axes: Mapping[str, Sequence[float]]) -> Sweep:
-        """All combinations of the values of several hyper-parameters; the last one's change the fastest."""
+        """All combinations of the values of several hyper-parameters; the last one changes fastest."""
         return cls(tuple(axes), tuple(itertools.product(*(map(float, values) for values in axes.values()))))
 
     @property
     def title(self) -> str:
-        """The names, as a column of a table is called."""
+        """The names, as the title of a column."""
         return ", ".join(self.names)
 
     def label(self, index: int) -> str:
-        """What a setting is called: ``gamma=0.9 learning_rate=0.001``."""
+        """The name of a combination: ``gamma=0.9 learning_rate=0.001``."""
         return " ".join(f"{name}={value:g}" for name, value in zip(self.names, self.values[index], strict=True))
 
     def short(self, index: int) -> str:
-        """The same without the names: ``0.9, 0.001``."""
+        """The values of a combination without the names: ``0.9, 0.001``."""
         return ", ".join(f"{value:g}" for value in self.values[index])
 
 
@@ -73,9 +73,9 @@ class Member(NamedTuple):
     """One of the S members of a run.
 
     Attributes:
-      number: of the leading axis ``[S]``; seeds change the fastest.
-      seed: which of the run's seeds.
-      setting: which of the sweep's values, an index; None without a sweep.
+      number: its index along the leading axis ``[S]``; seeds change fastest.
+      seed: the index of its seed.
+      setting: the index of its combination of swept values; None without a sweep.
     """
 
     number: int
@@ -83,7 +83,7 @@ class Member(NamedTuple):
     setting: int | None
 
     def label(self, sweep: Sweep | None) -> str:
-        """What messages and tables call this member."""
+        """The name of this member in messages and tables."""
         if sweep is None or self.setting is None:
             return f"seed {self.seed}"
         return f"seed {self.seed} of {sweep.label(self.setting)}"
@@ -91,14 +91,15 @@ class Member(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A phase of a run before its last one: another agent, or the same with other settings.
+    """A phase of a run before its last one, with another agent or other settings.
 
     Attributes:
-      recipe, parts, hyperparameters: of the agent, see ``RunConfig``.
-      num_updates: how many.
-      rollout_length: T; 0 for updates with an empty trajectory, for which nothing is stepped.
-      hand_over: what the next stage's agent gets: path in its state -> path in the state of this one, such as
-        ``{"params": "params"}`` or ``{"params.params.torso": "params.params.policy"}``. The rest of it is fresh.
+      recipe, parts, hyperparameters: those of the agent, see ``RunConfig``.
+      num_updates: the number of updates.
+      rollout_length: T; 0 for updates with an empty trajectory, which take no environment steps.
+      hand_over: the parts of the state that the next stage's agent gets: path in its state -> path in this one's, such
+        as ``{"params": "params"}`` or ``{"params.params.torso": "params.params.policy"}``. The rest is initialised
+        anew.
     """
 
     recipe: str
@@ -111,33 +112,33 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The configuration of a run. Nothing in it is a default: what was used is written out.
+    """The configuration of a run. It contains the values of all defaults.
 
     Attributes:
-      recipe: the agent: a name of ``jaxrl.agents``, ``my_module:my_recipe``, or ``:my_recipe`` for an object that can't
-        be imported and has to be given again.
-      environment: its name, in the same three ways.
-      seed: of the key that is split into one for each seed.
-      seeds: how many agents are trained side by side.
-      num_steps: environment steps of each seed, all its environments together; of the last stage, where there are more.
-      num_envs: B, environments of each seed.
+      recipe: the name of the recipe: one of ``jaxrl.agents``, ``my_module:my_recipe``, or ``:my_recipe`` for an object
+        that can't be imported and has to be given again.
+      environment: the name of the environment, in one of the same three forms.
+      seed: the random seed of the run; its key is split into one per seed.
+      seeds: the number of agents that are trained side by side.
+      num_steps: environment steps per seed, over all its environments; those of the last stage if there are several.
+      num_envs: B, environments per seed.
       rollout_length: T.
-      parts: the objects that the recipe takes, by the names of its arguments: the torso. What is absent is left to
-        the recipe.
-      hyperparameters: all that the recipe has.
+      parts: the objects that the recipe takes, such as the torso, by the names of its arguments. The recipe's defaults
+        apply to the others.
+      hyperparameters: all hyper-parameters of the recipe.
       sweep: None without one.
       init_from: the run whose parameters this one started from, or None.
-      window: steps of the episode that agents are shown at once; None for the environment's own observation.
-      devices: how many the run is split over, those of all processes together.
-      seed_devices: over how many groups of them members are split; environments are split within a group.
-      workers: threads that share one state; 0 for none, all in one program.
-      environment_settings: what ``jaxrl.make`` is given beside the name.
-      stages: what is done before the recipe's own training, in order; empty for most runs.
-      eval_every: environment steps of each seed between two evaluations; None evaluates at the end alone.
-      eval_episodes: of each seed in an evaluation; 0 for none.
-      chunks: ``(update, length)``: from this update on, so many updates between two pauses. See ``session``.
+      window: the number of last observations that agents see at once; None for the environment's own observation.
+      devices: the number of devices that the run is split over, over all processes.
+      seed_devices: the number of groups of devices that members are split over; environments are split within a group.
+      workers: threads that share one state; 0 for one program without threads.
+      environment_settings: the arguments of ``jaxrl.make`` besides the name.
+      stages: the stages before the recipe's own training, in order; empty for most runs.
+      eval_every: environment steps per seed between two evaluations; None evaluates only at the end.
+      eval_episodes: episodes per seed in an evaluation; 0 for none.
+      chunks: ``(update, length)``: from this update on, the number of updates between two pauses. See ``session``.
       kind: of the run, a name of ``kinds.KINDS``, written down where the environment is known; None in older files.
-      format_version: of this file.
+      format_version: the version of this file format.
     """
 
     recipe: str
@@ -165,17 +166,17 @@ class RunConfig:
 
     @property
     def num_members(self) -> int:
-        """S: the seeds, times the values of the sweep."""
+        """S, the number of seeds times the number of swept combinations."""
         return self.seeds * (1 if self.sweep is None else len(self.sweep.values))
 
     def members(self) -> list[Member]:
-        """All members in the order of the leading axis ``[S]``: for each value of the sweep all the seeds."""
+        """All members in the order of the leading axis ``[S]``: all seeds for each value of the sweep."""
         settings = (None,) if self.sweep is None else range(len(self.sweep.values))
         pairs = [(setting, seed) for setting in settings for seed in range(self.seeds)]
         return [Member(number, seed, setting) for number, (setting, seed) in enumerate(pairs)]
 
     def phases(self) -> list[RunConfig]:
-        """The stages in order, the recipe's own last, each as a run without stages."""
+        """The stages in order, then the recipe's own training, each as a run without stages."""
         return [
             *(
                 dataclasses.replace(
@@ -194,16 +195,16 @@ class RunConfig:
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole run, all stages together."""
+        """The number of updates of the whole run, over all stages."""
         return sum(stage.num_updates for stage in self.stages) + self.num_steps // (self.num_envs * self.rollout_length)
 
     def stage_at(self, update: int) -> int:
-        """The number of the stage that a checkpoint belongs to, in ``phases``: the one that the update ends."""
+        """The index in ``phases`` of the stage that a checkpoint belongs to: the one that the update ends."""
         ends = itertools.accumulate(stage.num_updates for stage in self.stages)
         return sum(update > end for end in ends)
 
     def steps_at(self, update: int) -> int:
-        """Environment steps of each seed after so many updates of the run."""
+        """Environment steps per seed after a number of updates of the run."""
         steps = 0
         for stage in self.stages:
             taken = min(update, stage.num_updates)
@@ -211,21 +212,21 @@ class RunConfig:
         return steps + update * self.num_envs * self.rollout_length
 
     def imports(self) -> list[str]:
-        """All names ``module:name`` in it."""
+        """All names ``module:name`` in the configuration."""
         agents: list[RunConfig | Stage] = [self, *self.stages]
         names = [self.environment, *(agent.recipe for agent in agents)]
         names += [chosen.name for agent in agents for chosen in agent.parts.values()]
         return [name for name in dict.fromkeys(names) if ":" in name and not name.startswith(":")]
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint has to agree with: all but the run's length, where it started from, and on what it runs."""
+        """The fields that a checkpoint has to agree with: all except the run's length, its start and its devices."""
         fields = json.loads(self.to_json())
         free = ("num_steps", "init_from", "devices", "seed_devices", "eval_every", "eval_episodes", "chunks", "kind")
-        # What older runs did goes without saying, as it did for them.
+        # Fields that older runs lack are left out if they have the old default.
         return {name: fields[name] for name in fields if name not in free and fields[name] != SINCE.get(name, SINCE)}
 
     def to_json(self) -> str:
-        """The file's text."""
+        """The text of the file."""
         fields = dataclasses.asdict(self)
         if self.sweep is not None and len(self.sweep.names) == 1:
             fields["sweep"] = {"name": self.sweep.names[0], "values": [value for (value,) in self.sweep.values]}
@@ -233,15 +234,15 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, text: str, source: str = "configuration") -> RunConfig:
-        """Reads what ``to_json`` wrote.
+        """Reads the text that ``to_json`` wrote.
 
         Args:
           text: JSON.
-          source: what to call the file in messages.
+          source: the name of the file in messages.
 
         Raises:
-          ConfigError: not JSON, another version of the format, or a field unknown, missing or of another type. Nothing
-            is imported, so what belongs to a ``module:name`` is checked when it is built.
+          ConfigError: it is not JSON, has another format version, or a field is unknown, missing or of another type.
+            Nothing is imported, so what belongs to a ``module:name`` is checked when it is built.
         """
         try:
             data = json.loads(text)
@@ -249,7 +250,9 @@ class RunConfig:
             raise ConfigError(f"{source}: not valid JSON ({error})") from error
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
-            raise ConfigError(f"{source}: format_version is {version}, this jaxrl reads version {FORMAT_VERSION}")
+            raise ConfigError(
+                f"{source}: got format_version {version}, must be {FORMAT_VERSION} for this version of jaxrl"
+            )
         sweep = data.get("sweep")
         if isinstance(sweep, dict) and isinstance(sweep.get("values"), list) and "name" in sweep:
             data = {**data, "sweep": {"names": [sweep["name"]], "values": [[value] for value in sweep["values"]]}}
@@ -266,7 +269,7 @@ class RunConfig:
 
 
 def read_stages(data: Any, source: str) -> tuple[Stage, ...]:
-    """The stages of a file that is no whole configuration.
+    """The stages in a file that is not a complete configuration.
 
     Raises:
       ConfigError: see ``RunConfig.from_json``.
@@ -277,7 +280,7 @@ def read_stages(data: Any, source: str) -> tuple[Stage, ...]:
 
 
 def _hashable(value: Any) -> Any:
-    """JSON's lists as tuples: a Flax module with a list in a field can't be hashed."""
+    """Converts JSON's lists to tuples, because a Flax module with a list in a field can't be hashed."""
     if isinstance(value, dict):
         return {name: _hashable(item) for name, item in value.items()}
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
@@ -297,10 +300,10 @@ def _check_names(what: str, given: Any, known: Any) -> None:
 
 
 def check_field(name: str, value: Any, source: str) -> None:
-    """Refuses a value that a field of ``RunConfig`` can't have by its type in JSON; what is inside is not looked at.
+    """Refuses a value whose JSON type does not fit a field of ``RunConfig``; its content is not checked.
 
     Raises:
-      ConfigError: naming it, and the type.
+      ConfigError: the message names the field and the type.
     """
     kind = next(str(field.type) for field in dataclasses.fields(RunConfig) if field.name == name)
     if not isinstance(value, _PLAIN.get(kind) or _NESTED[kind]) or isinstance(value, bool):
@@ -312,7 +315,7 @@ _NESTED: dict[str, Any] = {
     "Sweep | None": (dict, type(None)),
     "tuple[Stage, ...]": list,
 }
-"""What JSON has in the place of dataclasses."""
+"""The JSON types of dataclasses."""
 
 _PLAIN: dict[str, Any] = {
     "str": str,
@@ -328,7 +331,7 @@ _PLAIN: dict[str, Any] = {
 
 
 def _read(cls: type, data: Any, source: str) -> Any:
-    """An instance of one of the dataclasses above from the dict that JSON made of it."""
+    """An instance of one of the dataclasses above, from its dict in JSON."""
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: expected an object, got {type(data).__name__}")
     fields = {field.name: str(field.type) for field in dataclasses.fields(cls)}

@@ -1,7 +1,7 @@
 """Learning curves: the interquartile mean with its bootstrap interval, the mean, single seeds, and evaluations.
 
-The interval has the colour of its line. With fewer than four seeds the interquartile mean is the mean, and an interval
-by resampling is no more than their range: then no interval is drawn.
+The interval has the colour of its line. With fewer than four seeds the interquartile mean is the mean, and resampling
+gives no more than the range of the seeds, so no interval is drawn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ QUARTERS = 4
 """The number of seeds from which on the interquartile mean differs from the mean."""
 
 MOST_POINTS = 500
-"""Points of a curve that are drawn at most: more than its pixels are no use, and a long run would take minutes."""
+"""The most points of a curve that are drawn: more than its pixels add nothing and would take minutes."""
 
 FEW = 12
 """Curves of at most this many points have a marker at each."""
@@ -62,7 +62,7 @@ class Curve(NamedTuple):
 def carried_forward(values: Floats) -> Floats:
     """Replaces each NaN in ``[seeds, points]`` by the last number before it, where there is one.
 
-    No episode of a seed ended in such a chunk of updates, so its last return still stands.
+    If no episode of a seed ended in a chunk of updates, its last return still applies.
     """
     known = np.where(np.isnan(values), 0, np.arange(values.shape[1]))
     return np.take_along_axis(values, np.maximum.accumulate(known, axis=1), axis=1)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A run that can't be: an unknown name, a value out of range, a file that isn't a configuration."""
+    """An invalid run: a name is unknown, a value is out of range, or a file is not a configuration."""
 
     exit_code = 2
 
 
 class RunError(RuntimeError):
-    """A folder that is no run, or that is one already."""
+    """A folder that is not a run, or that already contains one."""
 
     exit_code = 2
 
@@ -19,8 +19,8 @@ class RunStopped(Exception):
     """A run that ended before its budget.
 
     Attributes:
-      exit_code: of a command that ends with it.
-      of_all_processes: all processes of a run end with it at once, so that they can wait for each other.
+      exit_code: the exit code of a command that ends with it.
+      of_all_processes: whether all processes of a run end with it together, so that they can wait for each other.
     """
 
     exit_code = 1
@@ -28,20 +28,20 @@ class RunStopped(Exception):
 
 
 class Diverged(RunStopped):
-    """Numbers that are not finite."""
+    """A number is not finite."""
 
     of_all_processes = True
 
 
 class InterruptedRun(RunStopped):
-    """A run that SIGINT or SIGTERM ended, after it was saved."""
+    """SIGINT or SIGTERM ended the run, after it was saved."""
 
     exit_code = 130
     of_all_processes = True
 
 
 class NotWritten(RunStopped):
-    """A file of the run that can't be written."""
+    """A file of the run can't be written."""
 
 
 class PeerLost(RunStopped):

@@ -23,13 +23,13 @@ EVALUATION = 2**31
 """Folded into a member's key to evaluate it; training folds and splits with small numbers only."""
 
 STEP_LIMIT = 10_000
-"""Steps after which an episode is cut if the environment has no time limit."""
+"""The steps after which an episode is truncated if the environment has no time limit."""
 
 AT_ONCE = 65_536
 """Upper limit on the episodes played in parallel, over all members."""
 
 ROWS = 64
-"""Upper limit on the seeds that get a row of their own; with more, only the summary is printed."""
+"""Upper limit on the seeds that get their own row; with more, only the summary is printed."""
 
 
 def max_steps(built: Built) -> int:
@@ -84,7 +84,7 @@ def make_evaluator(built: Built, *, num_episodes: int, explore: bool = False) ->
 
 
 def one_value(config: RunConfig, built: Built, states: PyTree, first: int) -> tuple[RunConfig, Built, PyTree]:
-    """Restricts a sweep to one value: the members from ``first`` on, one for each seed."""
+    """Restricts a sweep to one value: the members from ``first`` on, one per seed."""
     assert config.sweep is not None
     taken = slice(first, first + config.seeds)
     hyper = {name: values[taken] for name, values in built.hyper.items()}
@@ -106,7 +106,7 @@ def _cells(*numbers: float) -> list[str]:
 
 
 def print_table(config: RunConfig, episodes: Episodes, console: Console, *, explore: bool) -> None:
-    """Prints a row for each seed and one for all of them; for a sweep of several values, a row for each value."""
+    """Prints one row per seed and one for all of them; for a sweep of several values, one row per value."""
     returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
     sweep, means = config.sweep, returns.mean(-1)
     how = "sampled actions" if explore else "greedy actions"

@@ -1,4 +1,4 @@
-"""What follows training: the evaluation, the learning curve, and where it all lies."""
+"""The end of a run: the evaluation, the learning curve, and the list of its files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jaxrl.types import PyTree
 
 
 def on_one_device(agents: PyTree) -> PyTree:
-    """The players, ``without_replay``, that were trained on several devices."""
+    """The agents' states ``without_replay``, moved to one device."""
     return jax.tree.map(jnp.asarray, processes.fetch(without_replay(agents)))
 
 
 def finish(
     folder: RunFolder, config: RunConfig, built: Built, state: TrainState, episodes: int, console: Console
 ) -> None:
-    """Evaluates ``episodes`` of each seed (none where 0), draws curve.png, and says where the run lies.
+    """Evaluates ``episodes`` per seed (none if 0), draws curve.png, and prints where the run is.
 
-    All is saved by now: an interrupt ends it at once, in the middle of the evaluation too.
+    Everything is saved before, so an interrupt ends it at once, also during the evaluation.
 
     With several processes each evaluates, so that none has to wait for another, and the first one writes.
     """
@@ -55,6 +55,6 @@ def draw_curve(folder: RunFolder) -> None:
     Raises:
       ValueError: there is nothing to draw yet, for example because the run was too short for an episode to end.
     """
-    from jaxrl.runs.curves import draw  # Matplotlib and SciPy take a second to import, which training need not wait for
+    from jaxrl.runs.curves import draw  # Matplotlib and SciPy take a second to import
 
     draw([folder], folder.curve_file)

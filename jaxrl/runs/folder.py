@@ -1,15 +1,15 @@
-"""The run folder: where everything about a run lies.
+"""The run folder and its files.
 
 ```
-config.json       what was asked for, see ``RunConfig``
-versions.json     of jax, jaxrl and the rest, the device, the command line and the git commit
+config.json       all settings, see ``RunConfig``
+versions.json     versions of jax, jaxrl and others, the device, the command line and the git commit
 metrics.csv       one row for each member and chunk of updates
 tensorboard/      the same as events, averaged over seeds
 checkpoints/      whole training states, the last few
-snapshots/        of games for two: the players at moments of their training, see ``snapshots``
-scores.csv        of games for two: the scores of those players against a random one
+snapshots/        of two-player runs: the players at several times of training, see ``snapshots``
+scores.csv        of two-player runs: the scores of these players against a random one
 diverged.txt      why training stopped, if a number was not finite
-evaluation.json   the returns of the evaluation at the end; of a game for two, what was won, drawn and lost
+evaluation.json   the returns of the evaluation at the end; of a two-player run, the wins, draws and losses
 curve.png         the learning curve
 ```
 """
@@ -39,7 +39,7 @@ from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 
 
 class RunFolder:
-    """The paths of one run. Nothing is read or written before it is asked for."""
+    """The paths of one run. Nothing is read or written until a method is called."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -56,10 +56,10 @@ class RunFolder:
         self.lock_file = self.path / "lock"
 
     def refuse_existing(self) -> None:
-        """Refuses a path where something is already, or where nothing can be made.
+        """Refuses a path that is not empty or can't be written.
 
         Raises:
-          RunError: the path is a file or a folder with something in it, or it lies where nothing can be written.
+          RunError: the path is a file or a folder that is not empty, or it can't be written.
         """
         if self.config_file.exists():
             raise RunError(
@@ -75,12 +75,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder, and keeps other processes from training in it; what has nothing in it is removed again.
+        """Makes the folder and locks it against other processes; an empty folder is removed again.
 
-        Before anything is compiled or written it is tried whether checkpoints can be kept there.
+        It tests whether checkpoints can be stored there before anything is compiled.
 
         Raises:
-          RunError: another process trains in it, nothing can be made there, or no checkpoints can be kept there.
+          RunError: another process trains in it, it can't be made, or it can't store checkpoints.
         """
         if not processes.is_first():
             yield
@@ -104,7 +104,7 @@ class RunFolder:
             finally:
                 self.lock_file.unlink(missing_ok=True)
                 for path in new:
-                    with contextlib.suppress(OSError):  # it has something in it
+                    with contextlib.suppress(OSError):  # the folder is not empty
                         path.rmdir()
         finally:
             os.close(descriptor)
@@ -113,7 +113,7 @@ class RunFolder:
         """Makes the folder, with its configuration and the versions.
 
         Raises:
-          RunError: there is something at this path, or nothing can be made there.
+          RunError: the path exists, or can't be made.
         """
         self.refuse_existing()
         try:
@@ -124,19 +124,19 @@ class RunFolder:
         self.versions_file.write_text(json.dumps(versions(), indent=2) + "\n")
 
     def write_config(self, config: RunConfig) -> None:
-        """Writes the configuration whole, or leaves the old one."""
+        """Writes the configuration completely, or leaves the old one."""
         draft = self.config_file.with_suffix(".tmp")
         draft.write_text(config.to_json())
         draft.replace(self.config_file)
 
     def read_config(self, *, trust: bool = False) -> RunConfig:
-        """Reads the configuration, of which a run may be built then.
+        """Reads the configuration for building the run.
 
         Args:
           trust: allow it to name modules that this user never trained with, see ``objects``.
 
         Raises:
-          RunError: there is no run here.
+          RunError: the folder is not a run.
           Untrusted: it names modules that this user has not trained with on this machine.
           ConfigError: its configuration can't be read.
         """
@@ -145,7 +145,7 @@ class RunFolder:
         return config
 
     def peek_config(self) -> RunConfig:
-        """Reads the configuration to be looked at; nothing may be built of it. Raises as ``read_config``."""
+        """Reads the configuration for display only; nothing may be built from it. Raises like ``read_config``."""
         if not self.config_file.is_file():
             reason = "there is no such folder"
             if self.path.exists():
@@ -162,22 +162,22 @@ class RunFolder:
         return Checkpoints(self.snapshot_folder, keep=sys.maxsize, identity=config.identity())
 
     def write_evaluation(self, returns: Any, *, explore: bool, num_steps: int) -> None:
-        """Keeps the returns ``[S, episodes]`` of an evaluation."""
+        """Writes the returns ``[S, episodes]`` of an evaluation."""
         data = {"explore": explore, "num_steps": num_steps, "returns": [list(map(float, row)) for row in returns]}
         self.evaluation_file.write_text(json.dumps(data) + "\n")
 
     def write_scores(self, counts: Mapping[str, Any], *, opponent: str, num_steps: int) -> None:
-        """Keeps what an evaluation in a game for two came to, by outcome ``[S, 2]``: games begun, and the others."""
+        """Writes the results of an evaluation in a two-player game, ``[S, 2]`` per outcome: games begun, and others."""
         data = {"opponent": opponent, "num_steps": num_steps}
         data |= {name: np.asarray(count).tolist() for name, count in counts.items()}
         self.evaluation_file.write_text(json.dumps(data) + "\n")
 
 
 def _lock(descriptor: int) -> bool:
-    """Takes the lock of an open file, which the system gives back when the process ends; False if another has it."""
+    """Locks an open file until the process ends; False if another process has the lock."""
     try:
         import fcntl
-    except ImportError:  # not on Windows, where the folder's configuration alone tells
+    except ImportError:  # on Windows there is no lock, only the check of the folder's configuration
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,7 +187,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def versions() -> dict[str, str | None]:
-    """What a run depends on beside its configuration, and how it was started."""
+    """The versions that a run depends on besides its configuration, and how it was started."""
     packages = ("jaxrl", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
     found = {name: _version(name) for name in packages}
     device = jax.devices()[0]

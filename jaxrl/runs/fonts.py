@@ -1,4 +1,4 @@
-"""Text in pictures: fonts for characters that matplotlib's own font lacks, and nothing read as markup."""
+"""Text in pictures: fonts for characters that matplotlib's own font lacks, and no interpretation as markup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib import font_manager
 
 PLACEHOLDERS = "Last Resort"
-"""Fonts of this name have a box for every character, and are no help to a reader."""
+"""Fonts with this name have a box for every character, which a reader can't use."""
 
 
 def plain(text: str) -> str:
@@ -19,7 +19,7 @@ def plain(text: str) -> str:
 
 
 def replace(text: str, missing: Collection[str], by: str) -> str:
-    """Text with other words in the place of characters that can't be drawn.
+    """Replaces characters that can't be drawn by other words.
 
     >>> replace("ppo: 实验-2", "实验", "run 3")
     'ppo: run 3-2'

@@ -1,4 +1,4 @@
-"""Labels of runs in a legend: what tells them apart, and nothing else."""
+"""Labels of runs in a legend, which contain only the differences between the runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 2
 
 
 def labels(folders: Sequence[RunFolder]) -> list[str]:
-    """Returns a label for each run; a single run needs none, and gets "".
+    """Returns one label per run; a single run gets "".
 
     Where the recipes or the environments differ, every label starts with them. Then comes the name of a folder that the
     user has named, or the settings that tell a run from others of the same recipe and environment.
@@ -71,7 +71,7 @@ def _subject(config: RunConfig) -> dict[str, str]:
 
 
 def _settings(config: RunConfig) -> Iterator[tuple[str, Any]]:
-    """The settings of a run beside its recipe and environment, by the names of their flags."""
+    """The settings of a run besides its recipe and environment, by the names of their flags."""
     for name in ("seed", "seeds", "num_steps", "num_envs", "rollout_length", "init_from"):
         yield name, getattr(config, name)
     for part, chosen in config.parts.items():
@@ -82,6 +82,6 @@ def _settings(config: RunConfig) -> Iterator[tuple[str, Any]]:
 
 
 def _short_paths(paths: Sequence[Path]) -> list[str]:
-    """Paths below the folder that all have in common."""
+    """The paths below their common folder."""
     common = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(common)) for path in paths]

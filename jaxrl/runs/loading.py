@@ -1,4 +1,4 @@
-"""From a run on disk to an agent and its state, for use in code."""
+"""Loads the agent and the state of a run on disk."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ def restore(
     """Reads a checkpoint of a run.
 
     Args:
-      run: its folder.
-      update: whose checkpoint; None takes the last one.
-      trust: import what its configuration names, whoever wrote it.
-      given: objects in place of what it names.
+      run: the run's folder.
+      update: the update of the checkpoint; None takes the last one.
+      trust: import the modules that its configuration names, whoever wrote it.
+      given: objects that replace those that it names.
 
     Returns:
-      ``(config, built, state)``, the state ``[S, ...]`` of all members, in the order of ``config.members()``. In a run
-      of several stages they are those of the stage that the update belongs to.
+      ``(config, built, state)``, with the state ``[S, ...]`` of all members in the order of ``config.members()``. In a
+      run of several stages they belong to the stage of the update.
 
     Raises:
-      RunError: no run, no checkpoint in it, or none of this update.
+      RunError: it is not a run, or has no checkpoint, or none of this update.
       ConfigError: its configuration can't be read or built by this version.
-      CheckpointError: a checkpoint that is torn or does not fit.
+      CheckpointError: the checkpoint is damaged or does not fit.
     """
     folder = RunFolder(run)
     config = folder.read_config(trust=trust)
     checkpoints = folder.checkpoints(config)
     if not checkpoints.updates():
-        raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
+        raise RunError(f"{folder.path} has no checkpoint yet; start it with jaxrl resume {folder.path}")
     check_update(folder, config, update)
     update = checkpoints.updates()[-1] if update is None else update
     phase = make_phases(config, given)[config.stage_at(update)]
@@ -67,25 +67,25 @@ def restore_players(
     """Reads the players of a run, from a snapshot or a checkpoint.
 
     Args:
-      run: its folder.
-      update: of which moment; None takes the last one.
-      simulations: of each move, for an agent that searches; None leaves it as it was trained.
+      run: the run's folder.
+      update: the update of the snapshot or checkpoint; None takes the last one.
+      simulations: simulations per move of an agent that searches; None keeps the value from training.
 
     Returns:
-      ``(config, built, states)`` as of ``restore``, the states ``[S, ...]`` of the agents ``without_replay``.
+      ``(config, built, states)`` as in ``restore``, with the states ``[S, ...]`` of the agents ``without_replay``.
 
     Raises:
-      RunError: no run, nothing saved in it, or nothing of this update; or its agent doesn't search.
+      RunError: it is not a run, nothing is saved or nothing of this update; or its agent does not search.
       ConfigError: its configuration can't be read or built by this version.
-      CheckpointError: what was saved is torn or does not fit.
+      CheckpointError: the snapshot or checkpoint is damaged or does not fit.
     """
     folder = RunFolder(run)
     config = folder.read_config(trust=trust)
     known = moments(folder, config)
     if not known:
-        raise RunError(f"{folder.path} has no checkpoint yet; jaxrl resume {folder.path} starts it")
+        raise RunError(f"{folder.path} has no checkpoint yet; start it with jaxrl resume {folder.path}")
     if update is not None and update not in known:
-        raise RunError(f"update: got {update}, {folder.path} has the updates {', '.join(map(str, known))}")
+        raise RunError(f"update: got {update}, must be one of {', '.join(map(str, known))} for {folder.path}")
     update = known[-1] if update is None else update
     phase = make_phases(config)[config.stage_at(update)]
     whole, config, built = config, phase.config, phase.built
@@ -96,7 +96,9 @@ def restore_players(
         states = without_replay(folder.checkpoints(whole).restore(template, update, under="agent"))
     if simulations is not None:
         if "num_simulations" not in config.hyperparameters:
-            raise RunError(f"simulations: got {simulations}, but {config.recipe} in {folder.path} doesn't search")
+            raise RunError(
+                f"simulations: got {simulations}, must be left out: {config.recipe} in {folder.path} has no search"
+            )
         searching = {**config.hyperparameters, "num_simulations": simulations}
         config = dataclasses.replace(config, hyperparameters=searching)
         built = build(config, num_updates=built.num_updates)
@@ -104,15 +106,15 @@ def restore_players(
 
 
 def check_update(folder: RunFolder, config: RunConfig, update: int | None) -> None:
-    """Refuses an update that a run has no checkpoint of; None is the last one.
+    """Refuses an update without a checkpoint; None is the last one.
 
     Raises:
-      RunError: naming it and those there are.
+      RunError: the message names it and the updates that have one.
     """
     checkpoints = folder.checkpoints(config)
     if update is not None and update not in checkpoints.updates():
         there = ", ".join(map(str, checkpoints.readable())) or "none yet"
-        raise RunError(f"update: got {update}, {folder.path} has checkpoints of the updates {there}")
+        raise RunError(f"update: got {update}, must be a checkpoint of {folder.path}: {there}")
 
 
 def load(
@@ -127,25 +129,25 @@ def load(
     env_params: PyTree = None,
     **parts: Any,
 ) -> tuple[Agent, PyTree]:
-    """The agent of a run and its trained state: ``agent, state = jaxrl.load("runs/ppo-CartPole-v1")``.
+    """Loads the agent of a run and its trained state: ``agent, state = jaxrl.load("runs/ppo-CartPole-v1")``.
 
-    ``agent.act(key, state, observation, explore=False)`` then plays. A run has one state for each seed, and a sweep
-    those for each of its values, who are different agents: a sweep has to be told which one,
-    ``jaxrl.load(run, value=3e-4, seed=2)``. ``RunFolder(run).read_config().members()`` lists them all.
+    Call ``agent.act(key, state, observation, explore=False)`` to act. A run has one state per seed, and a sweep has one
+    agent with its states per value, which has to be selected: ``jaxrl.load(run, value=3e-4, seed=2)``.
+    ``RunFolder(run).read_config().members()`` lists them all.
 
     Args:
-      run: the folder.
-      seed: whose state, counted from 0; None gives all of them, leaves ``[seeds, ...]``, for ``jax.vmap``.
-      value: of the swept hyper-parameter; of several, all values in their order, or ``{"gamma": 0.9}`` with those that
-        tell one setting from the others. None where nothing is swept.
-      update: whose checkpoint; None takes the last one.
-      trust: import the modules that its configuration names, whoever wrote it. Without it they are imported only where
+      run: the run's folder.
+      seed: the index of the seed; None returns all of them, leaves ``[seeds, ...]``, for ``jax.vmap``.
+      value: the value of the swept hyper-parameter. For several, all values in their order, or a dict such as
+        ``{"gamma": 0.9}`` that selects one combination. None without a sweep.
+      update: the update of the checkpoint; None takes the last one.
+      trust: import the modules that its configuration names, whoever wrote it. Without it they are imported only if
         this user trained with them on this machine before.
-      recipe, environment, env_params, **parts: objects that the run was started with from Python, where they can't be
+      recipe, environment, env_params, **parts: the objects that the run was started with from Python, if they can't be
         imported by their names.
 
     Raises:
-      RunError: no run, no checkpoint, no such seed, value or update, or a sweep without a value; it says what there is.
+      RunError: the run, checkpoint, seed, value or update does not exist, or a sweep needs a value; lists what exists.
       Untrusted: it names modules that this user has not trained with.
       ConfigError, CheckpointError: it can't be rebuilt by this version; the message says why.
     """
@@ -160,21 +162,21 @@ def load(
 
 
 def first_member(config: RunConfig, run: str | Path, value: SweptValue) -> int:
-    """The number of the first member with a value of what is swept; its other seeds follow.
+    """The index of the first member with a swept value; its other seeds follow.
 
     Args:
-      config, run: of the run.
-      value: of what is swept; the values of several in the order of the sweep, or by name those that tell one setting
-        from the others.
+      config, run: those of the run.
+      value: the swept value; for several, the values in the order of the sweep, or a dict by name that selects one
+        combination.
 
     Raises:
-      RunError: no such value, several settings with it, a sweep without one, or a value where nothing is swept.
+      RunError: no combination or several fit, a sweep needs a value, or nothing is swept.
     """
     sweep = config.sweep
     if sweep is None:
         if value is None:
             return 0
-        raise RunError(f"value: got {_written(value)}, {run} sweeps nothing")
+        raise RunError(f"value: got {_written(value)}, must be left out: {run} has no sweep")
     if len(sweep.names) > 1:
         listed = "; ".join(map(sweep.label, range(len(sweep.values))))
         there = f"the settings {listed}"
@@ -182,7 +184,7 @@ def first_member(config: RunConfig, run: str | Path, value: SweptValue) -> int:
         listed = ", ".join(map(sweep.short, range(len(sweep.values))))
         there = f"{sweep.title} = {listed}"
     if value is None:
-        raise RunError(f"value: {run} sweeps {sweep.title}, choose one of {listed}")
+        raise RunError(f"value: got None, must be a value of the sweep over {sweep.title} in {run}: {listed}")
     wanted = _by_name(sweep, run, value, there)
     settings = [dict(zip(sweep.names, setting, strict=True)) for setting in sweep.values]
     is_meant = [
@@ -196,7 +198,7 @@ def first_member(config: RunConfig, run: str | Path, value: SweptValue) -> int:
 
 
 def _by_name(sweep: Sweep, run: str | Path, value: SweptValue, there: str) -> dict[str, float]:
-    """Values of what is swept by name."""
+    """The swept values by name."""
     if isinstance(value, Mapping):
         for name in value:
             if name not in sweep.names:
@@ -217,10 +219,10 @@ def _written(value: SweptValue) -> str:
 
 
 def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:
-    """Refuses a seed that a run doesn't have.
+    """Refuses a seed that a run does not have.
 
     Raises:
-      RunError: naming it and the range.
+      RunError: the message names the seed and the range.
     """
     if not 0 <= seed < config.seeds:
         there = "seed 0 alone" if config.seeds == 1 else f"the seeds 0 to {config.seeds - 1}"
@@ -228,18 +230,18 @@ def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:
 
 
 def transfer(run: str | Path, state: TrainState, *, trust: bool = False) -> TrainState:
-    """A fresh state with the parameters of another run's last checkpoint: all else stays fresh.
+    """A new state with the parameters of another run's last checkpoint; everything else is new.
 
-    The statistics that standardise observations go with the parameters that learned on them, where both runs keep
-    them. Member i gets those of member i; where the other run has fewer, they are used again from the first one on.
+    The statistics that standardise observations are copied with the parameters, if both runs have them. Member i gets
+    the parameters of member i; if the other run has fewer, they repeat from the first one on.
 
     Args:
       run: the other run.
-      state: ``[S, ...]`` of the new one.
+      state: ``[S, ...]``, the new state.
       trust: see ``load``.
 
     Raises:
-      RunError: the agents keep no parameters, or theirs differ in structure or shape; the message names the leaf.
+      RunError: the agents have no parameters, or theirs differ in structure or shape; the message names the leaf.
     """
     try:
         source = restore(run, trust=trust)[2].agent
@@ -257,7 +259,7 @@ def transfer(run: str | Path, state: TrainState, *, trust: bool = False) -> Trai
 
 
 def _taken(run: str | Path, name: str, source: PyTree, target: PyTree) -> PyTree:
-    """``source`` in the place of ``target``, both ``[S, ...]``, members counted round."""
+    """Replaces ``target`` by ``source``, both ``[S, ...]``, with members of the source repeated as needed."""
     given, wanted = (
         {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
         for tree in (source, target)

@@ -1,4 +1,4 @@
-"""TensorBoard events, and Weights & Biases on request: means over seeds, a series for each value of a sweep."""
+"""TensorBoard events, and Weights & Biases on request: means over seeds, with one series per value of a sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxrl.runs.metrics import Summary
 
 
 class Logger(Protocol):
-    """Something that is told the metrics of each chunk."""
+    """The interface of loggers, which get the metrics of each chunk of updates."""
 
     def log(self, env_steps: int, summary: Summary) -> None:
         """Takes the metrics of a chunk, ``[S]`` each."""
@@ -35,7 +35,7 @@ class Logger(Protocol):
 def curves(config: RunConfig, summary: Summary) -> Iterator[tuple[str, dict[str, float]]]:
     """Yields the name ("" without a sweep) and the scalars of each value of the sweep.
 
-    A metric is averaged over the seeds that have one. Returns also have the lowest and the highest mean of a seed.
+    A metric is averaged over the seeds that have one. Returns also have the lowest and the highest mean of any seed.
     """
     names = [""] if config.sweep is None else [config.sweep.label(index) for index in range(len(config.sweep.values))]
     for index, name in enumerate(names):
@@ -53,7 +53,7 @@ def curves(config: RunConfig, summary: Summary) -> Iterator[tuple[str, dict[str,
 def hyperparameters(config: RunConfig) -> dict[str, bool | float | str]:
     """The settings of a run, by the names of their flags: the table of TensorBoard's HParams tab.
 
-    A setting that is None has no entry; of a swept one, each series has its own value.
+    A setting that is None has no entry; each series has its own value of a swept one.
     """
     names = ("recipe", "environment", "seed", "seeds", "num_steps", "num_envs", "rollout_length")
     settings = {name: getattr(config, name) for name in names}
@@ -68,23 +68,23 @@ def hyperparameters(config: RunConfig) -> dict[str, bool | float | str]:
 
 
 class TensorBoard:
-    """Event files in the run's folder, with a series for each value of the sweep, and its hyper-parameters.
+    """Event files in the run's folder, with one series per value of the sweep and its hyper-parameters.
 
-    They are written at once. The library's own writer works in a thread, and hangs when the disk is full.
+    They are written immediately. The library's own writer uses a thread and hangs when the disk is full.
     """
 
     METRICS = ("episode_return", "evaluation_return", "evaluation_score")
     """Columns of the HParams table."""
 
     def __init__(self, folder: RunFolder, config: RunConfig, env_steps: int) -> None:
-        """Hides events after ``env_steps``: the run went further once, and was then resumed from there."""
+        """Hides events after ``env_steps``, from which an earlier, longer run was resumed."""
         self.config = config
         self.writers: dict[str, EventsWriter] = {}
         self.ends: dict[str, Any] = {}
         for index, (name, _) in enumerate(curves(config, {})):
             place = folder.tensorboard / name
             place.mkdir(parents=True, exist_ok=True)
-            # The name of a file has seconds: a number keeps files apart that are made in the same one.
+            # File names contain seconds: a number distinguishes files made in the same second.
             writer = EventsWriter(str(place / "events"), f".{len(list(place.iterdir()))}")
             if env_steps:
                 start = SessionLog(status=SessionLog.START)
@@ -108,7 +108,7 @@ class TensorBoard:
     def close(self) -> None:
         """Closes the files."""
         for name, writer in self.writers.items():
-            with contextlib.suppress(OSError):  # of a full disk, which was said already
+            with contextlib.suppress(OSError):  # the disk is full, which was reported before
                 writer.write_event(Event(wall_time=time.time(), summary=self.ends[name]))
             writer.close()
 

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from jaxrl.runs.building import Built
 
 UCT_SIMULATIONS = 100
-"""Of uct, unless it is said otherwise."""
+"""The default number of simulations of ``uct``."""
 
 
 class Side(NamedTuple):
-    """One side of a match: S players of one making.
+    """One side of a match: S players with one maker.
 
     Attributes:
-      name: what tables call it.
-      make_agent: from the hyper-parameters that differ between its players to the agent.
-      hyper: those, by name, ``[S]`` each.
-      states: ``[S, ...]``.
+      name: the name in tables.
+      make_agent: a function from the hyper-parameters that differ between its players to the agent.
+      hyper: these hyper-parameters by name, ``[S]`` each.
+      states: ``[S, ...]``, the states of the players.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Side(NamedTuple):
     states: PyTree
 
     def member(self, number: int) -> tuple[dict[str, Any], PyTree]:
-        """What ``play`` is given of one player, counted round where there are fewer."""
+        """The arguments of ``play`` for one player; the index wraps around if there are fewer."""
         number %= max([len(leaf) for leaf in jax.tree.leaves((self.hyper, self.states))], default=1)
         return jax.tree.map(lambda leaf: leaf[number], (self.hyper, self.states))
 
@@ -48,7 +48,7 @@ def side_of(name: str, built: Built, states: PyTree) -> Side:
 
 
 def random_side(built: Built) -> Side:
-    """One that takes any legal move."""
+    """A player that takes random legal moves."""
     agent = random_player(built.spec)
     return Side("random", lambda: agent, {}, ())
 
@@ -62,7 +62,7 @@ def uct_side(built: Built, simulations: int) -> Side:
 def make_match(built: Built, one: Side, other: Side, *, num_games: int, opening_moves: int) -> Callable[..., Score]:
     """A match as a compiled function ``(key, one.member(i), other.member(j)) -> Score``, the first one's.
 
-    It compiles once for all players of the two sides, and for others that differ from them in their states alone.
+    It compiles once for all players of the two sides, and for other players that differ in their states only.
     """
 
     @jax.jit
@@ -84,7 +84,7 @@ def make_match(built: Built, one: Side, other: Side, *, num_games: int, opening_
 def play_members(
     built: Built, one: Side, other: Side, *, num_games: int, opening_moves: int = 0, seed: int = 0
 ) -> Score:
-    """Matches of all members of a run, each against its own of the other side.
+    """Plays matches of all members of a run, each against the player of the other side with the same index.
 
     Returns:
       Arrays ``[S, 2]``, on the host.
@@ -94,7 +94,7 @@ def play_members(
 
 
 def play_all(play: Callable[..., Score], built: Built, one: Side, other: Side, seed: int) -> Score:
-    """``play_members`` with what ``make_match`` gave."""
+    """``play_members`` with the result of ``make_match``."""
     keys = evaluation_keys(built, seed)
     scores = [jax.device_get(play(key, one.member(i), other.member(i))) for i, key in enumerate(keys)]
     return jax.tree.map(lambda *rows: np.stack(rows), *scores)

@@ -1,4 +1,4 @@
-"""Whether a run fits, before it starts; and what a dry run measures."""
+"""Checks whether a run fits into memory before it starts, and measures dry runs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
 PROBE_SECONDS = 2.0
-"""How long a dry run trains to measure its speed."""
+"""The duration of a dry run, in seconds."""
 
 CROWD = 64
-"""Members beyond which the memory is reckoned from one of them first."""
+"""The number of members above which memory is first estimated from one of them."""
 
 
 class DoesNotFit(RunStopped):
-    """More memory is needed than there is."""
+    """A run needs more memory than is free."""
 
 
 def available_bytes(devices: int = 1) -> int:
-    """Free memory of a device that trains; where devices are a part of the host each, that part of the host's."""
+    """The free memory of a training device; if devices share the host's memory, the share of one."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
@@ -38,7 +38,7 @@ def available_bytes(devices: int = 1) -> int:
 
 
 def megabytes(count: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Bytes in a suitable unit."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
@@ -47,10 +47,10 @@ def megabytes(count: float) -> str:
 
 
 def refuse_what_cannot_fit(config: RunConfig, needed: int | None, what: str = "") -> None:
-    """Refuses a need beyond the free memory; None where it is not known.
+    """Refuses a run that needs more than the free memory; None if the need is unknown.
 
     Raises:
-      DoesNotFit: with both figures, and with what could be made smaller.
+      DoesNotFit: the message has both figures and what could be made smaller.
     """
     available = available_bytes(config.devices)
     if needed is None or needed <= available:
@@ -64,11 +64,11 @@ def refuse_what_cannot_fit(config: RunConfig, needed: int | None, what: str = ""
 
 
 def check_population_fits(config: RunConfig, given: Given | None = None) -> None:
-    """Refuses members that cannot fit by the state of one of them, before there is so much as a key for each.
+    """Refuses members that cannot fit, by the state of one of them, before even their keys are made.
 
     Raises:
       DoesNotFit: see ``refuse_what_cannot_fit``.
-      ConfigError: a configuration that can't be built.
+      ConfigError: the configuration can't be built.
     """
     if config.num_members > CROWD:
         one = dataclasses.replace(config, seeds=1, sweep=None)
@@ -77,7 +77,7 @@ def check_population_fits(config: RunConfig, given: Given | None = None) -> None
 
 
 def describe_state(config: RunConfig, program: Runnable) -> str:
-    """The bytes of the population's state on each device, and of the replay in it where the recipe has one."""
+    """A sentence about the state's memory on each device, and the replay's if there is one."""
     total = program.state_bytes()
     text = megabytes(total)
     members_here = config.num_members // config.seed_devices
@@ -91,7 +91,7 @@ def describe_state(config: RunConfig, program: Runnable) -> str:
 
 
 def _describe_replay(config: RunConfig, built: Built) -> str:
-    """Its name and its size, which may be all of the run."""
+    """The name and the size of the replay, which may hold the whole run."""
     capacity = config.hyperparameters["replay_capacity"]
     steps = built.num_updates * config.num_envs * config.rollout_length
     which = "all" if capacity >= steps else "the last"
@@ -99,13 +99,13 @@ def _describe_replay(config: RunConfig, built: Built) -> str:
 
 
 def members(config: RunConfig) -> str:
-    """As it is said: 8 seeds x 3 values of gamma."""
+    """The members in words: 8 seeds x 3 values of gamma."""
     seeds = f"{config.seeds} seed{'s' if config.seeds != 1 else ''}"
     return seeds if config.sweep is None else f"{seeds} x {len(config.sweep.values)} values of {config.sweep.title}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "under a second", "42 s", "7 min", "3.5 h"."""
+    """A duration in words: "under a second", "42 s", "7 min", "3.5 h"."""
     if seconds < 1:
         return "under a second"
     if seconds < 120:

@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each member and chunk, written between chunks and cut back when a run is resumed."""
+"""metrics.csv: one row per member and chunk of updates, truncated when a run is resumed from an earlier update."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Summary = dict[str, Floats]
 _POSITION = ("update", "env_steps", "member", "seed")
 _OF_EPISODES = ("episode_return", "episode_length")
 _OF_ONE_UPDATE = ("worker", "seconds")
-"""Of asynchronous runs: their means say nothing."""
+"""Columns of asynchronous runs that are left out because their means have no meaning."""
 
 _LATEST = ("gradient_steps", "learning_rate", "epsilon")
-"""Where a chunk's last value says more than their mean."""
+"""Metrics whose last value in a chunk is kept instead of the mean."""
 
 
 def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
-    """One number for each member from the metrics of a chunk.
+    """Reduces the metrics of a chunk of updates to one number per member.
 
     Args:
       metrics: ``[S, updates]`` each. ``episode_return`` and ``episode_length`` are means over the episodes that ended
-        in an update, NaN where none did, and ``episodes`` is their count.
+        in an update (NaN if none did), and ``episodes`` is their number.
 
     Returns:
-      ``[S]`` each: episodes are summed, what belongs to episodes is averaged over them (NaN where there was none),
-      the rest is averaged over the updates, but for rates and counters, which are those of the last update.
+      ``[S]`` each. Episode counts are summed, episode metrics are averaged over episodes (NaN if there were none),
+      rates and counters are taken from the last update, and everything else is averaged over updates.
     """
     episodes = np.asarray(metrics["episodes"], np.float64)
     count = episodes.sum(-1)
@@ -50,9 +50,9 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
 class MetricsWriter:
     """Appends rows to a metrics.csv.
 
-    The columns: update and env_steps (of each seed) at the end of the chunk, member, seed, the swept hyper-parameters
-    under their own names, then the metrics; a field is empty where there was nothing to average. Columns that a later
-    stage adds are empty in earlier rows.
+    The columns are update and env_steps (per seed) at the end of the chunk, member, seed, the swept hyper-parameters by
+    name, then the metrics. A field is empty if there was nothing to average. Columns that a later stage adds are empty
+    in earlier rows.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -77,7 +77,7 @@ class MetricsWriter:
                 )
 
     def _with(self, metrics: Iterable[str]) -> list[str]:
-        """The columns of the file, which has these metrics afterwards."""
+        """The columns of the file after these metrics are added."""
         rows: list[dict[str, str]] = []
         if self._columns is None:
             self._columns, rows = self._read()
@@ -91,7 +91,7 @@ class MetricsWriter:
         return self._columns
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
-        """The columns and the rows, without what a crash left of a last line."""
+        """The columns and the complete rows; a last line that a crash truncated is dropped."""
         if not self.path.exists():
             return [], []
         with self.path.open(newline="") as file:
@@ -99,7 +99,7 @@ class MetricsWriter:
         return header, [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
 
     def _write(self, rows: Iterable[dict[str, str]]) -> None:
-        """Writes the file anew, whole, or leaves the old one."""
+        """Rewrites the file completely, or leaves the old one."""
         draft = self.path.with_suffix(".tmp")
         with draft.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns or (), restval="")
@@ -108,7 +108,7 @@ class MetricsWriter:
         draft.replace(self.path)
 
     def cut(self, update: int) -> None:
-        """Drops the rows of updates after ``update``, and what a crash left of a last line."""
+        """Drops the rows after ``update``, and a last line that a crash truncated."""
         if not self.path.exists():
             return
         self._columns, rows = self._read()
@@ -120,7 +120,7 @@ class MetricsWriter:
             self._columns = None
 
     def last_wall_time(self) -> float:
-        """Seconds of training that the last row tells of; 0 where none does."""
+        """Seconds of training up to the last row; 0 if there is none."""
         rows = self._read()[1]
         return float(rows[-1].get("wall_time") or 0.0) if rows else 0.0
 
@@ -129,8 +129,8 @@ class Curves(NamedTuple):
     """A metric of a whole run.
 
     Attributes:
-      env_steps: ``[points]``.
-      values: ``[S, points]``, NaN where a chunk had nothing to average.
+      env_steps: ``[points]``, environment steps per seed.
+      values: ``[S, points]``, NaN if a chunk had nothing to average.
     """
 
     env_steps: Floats
@@ -141,7 +141,7 @@ def read_curves(path: Path, metric: str, num_members: int) -> Curves:
     """Reads one metric of all members.
 
     Raises:
-      ValueError: there is no such file, or it has no such column, or no rows.
+      ValueError: the file, the column or its rows do not exist.
     """
     if not path.is_file() or not path.stat().st_size:
         state = "is empty" if path.is_file() else "does not exist"
@@ -161,7 +161,7 @@ def read_curves(path: Path, metric: str, num_members: int) -> Curves:
 
 
 def _points(rows: Iterable[dict[str, str]], metric: str) -> dict[int, dict[int, float]]:
-    """``{env_steps: {member: value}}``; a line that a crash cut short has None in its last fields and is left out."""
+    """``{env_steps: {member: value}}``; a line that a crash truncated has None in its last fields and is left out."""
     points: dict[int, dict[int, float]] = {}
     for row in rows:
         if None not in row.values():

@@ -1,4 +1,4 @@
-"""What a user should know of a run before it starts, or after it broke."""
+"""Notices for the user before a run starts or after it diverged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxrl.runs.config import RunConfig
 
 RANDOM_SIMULATORS = ("pgx/2048", "pgx/backgammon", "pgx/minatar-", "FrozenLake-misc", "UmbrellaChain-bsuite")
-"""Environments, by the start of their names, in which the outcome of an action is drawn at random."""
+"""Environments with random outcomes, by the start of their names."""
 
 
 def chance(config: RunConfig) -> str:
@@ -22,7 +22,7 @@ def chance(config: RunConfig) -> str:
 
 
 def after_divergence(config: RunConfig, path: Path) -> str:
-    """What to change after a run diverged, which resuming it would only repeat."""
+    """What to change after a run diverged; resuming it would only repeat the divergence."""
     values = config.hyperparameters
     changes = ["a lower --learning-rate"] if "learning_rate" in values else []
     if values.get("max_grad_norm", 0) is None:

@@ -1,7 +1,8 @@
-"""Objects by ``module:name``: how a run names what is in no table, and whom it may import it for.
+"""Objects by ``module:name``: the names of objects that are in no table, and the rules for importing them.
 
-``config.json`` holds names, and a name such as ``shutil:rmtree`` would run code of a stranger's choice. So a name from
-a run folder is imported only if this user trained with it on this machine before, from the same file, or says so.
+A name in ``config.json`` such as ``shutil:rmtree`` would run code that somebody else chose. A name from a run folder is
+therefore imported only if this user trained with it on this machine before, from the same file, or explicitly allows
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Untrusted(RunError):
 
 
 def is_object(name: str) -> bool:
-    """Whether a name is no entry of a table: ``module:name``, or ``:name`` of an object that can't be imported."""
+    """Whether a name is in no table: ``module:name``, or ``:name`` of an object that can't be imported."""
     return ":" in name
 
 
@@ -36,19 +37,19 @@ def name_of(thing: Any) -> str:
     found: Any = sys.modules.get(module)
     for part in path.split("."):
         found = getattr(found, part, None)
-    # What is in the script that runs has another name, and does other things, where it is imported.
+    # An object of the main script has another name when it is imported.
     return f"{module}:{path}" if found is thing and module != "__main__" else f":{path.rpartition('.')[2]}"
 
 
 def import_object(name: str, argument: str) -> Any:
-    """The object that ``module:name`` means.
+    """Imports the object ``module:name``.
 
     Args:
-      name: of the object. It is trusted already: typed by the user, or checked by ``require_trust``.
-      argument: what it is for, for messages.
+      name: the name. It is trusted already: typed by the user, or checked by ``require_trust``.
+      argument: the argument that it is used for, for messages.
 
     Raises:
-      ConfigError: it can't be imported, or it was given as an object and can't be named.
+      ConfigError: it can't be imported, or it was given as an object without a name.
     """
     module, _, path = name.partition(":")
     if not module:
@@ -75,7 +76,7 @@ def import_object(name: str, argument: str) -> Any:
 
 
 def _record() -> Path:
-    """The file that remembers what this user trained with."""
+    """The file that stores what this user trained with."""
     home = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.local/state"
     return Path(home).expanduser() / "jaxrl" / "trained_with.json"
 
@@ -89,7 +90,7 @@ def _trained_with() -> dict[str, list[str]]:
 
 
 def _location(name: str) -> str | None:
-    """The file or folder that the module of ``module:name`` would be imported from; nothing is imported for it."""
+    """The file or folder that the module of ``module:name`` would be imported from; nothing is imported."""
     top = name.partition(":")[0].rpartition("/")[2].partition(".")[0]
     loaded = sys.modules.get(top)
     if loaded is not None:
@@ -102,7 +103,7 @@ def _location(name: str) -> str | None:
 
 
 def remember(names: Iterable[str]) -> None:
-    """Notes that this user trains with these names, so that their runs can be loaded again."""
+    """Records that this user trains with these names, so that their runs can be loaded again."""
     known = _trained_with()
     for name in names:
         where = _location(name)
@@ -115,15 +116,15 @@ def remember(names: Iterable[str]) -> None:
         draft = _record().with_suffix(f".{os.getpid()}.tmp")
         draft.write_text(json.dumps(known, indent=2) + "\n")
         draft.replace(_record())
-    except OSError:  # then such runs are loaded with trust=True alone
+    except OSError:  # such runs can then be loaded with trust=True only
         return
 
 
 def require_trust(names: Iterable[str], run: str | Path, trust: bool = False) -> None:
-    """Refuses names of a run folder that this user never trained with.
+    """Refuses names in a run folder that this user never trained with.
 
     Raises:
-      Untrusted: naming what would be imported.
+      Untrusted: the message names what would be imported.
     """
     known = _trained_with()
     strange = [name for name in names if _location(name) not in known.get(name, [])]

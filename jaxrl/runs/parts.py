@@ -1,8 +1,8 @@
-"""Parts by name: what takes the place of a recipe's argument that is an object, such as ``torso=``.
+"""Parts by name: choices for a recipe's arguments that are objects, such as ``torso=``.
 
-A flag and a JSON file can't hold a network. They hold a name of the table ``PARTS`` and the settings that go with it:
-``--torso conv --torso.channels 32``. An argument of a recipe that has a row here can be chosen so, in every recipe that
-takes an argument of this name; a new argument is a new row, and a new choice is an entry of it.
+A flag and a JSON file can't hold a network. They hold a name in the table ``PARTS`` and its settings:
+``--torso conv --torso.channels 32``. An argument with a row in this table can be chosen this way in every recipe that
+has it; a new argument is a new row, and a new choice is a new entry of it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from jaxrl.types import Spec
 
 
 class Choice(NamedTuple):
-    """What a part can be.
+    """A choice of a part.
 
     Attributes:
-      described: the function or Flax module whose signature and docstring tell the settings: those arguments of a
-        plain type that have a default.
-      make: ``make(env, params, **settings)`` gives what the recipe takes.
+      described: the function or Flax module whose signature and docstring define the settings, which are the arguments
+        of a plain type with a default.
+      make: ``make(env, params, **settings)`` returns the object that the recipe takes.
     """
 
     described: Callable[..., Any]
@@ -61,7 +61,7 @@ class Part(NamedTuple):
 
 
 def module(kind: Callable[..., Any]) -> Choice:
-    """A Flax module, made of its fields; the whole numbers among them are sizes."""
+    """A Flax module made from its fields; the integers among them are sizes."""
 
     def make(env: Any, params: Any, **settings: Any) -> Any:
         for name, value in settings.items():
@@ -74,7 +74,7 @@ def module(kind: Callable[..., Any]) -> Choice:
 
 
 def maker(function: Callable[..., Any]) -> Choice:
-    """A function that the recipe itself calls: the settings are bound, the arguments without default are left to it."""
+    """A function that the recipe calls: the settings are bound, and the arguments without default are left free."""
 
     def make(env: Any, params: Any, **settings: Any) -> Any:
         return functools.partial(function, **settings) if settings else function
@@ -83,17 +83,17 @@ def maker(function: Callable[..., Any]) -> Choice:
 
 
 def _hindsight(env: Any, params: Any, **settings: Any) -> Any:
-    """Hindsight with the reward and the end of the environment itself."""
+    """Hindsight with the reward and termination functions of the environment."""
     if not hasattr(env, "reward_fn"):
         raise ValueError(
-            f"hindsight: {type(env).__name__} has no reward_fn(achieved_goal, goal), as environments with goals have "
-            "(BitFlipping-40, PointReach)"
+            f"hindsight: got {type(env).__name__} without reward_fn(achieved_goal, goal), must be a goal-conditioned "
+            "environment such as BitFlipping-40 or PointReach"
         )
     return replay.hindsight(env.reward_fn, getattr(env, "terminated_fn", None), **settings)
 
 
 def _written(value: Any) -> str:
-    """As it is written behind a flag."""
+    """A value in the form that a flag reads."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -126,16 +126,16 @@ PARTS: dict[str, Part] = {
         },
     ),
 }
-"""Argument of a recipe -> what it can be."""
+"""Argument of a recipe -> its choices."""
 
 
 def parts_of(recipe: str | Recipe) -> list[str]:
-    """The arguments of a recipe that are chosen by a name of ``PARTS``; raises as ``find_recipe``."""
+    """The arguments of a recipe that are chosen by a name in ``PARTS``; raises like ``find_recipe``."""
     return [name for name in inspect.signature(find_recipe(recipe)).parameters if name in PARTS]
 
 
 def object_arguments(recipe: str | Recipe) -> list[str]:
-    """The arguments of a recipe that are objects, those of ``PARTS`` and others, such as ``loss``."""
+    """The arguments of a recipe that are objects: those of ``PARTS`` and others, such as ``loss``."""
     found = find_recipe(recipe)
     others = {"spec", *hyperparameters(found), *filled_in(found), *shorthands_of(found)}
     known = inspect.signature(found).parameters
@@ -145,12 +145,12 @@ def object_arguments(recipe: str | Recipe) -> list[str]:
 def choice_of(part: str, name: str) -> Choice:
     """A choice by name: an entry of ``PARTS``, or ``my_module:my_object``.
 
-    A class is made of its settings. A function is what the recipe takes, with its settings bound, as that of a loss;
-    for a torso it is called, and gives the module. Anything else is taken as it is.
+    A class is called with its settings. A function, such as a loss, is the object itself with its settings bound; for a
+    torso it is called and returns the module. Any other object is used unchanged.
 
     Raises:
-      UnknownName: no such choice.
-      ConfigError: a ``module:name`` that can't be imported.
+      UnknownName: the choice does not exist.
+      ConfigError: a ``module:name`` can't be imported.
     """
     if not is_object(name):
         return cast(Choice, lookup(part, name, PARTS[part].choices if part in PARTS else {}))
@@ -165,20 +165,20 @@ def choice_of(part: str, name: str) -> Choice:
 
 
 def settings_of(part: str, choice: str) -> dict[str, Parameter]:
-    """What can be set of a choice.
+    """The settings of a choice.
 
     Raises:
-      UnknownName: no such choice.
+      UnknownName: the choice does not exist.
     """
     return parameters(choice_of(part, choice).described)
 
 
 def make_part(part: str, choice: str, settings: dict[str, Any], env: Any, params: Any) -> Any:
-    """What the recipe takes.
+    """The object that the recipe takes.
 
     Raises:
-      UnknownName: no such choice.
-      TypeError, ValueError: a setting that it refuses, under the name of the part.
+      UnknownName: the choice does not exist.
+      TypeError, ValueError: a setting is invalid; the message names the part and the setting.
     """
     made = choice_of(part, choice)
     try:
@@ -188,10 +188,10 @@ def make_part(part: str, choice: str, settings: dict[str, Any], env: Any, params
 
 
 def default_part(recipe: str | Recipe, part: str, spec: Spec) -> tuple[str, dict[str, Any]] | None:
-    """The name and the settings of what a recipe takes by default in an environment; None where only it knows.
+    """The name and the settings of a recipe's default part in an environment; None if only the recipe knows it.
 
     Raises:
-      LookupError: the recipe's default is nothing that has a name.
+      LookupError: the default has no name.
     """
     known, row = inspect.signature(find_recipe(recipe)).parameters, PARTS[part]
     value = known[part].default
@@ -204,10 +204,10 @@ def default_part(recipe: str | Recipe, part: str, spec: Spec) -> tuple[str, dict
 
 
 def described(part: str, value: Any) -> tuple[str, dict[str, Any]]:
-    """The name and the settings that give an object again, where it has some; see ``choice_of``.
+    """The name and the settings that reproduce an object, if it has some; see ``choice_of``.
 
     Raises:
-      LookupError: it is an object that neither a table nor an import gives.
+      LookupError: no table or import reproduces it.
     """
     bound = value.keywords if isinstance(value, functools.partial) else {}
     kind = value.func if isinstance(value, functools.partial) else value
@@ -216,7 +216,7 @@ def described(part: str, value: Any) -> tuple[str, dict[str, Any]]:
     name = next((name for name, choice in row.items() if choice.described in (kind, type(value))), None)
     name = name or name_of(kind if inspect.isroutine(kind) else type(value))
     if name.startswith(":") or not (inspect.isroutine(kind) or isinstance(value, nn.Module)):
-        raise LookupError(f"{part}: {value!r} is in no table and can't be imported by its name")
+        raise LookupError(f"{part}: got {value!r}, must be in the table of parts or importable by its name")
     known = settings_of(part, name)
     settings = {key: {**own, **bound}.get(key, setting.default) for key, setting in known.items()}
     if isinstance(value, nn.Module):
@@ -224,5 +224,5 @@ def described(part: str, value: Any) -> tuple[str, dict[str, Any]]:
     else:
         is_whole = not getattr(value, "args", ()) and not set(bound) - set(known)
     if not is_whole:
-        raise LookupError(f"{part}: {value!r} has arguments that are no plain values")
+        raise LookupError(f"{part}: got {value!r}, must have arguments of plain values only")
     return name, settings

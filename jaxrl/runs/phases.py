@@ -1,4 +1,4 @@
-"""The phases of a run: one for most, or several stages whose agents follow each other."""
+"""The phases of a run: one for most runs, or several stages with successive agents."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ STAGE = 0x57A6E
 
 
 class Phase(NamedTuple):
-    """One agent's part of a run.
+    """The training of one agent in a run.
 
     Attributes:
-      config: of this phase, as a run without stages.
-      built: what it names.
-      first_update, first_step: updates and environment steps (of each seed) in the phases before it.
-      hand_over: what the agent of the next one takes from this one's, see ``Stage``.
+      config: the configuration of this phase, as a run without stages.
+      built: the objects that it names.
+      first_update, first_step: updates and environment steps (per seed) in earlier phases.
+      hand_over: the parts of this agent's state that the next one gets, see ``Stage``.
     """
 
     config: RunConfig
@@ -38,22 +38,22 @@ class Phase(NamedTuple):
 
     @property
     def last_update(self) -> int:
-        """The run's updates when this phase is over."""
+        """The number of updates of the run at the end of this phase."""
         return self.first_update + self.built.num_updates
 
     @property
     def steps_per_update(self) -> int:
-        """Environment steps of each seed."""
+        """Environment steps per seed in one update."""
         return self.config.num_envs * self.config.rollout_length
 
 
 def make_phases(config: RunConfig, given: Given | None = None) -> list[Phase]:
     """The phases of a run in order.
 
-    Objects that are given are those of the last one; its environment is that of all.
+    Given objects belong to the last phase; its environment is that of all phases.
 
     Raises:
-      ConfigError: see ``build``; of a stage with its number.
+      ConfigError: see ``build``; the message has the index of the stage.
     """
     *before, last = config.phases()
     others = None if given is None else Given(environment=given.environment, env_params=given.env_params)
@@ -71,16 +71,16 @@ def make_phases(config: RunConfig, given: Given | None = None) -> list[Phase]:
 
 
 def _with_own_keys(built: Built, number: int) -> Built:
-    """What a phase draws differs from what the one before it drew; the first has the run's keys."""
+    """Gives a phase keys that differ from those of earlier ones; the first has the run's keys."""
     keys = built.keys if number == 0 else jax.vmap(lambda key: jax.random.fold_in(key, STAGE + number))(built.keys)
     return built._replace(keys=keys)
 
 
 def check_hand_overs(phases: Sequence[Phase], programs: Sequence[Runnable]) -> None:
-    """Refuses stages that can't hand over what they are told to, before anything is trained.
+    """Checks that stages can hand over what they declare, before anything is trained.
 
     Raises:
-      ConfigError: a path that one of the agents' states does not have, or parts of other shapes or dtypes.
+      ConfigError: a path does not exist in one of the agents' states, or shapes or dtypes differ.
     """
     states = [program.abstract_state().agent for program in programs]
     for phase, state, fresh in zip(phases, states, states[1:], strict=False):
@@ -98,10 +98,10 @@ def check_hand_overs(phases: Sequence[Phase], programs: Sequence[Runnable]) -> N
 
 
 def handed_over(phase: Phase, state: TrainState, fresh: TrainState) -> TrainState:
-    """Returns the first state of the next phase, with what this one hands over; see ``check_hand_overs``."""
+    """Returns the first state of the next phase, with the parts that this one hands over; see ``check_hand_overs``."""
     agent = fresh.agent
     for target, source in phase.hand_over.items():
-        # A copy: two leaves of one state may not share a buffer.
+        # A copy, because two leaves of one state may not share a buffer.
         agent = _put(agent, target.split("."), jax.tree.map(lambda x: x.copy(), _at(state.agent, source)))
     return fresh._replace(agent=agent)
 

@@ -9,19 +9,19 @@ from jaxrl.agents import presets
 from jaxrl.runs.recipes import RECIPES, lookup
 
 GENERAL = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 16}
-"""The loop of a recipe that is in no table."""
+"""The loop of a recipe that has no preset."""
 
 
 def defaults_of(recipe: str, environment: str) -> dict[str, Any]:
-    """As ``preset``, of any recipe and of an environment that may be unknown; ``GENERAL`` where there is no preset."""
+    """``preset`` for any recipe and environment, including unknown ones, which get ``GENERAL``."""
     return presets.preset(recipe, environment) if recipe in RECIPES else dict(GENERAL)
 
 
 def preset(recipe: str, environment: str) -> dict[str, Any]:
     """The settings of the loop and the hyper-parameters that ``jaxrl train RECIPE ENV`` uses by default.
 
-    What is absent has the default of the recipe's own signature. The loop's settings go to ``jaxrl.train``, all else to
-    the recipe, for example::
+    Arguments that are absent have the defaults of the recipe's signature. Pass the loop's settings to ``jaxrl.train``
+    and the others to the recipe, for example::
 
         settings = jaxrl.preset("ppo", "Pendulum-v1")
         loop = {name: settings.pop(name) for name in ("num_steps", "num_envs", "rollout_length")}
@@ -29,18 +29,18 @@ def preset(recipe: str, environment: str) -> dict[str, Any]:
         agent = jaxrl.ppo(jaxrl.spec(env, params), num_updates=num_updates, **settings)
         state, metrics = jaxrl.train(key, agent, env, params, **loop)
 
-    A part of the recipe (``torso``, ``replay``, ``search``) is given by name, with its settings, as the flags name it:
-    ``{"name": "mlp", "hidden": (64, 64)}``. Make that object yourself: ``networks.MLP(hidden=(64, 64))``.
+    A part of the recipe (``torso``, ``replay``, ``search``) is a dict with its name and settings, as in the flags:
+    ``{"name": "mlp", "hidden": (64, 64)}``. Make the object from it: ``networks.MLP(hidden=(64, 64))``.
 
     Args:
-      recipe: its name, "ppo".
-      environment: its name; one without a preset of its own gets the recipe's general settings.
+      recipe: its name, such as "ppo".
+      environment: its name; an environment without a preset gets the recipe's general settings.
 
     Returns:
       A new dict: ``num_steps``, ``num_envs`` and ``rollout_length``, then arguments of the recipe.
 
     Raises:
-      UnknownName, UnknownEnvironment: no such recipe or environment; the message has the nearest right name.
+      UnknownName, UnknownEnvironment: the recipe or environment is unknown; the message suggests the nearest name.
     """
     lookup("recipe", recipe, RECIPES)
     if ":" not in environment and environment not in envs.registry.DOWNLOADS:  # module:name is made by the user

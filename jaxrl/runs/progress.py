@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: a live bar in a terminal, plain lines elsewhere."""
+"""Progress of a run: a live bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jaxrl.runs.config import RunConfig
 from jaxrl.runs.metrics import Floats, Summary
 
 LINE_EVERY = 0.1
-"""Of the run, between two plain lines."""
+"""The fraction of the run between two plain lines."""
 
 LINE_SECONDS = 30.0
-"""Between two plain lines at most, where a tenth of the run takes longer."""
+"""The most seconds between two plain lines, if a tenth of the run takes longer."""
 
 
 def human(number: float) -> str:
-    """A count in three digits: 999, 1.23k, 45.6M."""
+    """A count with three digits: 999, 1.23k, 45.6M."""
     for unit in ("", "k", "M", "G", "T"):
         if abs(number) < 999.5 or unit == "T":
             digits = 0 if not unit or abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
@@ -32,7 +32,7 @@ def human(number: float) -> str:
 
 
 def describe_returns(config: RunConfig, returns: Floats, name: str = "return") -> str:
-    """Mean and standard deviation over seeds of the last returns ``[S]``; of a sweep, which value leads, and its."""
+    """Mean and standard deviation over seeds of the last returns ``[S]``; for a sweep, those of the best value."""
     if np.isnan(returns).all():
         return "no episode ended yet"
     rows = returns.reshape(-1, config.seeds)
@@ -46,14 +46,14 @@ def describe_returns(config: RunConfig, returns: Floats, name: str = "return") -
 
 
 class Pace:
-    """When a plain line is due: a tenth of the whole, or half a minute, after the one before; and at the end."""
+    """Decides when to print a plain line: after a tenth of the run or half a minute, and at the end."""
 
     def __init__(self, fraction: float = 0.0) -> None:
-        """``fraction`` lies behind."""
+        """Starts at ``fraction`` of the run."""
         self._last = (fraction, time.monotonic())
 
     def is_due(self, fraction: float) -> bool:
-        """Whether to print one now; it is taken to be printed."""
+        """Whether to print a line now; True counts as printed."""
         now = time.monotonic()
         if fraction < 1.0 and fraction - self._last[0] < LINE_EVERY and now - self._last[1] < LINE_SECONDS:
             return False
@@ -72,7 +72,7 @@ class _Steps(ProgressColumn):
 
 
 class _Shown:
-    """A context manager that shows its bar, where it has one: only a terminal does."""
+    """A context manager that shows its bar in a terminal and nothing elsewhere."""
 
     _bar: Progress | None
 
@@ -87,12 +87,12 @@ class _Shown:
 
 
 class RunProgress(_Shown):
-    """Follows a run; a context manager. Steps are counted over all members."""
+    """A context manager that follows a run. Steps are counted over all members."""
 
     def __init__(
         self, config: RunConfig, console: Console, num_steps: int, done: int, name_of_return: str = "return"
     ) -> None:
-        """``done`` of ``num_steps`` environment steps of each seed lie behind."""
+        """Starts after ``done`` of ``num_steps`` environment steps per seed."""
         self.config, self.console, self.name_of_return = config, console, name_of_return
         self.num_steps, self.done = max(1, num_steps), done
         self.returns = np.full(config.num_members, np.nan)
@@ -125,7 +125,7 @@ class RunProgress(_Shown):
         self.console.print(message, soft_wrap=True, highlight=False)
 
     def update(self, env_steps: int, seconds: float, summary: Summary) -> None:
-        """Shows a chunk: ``env_steps`` of each seed done in the whole run, ``seconds`` taken by this chunk."""
+        """Shows a chunk: ``env_steps`` per seed so far in the whole run, ``seconds`` for this chunk."""
         self._seconds += seconds
         self._trained += env_steps - self.done
         self.done = env_steps
@@ -155,7 +155,7 @@ class RunProgress(_Shown):
 
 
 class MatchProgress(_Shown):
-    """Follows the matches of a tournament; a context manager."""
+    """A context manager that follows the matches of a tournament."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.done, self.total = console, 0, total
@@ -166,7 +166,7 @@ class MatchProgress(_Shown):
             self._task = self._bar.add_task("matches", total=total)
 
     def advance(self) -> None:
-        """Shows that one more is over."""
+        """Shows that one more match is over."""
         self.done += 1
         if self._bar is not None:
             self._bar.advance(self._task)

@@ -1,4 +1,4 @@
-"""Runs from Python: the folder that ``jaxrl train`` writes, of any recipe and any environment, by one call."""
+"""Runs from Python: one call writes the same folder as ``jaxrl train``, for any recipe and any environment."""
 
 from __future__ import annotations
 
@@ -53,36 +53,38 @@ def train(
     """Trains a population of seeds and writes a run folder, as ``jaxrl train`` does.
 
     For example ``train("runs/mine", jaxrl.ppo, MyEnv(), num_steps=200_000, seeds=8, torso=MyTorso())``. The folder has
-    metrics.csv, TensorBoard events, checkpoints, the evaluation and the curve; ``jaxrl.load`` and ``resume`` take it.
-    Recipes, environments and parts that can be imported are written down by their names; others have to be given again
-    to ``load`` and ``resume``.
+    metrics.csv, TensorBoard events, checkpoints, the evaluation and the curve; ``jaxrl.load`` and ``resume`` read it.
+    Recipes, environments and parts that can be imported are stored by name; others have to be passed to ``load`` and
+    ``resume`` again.
 
     Args:
-      folder: of the run; it must be new or empty.
+      folder: the run's folder; it must be new or empty.
       recipe: a name such as "ppo", ``"my_module:my_recipe"``, a function ``(spec, **options) -> Agent``, or an agent.
       environment: a name such as "CartPole-v1", ``"my_module:make_env"``, an environment, or a function or class that
         makes one.
       env_params: its parameters; None for its ``default_params``. With a name, use ``environment_settings``.
-      num_steps: environment steps of each seed; with ``num_envs`` and ``rollout_length`` None for those of the preset.
-      num_envs: B, environments of each seed.
+      num_steps: environment steps per seed; None for the preset's, as for ``num_envs`` and ``rollout_length``.
+      num_envs: B, environments per seed.
       rollout_length: T, steps of each environment before an update.
-      seeds: how many agents are trained side by side.
-      seed: of the key that is split into one for each seed.
-      sweep: values of float hyper-parameters; all combinations are trained, all seeds for each.
-      environment_settings: what ``jaxrl.make``, or the function that makes the environment, is given.
-      window: show the last so many observations of the episode at once.
-      eval_every: environment steps of each seed between two evaluations on the way; None for none.
-      eval_episodes: of each seed in an evaluation; 0 for none.
-      init_from: a run to start from the parameters of.
-      devices, seed_devices: to split the run over, see ``RunConfig``.
+      seeds: the number of agents that are trained side by side.
+      seed: the random seed of the run; its key is split into one per seed.
+      sweep: values of float hyper-parameters; all combinations are trained, with all seeds for each.
+      environment_settings: the arguments of ``jaxrl.make`` besides the name, or of the function that makes the
+        environment.
+      window: the number of last observations of the episode that the agent sees at once.
+      eval_every: environment steps per seed between two evaluations during training; None for none.
+      eval_episodes: episodes per seed in an evaluation; 0 for none.
+      init_from: the run whose parameters to start from.
+      devices, seed_devices: the devices to split the run over, see ``RunConfig``.
       workers: threads that share one state; 0 for none.
-      wandb: log to Weights & Biases too.
+      wandb: also log to Weights & Biases.
       quiet: print nothing.
-      **options: hyper-parameters and parts of the recipe; the rest are those of its preset.
+      **options: hyper-parameters and parts of the recipe; the others have the values of its preset.
 
     Raises:
-      ConfigError, RunError: something is unknown, out of range or contradictory; there is something in the folder.
-      RunStopped: the run ended early: ``Diverged``, ``InterruptedRun``, ``NotWritten``. All is said and kept.
+      ConfigError, RunError: an argument is unknown, out of range or contradictory; or the folder is not empty.
+      RunStopped: the run ended early: ``Diverged``, ``InterruptedRun``, ``NotWritten``; the message says what was
+        saved.
     """
     recipe = _always(recipe) if isinstance(recipe, Agent) else recipe
     if isinstance(environment, str) and env_params is not None:
@@ -138,21 +140,21 @@ def resume(
     env_params: PyTree = None,
     **parts: Any,
 ) -> Run:
-    """Goes on with a run from its last checkpoint, as ``jaxrl resume`` does; the result is the unbroken run's.
+    """Continues a run from its last checkpoint, as ``jaxrl resume`` does; the result equals the uninterrupted run's.
 
     Args:
-      folder: of the run.
-      num_steps: a new budget, in environment steps of each seed from the start of the run; None for the old one.
-      update: go on from the checkpoint of this update; what came later is dropped.
+      folder: the run's folder.
+      num_steps: a new budget, in environment steps per seed since the start of the run; None for the old one.
+      update: the update of the checkpoint to continue from; later progress is dropped.
       eval_every, eval_episodes, devices, seed_devices: new ones; None for those of the run.
       wandb, quiet: see ``train``.
       trust: see ``load``.
-      recipe, environment, env_params, **parts: objects that the run was started with, where they can't be imported by
+      recipe, environment, env_params, **parts: the objects that the run was started with, if they can't be imported by
         their names.
 
     Raises:
-      ConfigError, RunError, RunStopped: see ``train``; or the run is finished, or names modules that this user has not
-        trained with.
+      ConfigError, RunError, RunStopped: see ``train``. RunError also if the run is finished, or names modules that this
+        user has not trained with.
     """
     run = RunFolder(folder)
     before = run.read_config(trust=trust)
@@ -186,7 +188,7 @@ def _recipe_name(recipe: str | Recipe) -> str:
 
 
 def _environment_name(environment: Any, env_params: PyTree) -> str:
-    """What to write down: an environment that was made already, or has parameters of its own, has to be given again."""
+    """The name to store; an environment that is an object or has its own parameters has to be given again."""
     if isinstance(environment, str):
         return environment
     is_maker = isinstance(environment, type) or (callable(environment) and not hasattr(environment, "step"))
@@ -197,7 +199,7 @@ def _environment_name(environment: Any, env_params: PyTree) -> str:
 def _with_options(
     config: RunConfig, recipe: Recipe, given: Given, loop: dict[str, int], options: dict[str, Any]
 ) -> tuple[RunConfig, Given]:
-    """The configuration with all that the recipe takes, and the objects among it."""
+    """The configuration with all arguments of the recipe, and the objects among them."""
     known, objects = hyperparameters(recipe), object_arguments(recipe)
     defaults = defaults_of(config.recipe, config.environment)
     for name in options:
@@ -228,7 +230,7 @@ def _with_options(
 def _part(
     recipe: Recipe, name: str, options: Mapping[str, Any], defaults: Mapping[str, Any], spec: Any
 ) -> tuple[Chosen | None, Any]:
-    """What is written down of an object that a recipe takes, and the object itself where only it will do."""
+    """The stored form of an object that a recipe takes, and the object itself if it has to be given again."""
     value = options.get(name)
     if value is None and name in defaults:
         settings = dict(defaults[name])

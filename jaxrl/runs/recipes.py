@@ -1,4 +1,4 @@
-"""Recipes by name, and what can be set of them and of their parts, read from signatures and docstrings."""
+"""Recipes by name, and the settings of recipes and parts, read from signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RECIPES: dict[str, Recipe] = {name: getattr(agents, name) for name in sorted(age
 
 
 class Shorthand(NamedTuple):
-    """A switch of recipes that chooses a part in short.
+    """A switch of recipes that abbreviates the choice of a part.
 
     Attributes:
-      part: the argument that it stands for.
-      off, on: what that is, by name, without the switch and with it.
+      part: the argument that it sets.
+      off, on: the names of the choices without and with the switch.
     """
 
     part: str
@@ -35,7 +35,7 @@ class Shorthand(NamedTuple):
 
 
 SHORTHANDS = {"prioritized": Shorthand("replay", off="uniform", on="prioritized")}
-"""By argument. No hyper-parameters: what is asked in two ways is written down in one, as the part."""
+"""Switches by name. They are not hyper-parameters: a run stores the part instead."""
 
 _OF_MODULES = frozenset({"parent", "name"})
 """Fields that Flax gives to every module."""
@@ -48,12 +48,12 @@ class UnknownName(ValueError):
 
 
 class Parameter(NamedTuple):
-    """Something that can be set.
+    """A setting.
 
     Attributes:
-      name: of the argument.
-      type: the annotation, resolved.
-      default: the signature's.
+      name: the name of the argument.
+      type: the resolved annotation.
+      default: the default in the signature.
       help: its line in the docstring.
     """
 
@@ -64,10 +64,10 @@ class Parameter(NamedTuple):
 
 
 def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
-    """``table[name]``, or an error with the nearest right name and all there are.
+    """``table[name]``, or an error with the nearest name and all names.
 
     Raises:
-      UnknownName: no such name.
+      UnknownName: the name is not in the table.
     """
     if name not in table:
         raise UnknownName(f"unknown {kind} '{name}'{nearest(name, table)} (there are: {', '.join(table)})")
@@ -75,7 +75,7 @@ def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether values of the type can be written in a flag and in JSON: scalars, and sequences of them."""
+    """Whether values of the type can be written in a flag and in JSON: scalars and sequences of them."""
     if annotation in _SCALARS:
         return True
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -87,19 +87,19 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _documented(docstring: str | None) -> dict[str, str]:
-    """The lines of the sections Args and Attributes, by name."""
+    """The entries of the sections Args and Attributes, by name."""
     parsed = docstring_parser.parse(docstring or "")
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
 def parameters(target: Callable[..., Any], hidden: Collection[str] = ()) -> dict[str, Parameter]:
-    """What can be set of a function or a Flax module: its arguments of a plain type that have a default.
+    """The settings of a function or a Flax module: its arguments of a plain type with a default.
 
-    An argument that may be a tracer and so is annotated with Any has the type of its default.
+    An argument annotated with Any, because it may be a tracer, has the type of its default.
 
     Args:
       target: the function or the class.
-      hidden: arguments that are somebody else's to set.
+      hidden: arguments that are set elsewhere.
     """
     if isinstance(target, type):
         hidden = {*hidden, *_OF_MODULES}
@@ -117,8 +117,8 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
     """A recipe by its name: one of ``RECIPES``, or ``my_module:my_recipe``.
 
     Raises:
-      UnknownName: no such recipe.
-      ConfigError: a ``module:name`` that can't be imported, or is no recipe.
+      UnknownName: the recipe does not exist.
+      ConfigError: a ``module:name`` can't be imported or is not a recipe.
     """
     if not isinstance(recipe, str):
         return recipe
@@ -132,21 +132,22 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
 
 
 def hyperparameters(recipe: str | Recipe) -> dict[str, Parameter]:
-    """The hyper-parameters of a recipe: what can be set but for what a run fills in; raises as ``find_recipe``."""
+    """The hyper-parameters of a recipe: its settings except those that a run fills in; raises like ``find_recipe``."""
     found = find_recipe(recipe)
     return parameters(found, {*filled_in(found), *shorthands_of(found)})
 
 
 def shorthands_of(recipe: str | Recipe) -> dict[str, Shorthand]:
-    """The switches of a recipe that choose one of its parts in short, by name; raises as ``find_recipe``."""
+    """The switches of a recipe that abbreviate a choice of its parts, by name; raises like ``find_recipe``."""
     known = inspect.signature(find_recipe(recipe)).parameters
     return {name: shorthand for name, shorthand in SHORTHANDS.items() if name in known and shorthand.part in known}
 
 
 def filled_in(recipe: Recipe) -> dict[str, str]:
-    """The arguments that a run fills in, by name, and what with: the number of updates, the simulator.
+    """The arguments that a run fills in, by name: the number of updates, the simulator.
 
-    A recipe gets the true simulator only if it says so, by ``jaxrl.signature.recipe(fills={"model": "simulator"})``.
+    A recipe gets the true simulator only if it asks for it, by ``jaxrl.signature.recipe(fills={"model":
+    "simulator"})``.
     """
     declared = getattr(recipe, "fills", None)
     if declared is not None:
@@ -155,12 +156,12 @@ def filled_in(recipe: Recipe) -> dict[str, str]:
 
 
 def remembered(recipe: Recipe, spec: Spec, options: Mapping[str, Any]) -> Any:
-    """The memory that the environment has to feed back to a recipe's agent, None for none.
+    """The memory that the environment has to feed back to a recipe's agent; None if there is none.
 
     Args:
-      recipe: one that says what its agent remembers, by ``jaxrl.signature.recipe(remembers=...)``, or any other.
-      spec: of the environment.
-      options: those that are given; the others have their defaults.
+      recipe: a recipe, which declares its memory by ``jaxrl.signature.recipe(remembers=...)``.
+      spec: the spec of the environment.
+      options: the given options; the others have their defaults.
     """
     memory = getattr(recipe, "remembers", None)
     if memory is None:

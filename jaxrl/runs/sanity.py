@@ -1,4 +1,4 @@
-"""Arguments that contradict each other: each is fine by itself, and together nothing, or less than asked, is done."""
+"""Contradictory arguments: each is valid, but together they do nothing, or less than intended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxrl.training.evaluate import episode_limit
 
 
 def _steps(config: RunConfig, built: Built) -> int:
-    """Environment steps of each seed, in whole updates."""
+    """Environment steps per seed, in whole updates."""
     return built.num_updates * config.num_envs * config.rollout_length
 
 
 def _gradient_steps(config: RunConfig, built: Built) -> int | None:
-    """Gradient steps of the run, of a recipe that says how many it takes; None of others."""
+    """Gradient steps of the run; None if the recipe does not declare how many it takes."""
     values = config.hyperparameters
     if "num_gradient_steps" not in values:
         return None
@@ -25,11 +25,11 @@ def _gradient_steps(config: RunConfig, built: Built) -> int | None:
 
 
 def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
-    """What makes a run pointless, each as a message that names the arguments and their values.
+    """Contradictions that make a run pointless, each as a message with the arguments and their values.
 
     Args:
-      config, built: of a run, or of one stage of it.
-      before: environment steps of each seed in earlier stages, whose replay may be handed over.
+      config, built: those of a run, or of one stage of it.
+      before: environment steps per seed in earlier stages, whose replay may be handed over.
     """
     values, steps = config.hyperparameters, before + _steps(config, built)
     starts = values.get("learning_starts")
@@ -62,7 +62,7 @@ def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator
 
 
 def doubts(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
-    """What is probably not meant, each as a sentence; the run is what was asked for. Arguments as above."""
+    """Settings that are probably mistakes, each as a sentence; the run proceeds. The arguments are as above."""
     values, steps = config.hyperparameters, _steps(config, built)
     held = min(values.get("replay_capacity", before + steps), before + steps)
     batch = values.get("batch_size")

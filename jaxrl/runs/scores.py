@@ -1,4 +1,4 @@
-"""Matches of a run, as a table."""
+"""The table of a run's matches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaxrl.training.match import Score
 
 
 def print_scores(config: RunConfig, score: Score, opponent: str, console: Console, *, opening_moves: int) -> None:
-    """Prints a row for each member, and one for all of them.
+    """Prints one row per member and one for all of them.
 
     Args:
-      config: of the run.
+      config: the configuration of the run.
       score: arrays ``[S, 2]``.
-      opponent: what to call it.
-      console: where.
-      opening_moves: of every game, random.
+      opponent: the name of the opponent.
+      console: the console to print to.
+      opening_moves: the number of random moves at the start of every game.
     """
     wins, draws, losses = (np.asarray(column) for column in score)
     games = int((wins + draws + losses)[0].sum())
@@ -43,7 +43,7 @@ def print_scores(config: RunConfig, score: Score, opponent: str, console: Consol
 
 
 def _cells(wins: np.ndarray, draws: np.ndarray, losses: np.ndarray) -> list[str]:
-    """Of ``[2]`` each, the games begun and the others."""
+    """The cells of arrays ``[2]``: the games begun and the others."""
     games, points = wins + draws + losses, wins + 0.5 * draws
     shares = [*(column.sum() / games.sum() for column in (wins, draws, losses, points)), *(points / games)]
     return [f"{share:.1%}" for share in shares]

@@ -1,8 +1,8 @@
-"""A run under way: chunks of training, with logging, evaluation and checkpoints in between.
+"""Training of a run in chunks of updates, with logging, evaluation and checkpoints in between.
 
-A chunk is the updates between two pauses. How many follows from the configuration; where that takes longer than
-``CHUNK_SECONDS``, fewer are done from there on, and config.json says so, so that a resumed run pauses where the
-unbroken one would have. Where a run pauses changes its rows in metrics.csv and nothing else.
+A chunk is the updates between two pauses. Its length follows from the configuration. If a chunk takes longer than
+``CHUNK_SECONDS``, later ones are shorter, and config.json stores this, so that a resumed run pauses where the
+uninterrupted one would have. Pauses only affect the rows of metrics.csv.
 """
 
 from __future__ import annotations
@@ -36,51 +36,51 @@ from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
 CHUNKS = 64
-"""A run is cut into so many, where that makes none too short."""
+"""The number of chunks of a run, unless they would be too short."""
 
 MIN_STEPS = 20_000
-"""Environment steps of a chunk, all members together, at least: some 0.2 s on a laptop, so that logging is for free."""
+"""The least environment steps of a chunk, over all members: some 0.2 s on a laptop, so that logging costs little."""
 
 POINTS = 16
-"""Chunks of a run that is shorter than as many of those: a learning curve wants points, whatever it costs."""
+"""The least number of chunks, so that a short run has a learning curve."""
 
 CHUNK_SECONDS = 2.0
-"""Of a chunk at most, or a little longer: an interrupt waits for its end."""
+"""The most seconds of a chunk, approximately: an interrupt waits for its end."""
 
 CHECKPOINT_SECONDS = 60.0
-"""Between two checkpoints."""
+"""Seconds between two checkpoints."""
 
 CURVE_SECONDS = 2.0
-"""For the curve of a run that was interrupted: a long run takes long to draw, and ``jaxrl plot`` can do it later."""
+"""The most seconds for the curve of an interrupted run; ``jaxrl plot`` can draw it later."""
 
 EVALUATION_SEED = 1
-"""Chooses the episodes of evaluations on the way: the same each time, others than at the end."""
+"""The seed of evaluations during training: the same episodes each time, and others than at the end."""
 
 
 def updates_per_chunk(config: RunConfig, num_updates: int) -> int:
-    """Updates between two pauses, where they don't take too long."""
+    """The number of updates between two pauses, unless they take too long."""
     steps_per_update = max(1, config.num_envs * config.rollout_length * config.num_members)
     long_enough = min(-(-MIN_STEPS // steps_per_update), -(-num_updates // POINTS))
     return max(-(-num_updates // CHUNKS), long_enough)
 
 
 def updates_per_call(config: RunConfig, num_updates: int) -> int:
-    """Updates that the device is asked for at once at most; it follows from the configuration as the program does."""
+    """The most updates in one call of the device program; it depends on the configuration only."""
     return min(updates_per_chunk(config, num_updates), CALL_UPDATES)
 
 
 def learning_starts(config: RunConfig) -> int:
-    """The update at which a recipe with a warm-up starts to learn, and gets slower; 0 without one."""
+    """The update at which a recipe with a warm-up starts to learn and becomes slower; 0 without one."""
     steps = config.num_envs * config.rollout_length
     return -(-config.hyperparameters.get("learning_starts", 0) // steps) if steps else 0
 
 
 @contextlib.contextmanager
 def _of_peers(folder: RunFolder) -> Iterator[None]:
-    """Says what it means that a computation on several processes failed.
+    """Explains the failure of a computation on several processes.
 
     Raises:
-      PeerLost: in place of the error of whatever was waiting for another process.
+      PeerLost: replaces the error of the process that waited for another one.
     """
     try:
         yield
@@ -97,15 +97,15 @@ def _of_peers(folder: RunFolder) -> Iterator[None]:
 def _finite_members(tree: object) -> jax.Array:
     """``[S]``, whether all floats of a member are finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    # Axis by axis: to reshape a leaf that is split over devices would gather it.
+    # Axis by axis, because reshaping a leaf that is split over devices would gather it.
     return jnp.stack([jnp.isfinite(leaf).all(range(1, leaf.ndim)) for leaf in leaves]).all(0)
 
 
 class Session:
-    """Trains a run from where ``state`` is to its end, and keeps its folder up to date.
+    """Trains a run from ``state`` to its end and updates its folder.
 
-    The folder exists, and its metrics are cut back to ``state``. Of several processes each has a session, and the first
-    one's writes and talks.
+    The folder exists, and its metrics end at ``state``. Each of several processes has a session; only the first one's
+    writes and prints.
     """
 
     def __init__(
@@ -137,12 +137,12 @@ class Session:
         self._say: Callable[[str], None] = lambda message: console.print(message, soft_wrap=True, highlight=False)
 
     def train(self, number: int, state: TrainState) -> TrainState:
-        """Trains to the end, from a state of the phase of this number.
+        """Trains to the end, from a state of the phase with this index.
 
         Raises:
-          Diverged: a metric or a parameter was not finite; the last checkpoint is from before.
-          InterruptedRun: SIGINT or SIGTERM came, and all is saved.
-          NotWritten: a file can't be written, for want of room perhaps.
+          Diverged: a metric or a parameter is not finite; the last checkpoint is from before.
+          InterruptedRun: SIGINT or SIGTERM arrived, and everything is saved.
+          NotWritten: a file can't be written, for example because the disk is full.
         """
         self._phase = self.phases[number]
         done = self._phase.first_update + updates_done(state)
@@ -152,16 +152,16 @@ class Session:
         self._saved = [update for update in self.checkpoints.updates() if update <= done]
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._written())
-            # Around all of it: what is being saved when a signal comes is saved whole.
+            # Around everything: a save in progress is completed when a signal arrives.
             self._interrupted = stack.enter_context(interrupts_wait())
             self._loggers = self._make_loggers(self._env_steps(done)) if processes.is_first() else ()
             for logger in self._loggers:
                 stack.callback(logger.close)
             if not self._saved:
-                # So that a run that breaks before the first minute is over has something to go back to.
+                # A run that fails before its first minute needs a checkpoint too.
                 self._save(done, state)
                 if processes.is_first():
-                    # What was written may lie elsewhere, or be something else.
+                    # The files may have been written elsewhere or differently.
                     self.checkpoints.verify(done)
                 self._take_snapshot(-1, done, state)
             progress = stack.enter_context(
@@ -220,7 +220,7 @@ class Session:
         return state
 
     def _length(self, phase: Phase, done: int) -> int:
-        """Updates of the chunk that starts after ``done`` updates of a phase."""
+        """The number of updates in the chunk that starts after ``done`` updates of a phase."""
         at = phase.first_update + done
         told = [length for update, length in self.config.chunks if phase.first_update <= update <= at]
         length = told[-1] if told else updates_per_chunk(phase.config, phase.built.num_updates)
@@ -233,7 +233,7 @@ class Session:
         return max(1, self.config.eval_every // phase.steps_per_update)
 
     def _env_steps(self, update: int) -> int:
-        """Environment steps of each seed after so many updates of the run."""
+        """Environment steps per seed after a number of updates of the run."""
         return self._phase.first_step + (update - self._phase.first_update) * self._phase.steps_per_update
 
     def _make_loggers(self, env_steps: int) -> Sequence[Logger]:
@@ -267,7 +267,7 @@ class Session:
         return False
 
     def _note_length(self, phase: Phase, before: int, count: int) -> None:
-        """Writes down that chunks are shorter from here on, after one that took too long."""
+        """Stores that chunks are shorter from here on, after one that took too long."""
         if count >= min(self._length(phase, before), phase.built.num_updates - before):
             return
         at = phase.first_update + before
@@ -277,7 +277,7 @@ class Session:
             self.folder.write_config(self.config)
 
     def _speed(self, phase: Phase, count: int) -> Summary:
-        """Seconds since the run began, those of earlier sittings included, and steps of all members together in one."""
+        """Seconds since the start of the run, earlier sessions included, and steps per second of all members."""
         members, now = self.config.num_members, time.monotonic()
         passed, self._sitting = max(now - self._sitting, 1e-9), now
         self._seconds += passed
@@ -285,7 +285,7 @@ class Session:
         return {"wall_time": np.full(members, self._seconds), "steps_per_second": np.full(members, speed)}
 
     def _evaluation(self, phase: Phase, chunk: Chunk) -> Summary:
-        """The columns of an evaluation without exploration, NaN between two of them and where an interrupt came."""
+        """The columns of an evaluation without exploration; NaN between evaluations and after an interrupt."""
         every = self._updates_per_evaluation(phase)
         if every is None:
             return {}
@@ -302,9 +302,9 @@ class Session:
         return self.kind.columns(outcome)
 
     def _save(self, update: int, state: TrainState, *, final: bool = False) -> bool:
-        """Saves unless the agent's state has numbers that are not finite; those may come one update before a NaN.
+        """Saves unless the agent's state has numbers that are not finite, which can precede a NaN metric by one update.
 
-        A checkpoint on the way that can't be written is tried again a minute later, and the run goes on.
+        If a checkpoint during the run can't be written, it is tried again a minute later, and the run continues.
         """
         if self._failure is not None:
             return False
@@ -328,7 +328,7 @@ class Session:
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
-        """Says of a file that can't be written what is kept, and how to go on."""
+        """Reports a file that can't be written, what was saved, and how to continue."""
         try:
             yield
         except (OSError, CheckpointError) as error:
@@ -345,7 +345,7 @@ class Session:
     def _take_snapshot(self, before: int, now: int, state: TrainState) -> None:
         if self.snapshots is None or not is_due(before, now, self.num_updates) or self._phase is not self.phases[-1]:
             return
-        # As the first process sees its folder: all save together, or none.
+        # The decision of the first process, so that all save together or not at all.
         if processes.anywhere(processes.is_first() and now not in self.snapshots.updates()):
             self.snapshots.save(now, without_replay(state.agent))
 

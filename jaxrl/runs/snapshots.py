@@ -1,7 +1,7 @@
-"""Snapshots: who a run's players were at moments of their training, to be met again.
+"""Snapshots: the players of a run at several times of its training, for later matches.
 
-A checkpoint is all that a run needs to go on, and the last few stay. A snapshot is what acting needs, and all stay.
-Runs of games for two leave them.
+A checkpoint contains everything that a run needs to continue, and the last few are kept. A snapshot contains what
+acting needs, and all are kept. Two-player runs write them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from jaxrl.runs.folder import RunFolder
 from jaxrl.types import PyTree
 
 MOMENTS = 10
-"""Snapshots that a run leaves, evenly over its updates, beside the one from before the first."""
+"""The number of snapshots of a run, evenly over its updates, besides the one before the first update."""
 
 
 def without_replay(agent_state: PyTree) -> PyTree:
-    """An agent's state without what lies under ``per_env``, the replay for one, which ``act`` doesn't read."""
+    """An agent's state without the content of ``per_env``, such as the replay, which ``act`` does not read."""
     return agent_state._replace(per_env=()) if hasattr(agent_state, "per_env") else agent_state
 
 
 def is_due(before: int, now: int, num_updates: int) -> bool:
-    """Whether one of the moments lies in the updates from ``before`` (excluded) to ``now`` (included)."""
+    """Whether a snapshot is due in the updates from ``before`` (excluded) to ``now`` (included)."""
     return now * MOMENTS // num_updates > before * MOMENTS // num_updates
 
 
 def moments(folder: RunFolder, config: RunConfig) -> list[int]:
-    """The updates of which there is a snapshot or a checkpoint, in order."""
+    """The updates with a snapshot or a checkpoint, in order."""
     return sorted({*folder.snapshots(config).updates(), *folder.checkpoints(config).updates()})

@@ -1,4 +1,4 @@
-"""Starting and resuming runs: what ``jaxrl train`` and ``jaxrl resume`` do, as functions."""
+"""Starts and resumes runs: ``jaxrl train`` and ``jaxrl resume`` as functions."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Run(NamedTuple):
     """A run that has been trained.
 
     Attributes:
-      folder: where it lies.
-      config: what was asked for.
+      folder: the run's folder.
+      config: its configuration.
       built: its environment and its agents: ``built.agent(member)``.
-      state: leaves ``[S, ...]`` of all members, ``config.members()``; ``state.agent`` is the agents'.
+      state: leaves ``[S, ...]`` of all members, ``config.members()``; ``state.agent`` has the agents' states.
     """
 
     folder: RunFolder
@@ -59,16 +59,16 @@ def start(
     dry: bool = False,
     trust: bool = False,
 ) -> Run | None:
-    """Trains a new run in a folder of its own.
+    """Trains a new run in a new folder.
 
     Args:
-      folder: where.
-      config: what is asked for.
-      given: objects in place of those that the configuration names.
-      console: where all is said.
-      wandb: log to Weights & Biases too.
-      dry: measure memory and speed in place of training; nothing is written, and None is returned.
-      trust: of the run that parameters are taken from, see ``loading.load``.
+      folder: the run's folder.
+      config: its configuration.
+      given: objects that replace those that the configuration names.
+      console: the console to print to.
+      wandb: also log to Weights & Biases.
+      dry: measure memory and speed instead of training; nothing is written, and None is returned.
+      trust: for the run that parameters are taken from, see ``loading.load``.
 
     Raises:
       ConfigError, RunError, RunStopped: see there.
@@ -122,13 +122,13 @@ def go_on(
     wandb: bool = False,
     trust: bool = False,
 ) -> Run:
-    """Goes on with a run from a checkpoint.
+    """Continues a run from a checkpoint.
 
     Args:
-      folder: of the run.
-      config: how it is to go on; its identity is that of ``before``.
-      before: how it went until now.
-      update: from which checkpoint; None takes the last one.
+      folder: the run's folder.
+      config: the new configuration, with the same identity as ``before``.
+      before: the configuration so far.
+      update: the update of the checkpoint; None takes the last one.
       given, console, wandb, trust: see ``start``.
 
     Raises:
@@ -180,7 +180,7 @@ def go_on(
 
 
 def _refuse_contradictions(phase: Phase, console: Console) -> None:
-    """Refuses arguments under which nothing is learned, and says which seem to be a mistake."""
+    """Refuses arguments with which nothing is learned, and prints those that are probably mistakes."""
     for problem in contradictions(phase.config, phase.built, phase.first_step):
         raise ConfigError(problem)
     if chance(phase.config):
@@ -220,7 +220,7 @@ def _say_changes(config: RunConfig, before: RunConfig, console: Console) -> None
 
 
 def default_folder(config: RunConfig) -> Path:
-    """``runs/RECIPE-ENV-TIME``, numbered where two runs start in the same second."""
+    """``runs/RECIPE-ENV-TIME``, with a number if two runs start in the same second."""
     names = [name.rpartition(":")[2].replace("/", "-") for name in (config.recipe, config.environment)]
     path = Path("runs") / f"{'-'.join(names)}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = (path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1000)))
@@ -228,7 +228,7 @@ def default_folder(config: RunConfig) -> Path:
 
 
 def first_state(config: RunConfig, program: Runnable, *, trust: bool = False) -> TrainState:
-    """The state that a run starts from: a fresh one, with the parameters of another run where it is told so."""
+    """The state that a run starts from: a new one, with the parameters of another run if ``init_from`` is set."""
     state = program.start()
     return state if config.init_from is None else transfer(config.init_from, state, trust=trust)
 
@@ -245,12 +245,12 @@ def compile_programs(phases: Sequence[Phase], programs: Sequence[Runnable], cons
     """Compiles the programs of all phases; returns the seconds it took.
 
     Raises:
-      ConfigError: shapes that don't fit (minibatches that don't divide a rollout), found while tracing.
-      DoesNotFit: it would need more memory than there is.
+      ConfigError: shapes do not fit (minibatches that do not divide a rollout), which tracing finds.
+      DoesNotFit: the run needs more memory than is free.
     """
     seconds = 0.0
     for phase, program in zip(phases, programs, strict=True):
-        most = updates_per_call(phase.config, phase.built.num_updates)  # whatever is left of it
+        most = updates_per_call(phase.config, phase.built.num_updates)  # the last call may be shorter
         with console.status("compiling"), _shapes_fit():
             seconds += program.compile(most)
         refuse_what_cannot_fit(phase.config, program.memory_bytes(most), "training")

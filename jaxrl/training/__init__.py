@@ -1,9 +1,9 @@
-"""Loops: pure ones to ``jit`` and ``vmap``, a chunked one on the host, evaluation, checkpoints.
+"""Loops: pure ones to ``jit`` and ``vmap``, a loop in chunks on the host, evaluation, checkpoints.
 
-``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure; ``Program`` and ``fit`` run
-populations for long; ``Checkpoints`` saves them; ``parallel`` splits them over devices; ``asynchronous`` trains one
-agent by threads; ``ratings`` are of many matches. ``check`` tests any agent, ``checks`` holds its properties one by
-one.
+``train``, ``start``, ``advance``, ``train_step``, ``evaluate`` and ``match`` are pure. ``Program`` and ``fit`` run
+populations for a long time, ``Checkpoints`` saves them, ``parallel`` splits them over devices. ``asynchronous`` trains
+one agent with several threads. ``ratings`` fits ratings to many matches. ``check`` tests any agent, and ``checks``
+has its properties one by one.
 """
 
 from jaxrl.training.asynchronous import Asynchronous

@@ -1,15 +1,14 @@
-"""Asynchronous training: threads that each act in their own environments and update one shared state.
+"""Asynchronous training: threads act in their own environments and update one shared state.
 
-A worker reads the state, rolls out, and hands its trajectory to the parameter server. There the agent's ``update``
-computes the change of the parameters that the worker had read, with the optimizer's state of now, and the change is
-added to what the parameters have become (Mnih et al. 2016, algorithm S3, with shared statistics of the optimizer).
-How many updates came between is the staleness. Updates take turns, rollouts run side by side. Any agent takes part
-whose state keeps nothing for single environments. Everything but the parameters is as of now: with normalised
-observations a stale update uses newer statistics than those that acted, and trpo's bound on the KL divergence holds
-around the parameters that were read. Results depend on which thread was faster, so a run does not repeat;
-``a3c(delay=...)`` does.
+A worker reads the state, takes a rollout, and passes its trajectory to the parameter server. There the agent's
+``update`` computes the change of the parameters that the worker had read, with the current state of the optimizer, and
+the change is added to the current parameters (Mnih et al. 2016, algorithm S3, with shared statistics of the optimizer).
+The staleness is the number of updates in between. Updates are sequential, rollouts are parallel. Any agent without
+per-environment state can be trained. Everything but the parameters is current: with normalised observations a stale
+update uses newer statistics than those that acted, and TRPO's bound on the KL divergence holds around the parameters
+that were read. Results depend on the timing of threads, so a run can't be repeated; ``a3c(delay=...)`` can.
 
-Legend of shapes: W workers, B environments of each, T time, U updates.
+Legend of shapes: W workers, B environments per worker, T time, U updates.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ Experience = tuple[Array, Transition]
 """The key of an update, and the trajectory ``[T, B]`` to learn from."""
 
 WORKER, RESTART = 0xA3C, 0x2E5
-"""Folded into the run's key for every worker but the first, and into a worker's after a failure."""
+"""Folded into the run's key for every worker but the first, and into a worker's key after a failure."""
 
 
 class Worker(NamedTuple):
-    """What a worker keeps to itself.
+    """The state of a worker.
 
     Attributes:
-      env_state, observation: of its environments, ``[B, ...]``.
-      episode_return, episode_length: ``[B]`` of the episodes under way.
-      rollouts: int32, rollouts that were learned from; rollout i draws from ``fold_in(worker_key, i)``.
+      env_state, observation: those of its environments, ``[B, ...]``.
+      episode_return, episode_length: ``[B]``, those of the current episodes.
+      rollouts: int32, the number of rollouts learned from; rollout i uses ``fold_in(worker_key, i)``.
     """
 
     env_state: PyTree
@@ -55,11 +54,11 @@ class Worker(NamedTuple):
 
 
 class Asynchronous:
-    """A run of one agent by W workers; ``fit`` takes it in place of a ``Program``.
+    """A run of one agent with W workers, which ``fit`` takes instead of a ``Program``.
 
-    The state is a ``TrainState`` with a leading axis of 1, as of a population of one: ``env_state``, ``observation``,
-    ``episode_return`` and ``episode_length`` are ``[1, W, B, ...]``. It does not keep the count of each worker's
-    rollouts: after a stop a worker goes on with other random numbers, drawn from the count of updates.
+    The state is a ``TrainState`` with a leading axis of 1, like a population of one: ``env_state``, ``observation``,
+    ``episode_return`` and ``episode_length`` are ``[1, W, B, ...]``. It does not contain each worker's number of
+    rollouts: after a stop a worker continues with other random numbers, derived from the number of updates.
     """
 
     def __init__(
@@ -74,21 +73,21 @@ class Asynchronous:
         rollout_length: int,
         on_failure: OnFailure | None = None,
     ) -> None:
-        """Describes a run; nothing is computed.
+        """Sets up a run; nothing is computed.
 
         Args:
-          agent: its state has a field ``params`` and nothing under ``per_env``.
+          agent: its state has a field ``params`` and no content in ``per_env``.
           env, params: a gymnax environment and its parameters.
-          key: of the run.
-          num_workers: W threads.
-          num_envs: B, environments of each.
+          key: the key of the run.
+          num_workers: W, the number of threads.
+          num_envs: B, environments per worker.
           rollout_length: T.
-          on_failure: called in the calling thread with ``(worker, error, failures in a row)`` before a worker that died
-            is started again, in fresh environments; None logs a warning.
+          on_failure: called in the calling thread with ``(worker, error, failures in a row)`` before a failed worker is
+            restarted in new environments; None logs a warning.
 
         Raises:
           TypeError: the agent's state has no ``params``.
-          ValueError: a count below 1, or an agent that keeps something for each environment.
+          ValueError: a count is less than 1, or the agent has per-environment state.
         """
         check_key(key)
         for name, count in (("workers", num_workers), ("num_envs", num_envs), ("rollout_length", rollout_length)):
@@ -98,7 +97,7 @@ class Asynchronous:
         check_shareable(jax.eval_shape(lambda key: agent.init(key, num_envs), key))
         self._on_failure, self._failures = on_failure, Failures(num_workers)
         self._start, self._fresh = jax.jit(self._start_all), jax.jit(self._fresh_worker)
-        # Not donated: workers hold on to the state that they read.
+        # Not donated, because workers keep the state that they read.
         self._work, self._update, self._late = (
             jax.jit(self._work_once),
             jax.jit(agent.update),
@@ -107,7 +106,7 @@ class Asynchronous:
         self._compiled: tuple[Any, Any, Any] | None = None
 
     def _worker_keys(self, key: Array) -> list[Array]:
-        """One a worker; the first has the run's own, so that one worker draws what ``train`` draws."""
+        """One key per worker; the first has the run's key, so that one worker draws the same numbers as ``train``."""
         return [key, *(jax.random.fold_in(key, WORKER + w) for w in range(1, self.num_workers))]
 
     def _fresh_worker(self, key: Array, rollouts: Array) -> Worker:
@@ -124,7 +123,7 @@ class Asynchronous:
         return jax.tree.map(strong_type, _joined(agent, workers, jnp.zeros((1,), jnp.int32), jnp.zeros((1,), bool)))
 
     def _work_once(self, key: Array, state: PyTree, worker: Worker) -> tuple[Experience, Worker, Metrics]:
-        """One rollout, with the keys of ``train_step``."""
+        """Takes one rollout with the keys of ``train_step``."""
         folded = jax.random.fold_in(jax.random.fold_in(key, UPDATES), worker.rollouts)
         rollout_key, update_key = jax.random.split(folded)
         env_state, observation, trajectory = rollout(
@@ -142,7 +141,7 @@ class Asynchronous:
         return (update_key, trajectory), jax.tree.map(strong_type, new), episodes
 
     def _late_update(self, key: Array, state: PyTree, read: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
-        """The change that ``update`` makes at the parameters that were read, added to those of now."""
+        """Adds the change that ``update`` makes at the parameters that were read to the current parameters."""
         new, metrics = self._agent.update(key, state._replace(params=read), trajectory)
         params = jax.tree.map(lambda now, old, new: now + (new - old), state.params, read, new.params)
         return new._replace(params=params), metrics
@@ -161,7 +160,7 @@ class Asynchronous:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(part(self.abstract_state())))
 
     def require_agreement(self, state: TrainState) -> None:
-        """Nothing: there is one state."""
+        """Does nothing, since there is one state."""
 
     def compile(self, num_updates: int) -> float:
         """Compiles what workers run, the same for any ``num_updates``; returns the seconds it took."""
@@ -181,7 +180,7 @@ class Asynchronous:
         return time.perf_counter() - begin
 
     def memory_bytes(self, num_updates: int) -> int | None:
-        """Peak of memory while all workers run, as the compiler estimates it; None where it does not tell."""
+        """The compiler's estimate of the peak of memory while all workers run; None if unknown."""
         self.compile(num_updates)
         assert self._compiled is not None
         stats = self._compiled[0].memory_analysis()
@@ -196,17 +195,17 @@ class Asynchronous:
         """Makes ``num_updates`` updates; all threads have ended when it returns or raises.
 
         Args:
-          state: from ``start`` or from the last call.
-          num_updates: by all workers together.
-          stop: asked several times a second; True ends the call before.
+          state: the result of ``start`` or of the last call.
+          num_updates: the number of updates by all workers together.
+          stop: called several times per second; True ends the call early.
 
         Returns:
-          ``(state, metrics)``, metrics ``[1, updates]``: those of the agent, and ``staleness``, ``staleness_max``
-          (the largest of this call), ``worker``, and ``seconds`` since the call began. Empty without an update.
+          ``(state, metrics)``, with metrics ``[1, updates]``: those of the agent, ``staleness``, ``staleness_max`` (the
+          maximum in this call), ``worker``, and ``seconds`` since the call began; empty without an update.
 
         Raises:
-          WorkerFailed: a worker failed again and again.
-          KeyboardInterrupt: as anywhere; rollouts under way are dropped.
+          WorkerFailed: a worker failed repeatedly.
+          KeyboardInterrupt: the main thread was interrupted; unfinished rollouts are dropped.
         """
         self.compile(num_updates)
         assert self._compiled is not None
@@ -219,7 +218,7 @@ class Asynchronous:
             return late(key, state, read.params, trajectory) if staleness else update(key, state, trajectory)
 
         def fresh(worker: int, failures: int, old: Worker) -> Worker:
-            # By the rollouts too: after a resume failures are counted from 0 again.
+            # The number of rollouts too, because failures are counted from 0 again after a resume.
             key = jax.random.fold_in(jax.random.fold_in(keys[worker], RESTART), failures)
             return self._fresh(jax.random.fold_in(key, old.rollouts), old.rollouts)
 
@@ -234,7 +233,7 @@ def check_shareable(state: PyTree) -> None:
 
     Raises:
       TypeError: it has no field ``params``.
-      ValueError: it keeps something for each environment, such as a replay or running returns.
+      ValueError: it has per-environment state, such as a replay or running returns.
     """
     if not hasattr(state, "params") or not hasattr(state, "_replace"):
         raise TypeError(f"agent: workers share parameters; its state {type(state).__name__} has no field params")
@@ -261,7 +260,7 @@ def _joined(agent: PyTree, workers: list[Worker], updates: Array, stopped: Array
 
 
 def _worker_of(state: TrainState, worker: int) -> Worker:
-    """What a worker goes on with, from a state without its leading axis."""
+    """The state from which a worker continues, from a state without its leading axis."""
     own = (state.env_state, state.observation, state.episode_return, state.episode_length)
     env_state, observation, episode_return, episode_length = jax.tree.map(lambda x: x[worker], own)
     return Worker(env_state, observation, episode_return, episode_length, state.updates)
@@ -287,22 +286,22 @@ def train(
     on_failure: OnFailure | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
-    """Trains one agent by threads: ``train(key, agent, env, params, num_steps=..., num_workers=4)``.
+    """Trains one agent with several threads: ``train(key, agent, env, params, num_steps=..., num_workers=4)``.
 
     Args:
-      key: of the run; with one worker the same key gives the same run, that of ``training.train``.
+      key: the key of the run; one worker gives the same result as ``training.train`` with this key.
       agent, env, params, num_workers, num_envs, rollout_length, on_failure: see ``Asynchronous``.
       num_steps: environment steps of all workers together, rounded down to whole updates.
-      stop: asked several times a second; True ends the run before its budget is spent.
+      stop: called several times per second; True ends the run early.
 
     Returns:
-      ``(state, metrics)``: as a member of a population, without its axis: ``state.agent`` is the agent's, metrics are
-      ``[U]``, see ``Asynchronous.advance``.
+      ``(state, metrics)`` without the leading axis: ``state.agent`` is the agent's state, and metrics are ``[U]``, see
+      ``Asynchronous.advance``.
 
     Raises:
-      ValueError: a count below 1, or a budget too small for one update.
-      WorkerFailed: a worker failed again and again.
-      Interrupted: SIGINT or SIGTERM came, in the main thread; carries the state and the metrics.
+      ValueError: a count is less than 1, or the budget is too small for one update.
+      WorkerFailed: a worker failed repeatedly.
+      Interrupted: SIGINT or SIGTERM arrived in the main thread; it has the state and the metrics.
     """
     num_updates = count_updates(num_steps, num_envs, rollout_length)
     run = Asynchronous(

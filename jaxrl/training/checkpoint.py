@@ -1,9 +1,9 @@
-"""Checkpoints: the whole training state on disk, written by Orbax, given back bit for bit.
+"""Checkpoints: the whole training state on disk, written by Orbax and restored bit for bit.
 
-A checkpoint is a directory named by its update. Orbax stores the arrays as a flat table, leaf name -> array; beside it
-lies a record of what was saved: the format's version, the identity of the run, and each leaf's shape, dtype and
-checksum. The table is flat because Orbax's own trees hold neither zero-size arrays nor a way to name the leaf that
-differs; the checksums are there because a damaged file can still be read, as other numbers.
+A checkpoint is a directory named by its update. Orbax stores the arrays as a flat table, leaf name -> array. Beside it
+is a record of the format's version, the identity of the run, and each leaf's shape, dtype and checksum. The table is
+flat because Orbax's trees support neither zero-size arrays nor error messages that name the differing leaf. Checksums
+are needed because a damaged file can still be read, as other numbers.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from jaxrl.arguments import check_count
 from jaxrl.types import PyTree
 
 FORMAT_VERSION = 1
-"""Of the record and the table; counted up when an older jaxrl could not read what is written."""
+"""The version of the record and the table; it increases when older versions of jaxrl can't read them."""
 
 
 class CheckpointError(Exception):
-    """There is no such checkpoint, it is torn or not of what was asked for, or it can't be written; it says which."""
+    """A checkpoint does not exist, is damaged, does not fit, or can't be written; the message says which."""
 
 
 def _named_leaves(tree: PyTree, under: str = "") -> dict[str, Any]:
@@ -41,11 +41,11 @@ def _named_leaves(tree: PyTree, under: str = "") -> dict[str, Any]:
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in flat]
     names = [".".join(part for part in (under, name) if part) for name in names]
     if len(set(names)) < len(names) or "" in names:
-        raise CheckpointError(f"the leaves of this tree have no names of their own, got {sorted(names)}")
+        raise CheckpointError(f"state: got leaves named {sorted(names)}, must have different names")
     leaves = [leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for _, leaf in flat]
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.dtype == object:
-            raise CheckpointError(f"{name!r} is no array and cannot be saved")
+            raise CheckpointError(f"state: got {name!r}, which can't be saved, must be an array")
     return dict(zip(names, leaves, strict=True))
 
 
@@ -79,17 +79,17 @@ def _check_leaves(where: str, saved: dict[str, Any], asked: dict[str, Any]) -> N
 
 
 def _placed(array: np.ndarray, like: Any, impl: str | None) -> Any:
-    """The array on the device of ``like``, or as NumPy where that is."""
+    """The array on the device of ``like``, or as NumPy if ``like`` is NumPy."""
     if isinstance(like, np.ndarray | np.generic):
         return array
-    # An array that was put nowhere in particular comes back so, and may follow others to their device.
+    # An array that was not placed on a device is restored unplaced, so that it can follow others to their device.
     sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
     value = jax.device_put(array) if sharding is None else processes.place(array, sharding)
     return value if impl is None else jax.random.wrap_key_data(value, impl=impl)
 
 
 def _reason(error: BaseException) -> str:
-    """Why the storage layer failed, in a few words: what the system says, or the first words of its own message."""
+    """The reason of a storage failure in a few words: the system's, or the start of the storage layer's message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -99,7 +99,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _storage() -> Iterator[None]:
-    """Keeps Orbax from logging tracebacks of errors that are raised as well, and said in one sentence here."""
+    """Stops Orbax from logging tracebacks of errors that are also raised, and summarised in one sentence here."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -110,7 +110,7 @@ def _storage() -> Iterator[None]:
 
 
 def _of_this_process() -> Any:
-    """Orbax's options for what one process does alone; else it would wait for the others at every step."""
+    """Orbax's options for work of one process, which would otherwise wait for the others at every step."""
     from orbax.checkpoint.options import MultiprocessingOptions
 
     this = jax.process_index()
@@ -131,24 +131,24 @@ def _reader() -> Any:
 class Checkpoints:
     """The checkpoints of one run, in one directory.
 
-    A save is seen complete or not at all; what an interrupted one left is ignored, and cleared by the next writer. Of
-    several processes all save and restore together: the first one writes, and all read.
+    A save is complete or invisible; the remains of an interrupted one are ignored, and deleted by the next save.
+    Several processes save and restore together: the first one writes, and all read.
     """
 
     def __init__(
         self, directory: str | os.PathLike[str], *, keep: int = 3, identity: Mapping[str, Any] | None = None
     ) -> None:
-        """Says where, and of what.
+        """Sets the directory and the identity.
 
         Args:
-          directory: of this run alone; made by the first save.
-          keep: how many of the last checkpoints stay.
-          identity: facts that JSON can hold, such as ``{"recipe": "ppo"}``: saved with each checkpoint, and what is
-            restored must have the same. None saves none and asks for none.
+          directory: the directory for the checkpoints of this run only; the first save makes it.
+          keep: the number of last checkpoints that are kept.
+          identity: facts that JSON can represent, such as ``{"recipe": "ppo"}``, saved with each checkpoint; a
+            restored one must have the same. None saves and checks none.
 
         Raises:
-          ValueError: ``keep`` below 1.
-          TypeError: an identity that JSON cannot hold.
+          ValueError: ``keep`` is less than 1.
+          TypeError: JSON cannot represent the identity.
         """
         check_count("keep", keep)
         self.directory, self.keep = Path(directory).absolute(), keep
@@ -157,22 +157,23 @@ class Checkpoints:
         self._lists_others = True
 
     def updates(self) -> list[int]:
-        """The updates that were saved after and are still here, in order."""
+        """The updates of the existing checkpoints, in order."""
         if not self.directory.is_dir():
             return []
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
     def save(self, update: int, state: PyTree) -> None:
-        """Writes a checkpoint, and returns when it is on disk; deletes what is older than the last ``keep``.
+        """Writes a checkpoint and returns when it is on disk; deletes all but the last ``keep``.
 
         Args:
-          update: names it; above all that are here, for a run goes forwards (see ``rewind``).
+          update: the number of updates so far, which names it; larger than those of existing checkpoints (see
+            ``rewind``).
           state: any pytree of arrays, typed PRNG keys and numbers.
 
         Raises:
-          ValueError: an update that is not above the last.
-          CheckpointError: a leaf that is no array, or the checkpoint can't be written (no room, no permission); the
-            earlier ones stay.
+          ValueError: ``update`` is not larger than the last one.
+          CheckpointError: a leaf is not an array, or the checkpoint can't be written (disk full, no permission);
+            earlier checkpoints are kept.
         """
         if processes.is_first() and update <= max(self.updates(), default=-1):
             raise ValueError(
@@ -209,23 +210,23 @@ class Checkpoints:
             ) from error
 
     def _clear(self, update: int) -> None:
-        """Deletes what a failed save left: it takes room, and is no checkpoint."""
+        """Deletes the remains of a failed save."""
         self._manager = None
         for path in self.directory.glob(f"{update}.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def verify(self, update: int) -> None:
-        """Reads all of a checkpoint and compares its checksums.
+        """Reads a whole checkpoint and compares its checksums.
 
         Raises:
-          CheckpointError: it is torn, or of another run.
+          CheckpointError: it is damaged, or belongs to another run.
         """
         path = self._find(update)
         where = f"checkpoint {path.name} in {self.directory}"
         self._read(path, where, self._record(path, where)["leaves"])
 
     def readable(self, updates: Sequence[int] | None = None) -> list[int]:
-        """The updates whose checkpoints ``verify`` has nothing against, all or those given; they are read for it."""
+        """The updates, of all or the given ones, whose checkpoints pass ``verify``; the files are read."""
         reader, good = Checkpoints(self.directory, identity=self.identity), []
         reader._lists_others = False
         for update in self.updates() if updates is None else updates:
@@ -235,7 +236,7 @@ class Checkpoints:
         return good
 
     def try_out(self) -> None:
-        """Writes and reads a small checkpoint beside this directory: a name may be one that storage changes.
+        """Writes and reads a small checkpoint in this directory, because the storage layer changes some names.
 
         Raises:
           CheckpointError: the directory can't hold checkpoints.
@@ -254,7 +255,7 @@ class Checkpoints:
             shutil.rmtree(beside.directory, ignore_errors=True)
 
     def rewind(self, update: int) -> None:
-        """Deletes the checkpoints after ``update``, so that a run can go on from it."""
+        """Deletes the checkpoints after ``update``, so that a run can continue from it."""
         for later in [found for found in self.updates() if found > update and processes.is_first()]:
             self._writer().delete(later)
 
@@ -262,17 +263,17 @@ class Checkpoints:
         """Reads a state, or a part of one.
 
         Args:
-          template: what is asked for: arrays, or ``jax.ShapeDtypeStruct``s as from ``jax.eval_shape``. Arrays come back
-            on their devices, or on the default one; NumPy where the template has NumPy.
-          update: which checkpoint; None takes the last. Nothing falls back on an earlier one: ask for it.
-          under: the template is this part of what was saved, "agent.params" for one; "" is the whole.
+          template: the expected state: arrays, or ``jax.ShapeDtypeStruct``s as from ``jax.eval_shape``. Arrays are
+            restored to their devices or the default one, and to NumPy if the template has NumPy arrays.
+          update: the update of the checkpoint; None takes the last one. It never falls back to an earlier one.
+          under: the part of the saved state that the template describes, such as "agent.params"; "" is the whole state.
 
         Returns:
           The template's structure with the saved arrays, bit for bit.
 
         Raises:
-          CheckpointError: no checkpoint; a torn one; another format version; another identity; another structure,
-            shape or dtype, with the name of the leaf.
+          CheckpointError: it does not exist or is damaged; or its format version, identity, structure, shapes or dtypes
+            differ, with the name of the leaf.
         """
         path = self._find(update)
         where = f"checkpoint {path.name} in {self.directory}"
@@ -289,7 +290,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), values)
 
     def _writer(self) -> Any:
-        """Orbax's manager, which writes to one side, renames, and deletes old ones; made late, for it is a writer."""
+        """Orbax's manager, which writes to a temporary directory, renames it, and deletes old ones; made when used."""
         from orbax import checkpoint
 
         if self._manager is None:
@@ -298,7 +299,7 @@ class Checkpoints:
                 max_to_keep=self.keep,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,
-                create=False,  # which it refuses to do for one of several processes
+                create=False,  # Orbax refuses to create it for one of several processes
                 multiprocessing_options=_of_this_process(),
             )
             self._manager = checkpoint.CheckpointManager(self.directory, options=options)
@@ -323,7 +324,7 @@ class Checkpoints:
         return CheckpointError(f"{problem}; {instead}")
 
     def _record(self, path: Path, where: str) -> dict[str, Any]:
-        """The record of a checkpoint, of this format and identity."""
+        """The record of a checkpoint, with its format version and identity checked."""
         from orbax import checkpoint
 
         try:

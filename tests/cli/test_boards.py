@@ -45,7 +45,7 @@ def test_moves_have_names(name, first, last, extra, example):
 
 def test_games_without_stones_are_refused_by_name():
     chess = Spec(jax.ShapeDtypeStruct((8, 8, 119), np.bool_), Discrete(4672))
-    with pytest.raises(boards.NoBoard, match="pgx/chess is not played with stones"):
+    with pytest.raises(boards.NoBoard, match="pgx/chess can't be drawn"):
         boards.layout("pgx/chess", chess)
 
 
@@ -87,7 +87,7 @@ def test_stones_belong_to_the_same_player_whoever_looks():
         ("pgx/othello", [], "d4", "d4 is taken; legal: d3, c4, f5, e6"),
         ("pgx/othello", [], "pass", "you can't pass now; legal: d3, c4, f5, e6"),
         ("pgx/othello", [], "moves", "legal: d3, c4, f5, e6"),
-        ("pgx/tic_tac_toe", [4], "", "write a1 to c3; moves lists what is legal now, quit leaves the game"),
+        ("pgx/tic_tac_toe", [4], "", "type a1 to c3; moves lists the legal moves, quit leaves the game"),
     ],
 )
 def test_what_is_wrong_with_a_move_is_said(name, moves, word, expected):

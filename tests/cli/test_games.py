@@ -135,13 +135,13 @@ def test_somebody_leaves(run, jaxrl, monkeypatch, typed):
             "must be random, uct, or the folder of a run; there is no such",
         ),
         (["evaluate", "--opponent", "rnadom"], "got 'rnadom', must be .*, did you mean 'random'"),
-        (["evaluate", "--opponent-simulations", "3"], "--opponent-simulations: got 3, but random doesn't search"),
+        (["evaluate", "--opponent-simulations", "3"], "--opponent-simulations: got 3, must be left out for random"),
         (["evaluate", "--opponent-update", "3"], "--opponent-update: got 3 for random, must be left out"),
-        (["evaluate", "--simulations", "3"], "simulations: got 3, but dqn in .* doesn't search"),
+        (["evaluate", "--simulations", "3"], "simulations: got 3, must be left out: dqn in .* has no search"),
         (["evaluate", "--episodes", "3"], "--episodes: got 3, must be even"),
         (["evaluate", "--explore"], "--explore: not available in a two-player game"),
         (["evaluate", "--gif", "x.gif"], "--gif: not available in a two-player game; jaxrl play shows a game"),
-        (["evaluate", "--update", "3"], "update: got 3, .* has the updates 0, 4, 8"),
+        (["evaluate", "--update", "3"], "update: got 3, must be one of 0, 4, 8"),
         (["play", "--first", "--second"], "--first, --second: got both"),
         (["play", "--seed", "2"], "seed: got 2"),
         (["play", "--simulations", "0"], "--simulations: got 0, must be at least 1"),
@@ -157,7 +157,7 @@ def test_what_is_refused(run, jaxrl, arguments, message):
 
 def test_of_two_runs_the_one_that_does_not_search_is_named(run, jaxrl):
     outcome = jaxrl("evaluate", run, "--opponent", run, "--opponent-simulations", "3")
-    assert outcome.code == 2 and f"simulations: got 3, but dqn in {run} doesn't search" in outcome.error
+    assert outcome.code == 2 and f"simulations: got 3, must be left out: dqn in {run} has no search" in outcome.error
 
 
 @pytest.mark.parametrize("arguments", [["play"], ["elo"], ["evaluate", "--opponent", "random"]])

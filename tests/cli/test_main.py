@@ -331,7 +331,7 @@ def test_the_complete_lists_are_complete(jaxrl):
         ),
         (
             [*PPO, "--sweep", "gamma=0.9", "0.8"],
-            "after 'gamma=0.9'; several values are joined by",
+            "after 'gamma=0.9'; join several values by",
         ),
         (
             [*PPO, "--sweep", "gamma=0.8,0.9", "--gamma", "1"],

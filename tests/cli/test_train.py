@@ -266,7 +266,7 @@ def test_a_sweep_is_one_program_with_a_curve_a_value(jaxrl, tmp_path, short_chun
     one = jaxrl("evaluate", tmp_path / "sweep", "--episodes", 2, "--value", "0.01", *picture)
     assert one.code == 0 and (tmp_path / "a.gif").exists()
     assert "learning_rate=0.01" in one.out and f"│ 1 │ {means[3]:.2f} │" in one.out and "all 2" in one.out
-    for arguments, message in ((picture, "choose one of 0.0001, 0.01"), (("--value", 1), "value: got 1,")):
+    for arguments, message in ((picture, ": 0.0001, 0.01"), (("--value", 1), "value: got 1,")):
         outcome = jaxrl("evaluate", tmp_path / "sweep", *arguments)
         assert outcome.code == 2 and message in outcome.error
 

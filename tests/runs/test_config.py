@@ -46,7 +46,7 @@ def test_identity_is_all_but_the_length_the_origin_and_the_devices(config):
     ("changes", "message"),
     [
         ({"recipy": 1}, "field 'recipy' is unknown to this version of jaxrl, did you mean 'recipe'"),
-        ({"format_version": 99}, "format_version is 99, this jaxrl reads version 2"),
+        ({"format_version": 99}, "got format_version 99, must be 2"),
         ({"seeds": "two"}, "field 'seeds' must be int, got 'two'"),
         ({"seeds": True}, "field 'seeds' must be int, got True"),
         ({"parts": 3}, "field 'parts' must be"),

@@ -54,8 +54,8 @@ def test_load_gives_the_population_on_request(saved):
     [
         ({"seed": 2}, "seed: got 2, .* has the seeds 0 to 1"),
         ({"seed": -1}, "seed: got -1, .* has the seeds 0 to 1"),
-        ({"value": 0.5}, "value: got 0.5, .* sweeps nothing"),
-        ({"update": 7}, "update: got 7, .* has checkpoints of the updates 2"),
+        ({"value": 0.5}, "value: got 0.5, must be left out: .* has no sweep"),
+        ({"update": 7}, "update: got 7, must be a checkpoint of .*: 2"),
     ],
 )
 def test_what_is_not_in_a_run_is_refused(saved, chosen, message):
@@ -77,7 +77,9 @@ def test_of_a_sweep_one_chooses_the_value_and_the_seed(tmp_path):
     assert max(spread[:2]) < 0.2 and min(spread[2:]) > 1.5
     _, both = load(folder.path, value=1.0, seed=None)
     assert same(both, jax.tree.map(lambda leaf: leaf[2:], state.agent))
-    with pytest.raises(RunError, match="value: .*sweep sweeps initial_log_std, choose one of -3, 1"):
+    with pytest.raises(
+        RunError, match="value: got None, must be a value of the sweep over initial_log_std in .*: -3, 1"
+    ):
         load(folder.path)
     with pytest.raises(RunError, match="value: got 2, .*sweep has initial_log_std = -3, 1"):
         load(folder.path, value=2.0)
@@ -90,7 +92,7 @@ def test_of_a_grid_one_chooses_by_all_values_or_by_name(tmp_path):
     assert first({"learning_rate": 1e-3, "gamma": 0.99}) == 6
     listed = "gamma=0.9 learning_rate=0.0001; gamma=0.9 learning_rate=0.001; gamma=0.99"
     for value, message in (
-        (None, f"sweeps gamma, learning_rate, choose one of {listed}"),
+        (None, f"over gamma, learning_rate in .*: {listed}"),
         (0.9, f"got 0.9, must be 2 numbers .gamma, learning_rate., or name=number; .* {listed}"),
         ((0.9, 0.5), f"got 0.9, 0.5, RUN has the settings {listed}"),
         ({"gamma": 0.9}, f"got gamma=0.9, fits several of them: .*{listed}"),
