@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from pathlib import Path
 
 import gymnasium
 import jax
@@ -288,3 +289,17 @@ def test_a_suite_that_is_absent_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "envpool", None)
     with pytest.raises(envs.NotInstalled, match=r'pip install "jaxrl\[envpool\]"'):
         jaxrl.make("envpool/BipedalWalker-v3")
+
+
+def test_the_page_makes_an_environment_without_a_prefix():
+    page = (Path(__file__).parents[3] / "docs" / "environments.md").read_text()
+    namespace = {}
+    exec(page.split("```python\n")[1].split("```")[0], namespace)
+    env, params = namespace["make_env"]()
+    first, *_ = run(env, 2)
+    assert first.shape == (3, 6) and params.max_steps_in_episode == 500
+
+
+def test_the_page_names_every_suite():
+    page = (Path(__file__).parents[3] / "docs" / "environments.md").read_text()
+    assert all(f"`{prefix}/`" in page for prefix in envs.registry.ADAPTERS)
