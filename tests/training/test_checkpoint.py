@@ -306,7 +306,7 @@ checkpoints.save(2, {{"x": np.ones(3)}})
             saved.restore(state)
 
     def test_what_is_no_array_is_refused_by_name(self, tmp_path):
-        with pytest.raises(CheckpointError, match=r"'agent\.optimizer' is no array"):
+        with pytest.raises(CheckpointError, match=r"got 'agent\.optimizer'.*must be an array"):
             Checkpoints(tmp_path).save(0, {"agent": {"optimizer": object()}})
         with pytest.raises(ValueError, match="keep: got 0"):
             Checkpoints(tmp_path, keep=0)
