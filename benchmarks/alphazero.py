@@ -169,28 +169,28 @@ def _all_actions(config: RunConfig, built: Built, states: Any, observations: Any
 def _restore(run: str, environment: str, simulations: int | None) -> tuple[RunConfig, Built, Any]:
     config, built, states = restore_players(run, simulations=simulations)
     if config.environment != environment:
-        raise SystemExit(f"{run} was trained in {config.environment}, this measures {environment}")
-    print(f"Measured on {describe_machine()}: {config.recipe} on {environment}, {config.num_steps:,} steps a seed\n")
+        raise SystemExit(f"{run} was trained in {config.environment}, must be a run in {environment}")
+    print(f"Measured on {describe_machine()}: {config.recipe} on {environment}, {config.num_steps:,} steps per seed\n")
     return config, built, states
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    exhaustive = commands.add_parser("tic_tac_toe", help="every line of play")
-    exhaustive.add_argument("--keys", type=int, default=1, help="as many, for an agent that draws from its key")
-    exact = commands.add_parser("connect_four", help="opponents and an exact solver")
-    exact.add_argument("--uct-simulations", type=int, help="of the rival; 10 times the run's by default")
-    exact.add_argument("--games", type=int, default=256, help="against each opponent; 0 for none")
+    exhaustive = commands.add_parser("tic_tac_toe", help="follow every line of play")
+    exhaustive.add_argument("--keys", type=int, default=1, help="number of keys, for an agent whose moves are random")
+    exact = commands.add_parser("connect_four", help="matches with opponents, and an exact solver")
+    exact.add_argument("--uct-simulations", type=int, help="simulations per move of UCT; 10 times the run's by default")
+    exact.add_argument("--games", type=int, default=256, help="games against each opponent; 0 for none")
     exact.add_argument("--positions", type=int, default=500)
-    exact.add_argument("--seed", type=int, default=0, help="of the positions and the games")
+    exact.add_argument("--seed", type=int, default=0, help="seed of the positions and the games")
     for command in (exhaustive, exact):
         command.add_argument("run")
-        command.add_argument("--simulations", type=int, help="a move; as it was trained by default")
+        command.add_argument("--simulations", type=int, help="simulations per move; by default as in training")
     given = parser.parse_args()
     if given.command == "tic_tac_toe":
         fine = measure_tic_tac_toe(given.run, given.simulations, given.keys)
-        print("\nNothing lost, missed or left open." if fine else "\nNOT what is asked for.")
+        print("\nNothing lost, missed or left open." if fine else "\nThe target is missed.")
     else:
         measure_connect_four(
             given.run, given.simulations, given.uct_simulations, given.games, given.positions, given.seed

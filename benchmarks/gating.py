@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=40_000, help="environment steps of each seed")
+    parser.add_argument("--steps", type=int, default=40_000, help="environment steps per seed")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     given = parser.parse_args()

@@ -52,9 +52,9 @@ def measure(name: str, torso: Any, batch: int, num_simulations: int, seconds: fl
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=16, help="games at once")
+    parser.add_argument("--batch", type=int, default=16, help="games in parallel")
     parser.add_argument("--num-simulations", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each row")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds per row")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     flags = parser.parse_args()
     print("| game | network | games x simulations | compile | simulations/s |\n|---|---|---|---|---|")

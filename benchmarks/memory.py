@@ -58,7 +58,7 @@ def measure(task: str, agent: str, seeds: int, console: Console) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=TASKS, help="names of environments that end in their length")
+    parser.add_argument("tasks", nargs="*", default=TASKS, help="names of environments, which end in a length")
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     parser.add_argument("--seeds", type=int, default=4)
     given = parser.parse_args()

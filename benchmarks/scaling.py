@@ -141,7 +141,13 @@ def parameter_bytes(agent: jaxrl.Agent) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8], help="the first is held to be 1")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4, 8],
+        help="numbers of devices; times are relative to the first",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--paper", type=float, metavar="MS", help="print what is on paper alone, for an update of so long"

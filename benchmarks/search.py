@@ -167,11 +167,11 @@ def seeds(repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", action="append", choices=list(OURS), help="may be repeated; default: all")
-    parser.add_argument("--size", action="append", help="B,A,N, may be repeated; default: those of the table")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
-    parser.add_argument("--grow", action="store_true", help="how time grows")
-    parser.add_argument("--seeds", action="store_true", help="the cost of vmap")
+    parser.add_argument("--policy", action="append", choices=list(OURS), help="a policy; may be repeated; default: all")
+    parser.add_argument("--size", action="append", help="a size B,A,N; may be repeated; default: those of the table")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each library")
+    parser.add_argument("--grow", action="store_true", help="measure how time grows with B, A, N and depth")
+    parser.add_argument("--seeds", action="store_true", help="measure the cost of vmap over seeds")
     arguments = parser.parse_args()
     if arguments.grow + arguments.seeds + bool(arguments.policy or arguments.size) > 1:
         parser.error("--grow, --seeds, and --policy with --size: one at a time; the first two have sizes of their own")

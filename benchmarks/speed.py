@@ -164,9 +164,11 @@ def compare_chunks(work: Work, chunk: int, repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--row", action="append", choices=[*ROWS, "chunks"], help="may be repeated; default: all")
+    parser.add_argument(
+        "--row", action="append", choices=[*ROWS, "chunks"], help="a row; may be repeated; default: all"
+    )
     parser.add_argument("--peer", help="a command with {envs}, {length}, {seeds}, {steps}, {batch}")
-    parser.add_argument("--repeats", type=int, default=6, help="timed calls of each side")
+    parser.add_argument("--repeats", type=int, default=6, help="timed calls of each library")
     arguments = parser.parse_args()
     rows = arguments.row or [*ROWS, "chunks"]
     print(f"Measured on {describe_machine()}\n")

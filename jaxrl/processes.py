@@ -1,8 +1,8 @@
 """More than one process: ``jax.distributed`` with a time-out, and the few operations that hosts must do together.
 
-All processes run the same program on the same mesh, so decisions about what runs next must agree. ``anywhere`` combines
-what only one process knows, such as a signal or a clock, and ``fetch`` gathers arrays. Only the first process writes
-files.
+All processes run the same program on the same mesh, so decisions about what runs next must agree. ``any_process``
+reduces what only one process knows, such as a signal or a clock, and ``fetch`` gathers arrays. Only the first process
+writes files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxrl.types import PyTree
 
-__all__ = ["ConnectionFailed", "anywhere", "are_many", "connect", "fetch", "is_first", "leave", "place"]
+__all__ = ["ConnectionFailed", "any_process", "are_many", "connect", "fetch", "is_first", "leave", "place"]
 
 HEARTBEAT_SECONDS = 30
 """Seconds without a heartbeat after which a process counts as dead and the others stop; JAX's default is 100."""
@@ -78,7 +78,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def anywhere(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether a flag is set in any process; every process must ask at the same point of its program."""
     if not are_many():
         return flag

@@ -44,12 +44,12 @@ spec.loader.exec_module(here)
 
 assert (jax.process_count(), jax.device_count()) == (2, 4)
 assert processes.is_first() == (number == "0")
-assert processes.anywhere(number == "1") and not processes.anywhere(False)
+assert processes.any_process(number == "1") and not processes.any_process(False)
 program = here.make_program(make_mesh(4))
 half, _ = fit(program, num_updates=2, updates_per_chunk=4)
 checkpoints = Checkpoints(pathlib.Path(out) / f"checkpoints")
 checkpoints.save(2, half)
-assert processes.anywhere(checkpoints.updates() == [2])  # which the first has written by now
+assert processes.any_process(checkpoints.updates() == [2])  # which the first has written by now
 restored = checkpoints.restore(program.abstract_state())
 assert restored.observation.sharding.is_equivalent_to(half.observation.sharding, restored.observation.ndim)
 for x, y in zip(*(jax.tree.leaves(processes.fetch(state)) for state in (half, restored))):

@@ -80,3 +80,39 @@ def share(name: str, count: int) -> int:
             f"{name}: got {count}, must be a multiple of {size()}, the number of devices that share the environments"
         )
     return count // size()
+
+
+@jax.custom_batching.custom_vmap
+def any_vmapped(condition: Array) -> Array:
+    """Whether any element is true, over the axes of every enclosing ``vmap`` too.
+
+    A ``while_loop`` whose condition differs along a vmapped axis selects between the old and the new carry at every
+    step, and can't call environments outside of JAX. With this condition it doesn't select, so the body must leave
+    finished elements unchanged.
+
+    >>> jax.vmap(any_vmapped)(jnp.array([True, False])).tolist()
+    [True, True]
+    """
+    return jnp.any(condition)
+
+
+@any_vmapped.def_vmap
+def _(axis_size: int, in_batched: list[bool], condition: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return any_vmapped(condition), False
+
+
+@jax.custom_batching.custom_vmap
+def max_vmapped(x: Array) -> Array:
+    """The maximum, over the axes of every enclosing ``vmap`` too: a loop bound that stays scalar.
+
+    >>> jax.vmap(max_vmapped)(jnp.array([1, 3])).tolist()
+    [3, 3]
+    """
+    return jnp.max(x)
+
+
+@max_vmapped.def_vmap
+def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return max_vmapped(x), False

@@ -180,7 +180,7 @@ class Session:
                 self._phase = self.phases[number]
             if self._failure is not None or not self._save(self.num_updates, state, final=True):
                 self._stop()
-            if processes.anywhere(self._interrupted()):
+            if processes.any_process(self._interrupted()):
                 raise InterruptedRun(
                     f"interrupted; all {self.num_updates} updates are done and saved, and what is left is the "
                     f"evaluation: jaxrl evaluate {self.folder.path}"
@@ -261,7 +261,7 @@ class Session:
             self._failure = f"{name} is {value} in update {now - count + index + 1} of {self._label(member)}"
             return True
         self._take_snapshot(now - count, now, chunk.state)
-        due = processes.anywhere(time.monotonic() - self._last_save > CHECKPOINT_SECONDS)
+        due = processes.any_process(time.monotonic() - self._last_save > CHECKPOINT_SECONDS)
         if due and now < phase.last_update:
             return not self._save(now, chunk.state)
         return False
@@ -346,7 +346,7 @@ class Session:
         if self.snapshots is None or not is_due(before, now, self.num_updates) or self._phase is not self.phases[-1]:
             return
         # The decision of the first process, so that all save together or not at all.
-        if processes.anywhere(processes.is_first() and now not in self.snapshots.updates()):
+        if processes.any_process(processes.is_first() and now not in self.snapshots.updates()):
             self.snapshots.save(now, without_replay(state.agent))
 
     def _label(self, member: int) -> str:

@@ -144,12 +144,12 @@ def settled(config: RunConfig, given: Collection[str], write: Callable[[str], st
     """The configuration with the hyper-parameters that its trainer sets.
 
     Args:
-      config: of a new run.
-      given: names of the hyper-parameters that the user set.
-      write: how the user writes an argument's name.
+      config: the configuration of a new run.
+      given: the names of the hyper-parameters that the user set.
+      write: a function from an argument's name to the form in which the user writes it.
 
     Raises:
-      ConfigError: one of them is set by the trainer.
+      ConfigError: the user set one that the trainer sets.
     """
     trainer = trainer_of(config)
     sets = {name: value for name, value in trainer.sets.items() if name in config.hyperparameters}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops import numerics
+from jaxrl.ops import across, numerics
 from jaxrl.search import choice, indexing
 from jaxrl.search.base import Backup
 from jaxrl.search.choice import Rules, Searching
@@ -116,7 +116,7 @@ def _choose(rules: Rules, state: Searching, path: Path, order: Array) -> Searchi
     """
     capacity, batch = state.tree.capacity, path.depth.shape[0]
     at_once, count = _at_once(batch), jnp.sum(path.depth, dtype=jnp.int32)
-    last = indexing.highest(count)
+    last = across.max_vmapped(count)
 
     def unfinished(carry: tuple[Array, Searching]) -> Array:
         return carry[0] < last

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops import across
 from jaxrl.search import indexing
 from jaxrl.search.choice import Searching
 from jaxrl.search.tree import ROOT
@@ -49,7 +50,7 @@ def descend(state: Searching, nodes: Array, max_depth: int) -> Path:
     capacity, batch = state.best.shape[1], nodes.shape[1]
 
     def going_anywhere(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
-        return indexing.anywhere(carry[1] < capacity)
+        return across.any_vmapped(carry[1] < capacity)
 
     def step(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
         nodes, node, leaf, depth, level = carry
@@ -66,4 +67,4 @@ def descend(state: Searching, nodes: Array, max_depth: int) -> Path:
     roots = jnp.full((batch,), ROOT, jnp.int32)
     start = (nodes, roots, roots, jnp.zeros_like(roots), jnp.zeros((), jnp.int32))
     nodes, _, leaf, depth, _ = jax.lax.while_loop(going_anywhere, step, start)
-    return Path(nodes, leaf, depth, indexing.highest(depth) + 1)
+    return Path(nodes, leaf, depth, across.max_vmapped(depth) + 1)

@@ -1,39 +1,10 @@
-"""Reads and writes of a few nodes of every tree, and predicates that stay scalar under ``vmap``."""
+"""Reads and writes of a few nodes of every tree."""
 
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 
 from jaxrl.types import Array
-
-
-@jax.custom_batching.custom_vmap
-def anywhere(condition: Array) -> Array:
-    """Whether any element is true, over the axes of every enclosing ``vmap`` too.
-
-    A ``while_loop`` whose condition differs along a vmapped axis selects between the old and the new carry at every
-    step. With this condition it doesn't, so the body must leave finished elements unchanged.
-    """
-    return jnp.any(condition)
-
-
-@anywhere.def_vmap
-def _(axis_size: int, in_batched: list[bool], condition: Array) -> tuple[Array, bool]:
-    del axis_size, in_batched
-    return anywhere(condition), False
-
-
-@jax.custom_batching.custom_vmap
-def highest(x: Array) -> Array:
-    """The maximum, over the axes of every enclosing ``vmap`` too: a loop bound that stays scalar."""
-    return jnp.max(x)
-
-
-@highest.def_vmap
-def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
-    del axis_size, in_batched
-    return highest(x), False
 
 
 def take(x: Array, node: Array) -> Array:

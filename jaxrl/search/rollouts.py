@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_callable, check_count
-from jaxrl.ops import numerics
-from jaxrl.search import indexing
+from jaxrl.ops import across, numerics
 from jaxrl.search.base import RecurrentFn, RecurrentFnOutput, RootFnOutput
 from jaxrl.search.choice import mask_logits, of_step
 from jaxrl.types import Array, PyTree
@@ -70,7 +69,7 @@ def _rollout(
 
     def going(carry: tuple[Array, Array, Array, Any, PyTree]) -> Array:
         count, _, weight, _, _ = carry
-        return (count < max_steps) & indexing.anywhere(weight != 0)
+        return (count < max_steps) & across.any_vmapped(weight != 0)
 
     def forward(carry: tuple[Array, Array, Array, Any, PyTree]) -> tuple[Array, Array, Array, Any, PyTree]:
         count, value, weight, step, embedding = carry

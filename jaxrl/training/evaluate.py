@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes, each return and each length."""
+"""Evaluation: the returns and lengths of whole episodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_count, check_key
+from jaxrl.ops import across
 from jaxrl.rollout import reset, step
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, Array, PyTree
@@ -19,7 +20,7 @@ class Episodes(NamedTuple):
     Attributes:
       returns: ``[num_episodes]`` the undiscounted sum of rewards.
       lengths: ``[num_episodes]`` int32.
-      finished: ``[num_episodes]`` bool; False where ``max_steps`` came first.
+      finished: ``[num_episodes]`` bool; False if ``max_steps`` stopped the episode.
     """
 
     returns: Array
@@ -31,21 +32,6 @@ def episode_limit(params: Any) -> int | None:
     """The time limit that an environment's parameters declare, or None."""
     limit = getattr(params, "max_steps_in_episode", None)
     return None if limit is None or isinstance(limit, jax.core.Tracer) else int(limit)
-
-
-@jax.custom_batching.custom_vmap
-def _any_member(flag: Array) -> Array:
-    """Whether a flag holds for any member of a population under ``vmap``; alike for all of them.
-
-    So a loop ends for all members at once: under a condition that differs between them, JAX can't call environments
-    outside it, and selects every leaf of the state in every step.
-    """
-    return flag
-
-
-@_any_member.def_vmap
-def _any_of_them(axis_size: int, in_batched: list[bool], flag: Array) -> tuple[Array, bool]:
-    return _any_member(flag.any(axis=0) if in_batched[0] else flag), False
 
 
 def evaluate(
@@ -63,10 +49,10 @@ def evaluate(
 
     Args:
       key: consumed; not the training key.
-      agent, state: who plays; the state, its normaliser included, stays as it is.
+      agent, state: the agent and its state, which is not changed, its normaliser included.
       env, params: a gymnax environment and its parameters.
-      num_episodes: how many.
-      max_steps: give an episode up after so many; None takes the environment's own time limit.
+      num_episodes: the number of episodes.
+      max_steps: the number of steps after which an episode is stopped; None takes the environment's own time limit.
       explore: True samples the policy; False takes its mode.
 
     Raises:
@@ -90,7 +76,7 @@ def evaluate(
 
     def going_on(carry: Any) -> Array:
         time, _, _, episodes = carry
-        return (time < limit) & _any_member(~episodes.finished.all())
+        return (time < limit) & across.any_vmapped(~episodes.finished.all())
 
     def body(carry: Any) -> Any:
         time, env_state, observation, episodes = carry

@@ -1,7 +1,7 @@
-"""Long runs on the host: a population trained chunk by chunk, with Python in between.
+"""Long runs on the host: trains a population in chunks of updates, with Python code in between.
 
-Where a run was cut leaves no trace in its numbers: with equal ``updates_per_chunk`` they are equal bit for bit, on the
-same device and versions. Legend of shapes: S members of the population, U updates.
+Interruptions do not change a run: with equal ``updates_per_chunk`` results are equal bit for bit on the same device and
+versions. Legend of shapes: S members of the population, U updates.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
 OWN_METRICS = frozenset({"episodes", "episode_return", "episode_length"})
-"""Metrics of the loop itself, where NaN says that no episode ended."""
+"""Metrics of the loop itself, in which NaN means that no episode ended."""
 
 
 CALL_SECONDS = 0.25
-"""What one call of the program should take, where chunks are bounded by seconds."""
+"""The target duration of one call of the program, if chunks are bounded by seconds."""
 
 CALL_UPDATES = 2048
-"""Updates of such a call at most, unless it is said otherwise."""
+"""The default of the most updates in such a call."""
 
 MAX_GROWTH = 16.0
-"""From one call to the next at most: the first ones tell little of the speed."""
+"""The largest growth from one call to the next, because the first calls are a poor estimate of the speed."""
 
 
 class Chunk(NamedTuple):
-    """What a callback between two chunks is shown.
+    """The argument of callbacks between two chunks.
 
     Attributes:
-      updates: done so far in the whole run, by each member.
-      env_steps: environment steps so far, of each member.
+      updates: the number of updates so far in the whole run, per member.
+      env_steps: environment steps so far, per member.
       metrics: ``[S, updates in this chunk]`` each.
       seconds: wall time of this chunk, without compilation and callbacks.
-      state: leaves ``[S, ...]``, on the device; the next chunk is given its buffers, so it is valid until the callback
-        returns, and what should outlive it has to be copied.
+      state: leaves ``[S, ...]``, on the device. The next chunk reuses its buffers, so copy what is needed after the
+        callback returns.
     """
 
     updates: int
@@ -54,9 +54,9 @@ class Chunk(NamedTuple):
 
 
 def _wait(outputs: Any, interrupted: Callable[[], bool], on_interrupt: Callable[[], None] | None) -> None:
-    """Waits for the device in a thread: signal handlers run in the main one, and not while JAX itself waits.
+    """Waits for the device in a thread, because signal handlers run in the main thread and not while JAX waits.
 
-    To ask the device again and again would cost up to 5% of the speed on a machine of two cores.
+    Polling the device would cost up to 5% of the speed on a machine with two cores.
     """
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = pool.submit(jax.block_until_ready, outputs)
@@ -92,7 +92,7 @@ def _advance(
 
 
 class _Calls:
-    """How many updates are asked of the device at once, so that a call takes about ``CALL_SECONDS``."""
+    """Chooses the number of updates per call, so that a call takes about ``CALL_SECONDS``."""
 
     def __init__(self, most: int, slower_from: Sequence[int]) -> None:
         self._most, self._size, self._slower_from = most, 1, sorted(slower_from)
@@ -105,7 +105,7 @@ class _Calls:
         return min(self._size, self._most, left, *(update - done for update in later[:1]))
 
     def took(self, count: int, seconds: float) -> None:
-        """Learns from a call."""
+        """Records the duration of a call."""
         if count == self._size or seconds > CALL_SECONDS:
             self._size = max(1, int(count * min(CALL_SECONDS / max(seconds, 1e-9), MAX_GROWTH)))
 
@@ -126,24 +126,25 @@ def fit(
 
     Args:
       program: the run.
-      num_updates: to be done by each member, those that ``state`` has done included.
+      num_updates: the number of updates per member, including those that ``state`` has done.
       updates_per_chunk: updates between two callbacks, or ``(updates done) -> updates``; the last chunk may be shorter.
-      seconds_per_chunk: ends a chunk early that takes longer, so that callbacks and interrupts never wait for long. The
-        numbers of the run stay the same bit for bit. None runs every chunk in one call.
-      updates_per_call: updates that the device is asked for at once at most, where chunks are bounded by seconds; runs
-        that are to be equal bit for bit need equal ones.
+      seconds_per_chunk: ends longer chunks early, so that callbacks and interrupts never wait for long. The results
+        stay equal bit for bit. None runs every chunk in one call.
+      updates_per_call: the most updates in one call, if chunks are bounded by seconds; runs with equal values are equal
+        bit for bit.
       slower_from: updates after which an update may take far longer, such as the end of a warm-up.
-      state: where to go on from, leaves ``[S, ...]``; donated. None starts afresh.
+      state: the state to continue from, leaves ``[S, ...]``; donated. None starts a new run.
       on_chunk: called after each chunk; True ends the run.
-      on_interrupt: called once when SIGINT comes while a chunk runs, to say that the chunk is waited for.
+      on_interrupt: called once when SIGINT arrives during a chunk, for example to print that the chunk will be
+        finished.
 
     Returns:
-      ``(state, metrics)``, metrics ``[S, updates done by this call]`` each; none where there was nothing to do. The run
-      is shorter where ``on_chunk`` ended it, or ``on_update`` stopped every member.
+      ``(state, metrics)``, metrics ``[S, updates done by this call]`` each; empty if nothing was to do. The run is
+      shorter if ``on_chunk`` ended it or ``on_update`` stopped every member.
 
     Raises:
       ValueError: a count below 1, or a state that is beyond ``num_updates``.
-      ParallelError: the agent's state came apart on the devices of the program's mesh; see ``training.parallel``.
+      ParallelError: the agent's state differs between devices of the program's mesh; see ``training.parallel``.
       Interrupted: SIGINT came, to any process, and updates are left. Raised after the running chunk and its callback;
         carries the state and the metrics. Another SIGINT before that raises ``KeyboardInterrupt``, and the state is
         lost (a process still ends only when the device has done its call). In the main thread only.
@@ -154,8 +155,10 @@ def fit(
     state = program.start() if state is None else state
     done = updates_done(state)
     if done > num_updates:
-        raise ValueError(f"num_updates: got {num_updates}, the state has done {done} already")
-    # The size of a whole chunk or call, however little is left: a resumed run has the program of the unbroken one.
+        raise ValueError(
+            f"num_updates: got {num_updates}, must be at least {done}, the updates that the state has done"
+        )
+    # The size of a whole chunk or call, however little is left, so that a resumed run uses the same program.
     most = length_at(done) if seconds_per_chunk is None else updates_per_call
     if done < num_updates:
         program.compile(most)
@@ -163,7 +166,7 @@ def fit(
     chunks: list[dict[str, np.ndarray]] = []
     with interrupts_wait() as interrupted:
         while done < num_updates and not np.all(processes.fetch(state.stopped)):
-            if processes.anywhere(interrupted()):
+            if processes.any_process(interrupted()):
                 raise Interrupted(state, _joined(chunks))
             length = min(length_at(done), num_updates - done)
             parts: list[dict[str, np.ndarray]] = []
@@ -185,7 +188,7 @@ def fit(
 
 
 def first_bad(metrics: Mapping[str, np.ndarray]) -> tuple[int, int, str] | None:
-    """Where training broke: the first value that is not finite.
+    """The first metric that is not finite.
 
     Args:
       metrics: ``[S, U]`` each, of a chunk. The loop's own (``OWN_METRICS``) and updates after a stop are passed over.

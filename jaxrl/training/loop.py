@@ -1,4 +1,4 @@
-"""The training loop: rollout, update, again. Pure: ``jit`` it, ``vmap`` it over seeds and hyper-parameters."""
+"""The training loop of rollouts and updates. It is pure: ``jit`` it, ``vmap`` it over seeds and hyper-parameters."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
 
 
 class TrainState(NamedTuple):
-    """Everything that training needs to go on, and nothing else.
+    """Everything that training needs to continue, and nothing else.
 
     Attributes:
       agent: the agent's state.
-      env_state: of the B environments.
-      observation: ``[B, ...]`` the last one.
-      episode_return: ``[B]`` of the episodes under way.
+      env_state: the states of the B environments.
+      observation: ``[B, ...]``, the last observations.
+      episode_return: ``[B]``, of the current episodes.
       episode_length: ``[B]`` int32, likewise.
-      updates: int32, updates done; update i draws from ``fold_in(run_key, i)``, so where a run was cut is forgotten.
-      stopped: bool, ``on_update`` said stop; no call with an ``on_update`` goes on from here.
+      updates: int32, updates done; update i uses ``fold_in(run_key, i)``, so interruptions have no effect.
+      stopped: bool, whether ``on_update`` stopped the run; calls with an ``on_update`` then do nothing.
     """
 
     agent: PyTree
@@ -43,7 +43,7 @@ OnUpdate = Callable[[TrainState, Metrics], tuple[Metrics, Any]]
 
 
 def count_updates(num_steps: int, num_envs: int, rollout_length: int) -> int:
-    """The updates that a budget of environment steps pays for: ``num_steps // (num_envs * rollout_length)``.
+    """The number of updates in a budget of environment steps: ``num_steps // (num_envs * rollout_length)``.
 
     Raises:
       ValueError: an argument below 1, or a budget too small for one update.
@@ -52,13 +52,13 @@ def count_updates(num_steps: int, num_envs: int, rollout_length: int) -> int:
         check_count(name, value)
     if num_steps < num_envs * rollout_length:
         raise ValueError(
-            f"num_steps: got {num_steps}, one update takes num_envs x rollout_length = {num_envs * rollout_length}"
+            f"num_steps: got {num_steps}, must be at least num_envs x rollout_length = {num_envs * rollout_length}"
         )
     return num_steps // (num_envs * rollout_length)
 
 
 def strong_type(x: Array) -> Array:
-    """The same value without a weak type, which would retrace the second chunk and is lost in a checkpoint."""
+    """The value without a weak type, which would retrace the second chunk and is lost in a checkpoint."""
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
 
 
@@ -66,7 +66,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
     """The first state of a run, made by one jitted program, so that no two leaves share a buffer.
 
     Args:
-      key: the key of the run, the same that ``train`` is given.
+      key: the key of the run, as ``train`` takes it.
       agent: any agent.
       env, params: a gymnax environment and its parameters.
       num_envs: B.
@@ -95,7 +95,7 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
 
 
 def episode_metrics(state: Any, trajectory: Transition) -> tuple[Array, Array, Metrics]:
-    """Follows returns through a rollout and averages those of the episodes that ended in it, on whatever device.
+    """Accumulates returns in a rollout and averages those of the episodes that ended in it, over all devices.
 
     Args:
       state: anything with ``episode_return`` and ``episode_length``, ``[B]``, of the episodes under way.
@@ -122,7 +122,7 @@ def episode_metrics(state: Any, trajectory: Transition) -> tuple[Array, Array, M
 
 
 def of_all_parts(metrics: Metrics) -> Metrics:
-    """An agent's metrics averaged over the devices that environments are split over; whole numbers stay."""
+    """An agent's metrics averaged over the devices that environments are split over; integers are unchanged."""
     own = {name: x for name, x in metrics.items() if jnp.issubdtype(x.dtype, jnp.floating)}
     return {**metrics, **across.mean(own)}
 
@@ -130,10 +130,10 @@ def of_all_parts(metrics: Metrics) -> Metrics:
 def train_step(
     key: Array, agent: Agent, env: Any, params: Any, state: TrainState, rollout_length: int
 ) -> tuple[TrainState, Metrics]:
-    """One rollout and one update of a run; of one device's part of it inside of ``training.parallel``.
+    """One rollout and one update of a run, or of one device's share of it inside of ``training.parallel``.
 
     Args:
-      key: the run's; the update's own is folded from it.
+      key: the key of the run; the update's key is folded from it.
       agent, env, params: who learns, where.
       state: from ``start`` or from the last step.
       rollout_length: T.
@@ -161,13 +161,13 @@ def advance(
     rollout_length: int,
     on_update: OnUpdate | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """``num_updates`` training steps in one scan; what ``train`` and the chunks of long runs are made of.
+    """Makes ``num_updates`` training steps in one scan, for ``train`` and the chunks of long runs.
 
     Args:
       key: the run's key, the same for every chunk of it.
       agent, env, params: who learns, where.
       state: from ``start`` or from the last chunk.
-      num_updates: how many steps.
+      num_updates: the number of steps.
       rollout_length: T.
       on_update: called inside the scan with the new state and its metrics; returns ``(metrics, stop)``. Metrics may be
         added to; once ``stop`` is true the state keeps it, and the rest of this call and of later ones does nothing.
@@ -213,8 +213,8 @@ def train(
 ) -> tuple[TrainState, Metrics]:
     """Trains an agent: a scan of rollouts and updates.
 
-    For a run that is cut and resumed bit for bit use ``fit``, or call ``start`` outside of the ``jit``: equal programs
-    give equal bits, and ``train`` with and without ``state`` are two programs, which agree to rounding.
+    For a run that is interrupted and resumed bit for bit use ``fit``, or call ``start`` outside of the ``jit``: equal
+    programs give equal bits, and ``train`` with and without ``state`` are two programs, which agree to rounding.
 
     ``jax.vmap(lambda key: train(key, ppo(spec), env, params, num_steps=500_000))(keys)`` trains a population.
 
@@ -223,9 +223,9 @@ def train(
       agent: any agent.
       env, params: a gymnax environment and its parameters.
       num_steps: environment steps of this call, all environments together; rounded down to whole updates.
-      num_envs: B, environments that act together. Ignored with ``state``, which has its own.
+      num_envs: B, the number of environments. Ignored with ``state``, which has its own.
       rollout_length: T, steps of each environment before an update.
-      state: where to go on from, with the run's own key; None starts afresh.
+      state: the state to continue from, with the same key; None starts a new run.
       on_update: see ``advance``.
 
     Returns:

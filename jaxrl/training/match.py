@@ -1,4 +1,4 @@
-"""Matches: two agents against each other, many games side by side, each beginning half of them."""
+"""Matches between two agents: many games side by side, of which each agent begins half."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Player = tuple[Agent, PyTree]
 
 
 class Score(NamedTuple):
-    """How a match ended for the first of the two players; arrays ``[2]``, the games it began and the others.
+    """The result of a match for the first of the two players; arrays ``[2]``, the games it began and the others.
 
     Attributes:
-      wins, draws, losses: games, counted; one that was cut by a time limit is drawn.
+      wins, draws, losses: numbers of games; a game truncated by a time limit counts as a draw.
     """
 
     wins: Array
@@ -32,23 +32,23 @@ class Score(NamedTuple):
 
     @property
     def games(self) -> Array:
-        """``[2]`` how many were played."""
+        """``[2]``, the number of games."""
         return self.wins + self.draws + self.losses
 
     @property
     def points(self) -> Array:
-        """``[]`` the share of points: 1 for a win, a half for a draw."""
+        """``[]``, the mean points per game: 1 for a win, 0.5 for a draw."""
         return (self.wins + 0.5 * self.draws).sum(-1) / self.games.sum(-1)
 
 
 class _Table(NamedTuple):
-    """Games under way, ``[B, ...]``.
+    """Games in progress, ``[B, ...]``.
 
     Attributes:
-      env_state, observation: of the games.
-      ours: bool, the first player is to move.
-      result: the sum of rewards so far, to the first player.
-      over: bool.
+      env_state, observation: those of the games.
+      ours: bool, whether the first player is to move.
+      result: the sum of the first player's rewards so far.
+      over: bool, whether the game is over.
     """
 
     env_state: PyTree
@@ -69,19 +69,19 @@ def match(
     opening_moves: int = 0,
     max_steps: int | None = None,
 ) -> Score:
-    """Plays ``num_games`` between two agents that don't explore; each begins half of them.
+    """Plays ``num_games`` between two agents without exploration; each begins half of them.
 
-    The halves follow each other, so that in a game whose players alternate nobody thinks when it isn't their turn.
-    Every opening that is drawn is played twice, once from either side.
+    The two halves are played one after the other, so that only the player to move computes if players alternate. Every
+    random opening is played twice, once from either side.
 
     Args:
       key: consumed.
-      env, params: a game of two in gymnax's protocol, ``jaxrl.make("pgx/connect_four")``. Players see the state.
+      env, params: a two-player game in gymnax's protocol, ``jaxrl.make("pgx/connect_four")``. Players see the state.
       one, other: ``(agent, state)`` each.
-      num_games: how many, an even number.
-      opening_moves: so many moves of each game, both players' counted, are random, or players that never do otherwise
-        would repeat one game. Where a game may end that soon it is scored as it ended.
-      max_steps: give a game up, as drawn, after so many moves; None takes the environment's own limit.
+      num_games: the number of games, even.
+      opening_moves: the number of random moves at the start of each game, over both players; without them deterministic
+        players would repeat one game. A game that ends during the opening is scored.
+      max_steps: the number of moves after which a game is a draw; None takes the environment's own limit.
 
     Returns:
       The score of ``one``.
@@ -89,7 +89,7 @@ def match(
     Raises:
       TypeError: ``key`` is not a PRNG key, a player is not a pair of an agent and its state, or actions are not
         discrete.
-      ValueError: an environment of one player, a count out of range, or an environment or a player that remembers.
+      ValueError: the environment has one player, a count is out of range, or the environment or a player has memory.
     """
     check_key(key)
     limit = _check(env, params, {"one": one, "other": other}, num_games, opening_moves, max_steps)
@@ -126,7 +126,7 @@ def match(
 
 
 def _think(key: Array, player: Player, observation: Any, turn: Array) -> Array:
-    """The actions ``[B]`` of a player, where it is anywhere its ``turn [B]``; else anything."""
+    """The actions ``[B]`` of a player if it is its ``turn [B]`` in any game; else arbitrary ones."""
     agent, state = player
 
     def act() -> Array:
@@ -147,7 +147,7 @@ def _any_legal(key: Array, observation: Any, num_actions: int) -> Array:
 def _step(keys: Array, env: Any, params: Any, table: _Table, action: Array) -> _Table:
     env_step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     observation, env_state, reward, terminated, truncated, info = env_step(keys, table.env_state, action, params)
-    # A reward is the mover's.
+    # A reward belongs to the player that moved.
     gained = jnp.where(table.ours, reward, -reward)
     result = jnp.where(table.over, table.result, table.result + gained)
     return _Table(
@@ -167,9 +167,9 @@ def _num_actions(env: Any, params: Any) -> int:
 
 
 def _check(env: Any, params: Any, players: dict[str, Any], num_games: int, opening_moves: int, steps: Any) -> int:
-    """The moves that a game lasts at most."""
+    """The most moves of a game."""
     if num_players(env) != 2:
-        raise ValueError(f"env: got {getattr(env, 'name', type(env).__name__)}, which is no game of two players")
+        raise ValueError(f"env: got {getattr(env, 'name', type(env).__name__)}, must be a two-player game")
     refuse_memory("match", spec(env, params).observation)
     for name, player in players.items():
         if not isinstance(player, tuple) or len(player) != 2 or not isinstance(player[0], Agent):
@@ -179,7 +179,7 @@ def _check(env: Any, params: Any, players: dict[str, Any], num_games: int, openi
     for name, count, least in (("num_games", num_games, 2), ("opening_moves", opening_moves, 0)):
         check_count(name, count, least)
     if num_games % 2:
-        raise ValueError(f"num_games: got {num_games}, must be even, for each player begins half of them")
+        raise ValueError(f"num_games: got {num_games}, must be even, because each player begins half of them")
     limit = episode_limit(params) if steps is None else steps
     if limit is None or limit < 1:
         raise ValueError(f"max_steps: got {limit}, must be at least 1; the environment declares no limit of its own")

@@ -1,8 +1,8 @@
-"""More than one device: a mesh, and which part of a training state lives where.
+"""Several devices: a mesh, and the sharding of a training state.
 
 A mesh has two axes, ``SEEDS`` and ``ENVS``. A population's members are split over the first, the environments of each
-member over the second; what is no member's and no environment's is the same on every device. Inside, the loop is the
-loop: ``ops.across`` puts together what is computed of environments, ``optim.averaged`` the gradients. See
+member over the second; everything else is replicated. The loop is the usual one: ``ops.across`` reduces means and sums
+over environments, and ``optim.averaged`` averages gradients. See
 docs/parallel.md. Legend of shapes: S members, E environments of a member, on all devices together.
 """
 
@@ -66,7 +66,7 @@ def check_split(mesh: Mesh, num_envs: int, num_members: int = 1) -> None:
     """Refuses counts that a mesh does not divide.
 
     Raises:
-      ValueError: naming the count and what divides it.
+      ValueError: a count is not a multiple of the devices; the message names both.
     """
     for name, count, axis in (("num_envs", num_envs, ENVS), ("seeds", num_members, SEEDS)):
         if count % mesh.shape[axis]:
@@ -77,7 +77,7 @@ def check_split(mesh: Mesh, num_envs: int, num_members: int = 1) -> None:
 
 
 def _environment_axis(whole: Any, part: Any, num_envs: int, num_parts: int) -> P:
-    """Where the environments of a leaf are: the axis that is as long as there are, with all and with a part of them."""
+    """The environment axis of a leaf: the one whose length is the number of environments, for all and for a share."""
     if whole.ndim == part.ndim:
         for axis, sizes in enumerate(zip(whole.shape, part.shape, strict=True)):
             if sizes == (num_envs, num_envs // num_parts):
@@ -89,7 +89,7 @@ def state_specs(start: Callable[[int], TrainState], num_envs: int, mesh: Mesh) -
     """Which axis of each leaf of a member's state is split: a ``PartitionSpec`` a leaf.
 
     Environments, and the leaves with an environment axis under a field ``per_env`` of the agent's state, are split;
-    all else is not.
+    everything else is replicated.
 
     Args:
       start: from a number of environments to a state, traced for its shapes.
@@ -129,7 +129,7 @@ def of_members(specs: PyTree) -> PyTree:
 
 
 def split(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """``function`` on every device's part.
+    """``function`` on every device's share.
 
     Without the check of varying types, under which ``jax.grad`` of what is the same everywhere is summed over devices
     by itself, and a mean after it would leave it D times too large. What it would have found, ``disagreeing`` does.
@@ -252,7 +252,7 @@ def disagreeing(mesh: Mesh, specs: PyTree) -> Callable[[PyTree], Array]:
 
 
 def require_agreement(state: PyTree, differ: Any) -> None:
-    """Raises where devices came apart.
+    """Raises if replicated leaves differ between devices.
 
     Args:
       state: of a run.

@@ -1,4 +1,4 @@
-"""A population's run as a handful of compiled programs, to be called from the host."""
+"""A population's run as a few compiled programs that the host calls."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from jaxrl.types import Agent, Array, Metrics
 
 
 def capacity(num_updates: int) -> int:
-    """The updates that a program for chunks of ``num_updates`` holds: a power of two, at least 64.
+    """The most updates of a program for chunks of ``num_updates``: a power of two, at least 64.
 
-    How many it does is known only when it runs. So a remainder needs no second compilation, and where a run is cut
-    does not change its program: XLA may round differently in programs that differ in nothing but a length.
+    The actual number is an argument of the program, so a remainder needs no second compilation and interruptions do not
+    change the program: XLA may round differently in programs that differ only in a length.
     """
     return max(64, 1 << (num_updates - 1).bit_length())
 
@@ -53,7 +53,7 @@ class Runnable(Protocol):
 
 
 class Program:
-    """The compiled pieces of a population's run. Nothing is computed or compiled by its construction."""
+    """The compiled programs of a population's run. The constructor neither computes nor compiles."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class Program:
           make_agent: ``make_agent(**hyper of one member) -> Agent``; called while tracing, where they are tracers.
           env: a gymnax environment.
           params: its parameters.
-          keys: ``[S]`` typed PRNG keys, one a member: the keys that ``train`` would be given.
+          keys: ``[S]`` typed PRNG keys, one per member, as ``train`` takes them.
           hyper: name -> ``[S]``, the hyper-parameters that differ between members; None for none.
           num_envs: B.
-          rollout_length: T; 0 steps nothing, and updates get an empty trajectory.
+          rollout_length: T; 0 takes no environment steps, and updates get an empty trajectory.
           on_update: see ``loop.advance``; it sees one member.
           mesh: from ``parallel.make_mesh``, to split members and environments over; None for one device.
 
@@ -107,7 +107,7 @@ class Program:
 
     @cached_property
     def specs(self) -> TrainState:
-        """Over which axes of the mesh each leaf of the population's state is split."""
+        """The axes of the mesh over which each leaf of the population's state is split."""
         assert self.mesh is not None
         key, hyper = jax.tree.map(lambda x: x[0], (self._keys, self._hyper))
         start = lambda count: self._start_one(key, hyper, count)  # noqa: E731
@@ -115,7 +115,7 @@ class Program:
 
     @cached_property
     def _members(self) -> tuple[Array, dict[str, Array]]:
-        """Keys and hyper-parameters where the members are."""
+        """Keys and hyper-parameters on the devices of their members."""
         if self.mesh is None:
             return self._keys, self._hyper
         where = NamedSharding(self.mesh, P(parallel.SEEDS))
@@ -141,7 +141,7 @@ class Program:
     def _advance_one(
         self, key: Array, hyper: dict[str, Array], state: TrainState, num_updates: Array, length: int
     ) -> tuple[TrainState, Metrics]:
-        """``num_updates <= length`` steps, a number known only when it runs; metrics ``[length]``, zeros at the end."""
+        """Makes ``num_updates <= length`` steps, a number that may be traced; metrics ``[length]``, zero-padded."""
         agent = self._make_agent(**hyper)
 
         def step(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -174,7 +174,7 @@ class Program:
         return jax.vmap(partial(self._advance_one, length=length), (0, 0, 0, None))(keys, hyper, state, num_updates)
 
     def _split_all(self, length: int) -> Callable[..., Any]:
-        """``_advance_all`` for chunks of ``length``, on each device's part where there is a mesh."""
+        """``_advance_all`` for chunks of ``length``, on each device's share if there is a mesh."""
         run = partial(self._advance_all, length=length)
         if self.mesh is None:
             return run
@@ -182,12 +182,12 @@ class Program:
         return parallel.split(run, self.mesh, (members, members, self.specs, P()), (self.specs, members))
 
     def start(self) -> TrainState:
-        """The first state of the population, leaves ``[S, ...]``, no two in one buffer."""
+        """The first state of the population, leaves ``[S, ...]``, none of which share a buffer."""
         started: TrainState = self._compiled_start(*self._members)
         return started
 
     def abstract_state(self) -> TrainState:
-        """Shapes, dtypes and places of the population's state, for ``Checkpoints.restore``; nothing is allocated."""
+        """Shapes, dtypes and shardings of the population's state, for ``Checkpoints.restore``; nothing is allocated."""
         state = jax.eval_shape(self._start, self._keys, self._hyper)
         if self.mesh is None:
             return state
@@ -201,12 +201,12 @@ class Program:
         return sum(math.prod(shape) * leaf.dtype.itemsize for shape, leaf in zip(shapes, leaves, strict=True))
 
     def require_agreement(self, state: TrainState) -> None:
-        """Raises ``ParallelError`` where devices of a mesh hold different numbers that should be the same."""
+        """Raises ``ParallelError`` if replicated leaves differ between devices of a mesh."""
         if self.mesh is not None and self.mesh.size > 1:
             parallel.require_agreement(state, self._disagreeing(state))
 
     def compile(self, num_updates: int) -> float:
-        """Compiles ``advance`` for ``num_updates`` a call; returns the seconds it took, 0 if it was there."""
+        """Compiles ``advance`` for ``num_updates`` per call; returns the seconds it took, 0 if compiled before."""
         check_count("num_updates", num_updates)
         length = capacity(num_updates)
         if length in self._compiled:
@@ -218,7 +218,7 @@ class Program:
         return time.perf_counter() - begin
 
     def memory_bytes(self, num_updates: int) -> int | None:
-        """Peak of a device's memory while ``advance`` runs, as the compiler estimates it; None where it is silent."""
+        """The compiler's estimate of the peak of a device's memory in ``advance``; None if unknown."""
         self.compile(num_updates)
         stats = self._compiled[capacity(num_updates)].memory_analysis()
         if stats is None:
@@ -227,15 +227,15 @@ class Program:
         return int(whole - stats.alias_size_in_bytes)
 
     def advance(self, state: TrainState, num_updates: int) -> tuple[TrainState, dict[str, Array]]:
-        """Does ``num_updates`` updates of every member, in the smallest compiled program that holds them.
+        """Makes ``num_updates`` updates of every member, by the smallest compiled program that is long enough.
 
         Args:
           state: leaves ``[S, ...]``; donated, so it is gone afterwards.
-          num_updates: compiled for here, where no program holds them yet.
+          num_updates: compiled on demand if no program is long enough.
 
         Returns:
-          ``(state, metrics)``, metrics ``[S, num_updates or more]`` each, of which the first ``num_updates`` count: to
-          cut them off here would take a compilation for every length.
+          ``(state, metrics)``, metrics ``[S, num_updates or more]`` each, of which the first ``num_updates`` count,
+          since slicing them here would compile once per length.
         """
         if not any(length >= num_updates for length in self._compiled):
             self.compile(num_updates)

@@ -88,7 +88,7 @@ def test_missing_fields_and_hyperparameters_are_named(config):
     [
         ({"seeds": 0}, "seeds: got 0, must be at least 1"),
         ({"num_envs": 0}, "num_envs: got 0"),
-        ({"num_steps": 15}, "num_steps: got 15, one update takes"),
+        ({"num_steps": 15}, "num_steps: got 15, must be at least"),
         ({"environment": "CartPole"}, "unknown environment"),
         ({"seed": 2**32}, "seed: got 4294967296, must lie in 0 to 4294967295"),
         ({"parts": {"torso": Chosen("mpl", {})}}, "unknown torso 'mpl', did you mean 'mlp'"),

@@ -106,7 +106,7 @@ def test_what_has_no_name_is_given_again(tmp_path):
 def test_wrong_arguments_are_refused_by_name(tmp_path):
     for options, message in (
         ({"lr": 1.0}, "lr: is no option of a2c, did you mean 'learning_rate'"),
-        ({"num_steps": 8}, "num_steps: got 8, one update takes"),
+        ({"num_steps": 8}, "num_steps: got 8, must be at least"),
         ({"eval_every": 4096}, "eval_every: got 4096, but the run has 1024 steps"),
         ({"environment_settings": {"gravty": 1}}, "gravty.*did you mean 'gravity'"),
         ({"sweep": {"gama": (0.9,)}}, "'gama' is no hyper-parameter of a2c, did you mean 'gamma'"),

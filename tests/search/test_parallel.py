@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxrl import search
-from jaxrl.search import indexing
+from jaxrl.ops import across
 
 POLICIES = {"puct": search.puct, "gumbel": search.gumbel}
 
@@ -46,7 +46,7 @@ def test_a_vmapped_search_has_no_loop_that_selects():
     """The condition of a loop is one number under vmap too."""
 
     def count(x):
-        return jax.lax.while_loop(lambda c: indexing.anywhere(c < x), lambda c: c + (c < x), 0 * x)
+        return jax.lax.while_loop(lambda c: across.any_vmapped(c < x), lambda c: c + (c < x), 0 * x)
 
     x = np.arange(12, dtype=np.int32).reshape(3, 4)
     np.testing.assert_array_equal(jax.vmap(count)(x), x)

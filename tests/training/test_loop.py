@@ -121,7 +121,7 @@ def test_train_counts_whole_updates_and_goes_on_with_the_environments_of_the_sta
 @pytest.mark.parametrize(
     ("counts", "message"),
     [((0, 1, 1), "num_steps: got 0"), ((9, 0, 1), "num_envs: got 0"), ((9, 1, -1), "rollout_length: got -1")]
-    + [((9, 5, 2), "num_steps: got 9, one update takes num_envs x rollout_length = 10")],
+    + [((9, 5, 2), "num_steps: got 9, must be at least num_envs x rollout_length = 10")],
 )
 def test_counts_that_cannot_be_are_refused(counts, message):
     with pytest.raises(ValueError, match=message):

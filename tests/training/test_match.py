@@ -87,7 +87,7 @@ def test_what_is_refused(tic_tac_toe):
     player = preferring(range(9))
     key = jax.random.key(0)
     alone = probes.DiscountProbe()
-    with pytest.raises(ValueError, match=r"which is no game of two players"):
+    with pytest.raises(ValueError, match=r"must be a two-player game"):
         match(key, alone, alone.default_params, player, player)
     with pytest.raises(TypeError, match=r"other: got Agent, must be a pair \(agent, state\)"):
         match(key, env, params, player, player[0])
