@@ -58,7 +58,7 @@ def refuse_memory(caller: str, given: Any) -> None:
     Raises:
       ValueError: the observation or the action has a memory.
     """
-    instead = "two-player games feed no memory back; show players the last steps instead, by envs.window(env, k)"
+    instead = "show the players of a two-player game the last steps instead, by envs.window(env, k)"
     if isinstance(given, Remembered):
         raise ValueError(f"{caller}: got a player with a memory, must have none; {instead}")
     if memory(given) is not None:

@@ -1,4 +1,4 @@
-"""Kinds of runs: a task in JAX, a game for two, or a task outside JAX.
+"""Kinds of runs: a task in JAX, a two-player game, or a task outside JAX.
 
 A kind says how what is trained starts, trains, evaluates, draws and saves. ``KINDS`` is the one place where kinds are
 told apart; another kind is another row.
@@ -218,7 +218,7 @@ def _rate_snapshots(folder: RunFolder, config: RunConfig, built: Built, num_game
 def _check_game(config: RunConfig, torso: Any) -> None:
     if networks.is_recurrent(torso):
         raise ConfigError(
-            f"torso: {config.parts['torso'].name} has a memory; in {config.environment}, a game for two, both "
+            f"torso: {config.parts['torso'].name} has a memory; in {config.environment}, a two-player game, both "
             "sides would share it. Take another torso and --window, which shows it the last steps"
         )
 

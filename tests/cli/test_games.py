@@ -117,7 +117,7 @@ def test_somebody_plays_against_a_run_with_a_window(run, jaxrl, monkeypatch, tmp
 def test_a_torso_that_remembers_is_refused_before_it_is_trained(jaxrl, tmp_path):
     outcome = jaxrl("train", "ppo", "pgx/tic_tac_toe", "--torso", "gru", "--out", tmp_path / "run")
     assert outcome.code == 2 and not (tmp_path / "run").exists()
-    assert "torso: gru has a memory; in pgx/tic_tac_toe, a game for two, both sides would share it" in outcome.error
+    assert "torso: gru has a memory; in pgx/tic_tac_toe, a two-player game, both sides would share it" in outcome.error
 
 
 @pytest.mark.parametrize("typed", ["quit\n", "a1\n", ""])

@@ -102,7 +102,7 @@ def test_what_is_refused(tic_tac_toe):
 def test_what_remembers_is_refused(tic_tac_toe):
     env, params = tic_tac_toe
     player, key = preferring(range(9)), jax.random.key(0)
-    with pytest.raises(ValueError, match=r"match: got an environment in envs.remember .*envs\.window\(env, k\)"):
+    with pytest.raises(ValueError, match=r"match: got an environment in envs.remember, .*envs\.window\(env, k\)"):
         match(key, envs.remember(env, jnp.zeros(3)), params, player, player)
     act = lambda *given, explore=True: (Remembered(player[0].act(*given, explore=explore)[0], ()), ())  # noqa: E731
     with pytest.raises(ValueError, match=r"match: got a player with a memory.*envs\.window\(env, k\)"):
