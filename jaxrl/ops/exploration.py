@@ -187,8 +187,9 @@ def uniform_box(key: Array, shape: tuple[int, ...]) -> Array:
 
 def _boltzmann_logits(values: Array, temperature: Any, mask: Array | None) -> Array:
     """Logits with ``-inf`` for illegal actions and maximum 0, so that a low temperature does not overflow."""
-    # Half of both, which changes no digit of the ratio: a difference of the largest numbers would overflow.
-    advantage = 0.5 * values - 0.5 * masked_max(values, mask)[..., None]
-    temperature = numerics.positive(0.5 * jnp.asarray(temperature, values.dtype), values.dtype)
-    logits = advantage / jnp.broadcast_to(temperature, values.shape[:-1])[..., None]
+    # Scaled by a power of two: differences of the largest numbers would overflow, and reciprocals of them vanish.
+    wide = numerics.wide(values)
+    advantage = values.astype(wide) / 16.0 - masked_max(values, mask).astype(wide)[..., None] / 16.0
+    temperature = numerics.positive(jnp.asarray(temperature, wide) / 16.0, wide)
+    logits = (advantage / jnp.broadcast_to(temperature, values.shape[:-1])[..., None]).astype(values.dtype)
     return logits if mask is None else jnp.where(legal_or_all(mask), logits, -jnp.inf)

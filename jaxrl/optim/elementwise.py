@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.ops import numerics
 from jaxrl.optim.averaged import averaged
 
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
@@ -56,5 +57,26 @@ def clipped(make: MakeOptimizer, learning_rate: Any, max_grad_norm: Any = None) 
     optimizer = make(learning_rate)
     if max_grad_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+    optimizer = _in_float32(optimizer)
     # One flat vector is one all-reduce, too.
     return optax.flatten(averaged(optimizer)) if make in ELEMENTWISE else averaged(optimizer)
+
+
+def _in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """``inner`` in float32 at least: in float16 the square of 256 overflows, and an epsilon of 1e-5 is 0.
+
+    A float32 gradient whose squares overflow, from 1.8e19 on, is clipped to 0.
+    """
+    optimizer = optax.with_extra_args_support(inner)
+
+    def widened(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(numerics.wide(x)), tree)
+
+    def init_fn(params: Any) -> Any:
+        return optimizer.init(widened(params))
+
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        steps, state = optimizer.update(widened(updates), state, widened(params), **extra)
+        return jax.tree.map(lambda step, gradient: step.astype(gradient.dtype), steps, updates), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -39,6 +39,17 @@ def program(function: Callable[..., Any], args: Any) -> Program:
     # Callbacks and custom derivatives are printed with their addresses.
     text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
     return text, tuple(_bytes(const) for const in [*consts, *_inner_constants(jaxpr)])
+
+
+def reads(function: Callable[..., Any], floats: Mapping[str, float], *args: Any) -> set[str]:
+    """The names of the floats that reach the outputs of ``function(floats, *args)`` as tracers, in one trace.
+
+    Raises:
+      jax.errors.JAXTypeError: a float can't be a tracer.
+    """
+    *_, inputs = _reduced(function, (dict(floats), *args))
+    # The leaves of a dict lie in the order of its names.
+    return {name for name, is_read in zip(sorted(floats), inputs, strict=False) if is_read}
 
 
 def _inner_constants(jaxpr: Any) -> list[Any]:
@@ -101,9 +112,7 @@ class _Readers:
             def run(floats: dict[str, Any], *args: Any) -> Any:
                 return _call(part, self._make(floats), self._num_envs, *args)
 
-            *_, inputs = _reduced(run, (self.floats, *self._args))
-            # The leaves of a dict lie in the order of its names.
-            self._read[part] = {name for name, is_read in zip(sorted(self.floats), inputs, strict=False) if is_read}
+            self._read[part] = reads(run, self.floats, *self._args)
         return self._read[part]
 
 

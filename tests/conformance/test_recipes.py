@@ -45,7 +45,7 @@ from jaxrl.feedback import rnd
 from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.planners import sequence_like
-from jaxrl.replay import hindsight
+from jaxrl.replay import hindsight, prioritized
 from jaxrl.training import train
 from jaxrl.training.checks import PROPERTIES, Subject, float_options
 from jaxrl.training.options import other_float
@@ -85,8 +85,8 @@ GAME = expose_state(make("pgx/tic_tac_toe")[0])
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
 
 
-def curiosity(spec):
-    return rnd(spec, torso=MLP(hidden=(4,)), embedding_size=4)
+def curiosity(spec, **floats):
+    return rnd(spec, torso=MLP(hidden=(4,)), embedding_size=4, **floats)
 
 
 def rewarded_a2c(spec, *, torso=None, learning_rate=7e-4):
@@ -94,8 +94,28 @@ def rewarded_a2c(spec, *, torso=None, learning_rate=7e-4):
     return with_reward(agent, curiosity(spec))
 
 
-def rewarded_dqn(spec, *, torso=None, learning_rate=5e-4):
-    return dqn(spec, torso=torso, learning_rate=learning_rate, reward_model=curiosity(spec), n_step=2, **TARGETED)
+def rewarded_dqn(
+    spec,
+    *,
+    torso=None,
+    learning_rate=5e-4,
+    bonus_coef=1.0,
+    reward_coef=1.0,
+    bonus_learning_rate=1e-4,
+    bonus_gamma=0.99,
+    alpha=0.6,
+    beta=0.4,
+    epsilon=1e-6,
+):
+    """With the floats of its reward model and of its replay, so that those are traced too."""
+    floats = {"bonus_coef": bonus_coef, "reward_coef": reward_coef, "gamma": bonus_gamma}
+    model = curiosity(spec, learning_rate=bonus_learning_rate, **floats)
+    replay = partial(prioritized, alpha=alpha, beta=beta, epsilon=epsilon)
+    return dqn(spec, torso=torso, learning_rate=learning_rate, reward_model=model, replay=replay, n_step=2, **TARGETED)
+
+
+def hindsight_dqn(spec, *, torso=None, k=4.0, **options):
+    return dqn(spec, torso=torso, replay=hindsight(BITS.reward_fn, BITS.terminated_fn, k=k), **TARGETED, **options)
 
 
 RECIPES = {
@@ -172,9 +192,8 @@ RECIPES = {
         environments=("discrete",),
     ),
     "dqn_hindsight": Recipe(
-        partial(dqn, **TARGETED, replay=hindsight(BITS.reward_fn, BITS.terminated_fn)),
+        hindsight_dqn,
         {"n_step": 3, "num_gradient_steps": 2},
-        exempt=("options_matter",),
         environments=("bits",),
     ),
     # Rewards of a model: stored by an agent that is wrapped, computed at sampling by a recipe with a replay.
@@ -184,9 +203,7 @@ RECIPES = {
         exempt=("options_matter",),
         environments=("discrete", "continuous"),
     ),
-    "dqn_rewarded": Recipe(
-        rewarded_dqn, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("discrete",)
-    ),
+    "dqn_rewarded": Recipe(rewarded_dqn, {"learning_rate": 1e-3}, environments=("discrete",)),
     "td3_hindsight": Recipe(
         partial(td3, **REPLAYED, replay=hindsight(POINT.reward_fn)),
         {"num_gradient_steps": 2},

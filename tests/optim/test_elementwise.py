@@ -45,3 +45,14 @@ def test_an_optimizer_of_the_users_own_sees_the_tree():
 def test_annealed_reaches_zero_and_stays():
     schedule = optim.annealed(2.0, 10)
     assert [float(schedule(i)) for i in (0, 5, 10, 11)] == [2.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_the_norm_of_half_precision_does_not_overflow(dtype):
+    """(3000, 4000) has norm 5000, whose square is no float16: clipped to 0.5 it is (0.3, 0.4)."""
+    gradient = {"kernel": jnp.array([3000.0, 4000.0], dtype)}
+    for make in (optax.sgd, lambda rate: optax.chain(optax.sgd(rate))):
+        optimizer = optim.clipped(make, 1.0, 0.5)
+        step, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+        assert step["kernel"].dtype == dtype
+        np.testing.assert_allclose(np.asarray(step["kernel"], float), [-0.3, -0.4], rtol=0.01)

@@ -14,15 +14,35 @@ POLICIES = {"puct": (search.puct, mctx.muzero_policy), "gumbel": (search.gumbel,
 SIZES = [(1, 2, 20), (5, 9, 40), (3, 40, 60), (70, 3, 90)]
 
 
-def both(policy, game, batch, num_simulations, invalid=None, **options):
-    """What ours and mctx's policy find with one key, root and model, all of mctx's own types."""
+@functools.lru_cache(maxsize=8)
+def compiled(policy, make_game, num_actions, num_simulations, *options):
+    """Our policy and mctx's on one model, all of mctx's own types: ``(key, root, invalid, discount)``.
+
+    Options are those of both, or ours and theirs.
+    """
     ours, theirs = POLICIES[policy]
-    key = jax.random.key(7)
+
+    def step(discount):
+        return functools.partial(make_game(num_actions, discount).step, make=mctx.RecurrentFnOutput)
+
+    def run_ours(key, root, invalid, discount):
+        return ours(key, (), root, step(discount), num_simulations, invalid, **dict(options[0]))
+
+    def run_theirs(key, root, invalid, discount):
+        return theirs((), key, root, step(discount), num_simulations, invalid, **dict(options[-1]))
+
+    return jax.jit(run_ours), jax.jit(run_theirs)
+
+
+def both(policy, game, batch, num_simulations, invalid=None, *options, **shared):
+    """What ours and mctx's policy find with one key, root and model."""
+    given = [tuple(each.items()) for each in options or [shared]]
+    ours, theirs = compiled(policy, type(game), game.num_actions, num_simulations, *given)
     root = game.root(jax.random.key(batch), batch, mctx.RootFnOutput)
-    step = functools.partial(game.step, make=mctx.RecurrentFnOutput)
+    arguments = jax.random.key(7), root, invalid, jnp.float32(game.discount)
     with jax.numpy_rank_promotion("allow"):
-        expected = jax.jit(lambda key: theirs((), key, root, step, num_simulations, invalid, **options))(key)
-    return jax.jit(lambda key: ours(key, (), root, step, num_simulations, invalid, **options))(key), expected
+        expected = theirs(*arguments)
+    return ours(*arguments), expected
 
 
 def without_holes(tree):
@@ -98,12 +118,5 @@ def test_equals_mctx_with_other_constants(random_game):
      functools.partial(mctx.qtransform_completed_by_mix_value, rescale_values=False, maxvisit_init=1.0)),
 ], ids=["min_max", "raw_value", "unscaled"])  # fmt: skip
 def test_equals_mctx_with_other_qtransforms(mine, theirs, random_game):
-    game, key = random_game(6, 0.9), jax.random.key(0)
-    root = game.root(key, 4)
     policy = "puct" if mine.func is search.qtransforms.by_min_max else "gumbel"
-    found = POLICIES[policy][0](key, (), root, game.step, 30, qtransform=mine)
-    root = game.root(key, 4, mctx.RootFnOutput)
-    with jax.numpy_rank_promotion("allow"):
-        step = functools.partial(game.step, make=mctx.RecurrentFnOutput)
-        expected = POLICIES[policy][1]((), key, root, step, 30, qtransform=theirs)
-    check_equal(found, expected)
+    check_equal(*both(policy, random_game(6, 0.9), 4, 30, None, {"qtransform": mine}, {"qtransform": theirs}))

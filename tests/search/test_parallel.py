@@ -1,13 +1,10 @@
 """Under vmap over seeds, and sharded over devices, a search finds what it finds alone."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxrl import search
 from jaxrl.ops import across
@@ -57,33 +54,23 @@ def test_a_vmapped_search_has_no_loop_that_selects():
     assert "select_n" not in body
 
 
-SHARDED = """
-    import functools, jax, numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-    from jaxrl import search
-    from benchmarks.search import make_model, make_root
+@pytest.mark.parametrize(
+    ("policy", "options"), [("puct", {"dirichlet_fraction": 0.0}), ("gumbel", {"gumbel_scale": 0.0})]
+)
+def test_sharded_over_the_batch_equals_one_device(policy, options, random_game):
+    game = random_game(5, -1.0)
+    mesh = Mesh(np.array(jax.devices()[:4]), ("batch",))
+    root = game.root(jax.random.key(1), 8)
 
-    assert jax.device_count() == 4
-    mesh = Mesh(np.array(jax.devices()), ("batch",))
-    root = jax.tree.map(lambda x: x, search.RootFnOutput(*make_root(8, 5).to_tuple()))
-    model = make_model(5)
-    for policy, options in ((search.puct, {"dirichlet_fraction": 0.0}), (search.gumbel, {"gumbel_scale": 0.0})):
-        def run(root, policy=policy, options=options):
-            tree = policy(jax.random.key(0), (), root, model, 30, **options).search_tree
-            return tree.children_visits, tree.node_values
+    def run(root):
+        tree = POLICIES[policy](jax.random.key(0), (), root, game.step, 30, **options).search_tree
+        return tree.children_visits, tree.node_values
 
-        expected = jax.jit(run)(root)
-        sharding = NamedSharding(mesh, P("batch"))
-        by_mesh = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"), check_vma=False))
-        split = jax.device_put(root, sharding)
-        for found in (by_mesh(split), jax.jit(run)(split)):
-            np.testing.assert_array_equal(found[0], expected[0])
-            np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
-        assert by_mesh(split)[0].sharding.is_equivalent_to(sharding, 4)
-"""
-
-
-def test_sharded_over_the_batch_equals_one_device():
-    few = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "JAX_NUMPY_RANK_PROMOTION": "allow"}
-    environment = {**os.environ, **few}
-    subprocess.run([sys.executable, "-c", textwrap.dedent(SHARDED)], env=environment, check=True, timeout=240)
+    expected = jax.jit(run)(root)
+    sharding = NamedSharding(mesh, P("batch"))
+    by_mesh = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"), check_vma=False))
+    split = jax.device_put(root, sharding)
+    for found in (by_mesh(split), jax.jit(run)(split)):
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+    assert by_mesh(split)[0].sharding.is_equivalent_to(sharding, 4)

@@ -1,6 +1,7 @@
 """What mctx does not do, against plain Python: masks at every depth, bounds, reuse, rollouts, games solved exactly."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,24 @@ import numpy as np
 import pytest
 
 from jaxrl import search
+from jaxrl.training.programs import reads
 
-POLICIES = {"puct": search.puct, "gumbel": search.gumbel, "uct": search.uct}
+# PUCT without Dirichlet noise, which takes a third of its compilation; tests beside mctx's have it.
+POLICIES = {
+    "puct": functools.partial(search.puct, dirichlet_fraction=0.0),
+    "gumbel": search.gumbel,
+    "uct": search.uct,
+}
+
+
+@functools.lru_cache(maxsize=8)
+def compiled(policy, step, num_simulations, **options):
+    """A search as one program ``(key, root, invalid, tree)``: operation by operation it takes far longer."""
+
+    def run(key, root, invalid=None, tree=None):
+        return POLICIES[policy](key, (), root, step, num_simulations, invalid, tree=tree, **options)
+
+    return jax.jit(run)
 
 
 def consistent(tree):
@@ -35,12 +52,39 @@ def consistent(tree):
                 np.testing.assert_allclose(tree.children_qvalues[b, node, action], q, atol=1e-5)
 
 
+FLOATS = {
+    "puct": {
+        "dirichlet_fraction": 0.25,
+        "dirichlet_alpha": 0.3,
+        "pb_c_init": 1.25,
+        "pb_c_base": 19652.0,
+        "temperature": 1.0,
+    },
+    "gumbel": {"gumbel_scale": 1.0},
+    "uct": {"exploration": 1.4, "temperature": 0.5},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_float_may_be_a_tracer(policy, random_game, key):
+    game = random_game(3, 0.9)
+    root = game.root(key, 2)
+
+    def run(floats, key):
+        found = POLICIES[policy](key, (), root, game.step, 4, **floats)
+        return found.action, found.action_weights
+
+    signature = inspect.signature(POLICIES[policy]).parameters
+    assert {name for name, option in signature.items() if isinstance(option.default, float)} == {*FLOATS[policy]}
+    assert reads(run, FLOATS[policy], key) == {*FLOATS[policy]}
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_illegal_actions_are_never_followed_at_any_depth(policy, random_game, key):
     game = random_game(6, -1.0, masked=True)
     root = game.root(key, 4)
     invalid = game.invalid(root.embedding["state"])
-    found = jax.jit(lambda key: POLICIES[policy](key, (), root, game.step, 60, invalid))(key)
+    found = compiled(policy, game.step, 60)(key, root, invalid)
     tree = found.search_tree
     state = tree.embeddings["state"]
     illegal = jax.vmap(game.invalid)(state)
@@ -54,7 +98,7 @@ def test_illegal_actions_are_never_followed_at_any_depth(policy, random_game, ke
 @pytest.mark.parametrize("policy", POLICIES)
 def test_capacity_bounds_the_nodes_and_not_the_simulations(policy, random_game, key):
     game = random_game(5, 0.9)
-    found = POLICIES[policy](key, (), game.root(key, 3), game.step, 50, capacity=12)
+    found = compiled(policy, game.step, 50, capacity=12)(key, game.root(key, 3))
     tree = found.search_tree
     assert tree.node_visits.shape == (3, 12)
     assert (tree.num_nodes == 12).all() and (tree.node_visits[:, 0] == 51).all()
@@ -63,9 +107,9 @@ def test_capacity_bounds_the_nodes_and_not_the_simulations(policy, random_game, 
 
 def test_room_that_is_not_needed_changes_nothing(random_game, key):
     game = random_game(5, 0.9)
-    find = functools.partial(search.puct, key, (), game.root(key, 3), game.step, 30)
-    tight, roomy = find().search_tree, find(capacity=50).search_tree
-    unequal, limited = find(capacity=31).search_tree, find(max_depth=31).search_tree
+    room = ({}, {"capacity": 50}, {"capacity": 31}, {"max_depth": 31})
+    found = [compiled("puct", game.step, 30, **options)(key, game.root(key, 3)) for options in room]
+    tight, roomy, unequal, limited = (each.search_tree for each in found)
     np.testing.assert_array_equal(tight.children_visits, roomy.children_visits[:, :31])
     for other in (unequal, limited):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), tight, other)
@@ -75,8 +119,7 @@ def test_room_that_is_not_needed_changes_nothing(random_game, key):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_kept_subtree_is_what_it_was_and_grows_on(policy, random_game, key):
     game = random_game(4, -1.0)
-    find = functools.partial(POLICIES[policy], capacity=60)
-    before = find(key, (), game.root(key, 3), game.step, 40).search_tree
+    before = compiled(policy, game.step, 40, capacity=60)(key, game.root(key, 3)).search_tree
     action = jnp.argmax(before.children_visits[:, 0], axis=-1)
     kept = jax.jit(search.subtree)(before, action)
     child = before.children_index[jnp.arange(3), 0, action]
@@ -88,7 +131,7 @@ def test_a_kept_subtree_is_what_it_was_and_grows_on(policy, random_game, key):
     consistent(kept)
     state = kept.embeddings["state"][:, 0]
     root = search.RootFnOutput(game.logits(state), game.value(state), {"state": state})
-    after = POLICIES[policy](key, (), root, game.step, 15, tree=kept).search_tree
+    after = compiled(policy, game.step, 15)(key, root, tree=kept).search_tree
     np.testing.assert_array_equal(after.node_visits[:, 0], kept.node_visits[:, 0] + 15)
     np.testing.assert_array_equal(after.num_nodes, kept.num_nodes + 15)
     consistent(after)
@@ -99,13 +142,13 @@ def test_puct_in_a_kept_subtree_goes_on_as_if_it_had_never_stopped(random_game, 
     game = random_game(4, -1.0)
     root = game.root(key, 3)
     only = jnp.ones((3, 4), bool).at[:, 2].set(False)
-    find = functools.partial(search.puct, dirichlet_fraction=0.0)
-    above = find(key, (), root, game.step, 21, only, capacity=60).search_tree
-    kept = search.subtree(above, jnp.full((3,), 2))
+    find = functools.partial(compiled, "puct", game.step, dirichlet_fraction=0.0)
+    above = find(num_simulations=21, capacity=60)(key, root, only).search_tree
+    kept = jax.jit(search.subtree)(above, jnp.full((3,), 2))
     _, below = game.step((), key, jnp.full((3,), 2), root.embedding)
     there = search.RootFnOutput(game.logits(below["state"]), game.value(below["state"]), below)
-    at_once = find(key, (), there, game.step, 40, capacity=60).search_tree
-    in_parts = find(key, (), there, game.step, 20, tree=kept).search_tree
+    at_once = find(num_simulations=40, capacity=60)(key, there).search_tree
+    in_parts = find(num_simulations=20)(key, there, tree=kept).search_tree
     for name in ("children_visits", "children_index", "node_visits"):
         np.testing.assert_array_equal(getattr(in_parts, name), getattr(at_once, name))
     np.testing.assert_allclose(in_parts.node_values, at_once.node_values, atol=1e-6)
@@ -121,15 +164,15 @@ def test_keys_in_an_embedding_are_kept_too(random_game, key):
 
     root = game.root(key, 3)
     root = root._replace(embedding={**root.embedding, "key": jax.random.split(key, 3)})
-    before = search.puct(key, (), root, step, 20).search_tree
-    kept = search.subtree(before, jnp.argmax(before.children_visits[:, 0], axis=-1))
+    before = compiled("puct", step, 20)(key, root).search_tree
+    kept = jax.jit(search.subtree)(before, jnp.argmax(before.children_visits[:, 0], axis=-1))
     assert (jax.random.key_data(kept.embeddings["key"][:, 0]) == jax.random.key_data(root.embedding["key"])).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_weights_are_weights_where_nothing_is_legal(policy, random_game, key):
     game = random_game(4, -1.0)
-    found = POLICIES[policy](key, (), game.root(key, 2), game.step, 8, jnp.array([[True] * 4, [False] * 4]))
+    found = compiled(policy, game.step, 8)(key, game.root(key, 2), jnp.array([[True] * 4, [False] * 4]))
     np.testing.assert_allclose(found.action_weights.sum(-1), 1.0, rtol=1e-6)
 
 
@@ -137,22 +180,31 @@ def test_weights_are_weights_where_nothing_is_legal(policy, random_game, key):
 def test_what_became_illegal_is_not_done_though_a_kept_tree_went_there(policy, random_game, key):
     """A learned model tells no masks, so that a kept tree holds visits of what the rules now forbid."""
     game = random_game(4, -1.0)
-    before = POLICIES[policy](key, (), game.root(key, 8), game.step, 60).search_tree
+    before = compiled(policy, game.step, 60)(key, game.root(key, 8)).search_tree
     action = jnp.argmax(before.children_visits[:, 0], axis=-1)
-    kept = search.subtree(before, action)
+    kept = jax.jit(search.subtree)(before, action)
     favourite = jnp.argmax(kept.children_visits[:, 0], axis=-1)
     forbidden = jax.nn.one_hot(favourite, 4, dtype=bool)
     state = kept.embeddings["state"][:, 0]
     root = search.RootFnOutput(game.logits(state), game.value(state), {"state": state})
-    found = POLICIES[policy](key, (), root, game.step, 4, forbidden, tree=kept)
+    found = compiled(policy, game.step, 4)(key, root, forbidden, tree=kept)
     assert (found.action != favourite).all()
     np.testing.assert_array_equal(found.action_weights[forbidden], 0.0)
     np.testing.assert_allclose(found.action_weights.sum(-1), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("field", ["prior_logits", "value"])
-@pytest.mark.parametrize("policy", POLICIES)
+# All pairs of a policy, a field and a dtype.
+@pytest.mark.parametrize(
+    ("policy", "field", "dtype"),
+    [
+        ("puct", "prior_logits", jnp.bfloat16),
+        ("puct", "value", jnp.float16),
+        ("gumbel", "prior_logits", jnp.float16),
+        ("gumbel", "value", jnp.bfloat16),
+        ("uct", "prior_logits", jnp.bfloat16),
+        ("uct", "value", jnp.float16),
+    ],
+)
 def test_masks_hold_at_half_precision(policy, field, dtype, random_game, key):
     game = random_game(4, -1.0, masked=True)
     halved = lambda output: output._replace(**{field: getattr(output, field).astype(dtype)})  # noqa: E731
@@ -163,7 +215,7 @@ def test_masks_hold_at_half_precision(policy, field, dtype, random_game, key):
 
     root = game.root(key, 3)
     invalid = game.invalid(root.embedding["state"])
-    found = POLICIES[policy](key, (), halved(root), step, 40, invalid)
+    found = compiled(policy, step, 40)(key, halved(root), invalid)
     tree = found.search_tree
     used = tree.node_visits[:, 1:] > 0
     illegal = jax.vmap(game.invalid)(tree.embeddings["state"])[:, 1:] & used[..., None]
@@ -173,14 +225,15 @@ def test_masks_hold_at_half_precision(policy, field, dtype, random_game, key):
 
 def test_nothing_is_kept_of_what_was_not_followed_or_not_wanted(random_game, key):
     game = random_game(9, 0.9)
-    tree = search.puct(key, (), game.root(key, 3), game.step, 8).search_tree
+    find = compiled("puct", game.step, 8)
+    tree = find(key, game.root(key, 3)).search_tree
     never = jnp.argmin(tree.children_visits[:, 0], axis=-1)
     assert (tree.children_visits[jnp.arange(3), 0, never] == 0).all()
     often = jnp.argmax(tree.children_visits[:, 0], axis=-1)
     keep = jnp.array([True, False, True])
     assert (search.subtree(tree, never).num_nodes == 0).all()
     assert (search.subtree(tree, often, keep).num_nodes > 0).tolist() == keep.tolist()
-    fresh = search.puct(key, (), game.root(key, 3), game.step, 8, tree=search.subtree(tree, never)).search_tree
+    fresh = find(key, game.root(key, 3), tree=search.subtree(tree, never)).search_tree
     np.testing.assert_array_equal(fresh.children_visits, tree.children_visits)
 
 
@@ -190,9 +243,8 @@ def test_reuse_respects_the_capacity_move_after_move(random_game, key):
     state = root.embedding["state"]
     for move in range(6):
         root = search.RootFnOutput(game.logits(state), game.value(state), {"state": state})
-        found = search.puct(
-            jax.random.key(move), (), root, game.step, 24, **({"tree": tree} if move else {"capacity": 25})
-        )
+        find = compiled("puct", game.step, 24) if move else compiled("puct", game.step, 24, capacity=25)
+        found = find(jax.random.key(move), root, tree=tree)
         tree = found.search_tree
         assert (tree.num_nodes <= 25).all() and (tree.node_visits[:, 0] >= 25).all()
         consistent(tree)
@@ -217,9 +269,8 @@ IN_A_GAME = {
 
 def find_in_game(policy, game, positions, num_simulations):
     root = game.root(positions)
-    find = functools.partial(POLICIES[policy], **IN_A_GAME[policy])
-    invalid = root.embedding != 0
-    return jax.jit(lambda key: find(key, (), root, game.step, num_simulations, invalid))(jax.random.key(0))
+    find = compiled(policy, game.step, num_simulations, **IN_A_GAME[policy])
+    return find(jax.random.key(0), root, root.embedding != 0)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -260,7 +311,7 @@ def test_uct_with_rollouts_takes_a_win_and_blocks_a_loss(tic_tac_toe):
     wanted = [2, 2, 2]
     root = search.rollout_root(jnp.array(positions), 9)
     model = search.with_rollouts(tic_tac_toe.step, max_steps=9)
-    found = jax.jit(lambda key: search.uct(key, (), root, model, 300, root.embedding != 0))(jax.random.key(3))
+    found = compiled("uct", model, 300)(jax.random.key(3), root, root.embedding != 0)
     assert found.action.tolist() == wanted
     np.testing.assert_allclose(found.action_weights.sum(-1), 1.0, rtol=1e-5)
 
@@ -295,7 +346,7 @@ def test_uct_follows_the_textbook(random_game, key):
     """Every node of a tree, in the order of their making, against the formula in plain Python."""
     game, constant = random_game(4, 0.9), 0.7
     root = game.root(key, 1)
-    tree = search.uct(key, (), root, game.step, 60, exploration=constant).search_tree
+    tree = compiled("uct", game.step, 60, exploration=constant)(key, root).search_tree
     tree = jax.tree.map(lambda x: np.asarray(x[0]), tree)
     visits, values = {0: 1}, {0: float(tree.raw_values[0])}
 

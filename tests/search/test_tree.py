@@ -29,9 +29,10 @@ class Chain:
     root = search.RootFnOutput(jnp.tile(jnp.array([[0.0, 0.1, 0.2]]), (2, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tree():
-    return search.puct(jax.random.key(0), (), Chain.root, Chain.step, 12, dirichlet_fraction=0.0).search_tree
+    find = functools.partial(search.puct, dirichlet_fraction=0.0)
+    return jax.jit(lambda key: find(key, (), Chain.root, Chain.step, 12).search_tree)(jax.random.key(0))
 
 
 def test_summary_is_the_roots_statistics(tree):
