@@ -112,8 +112,8 @@ class Kind(NamedTuple):
         """
         if trainer.name not in self.trainers:
             raise ConfigError(
-                f"{trainer.name}: got {getattr(config, trainer.name)}, but {config.environment}, a {self.name} "
-                f"environment, is trained by {' or '.join(self.trainers)} only"
+                f"{trainer.name}: got {getattr(config, trainer.name)}, which can't train a run of kind '{self.name}' "
+                f"({config.environment}); leave out {trainer.name}"
             )
 
 

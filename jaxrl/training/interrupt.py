@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def in_a_thread(call: Callable[[], T], *, seconds: float | None = None, until: C
             continue
         if error is not None:
             raise error
-        return result  # type: ignore[no-any-return]
+        return cast(T, result)
 
 
 class _Note:

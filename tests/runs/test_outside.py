@@ -37,7 +37,7 @@ def test_a_run_outside_is_evaluated_and_resumed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
-        ("a2c", {"workers": 2, "seeds": 1}, "workers: got 2, .* trained by devices only"),
+        ("a2c", {"workers": 2, "seeds": 1}, "workers: got 2, .* kind 'outside' .gymnasium/CartPole-v1."),
         ("a2c", {"devices": 2}, "devices: got 2, must be 1 in gymnasium/CartPole-v1, which is outside JAX"),
         ("alphazero", {}, "recipe: alphazero plans in the simulator, and gymnasium/CartPole-v1 is outside JAX"),
     ],
