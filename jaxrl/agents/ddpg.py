@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxrl.agents.parts import critics, replaying, targets
 from jaxrl.agents.parts.critics import Params
@@ -15,7 +14,7 @@ from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.arguments import NonNegative
-from jaxrl.ops import exploration, td
+from jaxrl.ops import td
 from jaxrl.replay import Sample
 from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -73,17 +72,12 @@ def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) ->
     def init(key: Array, num_envs: int = 1) -> DDPGState:
         params = critics.init_params(key, spec, nets)
         learner = critics.init_learner(params, ("actor", "critics"), shared.optimizers)
-        replay = shared.buffer.init(replaying.example(spec), num_envs)
-        rewards = replaying.init_rewards(shared.reward_model, key, num_envs)
-        return DDPGState(*learner, jnp.zeros((), jnp.int32), rewards, replay)
+        return DDPGState(*learner, *replaying.init(key, spec, shared, num_envs))
 
     def act(key: Array, state: DDPGState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         action = nets.policy(state.params["actor"], observation)
         if explore:
-            noise_key, uniform_key = jax.random.split(key)
-            noisy = exploration.gaussian(noise_key, action, exploration_noise)
-            uniform = replaying.uniform_action(uniform_key, spec, observation)
-            action = jnp.where(state.steps < shared.learning_starts, uniform, noisy)
+            action = critics.with_noise(key, spec, shared, state.steps, observation, action, exploration_noise)
         return replaying.to_environment(spec, action)
 
     def step(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:

@@ -6,13 +6,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxrl import types
-from jaxrl.agents.parts import action_values, targets
+from jaxrl.agents.parts import action_values, replaying, targets
 from jaxrl.agents.parts.action_values import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.parts.replaying import example, init_rewards, store_and_learn
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.arguments import Positive
 from jaxrl.ops import td, value
@@ -78,8 +76,7 @@ def dqn(spec: Spec, *, huber_delta: Positive | None = 1.0, **options: Any) -> Ag
 
     def init(key: Array, num_envs: int = 1) -> DQNState:
         learner = targets.init(network.init(key, spec.zeros(1)), shared.optimizer)
-        rewards = init_rewards(shared.reward_model, key, num_envs)
-        return DQNState(*learner, jnp.zeros((), jnp.int32), rewards, shared.buffer.init(example(spec), num_envs))
+        return DQNState(*learner, *replaying.init(key, spec, shared, num_envs))
 
     def act(key: Array, state: DQNState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         return action_values.act(shared, q_values, key, state.params, state.steps, observation, explore), ()
@@ -105,7 +102,7 @@ def dqn(spec: Spec, *, huber_delta: Positive | None = 1.0, **options: Any) -> Ag
     step = targets.gradient_step(shared.optimizer, loss, shared.tau, shared.target_interval)
 
     def update(key: Array, state: DQNState, trajectory: Transition) -> tuple[DQNState, Metrics]:
-        learned = store_and_learn(key, step, spec, shared, state, trajectory)
+        learned = replaying.store_and_learn(key, step, spec, shared, state, trajectory)
         learner, steps, rewards, replay, metrics = learned
         progress = action_values.progress(shared, state, learner)
         return DQNState(*learner, steps, rewards, replay), {**metrics, **progress}

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.agents.dqn import DQNState
-from jaxrl.agents.parts import action_values, targets
+from jaxrl.agents.parts import action_values, replaying, targets
 from jaxrl.agents.parts.action_values import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
-from jaxrl.agents.parts.replaying import example, init_rewards, store_and_learn
 from jaxrl.arguments import Count, NonNegative
 from jaxrl.ops import distributional, td
 from jaxrl.replay import Sample
@@ -89,8 +88,7 @@ def iqn(
     def init(key: Array, num_envs: int = 1) -> DQNState:
         params = network.init(key, spec.zeros(1), midpoints)
         learner = targets.init(params, shared.optimizer)
-        rewards = init_rewards(shared.reward_model, key, num_envs)
-        return DQNState(*learner, jnp.zeros((), jnp.int32), rewards, shared.buffer.init(example(spec), num_envs))
+        return DQNState(*learner, *replaying.init(key, spec, shared, num_envs))
 
     def act(key: Array, state: DQNState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         return action_values.act(shared, q_values, key, state.params, state.steps, observation, explore), ()
@@ -117,7 +115,7 @@ def iqn(
     step = targets.gradient_step(shared.optimizer, loss, shared.tau, shared.target_interval)
 
     def update(key: Array, state: DQNState, trajectory: Transition) -> tuple[DQNState, Metrics]:
-        learned = store_and_learn(key, step, spec, shared, state, trajectory)
+        learned = replaying.store_and_learn(key, step, spec, shared, state, trajectory)
         learner, steps, rewards, replay, metrics = learned
         progress = action_values.progress(shared, state, learner)
         return DQNState(*learner, steps, rewards, replay), {**metrics, **progress}

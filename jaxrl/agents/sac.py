@@ -101,9 +101,7 @@ def sac(
         if temperature is None:
             params["temperature"] = jnp.log(jnp.asarray(initial_temperature, jnp.float32))
         learner = critics.init_learner(params, ("critics",), shared.optimizers)
-        replay = shared.buffer.init(replaying.example(spec), num_envs)
-        rewards = replaying.init_rewards(shared.reward_model, key, num_envs)
-        return SACState(*learner, jnp.zeros((), jnp.int32), rewards, replay)
+        return SACState(*learner, *replaying.init(key, spec, shared, num_envs))
 
     def act(key: Array, state: SACState, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         policy = nets.policy(state.params["actor"], observation)

@@ -84,17 +84,12 @@ def td3(
     def init(key: Array, num_envs: int = 1) -> TD3State:
         params = critics.init_params(key, spec, nets)
         learner = critics.init_learner(params, ("actor", "critics"), shared.optimizers)
-        replay = shared.buffer.init(replaying.example(spec), num_envs)
-        rewards = replaying.init_rewards(shared.reward_model, key, num_envs)
-        return TD3State(*learner, jnp.zeros((), jnp.int32), rewards, replay)
+        return TD3State(*learner, *replaying.init(key, spec, shared, num_envs))
 
     def act(key: Array, state: TD3State, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         action = nets.policy(state.params["actor"], observation)
         if explore:
-            noise_key, uniform_key = jax.random.split(key)
-            noisy = exploration.gaussian(noise_key, action, exploration_noise)
-            uniform = replaying.uniform_action(uniform_key, spec, observation)
-            action = jnp.where(state.steps < shared.learning_starts, uniform, noisy)
+            action = critics.with_noise(key, spec, shared, state.steps, observation, action, exploration_noise)
         return replaying.to_environment(spec, action)
 
     def step(key: Array, learner: Learner, sample: Sample) -> tuple[Learner, Array, Metrics]:

@@ -26,7 +26,7 @@ from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
 from jaxrl.networks import inputs
-from jaxrl.ops import td
+from jaxrl.ops import exploration, td
 from jaxrl.ops.value import squared_error_term
 from jaxrl.replay import MakeReplay, Replay, Sample
 from jaxrl.signature import Optimizer, Torso
@@ -204,6 +204,26 @@ def deterministic_functions(spec: Spec, nets: Networks) -> Functions:
         return nets.first_q(state.params["critics"], observation, action)
 
     return Functions(policy, value)
+
+
+def with_noise(
+    key: Array, spec: Spec, shared: Shared, steps: Array, observation: Any, action: Array, noise: Any
+) -> Array:
+    """``mu(s) + N(0, sigma^2)``, clipped to the bounds; uniform actions until learning starts.
+
+    Args:
+      key: consumed.
+      spec: of the environment.
+      shared: says when learning starts.
+      steps: environment steps seen.
+      observation: ``[B, ...]``.
+      action: ``[B, D]`` mu(s), in units of the bounds.
+      noise: sigma, in the same units.
+    """
+    noise_key, uniform_key = jax.random.split(key)
+    noisy = exploration.gaussian(noise_key, action, noise)
+    uniform = replaying.uniform_action(uniform_key, spec, observation)
+    return jnp.where(steps < shared.learning_starts, uniform, noisy)
 
 
 def init_params(key: Array, spec: Spec, nets: Networks) -> Params:

@@ -94,6 +94,19 @@ def to_environment(spec: Spec, chosen: Array) -> tuple[Array, Any]:
     return networks.environment_action(spec.action, chosen), chosen
 
 
+def init(key: Array, spec: Spec, shared: Any, num_envs: int) -> tuple[Array, PyTree, PyTree]:
+    """What a recipe's state has beside its learner: ``(steps, reward_model, replay)``, no step taken, nothing stored.
+
+    Args:
+      key: may be used again for other things.
+      spec: of the environment.
+      shared: has the fields buffer and reward_model.
+      num_envs: B.
+    """
+    rewards = init_rewards(shared.reward_model, key, num_envs)
+    return jnp.zeros((), jnp.int32), rewards, shared.buffer.init(example(spec), num_envs)
+
+
 def init_rewards(reward_model: RewardModel | None, key: Array, num_envs: int) -> PyTree:
     """The first state of the reward model, ``()`` where there is none. ``key`` may be used again for other things."""
     return () if reward_model is None else reward_model.init(jax.random.fold_in(key, REWARD_MODEL), num_envs)
