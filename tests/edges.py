@@ -11,7 +11,6 @@ Legend of shapes: T time, N a batch, A actions or atoms.
 """
 
 import inspect
-import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -164,17 +163,16 @@ def functions(module):
     return {name for name, function in members if name[0] != "_" and function.__module__ == module.__name__}
 
 
-def public(package, modules=None):
-    """The public functions of a package, ``name`` of those in its ``__all__`` and ``module.name`` of those in modules.
+def public(package, *others):
+    """The public functions of a package: ``name`` in its ``__all__``, and ``module.name`` in modules that are in there.
 
     Args:
       package: itself.
-      modules: names of its modules; None for all that there are.
+      others: names of more of its modules.
     """
     names = {name for name in package.__all__ if inspect.isfunction(getattr(package, name))}
-    if modules is None:
-        modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    for module in modules:
+    modules = [name for name in package.__all__ if inspect.ismodule(getattr(package, name))]
+    for module in {*modules, *others}:
         names |= {f"{module}.{name}" for name in functions(import_module(f"{package.__name__}.{module}"))}
     return names
 

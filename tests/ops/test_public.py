@@ -135,6 +135,11 @@ NUMERICS = {
     "numerics.max_log_ratio": Row(
         "v", lambda x: jnp.exp(numerics.max_log_ratio(x.dtype) + 0 * x), finite, oracle=False
     ),
+    "numerics.count_up": Row(
+        "",
+        lambda: [numerics.count_up(jnp.int32(count), 4) for count in (3, 2**31 - 3, 2**31 - 1)],
+        lambda found: equals(True)([int(count) for count in found] == [7, 2**31 - 1, 2**31 - 1]),
+    ),
     "numerics.log_softmax": Row("q", numerics.log_softmax, finite, oracle=False),
 }
 POLICY_GRADIENT = {
@@ -192,7 +197,7 @@ ROWS = {
 
 
 def test_every_public_function_has_a_row():
-    assert covered(ROWS) == public(ops)
+    assert covered(ROWS) == public(ops, "across", "numerics", "outcomes")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

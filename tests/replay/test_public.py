@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxrl import replay
 from jaxrl.ops import outcomes as open_outcomes
-from jaxrl.replay import episodes, n_step, outcomes, relabel, ring, sequences, sum_tree
+from jaxrl.replay import episodes, n_step, outcomes, relabel, ring, sequences, sum_tree, unrolls
 from jaxrl.replay.base import Slot
 from jaxrl.replay.prioritized import importance_weights
 from jaxrl.replay.relabel import Steps
@@ -123,6 +123,19 @@ def games(key, r, d, v, continues):
     return outcomes.sample(key, state, counted, BATCH)
 
 
+def unrolled(key, r, d, terminated, truncated):
+    """One step and the return behind it, in float32 whatever comes in."""
+    r, d = (jnp.clip(x, -1e37, 1e37).astype(jnp.float32) for x in (r, d))
+    searched = unrolls.Searched(jnp.full((T, N, A), 1.0 / A, jnp.float32), r, r)
+    steps = trajectory(r, d, terminated, truncated, r)._replace(next_observation=(), extras=searched)
+    made = replay.uniform(ROWS_KEPT * N, n_step=1, gamma=GAMMA)
+    made = unrolls.along(made, unroll_steps=1, n_step=1, gamma=GAMMA)
+    state = made.add(made.init(unrolls.example(jax.ShapeDtypeStruct((), jnp.float32), A), N), steps)
+    found = made.sample(key, state, BATCH)
+    assert found.inside[0].all() and found.known[0].all() and (found.action < A).all()
+    return found
+
+
 def relabelled(r, d, terminated, truncated, goal):
     steps = Steps(r, d, terminated, truncated, r[..., None], -r[..., None])
     coin = jnp.arange(N) % 2 == 0
@@ -157,13 +170,13 @@ ROWS = {
     "outcomes.init outcomes.add outcomes.overwritten outcomes.counts outcomes.sample": Row(
         "krdrc", games, finite, dtype="float32", oracle=False
     ),
+    "unrolls.example unrolls.along unrolls.at": Row("k" + STEPS, unrolled, finite, dtype="float32", oracle=False),
     "relabel.relabel relabel.where": Row(STEPS + "v", relabelled, finite),
 }
-MODULES = ("episodes", "n_step", "outcomes", "relabel", "ring", "sequences", "sum_tree")
 
 
 def test_every_public_function_has_a_row():
-    assert covered(ROWS) == {*public(replay, MODULES), "prioritized.importance_weights"}
+    assert covered(ROWS) == {*public(replay, "outcomes", "relabel"), "prioritized.importance_weights"}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
