@@ -120,7 +120,9 @@ def kinds_program(run):
 def test_nothing_outside_of_the_tables_asks_for_a_kind_or_a_trainer():
     """What a kind or a trainer decides is decided in its row: no branch on its name, on players, or on workers."""
     source = Path(jaxrl.__file__).parent
-    branch = re.compile(r"num_players\(|config\.workers\b|kind\.name ==|\"(game|task)\" *[!=]=|[!=]= *\"(game|task)\"")
+    branch = re.compile(
+        r"num_players\([^)]*\) *[!=]=|config\.workers\b|kind\.name ==|\"(game|task)\" *[!=]=|[!=]= *\"(game|task)\""
+    )
     found = {
         f"{path.relative_to(source)}: {line.strip()}"
         for folder in ("runs", "cli")
