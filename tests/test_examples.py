@@ -16,7 +16,7 @@ def load(name):
 
 
 def test_quickstart_learns():
-    assert load("quickstart").main(num_steps=40_000, num_seeds=2) > 150
+    assert load("quickstart").main(num_steps=25_000, num_seeds=2) > 150
 
 
 def test_auxiliary_loss_falls():
@@ -25,7 +25,7 @@ def test_auxiliary_loss_falls():
 
 
 def test_sweep_tells_values_apart():
-    means = load("sweep").main(num_steps=30_000, num_seeds=4)
+    means = load("sweep").main(num_steps=20_000, num_seeds=2)
     assert means.argmax() > 0 and means.max() > 1.4 * means[0]
 
 
@@ -45,7 +45,7 @@ def test_custom_environment_is_solved():
 
 def test_hindsight_reaches_goals_that_dqn_alone_does_not(tmp_path):
     picture = tmp_path / "curves.png"
-    last = load("hindsight").main(num_bits=14, num_steps=50_000, num_seeds=1, out=str(picture))
+    last = load("hindsight").main(num_bits=12, num_steps=25_000, num_seeds=1, out=str(picture))
     assert last["with hindsight"] > 0.6 and last["without"] < 0.05
     assert picture.stat().st_size > 10_000
 
@@ -61,13 +61,13 @@ def test_self_play_rarely_loses_to_random_moves():
 
 def test_asynchronous_workers_and_late_gradients_learn(tmp_path):
     picture = tmp_path / "a3c.png"
-    found = load("asynchrony").main(num_steps=60_000, num_seeds=1, workers=(1, 2), delays=(0, 4), out=str(picture))
+    found = load("asynchrony").main(num_steps=40_000, num_seeds=1, workers=(1, 2), delays=(0, 4), out=str(picture))
     assert len(found) == 4 and min(found.values()) > 60
     assert picture.stat().st_size > 10_000
 
 
 def test_memory_is_what_the_t_maze_asks_for():
-    right = load("memory").main(num_steps=60_000, num_seeds=1)
+    right = load("memory").main(num_steps=40_000, num_seeds=1)
     # Of 128 turns: guesses are right in half of them, within 4 standard deviations.
     assert 0.32 < right["MLP"] < 0.68
     assert right["GRU"] > 0.95
