@@ -1,6 +1,6 @@
-"""The recipes, one file each; what they share is in ``agents.parts``, their presets in ``agents.presets``.
+"""The recipes, one file each. Code that they share is in ``agents.parts``, their presets in ``agents.presets``.
 
-Agents made of agents are in ``agents.combinators``, players that learn nothing in ``agents.players``.
+Functions from agents to agents are in ``agents.combinators``, players that do not learn in ``agents.players``.
 """
 
 from jaxrl.agents.a2c import a2c

@@ -21,10 +21,10 @@ class A2CState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the network.
-      optimizer_state: of optax.
-      statistics: what observations and rewards are normalised with.
-      updates: int32, calls of ``update`` so far.
+      params: parameters of the network.
+      optimizer_state: state of the optax optimizer.
+      statistics: running statistics that normalise observations and rewards.
+      updates: int32, number of calls of ``update`` so far.
       per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
     """
 
@@ -60,40 +60,40 @@ def a2c(
     state_dependent_std: bool = False,
     initial_log_std: Real = 0.0,
 ) -> Agent:
-    """Advantage actor-critic: one policy-gradient step on each short rollout, the critic bootstrapping its end.
+    """Advantage actor-critic: one policy-gradient step on each short rollout; the critic bootstraps its end.
 
     ``L = -E log pi(a|s) A + c_v (V - R)^2 / 2 - c_e H(pi)``, ``A = R - V``, R the n-step return.
     Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", without the asynchrony.
     Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      share_torso: one torso for policy and value; else each has its own.
+      spec: the environment's spec, from ``jaxrl.spec``.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      share_torso: policy and value share one torso; else each has its own.
       heads: extra modules on the actor's features, for auxiliary losses.
       loss: replaces the actor-critic loss; see ``jaxrl.losses``.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
-      gamma: discount of the future, a step.
-      gae_lambda: 1 gives the paper's n-step returns; below it, generalised advantages.
-      huber_delta: where the value loss turns linear; None for the plain square.
+      gamma: discount factor per step.
+      gae_lambda: 1 gives the paper's n-step returns; smaller values give generalised advantage estimates.
+      huber_delta: error beyond which the value loss is linear (Huber loss); None for the squared error.
       value_coef: weight of the value loss.
       entropy_coef: weight of the entropy bonus.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      normalize_advantage: to mean 0 and deviation 1 in each rollout.
-      normalize_observation: standardise features by their running mean and deviation.
-      normalize_reward: scale rewards by the running deviation of the discounted return.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
+      normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each rollout.
+      normalize_observation: standardise features by their running mean and standard deviation.
+      normalize_reward: scale rewards by the running standard deviation of the discounted return.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
       squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
-      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
-      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
+      state_dependent_std: (continuous actions) the network outputs the log standard deviation; else it is a parameter.
+      initial_log_std: (continuous actions) initial log standard deviation, in units of the bounds.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     network = actor_critic.make_network(
         spec,
@@ -122,7 +122,7 @@ def a2c(
         reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
         seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
 
-        # ``R - V``, R the n-step return that the critic bootstraps (algorithm S3); below lambda 1 a mixture of such.
+        # ``R - V``, R the bootstrapped n-step return (algorithm S3); with lambda < 1 a mean of n-step returns.
         v_tm1, v_t = actor_critic.values(network, state.params, seen)
         discount_t = returns.bootstrap_discount(seen.discount, gamma)
         continue_t = returns.continues(seen.terminated, seen.truncated)
@@ -140,7 +140,7 @@ def a2c(
         learned, metrics = step(Learned(state.params, state.optimizer_state), batch, key)
         metrics["explained_variance"] = explained_variance(v_tm1, target)
         metrics["learning_rate"] = optim.rate_at(rate, state.updates)
-        # Last, so that the loss saw the statistics that acted.
+        # Refreshed last, so that the loss uses the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         return A2CState(*learned, statistics, state.updates + 1, trace), metrics
 

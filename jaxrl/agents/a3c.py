@@ -1,7 +1,7 @@
 """A3C: the asynchronous advantage actor-critic. Mnih et al. 2016, arXiv:1602.01783.
 
-Asynchrony has two forms: as a delay of every gradient, here, which repeats exactly; and in threads
-(``training.asynchronous``), which take any on-policy agent.
+Asynchrony comes in two forms. This recipe simulates it by a delay of every gradient, which is reproducible.
+``training.asynchronous`` trains any on-policy agent in threads.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ def a3c(
 ) -> Agent:
     """Asynchronous advantage actor-critic: A2C with gradients that arrive late; ``--workers N`` trains in threads.
 
-    ``theta_{t+1} = theta_t - rmsprop(g(theta_{t-k}))``: each of k + 1 workers that take turns sees the parameters of k
-    updates before. Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv:1602.01783.
-    Reproducible, and vmappable over seeds and delays. Every float may be a tracer.
+    ``theta_{t+1} = theta_t - rmsprop(g(theta_{t-k}))``: k + 1 workers take turns, so each gradient is computed with the
+    parameters of k updates before. Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning",
+    arXiv:1602.01783. It is reproducible, and can be vmapped over seeds and delays. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
-      delay: k, by how many updates a gradient is late; 0 is A2C. May be a tracer, with ``max_delay``.
-      max_delay: gradients that are kept, at least the delay; None keeps as many as the delay.
+      spec: the environment's spec, from ``jaxrl.spec``.
+      delay: k, the number of updates by which a gradient is late; 0 is A2C. May be a tracer, with ``max_delay``.
+      max_delay: size of the buffer of gradients, at least the delay; None for the delay.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in gradients that have arrived.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: gradients that have arrived when the annealed learning rate reaches 0.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
 
     def late(rate: Any) -> optax.GradientTransformation:
@@ -73,7 +73,7 @@ def a3c(
 
     def update(key: Array, state: A2CState, trajectory: Transition) -> tuple[A2CState, Metrics]:
         new, metrics = agent.update(key, state, trajectory)
-        # The optimizer counts the gradients that have arrived, so its schedule is as late as they are.
+        # The optimizer counts the gradients that have arrived, so its schedule is delayed too.
         arrived = jnp.maximum(state.updates - lag, 0)
         return new, {**metrics, "learning_rate": optim.rate_at(rate, arrived)}
 

@@ -1,4 +1,4 @@
-"""AlphaZero: a network that a search improves on, trained towards what the search finds and how games end."""
+"""AlphaZero: tree search with a network, which learns the policies of the search and the outcomes of games."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class AlphaZeroState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the network.
-      optimizer_state: of optax.
-      gradient_steps: int32, done so far.
-      per_env: positions with their outcomes, and those that wait for them, leaves ``[rows, B, ...]``.
+      params: parameters of the network.
+      optimizer_state: state of the optax optimizer.
+      gradient_steps: int32, number of gradient steps so far.
+      per_env: the replay of positions, with their outcome or waiting for it, leaves ``[rows, B, ...]``.
       model: the parameters of the model, ``()`` for the true simulator.
     """
 
@@ -78,42 +78,42 @@ def alphazero(
     num_gradient_steps: Count = 4,
     learning_starts: CountOrZero = 1_000,
 ) -> Agent:
-    """AlphaZero: every move by a search in the true simulator, which the network learns from.
+    """AlphaZero: a search in the true simulator chooses every move, and the network learns from the searches.
 
-    ``L = -pi^T log p + value_coef (z - v)^2 / 2`` over positions of finished games, pi the policy that a search arrived
-    at, z the outcome in the eyes of the player to move. Silver et al. 2018, "A general reinforcement learning algorithm
+    ``L = -pi^T log p + value_coef (z - v)^2 / 2`` over positions of finished games; pi is the policy of the search, z
+    the outcome for the player to move. Silver et al. 2018, "A general reinforcement learning algorithm
     that masters chess, shogi, and Go through self-play"; Danihelka et al. 2022, "Policy improvement by planning with
-    Gumbel". Games of two players, by self-play, and environments of one. Every float may be a tracer.
+    Gumbel". It plays two-player games by self-play, and one-player environments. Every float may be a tracer.
 
     Args:
-      spec: of the environment ``envs.expose_state(env)``; its actions are discrete.
+      spec: the spec of ``envs.expose_state(env)``; its actions are discrete.
       model: ``envs.simulator(env, params)``, or another ``types.Model`` of the environment's states.
       torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or, for boards, Residual.
-      search: "gumbel", good with few simulations, "puct", AlphaZero's own, or a function, see ``planning.SearchFn``:
+      search: "gumbel" (better with few simulations), "puct" (AlphaZero's), or a ``planning.SearchFn`` such as
         ``functools.partial(planning.puct, dirichlet_alpha=1.0)``.
       num_simulations: model steps of each search.
       symmetries: ``(key, features, mask, policy) -> the same three``, such as ``env.symmetries`` of a pgx game.
-      bounded: returns lie in [-1, 1], and the value ends in a tanh; None says so of games of two players.
-      gamma: discount of the future, a step; 1 for games.
-      n_step: returns are followed by a value after so many steps, or up to a rollout more; None waits for the end.
+      bounded: returns lie in [-1, 1], and the value head ends in a tanh; None: True for two-player games only.
+      gamma: discount factor per step; 1 for games.
+      n_step: steps before returns bootstrap from a value (up to a rollout more); None waits for the episode's end.
       loss: see ``losses.LossFn``; its batch is a ``losses.Planned``.
       value_coef: weight of the value loss.
       optimizer: makes an optax optimizer from a learning rate or a schedule; AdamW decays all weights by 1e-4.
       learning_rate: step size of the optimizer.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      replay_capacity: positions kept, of all environments together. Games of more moves than replay_capacity / num_envs
-        lose their openings before these have an outcome: the metric positions_lost counts them.
-      batch_size: positions of a gradient step.
-      num_gradient_steps: gradient steps a call of update, so for each rollout_length x num_envs steps.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
+      replay_capacity: number of positions kept, all environments together. A game of more than replay_capacity /
+        num_envs moves loses its opening positions before their outcome is known; the metric positions_lost counts them.
+      batch_size: number of positions per gradient step.
+      num_gradient_steps: gradient steps per call of update, so per rollout_length x num_envs environment steps.
       learning_starts: positions with an outcome before the first gradient step; at most half of replay_capacity.
 
     Returns:
-      An ``Agent``, whose ``act`` wants observations with an ``env_state``.
+      An ``Agent``, whose ``act`` needs observations with an ``env_state``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     check_no_memory(spec, torso)
     if anneal_learning_rate and num_updates is None:
@@ -131,10 +131,10 @@ def alphazero(
     def init(key: Array, num_envs: int = 1) -> AlphaZeroState:
         params = network.init(key, spec.zeros(1))
         rows = num_rows(replay_capacity, num_envs, n_step or 1)
-        if 2 * learning_starts > rows * num_envs:  # positions of games that go on are held, and don't count
+        if 2 * learning_starts > rows * num_envs:  # positions of unfinished games take up space and don't count
             raise ValueError(
-                f"learning_starts: got {learning_starts}, must be at most half of the positions that are kept, "
-                f"{rows} of each of {num_envs} environments; take a larger replay_capacity"
+                f"learning_starts: got {learning_starts}, must be at most half of the positions kept, "
+                f"{rows} for each of {num_envs} environments; increase replay_capacity or decrease it"
             )
         ring = positions.init(spec.observation, network.num_actions, rows, num_envs)
         model_params = model.init(jax.random.fold_in(key, MODEL))
@@ -158,10 +158,10 @@ def alphazero(
         return found.action, found.action_weights
 
     def remember(state: AlphaZeroState, trajectory: Transition) -> tuple[PyTree, Metrics]:
-        """Keeps each position with pi, and with z where it is known by now."""
+        """Stores each position with pi, and with z where it is known already."""
         shape = trajectory.reward.shape
         v_t = evaluate(state.params, trajectory.next_observation)[1].reshape(shape)
-        # z: the return up to the end of the episode, its sign changing with the mover, or up to a value after n_step
+        # z: the return up to the end of the episode, with the sign of the player to move, or up to a value after n_step
         discount_t = returns.bootstrap_discount(trajectory.discount, gamma)
         continue_t = returns.continues(trajectory.terminated, trajectory.truncated)
         total, weight = outcomes.open_returns(trajectory.reward, discount_t, v_t, continue_t)
@@ -183,7 +183,7 @@ def alphazero(
         ring, seen = remember(state, trajectory)
         counted = positions.counts(ring)
         known, num_samples = counted[-1], across.share("batch_size", batch_size)
-        # Every part has to have something to draw from, and all of them begin together.
+        # Learning starts on all devices at once, when every device has enough positions.
         ready = (across.total(known) >= learning_starts) & (across.least(known) > 0)
 
         def sample_and_step(learned: Learned, key: Array) -> tuple[Learned, Metrics]:
@@ -195,7 +195,7 @@ def alphazero(
                 metrics = jax.eval_shape(step, learned, batch, step_key)[1]
                 return learned, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
 
-            # The replay stays outside: inside it would be copied.
+            # The replay stays outside of the conditional, which would copy it.
             return when(ready, lambda learned: step(learned, batch, step_key), skip, learned)
 
         learned = Learned(state.params, state.optimizer_state)
@@ -209,7 +209,7 @@ def alphazero(
 
 
 def default_torso(spec: Spec) -> nn.Module:
-    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two rectified layers of 256."""
+    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two ReLU layers of 256."""
     if len(types.features(spec.observation).shape) == 3:
         return networks.Residual()
     return torsos.default_torso(spec, hidden=(256, 256), activation="relu")
@@ -222,13 +222,13 @@ def make_network(spec: Spec, torso: nn.Module | None, bounded: bool) -> networks
       TypeError: the actions are continuous.
     """
     if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: alphazero chooses among discrete actions, the environment has {spec.action}")
+        raise TypeError(f"spec: got actions {spec.action}, alphazero takes discrete ones; see sac and mpc")
     torso = default_torso(spec) if torso is None else torso
     return networks.PolicyValue(torso, spec.action.num_actions, inputs.event_rank(spec.observation), bounded)
 
 
 def as_batch(key: Array, drawn: Position, symmetries: Any, bounded: bool) -> Planned:
-    """What the loss takes, seen through a random symmetry where the game has any."""
+    """The batch for the loss, under a random symmetry where the game has symmetries."""
     observation, policy = drawn.observation, drawn.policy
     if symmetries is not None:
         features, mask, policy = symmetries(key, types.features(observation), types.action_mask(observation), policy)
@@ -244,13 +244,13 @@ def functions(
 ) -> Functions:
     """The policy and the value of the network alone, without a search; see ``jaxrl.functions``.
 
-    ``bounded`` is as of ``alphazero``: None says what ``model`` does.
+    ``bounded`` means the same in ``alphazero``; None takes it from ``model``.
 
     Raises:
-      TypeError: neither is given, so that the range of the value is unknown.
+      TypeError: neither is given, and the range of the value is unknown.
     """
     if model is None and bounded is None:
-        raise TypeError("model: got None, must be the model that the agent was made with; or say bounded=True or False")
+        raise TypeError("model: got None, must be the model that the agent was made with; or give bounded")
     spec = spec._replace(observation=stored(spec.observation))
     is_bounded = (model is not None and model.num_players == 2) if bounded is None else bounded
     network = make_network(spec, torso, is_bounded)

@@ -23,10 +23,10 @@ def make_support(v_min: Any, v_max: Any, num_atoms: int) -> Array:
     """The atoms ``z_i`` ``[K]``, evenly spaced from ``v_min`` to ``v_max``.
 
     Raises:
-      ValueError: ``v_min`` does not lie below ``v_max``.
+      ValueError: ``v_min`` is not below ``v_max``.
     """
     if not isinstance(v_min - v_max, jax.core.Tracer) and v_min >= v_max:
-        raise ValueError(f"v_max: got {v_max}, must lie above v_min, {v_min}")
+        raise ValueError(f"v_max: got {v_max}, must be above v_min={v_min}")
     return v_min + (v_max - v_min) * jnp.linspace(0.0, 1.0, num_atoms, dtype=jnp.float32)
 
 
@@ -45,7 +45,7 @@ def functions(
     v_max: float = 10.0,
     num_atoms: int = 51,
 ) -> Functions:
-    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    """The greedy policy and the action values of a state; give it the arguments that the agent was made with."""
     network = action_values.make_network(spec, torso, num_atoms, dueling=dueling, noisy=noisy)
     support = make_support(v_min, v_max, num_atoms)
     return action_values.functions(
@@ -63,16 +63,16 @@ def c51(
     2017, "A distributional perspective on reinforcement learning". Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
-      v_min: the lowest atom, in units of the discounted return; returns below count as this.
-      v_max: the highest atom.
-      num_atoms: atoms, evenly spaced.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
+      v_min: the lowest atom, in units of the discounted return; smaller returns are clipped to it.
+      v_max: the highest atom; larger returns are clipped to it.
+      num_atoms: number of atoms, evenly spaced.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = action_values.shared(spec, **options)
     network = action_values.make_network(
@@ -103,14 +103,14 @@ def c51(
             selector_t = q_values(held, transition.next_observation, keys.selector_noise)
         best = td.masked_argmax(selector_t, types.action_mask(transition.next_observation))
         probs_t = jax.nn.softmax(td.take_action(logits_t, best))
-        # Its atoms moved to r + gamma z and projected back on the support: Phi, eq. 7.
+        # Its atoms r + gamma z, projected onto the support: Phi, eq. 7.
         atoms = distributional.target_atoms(transition.reward, sample.discount, support)
         target = distributional.project(atoms, probs_t, support)
 
         logits_tm1 = logits(params, transition.observation, keys.noise, keys.dropout)
         chosen = td.take_action(logits_tm1, transition.action)
         terms = distributional.categorical_cross_entropy_term(chosen, target)
-        # KL(q || p), as in Rainbow (Hessel et al. 2018): zero where there is nothing left to learn.
+        # KL(q || p), as in Rainbow (Hessel et al. 2018): zero where prediction and target agree.
         priorities = terms - jax.scipy.special.entr(target).sum(axis=-1)
         value = td.take_action(mean(logits_tm1, support), transition.action).mean()
         return (sample.weight * terms).mean(), (priorities, {"value": value})

@@ -1,4 +1,4 @@
-"""DDPG: a deterministic policy climbs a learned critic. Lillicrap et al. 2016, arXiv:1509.02971."""
+"""DDPG: a deterministic policy that maximises a learned critic. Lillicrap et al. 2016, arXiv:1509.02971."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DDPGState(NamedTuple):
 
     Attributes:
       params: ``{"actor": ..., "critics": ...}``.
-      target_params: their slow copies.
-      optimizer_state: for each of them.
-      gradient_steps: int32, done so far.
+      target_params: parameters of the target networks.
+      optimizer_state: one optimizer's state for each of the groups in params.
+      gradient_steps: int32, number of gradient steps so far.
       steps: int32, environment steps seen, all environments together.
       reward_model: the state of the reward model; () without one.
       per_env: the replay, leaves ``[rows, B, ...]``.
@@ -43,28 +43,28 @@ class DDPGState(NamedTuple):
 
     @property
     def learner(self) -> Learner:
-        """The part that gradient steps change."""
+        """The fields that gradient steps change."""
         return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
 @recipe(extends=critics.shared)
 def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) -> Agent:
-    """Deep deterministic policy gradient: Q-learning whose best action is an actor's, which climbs the critic.
+    """Deep deterministic policy gradient: a critic learned off-policy, and an actor that maximises it.
 
     ``L = E w (r + gamma Q'(s', mu'(s')) - Q(s, a))^2 / 2`` for the critic, ``-E Q(s, mu(s))`` for the actor. Lillicrap
-    et al. 2016, "Continuous control with deep reinforcement learning". Departs from the paper in its noise, which is
-    Gaussian and independent over time, in having no weight decay and no batch normalisation, and in the action, which
-    goes in front of the critic's torso. Every float may be a tracer.
+    et al. 2016, "Continuous control with deep reinforcement learning". It deviates from the paper: the noise is
+    Gaussian and independent over time, there is no weight decay and no batch normalisation, and the critic's torso
+    takes the action at its input. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are continuous.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are continuous.
       exploration_noise: standard deviation of the noise on actions, in units of the bounds, where the range is [-1, 1].
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = critics.shared(spec, **options)
     nets = critics.deterministic_networks(spec, shared.torso, num_critics=1, name="ddpg")

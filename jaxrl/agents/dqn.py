@@ -20,7 +20,7 @@ from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 
 
 class DQNState(NamedTuple):
-    """The state of DQN and its distributional relatives.
+    """The state of DQN and of its distributional variants.
 
     Attributes:
       params, target_params, optimizer_state, gradient_steps: see ``targets.Learner``.
@@ -39,12 +39,12 @@ class DQNState(NamedTuple):
 
     @property
     def learner(self) -> Learner:
-        """The part that gradient steps change."""
+        """The fields that gradient steps change."""
         return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
 def functions(spec: Spec, *, torso: Torso | None = None, dueling: bool = False, noisy: bool = False) -> Functions:
-    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    """The greedy policy and the action values of a state; give it the arguments that the agent was made with."""
     network = action_values.make_network(spec, torso, dueling=dueling, noisy=noisy)
     return action_values.functions(partial(action_values.outputs, network))
 
@@ -57,14 +57,14 @@ def dqn(spec: Spec, *, huber_delta: Positive | None = 1.0, **options: Any) -> Ag
     Mnih et al. 2015, "Human-level control through deep reinforcement learning". Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
-      huber_delta: where the loss turns linear; None for the plain square.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
+      huber_delta: error beyond which the loss is linear (Huber loss); None for the squared error.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = action_values.shared(spec, **options)
     network = action_values.make_network(

@@ -31,20 +31,20 @@ class ExpectedSarsaState(NamedTuple):
 
 @recipe(extends=tabular.make_table)
 def expected_sarsa(spec: Spec, **options: Any) -> Agent:
-    """Expected SARSA: the values of the policy that explores, averaged over its next action instead of sampled.
+    """Expected SARSA: the target averages over the next actions of the exploring policy instead of sampling one.
 
     ``Q(s, a) <- Q(s, a) + alpha (r + gamma sum_a' pi(a'|s') Q(s', a') - Q(s, a))``, pi epsilon-greedy. van Seijen et
-    al. 2009, "A theoretical and empirical analysis of expected Sarsa". pi is greedy in the latest table and has the
-    epsilon of the rollout. Every float may be a tracer.
+    al. 2009, "A theoretical and empirical analysis of expected Sarsa". pi is greedy with respect to the
+    current table and uses the rollout's epsilon. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     table = tabular.make_table(spec, "expected_sarsa", **options)
 

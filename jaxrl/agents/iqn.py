@@ -1,4 +1,4 @@
-"""IQN: quantiles of the return at fractions that are drawn anew. Dabney et al. 2018, arXiv:1806.06923."""
+"""IQN: quantiles of the return at random fractions. Dabney et al. 2018, arXiv:1806.06923."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def functions(
     num_policy_fractions: int = 32,
     num_cosines: int = 64,
 ) -> Functions:
-    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    """The greedy policy and the action values of a state; give it the arguments that the agent was made with."""
     network = action_values.make_network(spec, torso, num_cosines=num_cosines, dueling=dueling, noisy=noisy)
     tau = distributional.quantile_midpoints(num_policy_fractions)
     return action_values.functions(
@@ -47,26 +47,26 @@ def iqn(
     kappa: NonNegative = 1.0,
     **options: Any,
 ) -> Agent:
-    """Implicit quantile network: the return's quantile function itself, regressed at random fractions.
+    """Implicit quantile network: the quantile function of the return, regressed at random fractions.
 
     ``L = E w sum_i mean_j |tau_i - 1[u_ij < 0]| huber(u_ij) / kappa``, ``u_ij = r + gamma Z'_tau'_j(s', a*) -
     Z_tau_i(s, a)``, ``tau, tau' ~ U(0, 1)``. Dabney et al. 2018, "Implicit quantile networks for distributional
-    reinforcement learning". It deviates in one thing: the paper chooses actions by the mean over K random fractions,
-    here they are the K midpoints, so that the greedy policy draws nothing. Every float may be a tracer.
+    reinforcement learning". It deviates in one point: the paper chooses actions by the mean over K random fractions,
+    here by the mean over K midpoints, so that the greedy policy is deterministic. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
-      num_fractions: N fractions drawn for the network in training; the paper ends with 64, and 8 come close.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
+      num_fractions: N fractions drawn for the network in training; the paper uses up to 64 and finds 8 nearly as good.
       num_target_fractions: N' fractions drawn for the target network.
-      num_policy_fractions: K fractions that actions are chosen by.
-      num_cosines: n, width of the embedding of a fraction.
-      kappa: where the loss turns linear, in units of the return; 0 for plain quantile regression.
+      num_policy_fractions: K fractions whose mean chooses actions.
+      num_cosines: n, size of the cosine embedding of a fraction.
+      kappa: error beyond which the loss is linear, in units of the return; 0 for plain quantile regression.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = action_values.shared(spec, **options)
     network = action_values.make_network(

@@ -1,4 +1,4 @@
-"""MuZero: planning in a model that is learned for nothing but the rewards, the values and the policies of plans."""
+"""MuZero: planning with a learned model that predicts rewards, values and policies, and no observations."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class MuZeroState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the three functions.
-      optimizer_state: of optax.
-      gradient_steps: int32, done so far.
+      params: parameters of the three networks h, g and f.
+      optimizer_state: state of the optax optimizer.
+      gradient_steps: int32, number of gradient steps so far.
       steps: int32, environment steps seen, all environments together.
       per_env: the replay, leaves ``[rows, B, ...]``.
     """
@@ -72,44 +72,44 @@ def muzero(
     num_gradient_steps: Count = 4,
     learning_starts: CountOrZero = 1_000,
 ) -> Agent:
-    """MuZero: every move by a search in a model that was learned along the way; no simulator is needed.
+    """MuZero: a search in a learned model chooses every action; no simulator is needed.
 
-    ``s^0 = h(o)``, ``r^k, s^k = g(s^{k-1}, a^k)``, ``p^k, v^k = f(s^k)`` are fitted along K steps of real episodes,
-    ``L = sum_k l^p(pi_{t+k}, p^k) + value_coef l^v(z_{t+k}, v^k) + l^r(u_{t+k}, r^k)``, to the policies pi that
-    searches found, to n-step returns z over the values that they found, and to rewards u. Schrittwieser et al. 2020,
-    "Mastering Atari, Go, chess and shogi by planning with a learned model", arXiv:1911.08265; Danihelka et al. 2022,
-    "Policy improvement by planning with Gumbel". For one player, or two who move in turn, by self-play. Every float may
-    be a tracer.
+    ``s^0 = h(o)``, ``r^k, s^k = g(s^{k-1}, a^k)``, ``p^k, v^k = f(s^k)`` are fitted along K steps of real episodes by
+    ``L = sum_k l^p(pi_{t+k}, p^k) + value_coef l^v(z_{t+k}, v^k) + l^r(u_{t+k}, r^k)``, to the policies pi of the
+    searches, to n-step returns z that bootstrap from the values of the searches, and to rewards u. Schrittwieser et al.
+    2020, "Mastering Atari, Go, chess and shogi by planning with a learned model", arXiv:1911.08265; Danihelka et al.
+    2022, "Policy improvement by planning with Gumbel". It plays one-player environments, and two-player games by
+    self-play. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
-      num_players: 2 for a game of two: values change their sign with every move, and returns lie in [-1, 1].
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
+      num_players: 2 for a two-player game: values change sign with every move, and returns lie in [-1, 1].
       torso: h, Flax module from ``[N, ...]`` to hidden states ``[N, D]``; None chooses MLP or, for boards, Residual.
-        With Residual the dynamics g are residual too, else an MLP.
-      search: "gumbel", good with few simulations, "puct", the first paper's, or a function, see ``planning.SearchFn``.
+        With Residual the dynamics g are residual too, otherwise an MLP.
+      search: "gumbel" (better with few simulations), "puct" (MuZero's), or a ``planning.SearchFn``.
       num_simulations: model steps of each search.
-      unroll_steps: K, steps of the model along an episode in training.
-      n_step: rewards summed before the value of a search; for games as many as moves, so that z is the outcome.
-      gamma: discount of the future, a step; 1 for games.
-      support_size: bins of values and rewards on either side of 0, see ``distributional.Bins``.
+      unroll_steps: K, steps that the model is unrolled along an episode in training.
+      n_step: rewards summed before the bootstrap; for games at least the number of moves, so that z is the outcome.
+      gamma: discount factor per step; 1 for games.
+      support_size: number of bins of values and rewards on each side of 0, see ``distributional.Bins``.
       value_coef: weight of the value loss.
       optimizer: makes an optax optimizer from a learning rate or a schedule; AdamW decays all weights by 1e-4.
       learning_rate: step size of the optimizer.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
       prioritized: sample by priority, short for replay=replay.prioritized (Schaul et al. 2016).
       replay: makes the replay, uniform or prioritised; None for the uniform one.
-      replay_capacity: steps kept, of all environments together.
-      batch_size: unrolls of a gradient step.
-      num_gradient_steps: gradient steps a call of update, so for each rollout_length x num_envs steps.
+      replay_capacity: number of steps kept, all environments together.
+      batch_size: number of unrolls per gradient step.
+      num_gradient_steps: gradient steps per call of update, so per rollout_length x num_envs environment steps.
       learning_starts: environment steps before the first gradient step.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     check_no_memory(spec, torso)
     if anneal_learning_rate and num_updates is None:
@@ -149,12 +149,12 @@ def muzero(
             explore=explore,
             bounded=num_players == 2,
         )
-        # pi and nu; the value behind the step is not known yet
+        # pi and nu; the value after the step is not known yet
         value = found.search_tree.summary().value
         return found.action, Searched(found.action_weights, value, jnp.zeros_like(value))
 
     def remember(state: MuZeroState, trajectory: Transition) -> PyTree:
-        """Keeps each step with pi and nu, and the network's value behind it, for where an episode was cut."""
+        """Stores each step with pi, nu and the network's value after it, which truncated episodes bootstrap from."""
         hidden: Any = network.apply(state.params, trajectory.next_observation, method="represent")
         v_t = predict(state.params, hidden)[1]
         searched = trajectory.extras._replace(next_value=v_t)
@@ -171,7 +171,7 @@ def muzero(
         _, (hidden, r) = jax.lax.scan(g, first, unroll.action)
         p, v = network.apply(params, jnp.concatenate([first[None], hidden]), method="predict", rngs=rngs)
 
-        # eq. 1, [K + 1, N] or [K, N]; the K steps of g count together as much as h
+        # eq. 1, [K + 1, N] or [K, N]; the K steps of g together weigh as much as h
         share = jnp.full((unroll_steps + 1, 1), 1.0 / unroll_steps).at[0].set(1.0)
         cross_entropy = distributional.categorical_cross_entropy_term
         terms = {
@@ -213,7 +213,7 @@ def muzero(
 
 
 def default_torso(spec: Spec) -> nn.Module:
-    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two rectified layers of 128."""
+    """``Residual`` for boards ``[H, W, C]``, else an ``MLP`` with two ReLU layers of 128."""
     if len(types.features(spec.observation).shape) == 3:
         return networks.Residual()
     return torsos.default_torso(spec, hidden=(128, 128), activation="relu")
@@ -226,7 +226,7 @@ def make_network(spec: Spec, torso: nn.Module | None, num_bins: int) -> MuZero:
       TypeError: the actions are continuous.
     """
     if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: muzero chooses among discrete actions, the environment has {spec.action}")
+        raise TypeError(f"spec: got actions {spec.action}, muzero takes discrete ones; see sac and mpc")
     torso = default_torso(spec) if torso is None else torso
     num_actions, shape = spec.action.num_actions, types.features(spec.observation).shape
     dynamics: nn.Module = DenseDynamics(num_actions)
@@ -238,13 +238,13 @@ def make_network(spec: Spec, torso: nn.Module | None, num_bins: int) -> MuZero:
 def learned_model(network: MuZero, observation: Any, bins: Bins, num_players: int) -> Model:
     """The dynamics g as a ``types.Model`` of hidden states, whose observations are the hidden states themselves.
 
-    It never ends an episode: behind the end of a real one, rewards and values were learned to be 0.
+    It never ends an episode: the network learns rewards and values of 0 after the end of a real episode.
 
     Args:
       network: h, g and f.
-      observation: a batch of one, to make the parameters with.
-      bins: of rewards.
-      num_players: 2 where each step hands the move over.
+      observation: a batch of one, for the initialisation of the parameters.
+      bins: the bins of rewards.
+      num_players: 2 where the players move in turn.
     """
 
     def init(key: Array) -> PyTree:

@@ -23,10 +23,10 @@ class PPOState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the network.
-      optimizer_state: of optax.
-      statistics: what observations and rewards are normalised with.
-      updates: int32, calls of ``update`` so far.
+      params: parameters of the network.
+      optimizer_state: state of the optax optimizer.
+      statistics: running statistics that normalise observations and rewards.
+      updates: int32, number of calls of ``update`` so far.
       per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
     """
 
@@ -75,42 +75,45 @@ def ppo(
     Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      share_torso: one torso for policy and value; else each has its own.
+      spec: the environment's spec, from ``jaxrl.spec``.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      share_torso: policy and value share one torso; else each has its own.
       heads: extra modules on the actor's features, for auxiliary losses.
       loss: replaces the clipped loss; see ``jaxrl.losses``.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
-      gamma: discount of the future, a step.
-      gae_lambda: from 0 (one-step advantages, biased) to 1 (returns, noisy).
-      clip_epsilon: how far the probability ratio may move from 1.
-      clip_value_epsilon: how far values may move from the old ones; None for no such clip.
-      huber_delta: where the value loss turns linear; None for the plain square.
+      gamma: discount factor per step.
+      gae_lambda: from 0 (one-step advantages: bias) to 1 (Monte-Carlo returns: variance).
+      clip_epsilon: the probability ratio is clipped to [1 - clip_epsilon, 1 + clip_epsilon].
+      clip_value_epsilon: largest change of values from the old ones; None for no clipping of values.
+      huber_delta: error beyond which the value loss is linear (Huber loss); None for the squared error.
       value_coef: weight of the value loss.
       entropy_coef: weight of the entropy bonus.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      num_epochs: passes over each rollout.
-      num_minibatches: gradient steps a pass; divides rollout_length x num_envs.
-      normalize_advantage: to mean 0 and deviation 1 in each minibatch.
-      normalize_observation: standardise features by their running mean and deviation.
-      normalize_reward: scale rewards by the running deviation of the discounted return.
-      target_kl: no further epoch once the policy moved that far (KL, nats); None for no such stop.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      anneal_clip: clip_epsilon linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
+      num_epochs: number of passes over each rollout.
+      num_minibatches: minibatches per pass, one gradient step each; divides rollout_length x num_envs.
+      normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each minibatch.
+      normalize_observation: standardise features by their running mean and standard deviation.
+      normalize_reward: scale rewards by the running standard deviation of the discounted return.
+      target_kl: KL divergence from the old policy, in nats, after which no further epoch runs; None for all epochs.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      anneal_clip: lower clip_epsilon linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
       squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
-      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
-      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
+      state_dependent_std: (continuous actions) the network outputs the log standard deviation; else it is a parameter.
+      initial_log_std: (continuous actions) initial log standard deviation, in units of the bounds.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      ValueError: an argument outside its range, named.
+      ValueError: an argument is outside its range; the message names it.
     """
     if clip_value_epsilon is not None and huber_delta is not None:
-        raise ValueError("huber_delta: the clipped value loss is a square; set clip_value_epsilon to None to use it")
+        raise ValueError(
+            f"huber_delta: got {huber_delta} together with clip_value_epsilon={clip_value_epsilon}; the clipped value "
+            "loss is a squared error, set one of the two to None"
+        )
     network = actor_critic.make_network(
         spec,
         torso,
@@ -140,7 +143,7 @@ def ppo(
         reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
         seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
 
-        # Advantages, eq. 11 and 12, and value targets, both from the values before the first gradient step.
+        # Advantages (eq. 11 and 12) and value targets, both computed with the parameters that acted.
         v_tm1, v_t = actor_critic.values(network, state.params, seen)
         discount_t = returns.bootstrap_discount(seen.discount, gamma)
         continue_t = returns.continues(seen.terminated, seen.truncated)
@@ -173,9 +176,9 @@ def ppo(
             stop=None if target_kl is None else moved_too_far,
         )
         metrics["explained_variance"] = explained_variance(v_tm1, target)
-        if target_kl is None:  # else the optimizer alone knows how many steps were taken
+        if target_kl is None:  # with target_kl only the optimizer knows how many steps were taken
             metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
-        # Last, so that the losses saw the statistics that acted.
+        # Refreshed last, so that the losses use the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         return PPOState(*learned, statistics, state.updates + 1, trace), metrics
 

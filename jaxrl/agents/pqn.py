@@ -26,10 +26,10 @@ class PQNState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the network.
-      optimizer_state: of optax.
+      params: parameters of the network.
+      optimizer_state: state of the optax optimizer.
       steps: int32, environment steps seen, all environments together.
-      per_env: (), nothing is kept for each environment.
+      per_env: (), no state per environment.
     """
 
     params: PyTree
@@ -39,7 +39,7 @@ class PQNState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples of a rollout, leaves ``[N, ...]``: observations, actions, and the lambda-returns that followed."""
+    """Samples of a rollout, leaves ``[N, ...]``: observations, actions, and their lambda-returns."""
 
     observation: Any
     action: Array
@@ -47,17 +47,17 @@ class Batch(NamedTuple):
 
 
 def default_torso(spec: Spec) -> nn.Module:
-    """``Conv`` for images, else an ``MLP`` with two rectified layers of 64; with layer norm, which PQN needs."""
+    """``Conv`` for images, else an ``MLP`` with two ReLU layers of 64, both with the layer norm that PQN needs."""
     return torsos.default_torso(spec, hidden=(64, 64), activation="relu", layer_norm=True)
 
 
 def make_network(spec: Spec, torso: nn.Module | None, dueling: bool) -> networks.QNetwork:
-    """A torso, the default one where it is None, and a head of action values."""
+    """A torso, the default one where ``torso`` is None, and a head of action values."""
     return action_values.make_network(spec, default_torso(spec) if torso is None else torso, dueling=dueling)
 
 
 def functions(spec: Spec, *, torso: Torso | None = None, dueling: bool = False) -> Functions:
-    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    """The greedy policy and the action values of a state; give it the arguments that the agent was made with."""
     return action_values.functions(partial(action_values.outputs, make_network(spec, torso, dueling)))
 
 
@@ -87,28 +87,28 @@ def pqn(
     arXiv:2407.04811. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation, with
-        layer norm, which a custom torso should have too.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape,
+        with layer norm, which a custom torso should have too.
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      gamma: discount of the future, a step.
-      td_lambda: from 0 (one-step targets, biased) to 1 (returns, noisy).
-      num_epochs: passes over each rollout.
-      num_minibatches: gradient steps a pass; divides rollout_length x num_envs.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
-      epsilon_start: share of random actions at the start.
-      epsilon_end: share of random actions from epsilon_steps on.
-      epsilon_steps: environment steps over which epsilon goes linearly from start to end.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
+      gamma: discount factor per step.
+      td_lambda: from 0 (one-step targets: bias) to 1 (Monte-Carlo returns: variance).
+      num_epochs: number of passes over each rollout.
+      num_minibatches: minibatches per pass, one gradient step each; divides rollout_length x num_envs.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
+      epsilon_start: fraction of random actions at the start.
+      epsilon_end: fraction of random actions from epsilon_steps on.
+      epsilon_steps: environment steps over which epsilon changes linearly from epsilon_start to epsilon_end.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     action_values.check_discrete(spec)
     check_no_memory(spec, torso)
@@ -132,7 +132,7 @@ def pqn(
 
     def update(key: Array, state: PQNState, trajectory: Transition) -> tuple[PQNState, Metrics]:
         check_minibatches(num_minibatches, trajectory.reward.shape)
-        # G by the parameters of the rollout, which stand in for a target network: v_t = max_a Q(s_t, a).
+        # G by the parameters before the update, in place of a target network's: v_t = max_a Q(s_t, a).
         q_t = q_values(state.params, trajectory.next_observation)
         q_t = q_t.reshape(*trajectory.reward.shape, -1)
         target = returns.lambda_returns(

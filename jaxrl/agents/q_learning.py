@@ -31,19 +31,19 @@ class QLearningState(NamedTuple):
 
 @recipe(extends=tabular.make_table)
 def q_learning(spec: Spec, **options: Any) -> Agent:
-    """Q-learning: a table of action values learned from ``r + gamma max_a Q(s', a)``, whatever policy acts.
+    """Q-learning: a table of action values learned from ``r + gamma max_a Q(s', a)``, off-policy.
 
     ``Q(s, a) <- Q(s, a) + alpha (r + gamma max_a' Q(s', a') - Q(s, a))``. Watkins 1989; Watkins and Dayan 1992.
-    Several environments that visit one entry at once count as visits one after another. Every float may be a tracer.
+    Simultaneous visits of several environments to one entry count as successive visits. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     table = tabular.make_table(spec, "q_learning", **options)
 

@@ -21,7 +21,7 @@ from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
 def functions(
     spec: Spec, *, torso: Torso | None = None, dueling: bool = False, noisy: bool = False, num_quantiles: int = 50
 ) -> Functions:
-    """The greedy policy and the action values of a state; the arguments are those that the agent was made with."""
+    """The greedy policy and the action values of a state; give it the arguments that the agent was made with."""
     network = action_values.make_network(spec, torso, num_quantiles, dueling=dueling, noisy=noisy)
     return action_values.functions(
         lambda params, observation: action_values.outputs(network, params, observation).mean(axis=-1)
@@ -37,15 +37,15 @@ def qr_dqn(spec: Spec, *, num_quantiles: Count = 50, kappa: NonNegative = 1.0, *
     Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
       num_quantiles: M quantiles an action.
-      kappa: where the loss turns linear, in units of the return; 0 for plain quantile regression.
+      kappa: error beyond which the loss is linear, in units of the return; 0 for plain quantile regression.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = action_values.shared(spec, **options)
     network = action_values.make_network(

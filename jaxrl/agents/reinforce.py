@@ -1,4 +1,4 @@
-"""REINFORCE, with and without a learned baseline. Williams 1992; Sutton and Barto 2018, section 13.3 and 13.4."""
+"""REINFORCE, with or without a learned baseline. Williams 1992; Sutton and Barto 2018, sections 13.3 and 13.4."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ReinforceState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the network.
-      optimizer_state: of optax.
-      statistics: what observations and rewards are normalised with.
-      updates: int32, calls of ``update`` so far.
+      params: parameters of the network.
+      optimizer_state: state of the optax optimizer.
+      statistics: running statistics that normalise observations and rewards.
+      updates: int32, number of calls of ``update`` so far.
       per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
     """
 
@@ -60,43 +60,43 @@ def reinforce(
     state_dependent_std: bool = False,
     initial_log_std: Real = 0.0,
 ) -> Agent:
-    """The Monte-Carlo policy gradient: whole returns weigh the log-probabilities of the actions taken.
+    """The Monte-Carlo policy gradient: log-probabilities of the actions taken, weighted by their returns.
 
     ``L = -E log pi(a|s) (G - b(s))``, G the discounted return to go, b a learned value or 0.
     Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
     Every float may be a tracer.
 
-    With a baseline, the value also stands for what lies beyond a time limit or the end of the rollout. Without one,
-    nothing does: only steps whose episode ends within the rollout count, which favours short episodes at its end, so
-    choose ``rollout_length`` longer than an episode; and a time limit ends the return.
+    With a baseline, returns bootstrap from the value at a time limit and at the end of the rollout. Without one they do
+    not: a time limit ends the return, and only steps whose episode ends within the rollout count, which favours short
+    episodes at its end, so choose ``rollout_length`` longer than an episode.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      share_torso: one torso for policy and baseline; else each has its own.
+      spec: the environment's spec, from ``jaxrl.spec``.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      share_torso: policy and baseline share one torso; else each has its own.
       heads: extra modules on the actor's features, for auxiliary losses.
       loss: replaces the policy-gradient loss; see ``jaxrl.losses``.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
-      gamma: discount of the future, a step.
+      gamma: discount factor per step.
       baseline: subtract a learned value from the return.
-      value_coef: weight of the loss of the baseline, if there is one.
+      value_coef: weight of the baseline's loss.
       entropy_coef: weight of the entropy bonus.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      normalize_advantage: to mean 0 and deviation 1 in each rollout.
-      normalize_observation: standardise features by their running mean and deviation.
-      normalize_reward: scale rewards by the running deviation of the discounted return.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
+      normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each rollout.
+      normalize_observation: standardise features by their running mean and standard deviation.
+      normalize_reward: scale rewards by the running standard deviation of the discounted return.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
       squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
-      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
-      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
+      state_dependent_std: (continuous actions) the network outputs the log standard deviation; else it is a parameter.
+      initial_log_std: (continuous actions) initial log standard deviation, in units of the bounds.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     network = actor_critic.make_network(
         spec,
@@ -126,7 +126,7 @@ def reinforce(
         reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
         seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
 
-        # G, the return to go, less the baseline b(s).
+        # G - b(s), the return to go minus the baseline.
         v_tm1, v_t = actor_critic.values(network, state.params, seen)
         discount_t = returns.bootstrap_discount(seen.discount, gamma)
         continue_t = returns.continues(seen.terminated, seen.truncated)
@@ -139,7 +139,7 @@ def reinforce(
             weight = known_return(continue_t).astype(advantage.dtype)
         batch = actor_critic.make_batch(seen, advantage, target, v_tm1, weight)
 
-        # ``-E log pi(a|s) (G - b(s))``: ``losses.actor_critic``, which adds the regression of the baseline.
+        # ``-E log pi(a|s) (G - b(s))``: ``losses.actor_critic`` adds the baseline's regression loss.
         def objective(params: PyTree, batch: losses.Batch, key: Array) -> tuple[Array, Metrics]:
             outputs, samples = actor_critic.forward(network, params, batch, key)
             if normalize_advantage:
@@ -151,7 +151,7 @@ def reinforce(
         if baseline:
             metrics["explained_variance"] = explained_variance(v_tm1, target)
         metrics["learning_rate"] = optim.rate_at(rate, state.updates)
-        # Last, so that the loss saw the statistics that acted.
+        # Refreshed last, so that the loss uses the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         return ReinforceState(*learned, statistics, state.updates + 1, trace), metrics
 

@@ -1,4 +1,4 @@
-"""SAC: soft actor-critic, reward and entropy at a temperature that is learned. Haarnoja et al. 2018b."""
+"""SAC: soft actor-critic, maximising reward plus entropy at a learned temperature. Haarnoja et al. 2018b."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
 
 TARGET_SHARE = 0.5
-"""Of the entropy of the uniform policy over discrete actions, where no target is given."""
+"""Default target for discrete actions, as a fraction of the entropy of the uniform policy."""
 
 
 class SACState(NamedTuple):
     """The state of ``sac``.
 
     Attributes:
-      params: ``{"actor": ..., "critics": ..., "temperature": log alpha}``; the last where it is learned.
-      target_params: ``{"critics": ...}``, their slow copies.
-      optimizer_state: for each of the parameters.
-      gradient_steps: int32, done so far.
+      params: ``{"actor": ..., "critics": ..., "temperature": log alpha}``; the last one only where it is learned.
+      target_params: ``{"critics": ...}``, parameters of the target critics.
+      optimizer_state: one optimizer's state for each of the groups in params.
+      gradient_steps: int32, number of gradient steps so far.
       steps: int32, environment steps seen, all environments together.
       reward_model: the state of the reward model; () without one.
       per_env: the replay, leaves ``[rows, B, ...]``.
@@ -50,7 +50,7 @@ class SACState(NamedTuple):
 
     @property
     def learner(self) -> Learner:
-        """The part that gradient steps change."""
+        """The fields that gradient steps change."""
         return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
@@ -63,31 +63,31 @@ def sac(
     target_entropy: Real | None = None,
     **options: Any,
 ) -> Agent:
-    """Soft actor-critic: the best return plus entropy, with a temperature that holds the entropy at a target.
+    """Soft actor-critic: maximises return plus entropy, with a temperature that keeps the entropy at a target.
 
     ``y = r + gamma (min_i Q_i'(s', a') - alpha log pi(a'|s'))``, ``a' ~ pi``; ``L = sum_i E w (y - Q_i(s, a))^2 / 2``
     for the critics, ``E[alpha log pi(a|s) - min_i Q_i(s, a)]`` for the actor, ``log alpha E[H(pi) - H_target]`` for the
     temperature. Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", arXiv:1812.05905; discrete
-    actions as in Christodoulou 2019, arXiv:1910.07207, expectations over actions exact. The temperature's loss is
+    actions as in Christodoulou 2019, arXiv:1910.07207, with exact expectations over actions. The temperature's loss is
     linear in its logarithm, as in the authors' code. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; continuous or discrete actions, masks too.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are continuous or discrete, masks are supported.
       temperature: alpha, fixed; None to learn it.
-      initial_temperature: (temperature=None) where alpha starts.
-      target_entropy: (temperature=None) in nats of an action in [-1, 1]^D where actions are continuous, None for -D;
-        where discrete as a share of the log of the number of legal actions, None for 0.5.
+      initial_temperature: (temperature=None) initial value of alpha.
+      target_entropy: (temperature=None) for continuous actions in nats, of actions in [-1, 1]^D, None for -D; for
+        discrete actions as a fraction of the log of the number of legal actions, None for 0.5.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     if temperature is not None and target_entropy is not None:
         raise ValueError(
             f"target_entropy: got {target_entropy} together with temperature={temperature}; a fixed temperature has no "
-            "target, give one of the two"
+            "target entropy; give one of the two"
         )
     shared = critics.shared(spec, **options)
     nets = make_networks(spec, shared.torso)
@@ -117,7 +117,7 @@ def sac(
     def soft_value(
         key: Array, actor: PyTree, q_params: PyTree, alpha: Any, observation: Any, rngs: Any = None
     ) -> tuple[Array, Array]:
-        """``V(s)`` and the entropy of the policy, ``[N]`` each; an estimate from one action where it is continuous."""
+        """``V(s)`` and the policy's entropy, ``[N]`` each; estimated from one sample where actions are continuous."""
         policy = nets.policy(actor, observation, rngs)
         if discrete:  # V(s) = sum_a pi(a|s) (min_i Q_i(s, a) - alpha log pi(a|s))
             q = nets.q(q_params, observation, rngs=rngs).min(axis=0)
@@ -131,7 +131,7 @@ def sac(
         critic_key, actor_key = jax.random.split(key)
         transition, params = sample.transition, learner.params
 
-        # y = r + gamma V(s'), V by the target critics and the policy as it is
+        # y = r + gamma V(s'), V by the target critics and the current policy
         next_value, _ = soft_value(
             critic_key, params["actor"], learner.target_params["critics"], alpha(params), transition.next_observation
         )
@@ -153,7 +153,7 @@ def sac(
             slope = (entropy - entropy_target(spec, target_entropy, transition.observation)).mean()
             learner = critics.descend(shared.optimizers, learner, "temperature", slope)
             metrics["temperature"] = jnp.exp(learner.params["temperature"])
-        # theta' <- tau theta + (1 - tau) theta', of the critics alone
+        # theta' <- tau theta + (1 - tau) theta', for the critics only
         online = {"critics": learner.params["critics"]}
         target_params = targets.follow(online, learner.target_params, shared.tau)
         return learner._replace(target_params=target_params), errors, metrics
@@ -168,7 +168,7 @@ def sac(
 
 
 def make_networks(spec: Spec, torso: nn.Module) -> Networks:
-    """A categorical policy or the tanh of a Gaussian, and two critics."""
+    """A categorical or tanh-Gaussian policy, and two critics."""
     action = spec.action
 
     def make_actor(torso: nn.Module, event_rank: int) -> nn.Module:
@@ -182,8 +182,8 @@ def make_networks(spec: Spec, torso: nn.Module) -> Networks:
 def functions(spec: Spec, *, torso: nn.Module | None = None) -> Functions:
     """The policy of ``sac``, its value, and the values of discrete actions; see ``jaxrl.functions``.
 
-    A continuous policy is the distribution before the tanh. Values are without entropy, by the smaller critic: of the
-    policy's mean action where actions are continuous, else ``sum_a pi(a|s) min_i Q_i(s, a)``.
+    A continuous policy is the distribution before the tanh. Values exclude the entropy and take the
+    smaller critic: at the policy's mean action for continuous actions, else ``sum_a pi(a|s) min_i Q_i(s, a)``.
     """
     nets = make_networks(spec, default_torso(spec) if torso is None else torso)
 
@@ -203,10 +203,10 @@ def functions(spec: Spec, *, torso: nn.Module | None = None) -> Functions:
 
 
 def entropy_target(spec: Spec, given: Any, observation: Any) -> Any:
-    """The entropy, in nats, that the temperature is adapted to.
+    """The target entropy of the temperature, in nats.
 
-    ``-D`` or what is given where actions are continuous; the given share of the log of the number of legal actions
-    where they are discrete, ``[N]`` where there is a mask.
+    For continuous actions the given number, or ``-D``. For discrete actions the given fraction of the log of the number
+    of legal actions, ``[N]`` where there is a mask.
     """
     if not isinstance(spec.action, Discrete):
         return -float(math.prod(spec.action.shape)) if given is None else given

@@ -34,20 +34,20 @@ class SarsaState(NamedTuple):
 
 @recipe(extends=tabular.make_table)
 def sarsa(spec: Spec, **options: Any) -> Agent:
-    """SARSA: the values of the policy that explores, learned from the actions that it takes.
+    """SARSA: on-policy values of the exploring policy, learned from the actions that it takes.
 
     ``Q(s, a) <- Q(s, a) + alpha (r + gamma Q(s', a') - Q(s, a))``. Rummery and Niranjan 1994; Sutton and Barto 2018,
-    section 6.4. The last step of a rollout waits in the state for the action of the next one. Where an episode was
-    cut there is no ``a'``, and the mean over the policy takes its place. Every float may be a tracer.
+    section 6.4. The last step of a rollout waits in the state for the action of the next one. A truncated
+    episode has no ``a'``; its target is the expectation over the policy. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     table = tabular.make_table(spec, "sarsa", **options)
     masked = types.action_mask(spec.observation) is not None
@@ -92,10 +92,10 @@ def functions(spec: Spec) -> Functions:
 
 
 def complete(waiting: Step, steps: Step) -> tuple[Step, Step]:
-    """Puts the waiting steps ``[B]`` in front of ``[T, B]`` others, of which the last ones wait from now on.
+    """Prepends the waiting steps ``[B]`` to ``[T, B]`` new ones; the last new ones become the waiting steps.
 
     Returns:
-      ``(steps [T, B], waiting [B])``; all next actions of steps are known.
+      ``(steps [T, B], waiting [B])``; the next actions of all returned steps are known.
     """
     waiting = waiting._replace(next_action=steps.action[0])
     ready = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), waiting, steps)

@@ -1,4 +1,4 @@
-"""TD3: DDPG with two critics, noise on the targets' actions, and a slower actor. Fujimoto et al. 2018."""
+"""TD3: DDPG with two critics, target policy smoothing, and delayed updates of the actor. Fujimoto et al. 2018."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TD3State(NamedTuple):
 
     Attributes:
       params: ``{"actor": ..., "critics": ...}``.
-      target_params: their slow copies.
-      optimizer_state: for each of them.
-      gradient_steps: int32, of the critics, done so far.
+      target_params: parameters of the target networks.
+      optimizer_state: one optimizer's state for each of the groups in params.
+      gradient_steps: int32, number of gradient steps of the critics so far.
       steps: int32, environment steps seen, all environments together.
       reward_model: the state of the reward model; () without one.
       per_env: the replay, leaves ``[rows, B, ...]``.
@@ -45,7 +45,7 @@ class TD3State(NamedTuple):
 
     @property
     def learner(self) -> Learner:
-        """The part that gradient steps change."""
+        """The fields that gradient steps change."""
         return Learner(self.params, self.target_params, self.optimizer_state, self.gradient_steps)
 
 
@@ -59,24 +59,24 @@ def td3(
     policy_delay: Count = 2,
     **options: Any,
 ) -> Agent:
-    """Twin delayed DDPG: targets by the smaller of two critics at an action with noise, the actor every other step.
+    """Twin delayed DDPG: targets use the smaller of two critics at a noisy action, and actor updates are delayed.
 
     ``y = r + gamma min_i Q_i'(s', clip(mu'(s') + clip(N(0, sigma^2), -c, c)))``, ``sum_i E w (y - Q_i(s, a))^2 / 2``
     for the critics, ``-E Q_1(s, mu(s))`` for the actor. Fujimoto et al. 2018, "Addressing function approximation error
     in actor-critic methods", arXiv:1802.09477. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are continuous.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are continuous.
       exploration_noise: standard deviation of the noise on actions, in units of the bounds, where the range is [-1, 1].
       target_noise: standard deviation sigma of the noise on the actions of targets, in the same units.
-      target_noise_clip: that noise is clipped to it, c.
-      policy_delay: gradient steps of the critics for one of the actor and one move of the targets.
+      target_noise_clip: c, target_noise is clipped to [-c, c].
+      policy_delay: critic steps per step of the actor and per update of the target networks.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = critics.shared(spec, **options)
     nets = critics.deterministic_networks(spec, shared.torso, num_critics=2, name="td3")
@@ -117,7 +117,7 @@ def td3(
             target_params = targets.follow(learner.params, learner.target_params, shared.tau)
             return learner._replace(target_params=target_params), {"actor_gradient_norm": gradient_norm(grads)}
 
-        # The actor and all targets are late: they move at every policy_delay-th step, and the metric is 0 meanwhile.
+        # The actor and all targets are updated at every policy_delay-th step; at other steps the metric is 0.
         carry = learner, {"actor_gradient_norm": jnp.zeros((), jnp.float32)}
         if policy_delay == 1:
             learner, late = actor_step(carry)

@@ -1,4 +1,4 @@
-"""TRPO: the natural-gradient step within a trust region. Schulman et al. 2015, arXiv:1502.05477."""
+"""TRPO: natural-gradient steps within a trust region. Schulman et al. 2015, arXiv:1502.05477."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CRITIC = ("critic_torso", "value_head")
 
 
 def split(params: PyTree) -> tuple[PyTree, PyTree]:
-    """``(actor, critic)``: the parameters of each; they share none."""
+    """``(actor, critic)``: the parameters of each, which are disjoint."""
     own = params["params"]
     return {name: own[name] for name in own if name not in _CRITIC}, {name: own[name] for name in _CRITIC}
 
@@ -38,10 +38,10 @@ class TRPOState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the network.
-      optimizer_state: of the critic's optimizer; the actor's step keeps no state.
-      statistics: what observations and rewards are normalised with.
-      updates: int32, calls of ``update`` so far.
+      params: parameters of the network.
+      optimizer_state: state of the critic's optimizer; the actor's step has no state.
+      statistics: running statistics that normalise observations and rewards.
+      updates: int32, number of calls of ``update`` so far.
       per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
     """
 
@@ -81,44 +81,44 @@ def trpo(
     state_dependent_std: bool = False,
     initial_log_std: Real = 0.0,
 ) -> Agent:
-    """Trust-region policy optimisation: one natural-gradient step a rollout, as long as the KL divergence allows.
+    """Trust-region policy optimisation: one natural-gradient step per rollout, limited by the KL divergence.
 
     ``max E r A`` subject to ``E KL(pi_old || pi) <= delta``, ``r = pi(a|s) / pi_old(a|s)``: conjugate gradient on
-    Fisher-vector products, then a line search on both. The critic regresses on ``A + V`` apart from it.
+    Fisher-vector products, then a line search on objective and constraint. The critic regresses on ``A + V``.
     Schulman et al. 2015, "Trust region policy optimization", arXiv:1502.05477. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      loss: what the actor's step lowers, in place of the surrogate; see ``jaxrl.losses``.
+      spec: the environment's spec, from ``jaxrl.spec``.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      loss: replaces the surrogate as the loss of the actor's step; see ``jaxrl.losses``.
       optimizer: makes the critic's optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the critic.
-      gamma: discount of the future, a step.
-      gae_lambda: from 0 (one-step advantages, biased) to 1 (returns, noisy).
-      max_kl: how far a step may move the policy (mean KL divergence, nats).
-      num_cg_steps: conjugate-gradient steps at most.
-      damping: added to the diagonal of the Fisher matrix.
-      num_backtracks: lengths that the line search tries, the full one included; where none is good, no step.
-      backtrack_decay: each length over the one before.
-      huber_delta: where the value loss turns linear; None for the plain square.
+      gamma: discount factor per step.
+      gae_lambda: from 0 (one-step advantages: bias) to 1 (Monte-Carlo returns: variance).
+      max_kl: delta, largest mean KL divergence of a step, in nats.
+      num_cg_steps: largest number of conjugate-gradient steps.
+      damping: constant added to the diagonal of the Fisher matrix.
+      num_backtracks: step lengths that the line search tries, including the full one; if all fail, there is no step.
+      backtrack_decay: factor from one step length to the next.
+      huber_delta: error beyond which the value loss is linear (Huber loss); None for the squared error.
       entropy_coef: weight of the entropy bonus.
-      max_grad_norm: the critic's gradient's global norm is clipped to it; None for no clip.
-      num_epochs: the critic's passes over each rollout.
-      num_minibatches: the critic's gradient steps a pass; divides rollout_length x num_envs.
-      normalize_advantage: to mean 0 and deviation 1 in each rollout.
-      normalize_observation: standardise features by their running mean and deviation.
-      normalize_reward: scale rewards by the running deviation of the discounted return.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
+      max_grad_norm: largest global norm of the critic's gradient, which is clipped to it; None for no clipping.
+      num_epochs: number of passes of the critic over each rollout.
+      num_minibatches: the critic's minibatches per pass, one gradient step each; divides rollout_length x num_envs.
+      normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each rollout.
+      normalize_observation: standardise features by their running mean and standard deviation.
+      normalize_reward: scale rewards by the running standard deviation of the discounted return.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
       squash: (continuous actions) pass them through a tanh; else they are clipped to their bounds.
-      state_dependent_std: (continuous actions) the network gives the log deviation; else it is one free vector.
-      initial_log_std: (continuous actions) where the log deviation starts, in units of the bounds.
+      state_dependent_std: (continuous actions) the network outputs the log standard deviation; else it is a parameter.
+      initial_log_std: (continuous actions) initial log standard deviation, in units of the bounds.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     network = actor_critic.make_network(
         spec, torso, squash=squash, state_dependent_std=state_dependent_std, initial_log_std=initial_log_std
@@ -187,7 +187,7 @@ def trpo(
         target = advantage + v_tm1
         batch = actor_critic.make_batch(seen, advantage, target, v_tm1)
 
-        # Actor and critic share no parameters: a trust region for the one, regression for the other.
+        # Actor and critic share no parameters: a trust-region step for the actor, regression for the critic.
         actor, critic = split(state.params)
         stepped, metrics = step_actor(actor, critic, batch)
 
@@ -206,7 +206,7 @@ def trpo(
         metrics["value_loss"] = of_critic["value_loss"]
         metrics["explained_variance"] = explained_variance(v_tm1, target)
         metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
-        # Last, so that the losses saw the statistics that acted.
+        # Refreshed last, so that the losses use the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         params = join(stepped, fitted.params)
         return TRPOState(params, fitted.optimizer_state, statistics, state.updates + 1, trace), metrics

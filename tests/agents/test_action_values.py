@@ -418,7 +418,7 @@ def test_rainbow_is_c51_with_everything_on():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (partial(c51, v_min=2.0, v_max=2.0), ValueError, "v_max: got 2.0, must lie above v_min, 2.0"),
+        (partial(c51, v_min=2.0, v_max=2.0), ValueError, "v_max: got 2.0, must be above v_min=2.0"),
         (partial(c51, v_max="9"), TypeError, "v_max: got '9', must be a number"),
         (partial(rainbow, num_atoms=1), ValueError, "num_atoms: got 1, must be at least 2"),
         (partial(qr_dqn, num_quantiles=0), ValueError, "num_quantiles: got 0"),

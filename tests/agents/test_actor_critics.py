@@ -409,7 +409,7 @@ def test_warm_up(name):
 
 
 def test_errors():
-    with pytest.raises(TypeError, match="spec: td3 gives continuous actions.*see sac"):
+    with pytest.raises(TypeError, match="spec: got actions .*, td3 takes continuous ones; see sac"):
         td3(MASKED)
     for make, option in [
         (ddpg, {"exploration_noise": -1.0}),

@@ -185,7 +185,7 @@ def test_reward_scaling_against_a_loop(kit):
 
 def test_minibatches_that_do_not_fit_are_refused(kit):
     agent, state, trajectory, _ = kit.one_step(num_minibatches=3)
-    with pytest.raises(ValueError, match=r"num_minibatches: got 3, which does not divide .* = 8 x 2 = 16"):
+    with pytest.raises(ValueError, match=r"num_minibatches: got 3, must divide .* = 8 x 2 = 16"):
         agent.update(jax.random.key(0), state, trajectory)
 
 

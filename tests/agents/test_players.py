@@ -106,7 +106,7 @@ def test_what_is_refused(tic_tac_toe):
     env, params = tic_tac_toe
     spec, model = envs.spec(env, params), envs.simulator(env, params)
     continuous = probes.DiscountProbe(continuous=True)
-    with pytest.raises(TypeError, match=r"spec: random_player chooses among discrete actions, .* Box"):
+    with pytest.raises(TypeError, match=r"spec: got actions Box.* random_player takes discrete ones"):
         random_player(envs.spec(continuous, continuous.default_params))
     with pytest.raises(TypeError, match=r"model: got None"):
         uct_player(spec, None)

@@ -126,7 +126,7 @@ def test_minibatches_are_all_samples_once():
     ]
     # Six steps of a sixth of the samples are six times one step of all of them.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(6 * a, b, rtol=0.05, atol=2e-4), *moved)
-    with pytest.raises(ValueError, match=r"num_minibatches: got 4, which does not divide .* = 6 x 3 = 18"):
+    with pytest.raises(ValueError, match=r"num_minibatches: got 4, must divide .* = 6 x 3 = 18"):
         jax.eval_shape(pqn(PLAIN, torso=TORSO, num_minibatches=4).update, jax.random.key(0), state, trajectory)
 
 

@@ -95,7 +95,7 @@ def test_rewards_of_another_shape_are_refused(kit):
     plain, _, trajectory, _ = kit.one_step(a2c)
     summed = COUNTED._replace(reward=lambda key, state, trajectory: trajectory.reward.sum(axis=0))
     agent = jaxrl.with_reward(plain, summed)
-    with pytest.raises(ValueError, match=r"reward_model: gave rewards of shape \[2\]"):
+    with pytest.raises(ValueError, match=r"reward_model: returned rewards of shape \[2\]"):
         agent.update(KEY, agent.init(KEY, 2), trajectory)
 
 

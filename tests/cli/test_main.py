@@ -318,7 +318,7 @@ def test_the_complete_lists_are_complete(jaxrl):
         ([*PPO, "--seeds", "0"], "seeds: got 0, must be at least 1"),
         ([*PPO, "--steps", "10"], "num_steps: got 10, must be at least"),
         ([*PPO, "--gamma", "1.5"], "gamma: got 1.5, must lie in [0, 1]"),
-        ([*PPO, "--num-minibatches", "7"], "num_minibatches: got 7, which does not divide"),
+        ([*PPO, "--num-minibatches", "7"], "num_minibatches: got 7, must divide"),
         ([*PPO, "--eval-episodes", "-1"], "eval_episodes: got -1"),
         ([*PPO, "--sweep", "gamma:1"], "--sweep: got 'gamma:1', must be NAME=VALUE"),
         (

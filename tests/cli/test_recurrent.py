@@ -78,10 +78,10 @@ def test_the_memory_fed_back_is_what_the_recipe_remembers(arguments, memories):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dqn", "--torso", "gru"), "torso: GRU remembers, and this recipe does not learn from memories"),
+        (("dqn", "--torso", "gru"), "torso: got GRU, which has a memory; this recipe"),
         (("ppo", "--window", 0), "window: got 0, must be at least 1"),
         (("ppo", "--torso", "gru", "--torso.size", 0), "torso.size: got 0, sizes must be at least 1"),
-        (("ppo", "--torso", "gru", "--num-envs", 6), "num_minibatches: got 4, which does not divide num_envs = 6"),
+        (("ppo", "--torso", "gru", "--num-envs", 6), "num_minibatches: got 4, must divide num_envs = 6"),
     ],
 )
 def test_what_cannot_be_is_refused(jaxrl, tmp_path, arguments, message):

@@ -1,4 +1,4 @@
-"""An agent that learns from another reward than the environment's: the combinator of agents and reward models."""
+"""The combinator of agents and reward models: an agent that learns from a reward model's rewards."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class RewardedState(_Fields):
     """The state of an agent and of its reward model.
 
     Attributes:
-      agent: of the agent, without what it keeps for each environment.
-      reward_model: of the reward model, without what it keeps for each environment.
-      per_env: what the agent and what the reward model keep for each environment, a pair.
+      agent: state of the agent, without ``per_env``.
+      reward_model: state of the reward model, without ``per_env``.
+      per_env: pair of the agent's and the reward model's ``per_env``.
     """
 
     __slots__ = ()
 
     @property
     def params(self) -> PyTree:
-        """The parameters of the agent; ``_replace`` takes them too, as workers and ``--init-from`` do."""
+        """The parameters of the agent; ``_replace(params=...)`` works too, as workers and ``--init-from`` need."""
         return self.agent.params
 
     @property
     def statistics(self) -> PyTree:
-        """What the agent normalises with, () for an agent that doesn't; ``_replace`` takes it too."""
+        """The agent's normalisation statistics, () without any; ``_replace(statistics=...)`` works too."""
         return getattr(self.agent, "statistics", ())
 
     def _replace(self, /, **changes: Any) -> RewardedState:
@@ -46,23 +46,23 @@ class RewardedState(_Fields):
 
 
 def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
-    """The agent, learning from the rewards of a reward model, which learns from the same trajectories.
+    """The agent with the rewards of a reward model, which learns from the same trajectories.
 
-    Rewards are those of the model before it learned from the trajectory. An agent with a replay stores them; to have
-    old transitions rewarded by the newest model, give the recipe ``reward_model=`` instead. What is reported as the
-    return of episodes stays the environment's.
+    Rewards are computed before the model learns from the trajectory. An agent with a replay stores them; give the
+    recipe ``reward_model=`` instead to compute rewards of old transitions by the newest model. Reported episode returns
+    stay those of the environment.
 
     Args:
       agent: any agent.
       reward_model: such as ``jaxrl.feedback.rnd(spec)``.
 
     Returns:
-      An ``Agent``; the mean ``learned_reward`` and the metrics of the model, as ``reward_model_...``, join the agent's.
-      Its state is a ``RewardedState``; ``jaxrl.functions`` take the field ``agent`` of it.
+      An ``Agent`` whose metrics include the mean ``learned_reward`` and the model's metrics as ``reward_model_...``.
+      Its state is a ``RewardedState``; ``jaxrl.functions`` take its field ``agent``.
 
     Raises:
-      TypeError: not an agent, or not a reward model.
-      ValueError: from ``update``, rewards that are not ``[T, B]``.
+      TypeError: ``agent`` is not an agent, or ``reward_model`` not a reward model.
+      ValueError: (in ``update``) rewards are not ``[T, B]``.
     """
     if not isinstance(agent, Agent):
         raise TypeError(f"agent: got {type(agent).__name__}, must be an Agent such as jaxrl.ppo(spec)")
@@ -91,10 +91,10 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
 
 
 def _checked(reward: Any, of_environment: Array) -> Array:
-    """The rewards of a model, of the dtype of the environment's; another shape is refused."""
+    """The rewards of a model in the dtype of the environment's rewards; other shapes raise."""
     if jnp.shape(reward) != of_environment.shape:
         raise ValueError(
-            f"reward_model: gave rewards of shape {list(jnp.shape(reward))}, must be [T, B], here "
+            f"reward_model: returned rewards of shape {list(jnp.shape(reward))}, must be [T, B], here "
             f"{list(of_environment.shape)}"
         )
     return jnp.asarray(reward, of_environment.dtype)
@@ -106,7 +106,7 @@ def _join(agent: PyTree, reward_model: PyTree) -> RewardedState:
 
 
 def _split(state: RewardedState) -> tuple[PyTree, PyTree]:
-    of_agent, of_model = state.per_env or ((), ())  # a snapshot of the state is without both
+    of_agent, of_model = state.per_env or ((), ())  # a snapshot of the state has neither
     return _with_per_env(state.agent, of_agent), _with_per_env(state.reward_model, of_model)
 
 

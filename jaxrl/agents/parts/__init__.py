@@ -1,1 +1,1 @@
-"""What recipes share: free functions, one idea a file. A recipe calls them; none of them calls a recipe."""
+"""Free functions that recipes share, one idea per file. Recipes call them; they never call a recipe."""

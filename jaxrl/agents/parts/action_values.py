@@ -1,4 +1,4 @@
-"""What the recipes of action values share: their options, their network, acting, the keys of a loss.
+"""Parts of the recipes that learn action values: options, network, acting, the keys of a loss.
 
 Legend of shapes: B environments, N samples, A actions.
 """
@@ -27,26 +27,26 @@ from jaxrl.signature import Optimizer, Torso
 from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec
 
 QFn = Callable[[PyTree, Any, "Array | None"], Array]
-"""``(params, observation, noise key or None) -> [B, A]``, the values that actions are chosen by."""
+"""``(params, observation, noise key or None) -> [B, A]``, the action values of the behaviour policy."""
 
 
 class Shared(NamedTuple):
-    """What the options of the family come to. Floats may be tracers; the rest is static.
+    """The options of the recipe, checked, with the parts built from them. Floats may be tracers; the rest is static.
 
     Attributes:
-      spec: of the environment.
-      torso: given, or None.
+      spec: the environment's spec.
+      torso: as given, or None.
       double: the online network chooses the action of the target.
       dueling: the head has a value stream and an advantage stream.
-      noisy: the head has noisy layers, which explore in the place of epsilon.
-      noisy_sigma: their initial scale.
+      noisy: the head has noisy layers, which explore instead of epsilon.
+      noisy_sigma: initial scale of their noise.
       buffer: the functions of the replay.
       batch_size, num_gradient_steps, learning_starts: see ``shared``.
-      optimizer: the clip inside.
-      learning_rate: of the optimizer, a number or a schedule of its steps.
-      tau, target_interval: of the target network, see ``targets.follow``.
+      optimizer: with gradient clipping.
+      learning_rate: a number, or a schedule of the optimizer's steps.
+      tau, target_interval: update of the target network, see ``targets.follow``.
       epsilon: a function of the count of environment steps.
-      reward_model: rewards sampled transitions; None for the rewards of the environment.
+      reward_model: computes the rewards of sampled transitions; None for the environment's rewards.
     """
 
     spec: Spec
@@ -95,38 +95,39 @@ def shared(
     noisy_sigma: NonNegative = 0.5,
     reward_model: RewardModel | None = None,
 ) -> Shared:
-    """The options that all recipes of action values have, and what they come to.
+    """The options that all recipes of action values take, checked and built into a ``Shared``.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
       double: the online network chooses the next action, the target network values it (van Hasselt et al. 2016).
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       noisy: noisy layers in the head explore, instead of epsilon (Fortunato et al. 2018).
-      prioritized: sample by priority, short for replay=replay.prioritized (Schaul et al. 2016).
-      replay: makes the replay, see ``jaxrl.replay``; None for the uniform one, or the prioritised one.
-      replay_capacity: transitions kept, of all environments together.
+      prioritized: sample by priority, an abbreviation of replay=replay.prioritized (Schaul et al. 2016).
+      replay: function that makes the replay, see ``jaxrl.replay``; None for the uniform or the prioritised one.
+      replay_capacity: number of transitions kept, all environments together.
       n_step: rewards summed before the bootstrap (Watkins 1989).
-      batch_size: samples of a gradient step.
-      num_gradient_steps: gradient steps for each rollout_length x num_envs environment steps.
+      batch_size: number of samples per gradient step.
+      num_gradient_steps: gradient steps per call of update, so per rollout_length x num_envs environment steps.
       learning_starts: environment steps, taken at random, before the first gradient step.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizer.
-      anneal_learning_rate: linearly to 0 over num_updates.
-      num_updates: the horizon of annealing, in calls of update.
-      max_grad_norm: the gradient's global norm is clipped to it; None for no clip.
-      gamma: discount of the future, a step.
-      tau: how far the target network moves towards the online one when it moves.
-      target_interval: gradient steps between such moves.
-      epsilon_start: share of random actions at the start.
-      epsilon_end: share of random actions from epsilon_steps on.
-      epsilon_steps: environment steps over which epsilon goes linearly from start to end.
+      anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
+      num_updates: calls of update until an annealed value reaches 0.
+      max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
+      gamma: discount factor per step.
+      tau: step size of the target network towards the online network, 1 copies it.
+      target_interval: gradient steps between updates of the target network.
+      epsilon_start: fraction of random actions at the start.
+      epsilon_end: fraction of random actions from epsilon_steps on.
+      epsilon_steps: environment steps over which epsilon changes linearly from epsilon_start to epsilon_end.
       noisy_sigma: (noisy) initial scale of the noise.
-      reward_model: gives transitions their rewards when they are sampled, so that old ones get its newest; see
+      reward_model: computes the rewards of transitions when they are sampled, so that old transitions get
+        the rewards of the newest model; see
         ``jaxrl.types.RewardModel``.
 
     Raises:
-      TypeError: continuous actions; a torso or an environment with a memory.
+      TypeError: the actions are continuous, or the torso or the environment has a memory.
       ValueError: ``replay`` and ``prioritized`` ask for different replays.
     """
     check_discrete(spec)
@@ -155,10 +156,10 @@ def shared(
 
 
 def check_discrete(spec: Spec) -> Discrete:
-    """The discrete actions of an environment; one with others is refused.
+    """The action space of an environment, which must be discrete.
 
     Raises:
-      TypeError: naming its actions, and the recipes that take them.
+      TypeError: the actions are continuous; the message names recipes that take them.
     """
     if not isinstance(spec.action, Discrete):
         raise TypeError(f"spec: got actions {spec.action}, this recipe takes discrete ones; see ddpg, td3 and sac")
@@ -166,7 +167,7 @@ def check_discrete(spec: Spec) -> Discrete:
 
 
 def default_torso(spec: Spec) -> nn.Module:
-    """``Conv`` for images, else an ``MLP`` with two rectified layers of 64."""
+    """``Conv`` for images, else an ``MLP`` with two ReLU layers of 64."""
     return torsos.default_torso(spec, hidden=(64, 64), activation="relu")
 
 
@@ -183,10 +184,10 @@ def make_network(
     """A torso and a head of action values.
 
     Args:
-      spec: of the environment.
+      spec: the environment's spec.
       torso: None for the default one.
-      num_outputs: K outputs an action, ``[N, A, K]``; None for one, ``[N, A]``.
-      num_cosines: makes the head one of implicit quantiles, ``[N, A, M]`` at M fractions; None for a plain head.
+      num_outputs: K outputs per action, ``[N, A, K]``; None for one, ``[N, A]``.
+      num_cosines: an implicit quantile head with so many cosines, ``[N, A, M]`` at M fractions; None for a plain head.
       dueling, noisy, sigma: see ``networks.ActionValueHead``.
     """
     num_actions = check_discrete(spec).num_actions
@@ -205,15 +206,15 @@ def outputs(
     noise: Array | None = None,
     dropout: Array | None = None,
 ) -> Array:
-    """What the head gives, ``[N, A]`` or ``[N, A, K]``.
+    """The outputs of the head, ``[N, A]`` or ``[N, A, K]``.
 
     Args:
       network: from ``make_network``.
-      params: of the network.
+      params: parameters of the network.
       observation: ``[N, ...]``.
-      *head_inputs: what the head takes beside features.
-      noise: key of noisy layers; None for their means.
-      dropout: key of a torso that drops out, given in gradients alone.
+      *head_inputs: further inputs of the head.
+      noise: key of the noisy layers; None uses the mean weights.
+      dropout: key of a torso with dropout, given only where gradients are computed.
     """
     rngs = {name: key for name, key in (("noise", noise), ("dropout", dropout)) if key is not None}
     given: Any = network.apply(params, observation, *head_inputs, rngs=rngs)
@@ -239,9 +240,9 @@ def functions(q_values: Callable[[PyTree, Any], Array]) -> Functions:
 def act(
     shared: Shared, q_values: QFn, key: Array, params: PyTree, steps: Array, observation: Any, explore: bool
 ) -> Array:
-    """Epsilon-greedy actions ``[B]``, or greedy by noisy values; uniform ones until learning starts.
+    """Epsilon-greedy actions ``[B]``, or greedy ones under noisy layers; uniform ones until learning starts.
 
-    Without ``explore`` the greedy ones by the means of noisy layers.
+    Without ``explore`` actions are greedy, and noisy layers use their mean weights.
     """
     mask = types.action_mask(observation)
     if not explore:
@@ -257,12 +258,12 @@ def act(
 
 
 def progress(shared: Shared, state: Any, learner: Learner) -> Metrics:
-    """Metrics of an update: gradient steps so far, and the learning rate and the epsilon that it began with.
+    """Metrics of an update: gradient steps so far, and learning rate and epsilon at its start.
 
     Args:
       shared: the options of the recipe.
-      state: before the update, with ``gradient_steps`` and ``steps``.
-      learner: after it.
+      state: state before the update, with ``gradient_steps`` and ``steps``.
+      learner: learner after the update.
     """
     metrics: Metrics = {
         "gradient_steps": learner.gradient_steps,
@@ -272,14 +273,14 @@ def progress(shared: Shared, state: Any, learner: Learner) -> Metrics:
 
 
 class LossKeys(NamedTuple):
-    """The random numbers of a loss. Those of noisy layers are None without such layers.
+    """The keys of a loss. Those of noisy layers are None without such layers.
 
     Attributes:
-      fractions, target_fractions: of implicit quantiles, for the online and the target network.
-      target_noise: of the target network at next observations.
-      selector_noise: of the network that chooses next actions.
-      noise: of the online network at observations.
-      dropout: of its torso.
+      fractions, target_fractions: for implicit quantiles of the online and of the target network.
+      target_noise: for noisy layers of the target network, at next observations.
+      selector_noise: for noisy layers of the network that chooses next actions.
+      noise: for noisy layers of the online network, at observations.
+      dropout: for the torso of the online network.
     """
 
     fractions: Array
@@ -291,7 +292,7 @@ class LossKeys(NamedTuple):
 
 
 def loss_keys(key: Array, noisy: bool) -> LossKeys:
-    """The keys that one gradient step draws from."""
+    """The keys of one gradient step."""
     fractions, target_fractions, *noises = jax.random.split(key, 5)
     target_noise, selector_noise, noise = noises if noisy else (None, None, None)
     return LossKeys(fractions, target_fractions, target_noise, selector_noise, noise, dropout_key(key))

@@ -1,6 +1,6 @@
-"""The network of the on-policy recipes: how it acts, what it says of a trajectory, and the batch that a loss takes.
+"""The network of the on-policy recipes: acting, values of a trajectory, and batches for a loss.
 
-A torso with a memory (``parts.recurrent``) takes sequences in place of single samples; these functions take both.
+Recurrent torsos (``parts.recurrent``) take sequences instead of single samples; these functions support both.
 Legend of shapes: T steps, B environments, N samples, D action dimensions.
 """
 
@@ -24,10 +24,10 @@ from jaxrl.types import Array, PyTree, Remembered, Spec, Transition
 
 
 class Extras(NamedTuple):
-    """What ``update`` needs from the moment of acting.
+    """Quantities computed by ``act`` that ``update`` needs.
 
     Attributes:
-      log_prob: ``[B]`` of the raw action.
+      log_prob: ``[B]`` log-probability of the raw action.
       raw_action: ``[B, D]`` before the clip or the tanh; None where the action is discrete.
     """
 
@@ -46,11 +46,11 @@ def make_network(
     """The actor-critic for an environment.
 
     Args:
-      spec: of the environment.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      share_torso: one torso for policy and value; else each has its own.
+      spec: the environment's spec.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      share_torso: policy and value share one torso; else each has its own.
       heads: extra modules on the actor's features.
-      critic: whether there is a value.
+      critic: whether the network has a value head.
       **gaussian_options: squash, state_dependent_std and initial_log_std of a continuous policy.
     """
     torso = networks.default_torso(spec.observation) if torso is None else torso
@@ -73,10 +73,10 @@ def act(
 
     Args:
       network: from ``make_network``.
-      spec: of the environment.
-      squash: whether a continuous policy ends in a tanh.
+      spec: the environment's spec.
+      squash: whether continuous actions pass through a tanh.
       key: consumed.
-      params: of the network.
+      params: parameters of the network.
       seen: observations ``[B, ...]``, standardised.
       explore: Python bool.
     """
@@ -113,12 +113,12 @@ def make_batch(
 ) -> losses.Batch:
     """All samples of a trajectory as one batch, ``[T, B, ...]`` laid out as ``[N, ...]``.
 
-    Where the agent remembers, one batch of sequences ``[B, T, ...]``; ``forward`` takes either.
+    With a recurrent torso, a batch of sequences ``[B, T, ...]``; ``forward`` takes either.
 
     Args:
       trajectory: leaves ``[T, B, ...]``, observations as the network takes them, ``Extras`` as extras.
       advantage, target, value: ``[T, B]``, see ``losses.Batch``.
-      weight: ``[T, B]`` what each step counts; None where all count the same.
+      weight: ``[T, B]`` weight of each step; None for equal weights.
     """
     extras = trajectory.extras
     raw = trajectory.action if extras.raw_action is None else extras.raw_action
@@ -133,8 +133,8 @@ def forward(
 ) -> tuple[networks.Outputs, losses.Batch]:
     """The network's outputs on a minibatch, and the minibatch with single samples ``[N]`` for the loss.
 
-    ``key`` is the rng "dropout" of the network. Nothing else gives it one, so a torso with
-    ``nn.Dropout(rate, deterministic=not self.has_rng("dropout"))`` drops out in gradients alone.
+    ``key`` is the network's rng "dropout". No other function passes this rng, so a torso with
+    ``nn.Dropout(rate, deterministic=not self.has_rng("dropout"))`` applies dropout only where gradients are computed.
     """
     seen, batch = recurrent.split(batch)
     outputs: Any = network.apply(params, seen, rngs={} if key is None else {"dropout": key})
@@ -147,7 +147,7 @@ def normalize_advantage(batch: losses.Batch) -> losses.Batch:
 
 
 def policy_shift(network: networks.ActorCritic, params: PyTree, batch: losses.Batch) -> Array:
-    """``KL(pi_old || pi)`` in nats, estimated on a whole batch: how far the policy is from the one that acted."""
+    """``KL(pi_old || pi)`` in nats, estimated on a whole batch."""
     seen, batch = recurrent.split(batch)
     policy: Any = network.apply(params, seen, method="act")
     return across.mean(batch.mean(pg.approximate_kl(policy.log_prob(batch.raw_action) - batch.log_prob)))
@@ -164,7 +164,7 @@ def functions(
     state_dependent_std: bool = False,
     initial_log_std: float = 0.0,
 ) -> Functions:
-    """The policy and the value of an on-policy agent's state; the arguments are those that the agent was made with."""
+    """The policy and the value of an on-policy agent's state; give it the arguments that the agent was made with."""
     network = make_network(
         spec,
         torso,

@@ -1,7 +1,7 @@
-"""What DDPG, TD3 and SAC share: their options, networks, and gradient steps of one group of parameters at a time.
+"""Parts of DDPG, TD3 and SAC: options, networks, and gradient steps of one group of parameters at a time.
 
-Parameters come in groups by name: ``actor``, ``critics`` (all of them, with a leading axis E), ``temperature``. Each
-group has an optimizer of its own.
+Parameters are grouped by name: ``actor``, ``critics`` (all of them, with a leading axis E), ``temperature``. Each group
+has its own optimizer.
 
 Legend of shapes: N samples of a batch, E critics, A discrete actions, D dimensions of a continuous action.
 """
@@ -37,18 +37,18 @@ Params = dict[str, PyTree]
 
 
 class Shared(NamedTuple):
-    """What the options of the family come to. Floats may be tracers; the rest is static.
+    """The options of the recipe, checked, with the parts built from them. Floats may be tracers; the rest is static.
 
     Attributes:
-      torso: of the actor and of each critic.
-      optimizers: by the name of the group of parameters.
+      torso: architecture of the actor's torso and of each critic's.
+      optimizers: one for each group of parameters, by name.
       buffer: the functions of the replay.
       batch_size: N, samples of a gradient step.
-      num_gradient_steps: of one call of ``update``.
+      num_gradient_steps: gradient steps per call of ``update``.
       learning_starts: environment steps before the first gradient step.
-      tau: how far the targets move towards the online networks when they move.
-      learning_rate: of the critics.
-      reward_model: rewards sampled transitions; None for the rewards of the environment.
+      tau: step size of the target networks towards the online networks.
+      learning_rate: learning rate of the critics.
+      reward_model: computes the rewards of sampled transitions; None for the environment's rewards.
     """
 
     torso: nn.Module
@@ -81,31 +81,32 @@ def shared(
     tau: Unit = 0.005,
     reward_model: RewardModel | None = None,
 ) -> Shared:
-    """The options that DDPG, TD3 and SAC share, and what they come to.
+    """The options that DDPG, TD3 and SAC share, checked and built into a ``Shared``.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
+      spec: the environment's spec, from ``jaxrl.spec``.
       torso: Flax module from ``[N, ...]`` to features ``[N, D]``, for the actor and each critic; None chooses MLP or
         Conv by the observation.
-      prioritized: sample by priority, the mean error of the critics; short for replay=replay.prioritized (Schaul et
-        al. 2016).
-      replay: makes the replay, see ``jaxrl.replay``; None for the uniform one, or the prioritised one.
-      replay_capacity: transitions kept, of all environments together.
+      prioritized: sample by priority, the critics' mean absolute error; an abbreviation of replay=replay.prioritized
+        (Schaul et al. 2016).
+      replay: function that makes the replay, see ``jaxrl.replay``; None for the uniform or the prioritised one.
+      replay_capacity: number of transitions kept, all environments together.
       n_step: rewards summed before the bootstrap (Watkins 1989).
-      batch_size: samples of a gradient step.
-      num_gradient_steps: gradient steps for each rollout_length x num_envs environment steps.
+      batch_size: number of samples per gradient step.
+      num_gradient_steps: gradient steps per call of update, so per rollout_length x num_envs environment steps.
       learning_starts: environment steps, taken at random, before the first gradient step.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizers.
-      actor_learning_rate: step size of the actor's; None for the same.
-      max_grad_norm: the global norm of each group's gradient is clipped to it; None for no clip.
-      gamma: discount of the future, a step.
-      tau: how far the targets move towards the online networks when they move.
-      reward_model: gives transitions their rewards when they are sampled, so that old ones get its newest; see
+      actor_learning_rate: step size of the actor's optimizer; None for learning_rate.
+      max_grad_norm: largest global norm of each group's gradient, which is clipped to it; None for no clipping.
+      gamma: discount factor per step.
+      tau: step size of the target networks towards the online networks.
+      reward_model: computes the rewards of transitions when they are sampled, so that old transitions get
+        the rewards of the newest model; see
         ``jaxrl.types.RewardModel``.
 
     Raises:
-      TypeError: a torso or an environment with a memory.
+      TypeError: the torso or the environment has a memory.
       ValueError: ``replay`` and ``prioritized`` ask for different replays.
     """
     check_no_memory(spec, torso)
@@ -125,7 +126,7 @@ def shared(
 
 
 def progress(shared: Shared, learner: Learner) -> Metrics:
-    """Metrics of where training is: gradient steps so far, and the learning rate of the critics."""
+    """Metrics: gradient steps so far, and the learning rate of the critics."""
     return {
         "gradient_steps": learner.gradient_steps,
         "learning_rate": optim.rate_at(shared.learning_rate, learner.gradient_steps),
@@ -137,23 +138,23 @@ class Networks(NamedTuple):
 
     Attributes:
       actor: the Flax module of the policy.
-      ensemble: that of all critics.
+      ensemble: the Flax module of all critics.
     """
 
     actor: nn.Module
     ensemble: networks.Ensemble
 
     def policy(self, params: PyTree, observation: Any, rngs: Any = None) -> Any:
-        """Actions ``[N, D]`` in units of the bounds, or a distribution; ``params`` of the actor."""
+        """Actions ``[N, D]`` in units of the bounds, or a distribution, by the actor's parameters."""
         return self.actor.apply(params, observation, rngs=rngs)
 
     def q(self, params: PyTree, observation: Any, *action: Array, rngs: Any = None) -> Array:
-        """``[E, N]`` by all critics of actions ``[N, D]``; where actions are discrete ``[E, N, A]`` of all of them."""
+        """Values ``[E, N]`` of actions ``[N, D]`` by all critics; of all discrete actions, ``[E, N, A]``."""
         values: Any = self.ensemble.apply(params, observation, *action, rngs=rngs)
         return values
 
     def first_q(self, params: PyTree, observation: Any, action: Array, rngs: Any = None) -> Array:
-        """``[N]`` by the first critic alone of actions ``[N, D]``."""
+        """``[N]`` values of actions ``[N, D]`` by the first critic."""
         first = jax.tree.map(lambda x: x[:1], params)
         values: Any = self.ensemble.clone(size=1).apply(first, observation, action, rngs=rngs)
         return values[0]
@@ -170,8 +171,8 @@ def make_networks(
     """The networks of a recipe.
 
     Args:
-      spec: of the environment.
-      torso: of the actor and of each critic.
+      spec: the environment's spec.
+      torso: of the actor and of each critic, none of them shared.
       make_actor: ``(torso, event_rank) -> Flax module``.
       num_critics: E.
     """
@@ -183,12 +184,10 @@ def deterministic_networks(spec: Spec, torso: nn.Module, num_critics: int, name:
     """A deterministic policy and its critics.
 
     Raises:
-      TypeError: the actions are discrete; ``name`` is the recipe's.
+      TypeError: the actions are discrete; the message begins with ``name``, the recipe.
     """
     if not isinstance(spec.action, Box):
-        raise TypeError(
-            f"spec: {name} gives continuous actions, the environment takes {spec.action}; see sac, dqn and ppo"
-        )
+        raise TypeError(f"spec: got actions {spec.action}, {name} takes continuous ones; see sac, dqn and ppo")
     size = math.prod(spec.action.shape)
     return make_networks(spec, torso, lambda torso, rank: networks.DeterministicPolicy(torso, size, rank), num_critics)
 
@@ -227,7 +226,7 @@ def with_noise(
 
 
 def init_params(key: Array, spec: Spec, nets: Networks) -> Params:
-    """The first parameters of the actor and the critics."""
+    """The initial parameters of the actor and the critics."""
     actor_key, critic_key = jax.random.split(key)
     observation, shape = spec.zeros(1), replaying.example(spec).action.shape
     action = (jnp.zeros((1, *shape), jnp.float32),) if shape else ()
@@ -238,7 +237,7 @@ def init_params(key: Array, spec: Spec, nets: Networks) -> Params:
 
 
 def init_learner(params: Params, targets: tuple[str, ...], optimizers: Optimizers) -> Learner:
-    """No step done; copies of the groups named in ``targets``, and an optimizer's state for each group."""
+    """The initial learner: target copies of the groups named in ``targets``, and an optimizer state for each group."""
     return Learner(
         params=params,
         target_params=jax.tree.map(jnp.copy, {name: params[name] for name in targets}),
@@ -248,7 +247,7 @@ def init_learner(params: Params, targets: tuple[str, ...], optimizers: Optimizer
 
 
 def descend(optimizers: Optimizers, learner: Learner, name: str, grads: PyTree) -> Learner:
-    """One step of the optimizer of one group of parameters."""
+    """One optimizer step on the group of parameters called ``name``."""
     params, state = learner.params[name], learner.optimizer_state[name]
     grads = jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads)
     updates, state = optimizers[name].update(grads, state, params)
@@ -264,14 +263,14 @@ def critic_step(
     """One gradient step of all critics on ``sum_e E w (y - Q_e(s, a))^2 / 2``.
 
     Args:
-      key: for dropout.
-      nets, optimizers: see above.
-      learner: before the step, which it counts.
-      sample: from the replay, with the weights w.
+      key: key of the dropout.
+      nets, optimizers: of the recipe.
+      learner: learner before the step.
+      sample: sample from the replay, with the weights w.
       target: ``[N]`` y, the same for every critic.
 
     Returns:
-      ``(learner, |y - Q(s, a)| [N], metrics)``, the error's mean over the critics.
+      ``(learner, |y - Q(s, a)| [N], metrics)``, the errors averaged over the critics.
     """
     observation, action = sample.transition.observation, sample.transition.action
     rngs = {"dropout": dropout_key(key)}

@@ -1,4 +1,4 @@
-"""What an agent thinks of observations: its policy, its value, its action values, as functions of its state."""
+"""The policy, the value and the action values of an agent, as functions of its state and of observations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxrl.types import Agent, Spec
 class Functions(NamedTuple):
     """Functions ``(state, observation) -> ...`` of an agent's state and observations ``[B, ...]`` of the environment.
 
-    Observations are normalised with the statistics in the state. A function that a recipe does not have is None.
+    Observations are normalised with the statistics in the state. A function is None where the recipe has no such thing.
 
     Attributes:
       policy: the distribution over raw actions (distrax), batch ``[B]``, or the actions of a deterministic policy.
-      value: ``[B]`` what the critic expects of the future; of a critic of actions, the value of the policy's action.
-      action_values: ``[B, A]`` of all discrete actions.
+      value: ``[B]`` state values; for a critic of state and action, the value of the policy's action.
+      action_values: ``[B, A]`` values of all discrete actions.
     """
 
     policy: Callable[[Any, Any], Any] | None = None
@@ -32,8 +32,8 @@ def functions(recipe: Callable[..., Agent], spec: Spec, **options: Any) -> Funct
 
     Args:
       recipe: such as ``jaxrl.ppo``.
-      spec: of the environment, from ``jaxrl.spec``.
-      **options: those that the agent was made with; the ones that shape no network are ignored.
+      spec: the environment's spec, from ``jaxrl.spec``.
+      **options: the options of the agent; those that do not concern the network are ignored.
 
     Raises:
       TypeError: the recipe's module has no ``functions``, or the recipe has no such option.

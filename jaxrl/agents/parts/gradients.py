@@ -15,7 +15,7 @@ Batch = TypeVar("Batch")
 
 
 class Learned(NamedTuple):
-    """What gradient steps change: the parameters, and the state of their optimizer."""
+    """The state of a gradient step: parameters, and the state of their optimizer."""
 
     params: PyTree
     optimizer_state: PyTree
@@ -32,12 +32,12 @@ DROPOUT = 0xD80
 
 
 def dropout_key(key: Array) -> Array:
-    """The key for torsos with dropout, folded from the key of a gradient step or of an epoch of them."""
+    """The key for torsos with dropout, folded from the key of a gradient step or of an epoch."""
     return jax.random.fold_in(key, DROPOUT)
 
 
 def gradient_norm(grads: PyTree) -> Array:
-    """The global norm of a gradient. Taken of one flat vector, as the clip does, so that it is computed once."""
+    """The global norm of a gradient, computed on one flat vector as the clip does, so that XLA computes it once."""
     return optax.tree.norm(ravel_pytree(grads)[0])
 
 
@@ -51,7 +51,7 @@ def gradient_step(optimizer: optax.GradientTransformation, loss: LossFn) -> Step
     """The function that takes one step of the optimizer down the gradient of a loss.
 
     Args:
-      optimizer: from optax; clip and mean over devices inside (``optim.clipped``).
+      optimizer: optax optimizer that includes the clip and the mean over devices (``optim.clipped``).
       loss: ``(params, batch, key) -> (scalar, metrics)``.
 
     Returns:

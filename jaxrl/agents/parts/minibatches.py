@@ -1,4 +1,4 @@
-"""Epochs over a rollout: its samples in random order, cut into minibatches."""
+"""Epochs over a rollout: its samples in random order, split into minibatches."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Learner = TypeVar("Learner")
 
 
 def check_minibatches(num_minibatches: int, rollout: tuple[int, ...]) -> None:
-    """Refuses a number of minibatches that leaves samples over.
+    """Raises where the number of minibatches does not divide the number of samples.
 
     Args:
-      num_minibatches: of a rollout.
-      rollout: ``(T, B)``, of one device.
+      num_minibatches: minibatches per rollout.
+      rollout: ``(T, B)`` on one device.
 
     Raises:
       ValueError: it does not divide ``T x B``.
@@ -30,7 +30,7 @@ def check_minibatches(num_minibatches: int, rollout: tuple[int, ...]) -> None:
     if (length * num_envs) % num_minibatches:
         where = f" on each of {across.size()} devices" if across.size() > 1 else ""
         raise ValueError(
-            f"num_minibatches: got {num_minibatches}, which does not divide rollout_length x num_envs = "
+            f"num_minibatches: got {num_minibatches}, must divide rollout_length x num_envs = "
             f"{length} x {num_envs} = {length * num_envs}{where}"
         )
 
@@ -38,9 +38,9 @@ def check_minibatches(num_minibatches: int, rollout: tuple[int, ...]) -> None:
 def random_order(key: Array, size: int) -> Array:
     """A random permutation of ``0 .. size - 1``, int32.
 
-    Up to 2^14 samples by sorting single numbers, random high bits over the index in the low bits, which on CPU takes a
-    quarter of the time of ``jax.random.permutation``. What it gives away: where all high bits of two samples tie (one
-    pair in 2^18 or rarer), the earlier comes first.
+    Up to 2^14 samples it sorts integers with random high bits and the index in the low bits, which on CPU takes a
+    quarter of the time of ``jax.random.permutation``. It is slightly biased: where all high bits of two samples are
+    equal (one pair in 2^18 or rarer), the earlier sample comes first.
     """
     index_bits = (size - 1).bit_length()
     if index_bits > 14:
@@ -51,7 +51,7 @@ def random_order(key: Array, size: int) -> Array:
 
 
 def shuffled_minibatches(key: Array, batch: Batch, num_minibatches: int) -> Batch:
-    """The batch, leaves ``[N, ...]``, in random order, cut into ``[num_minibatches, N / num_minibatches, ...]``."""
+    """The batch, leaves ``[N, ...]``, in random order, split into ``[num_minibatches, N / num_minibatches, ...]``."""
     if num_minibatches == 1:
         return jax.tree.map(lambda x: x[None], batch)
     order = random_order(key, jax.tree.leaves(batch)[0].shape[0])
@@ -67,19 +67,19 @@ def epochs(
     num_minibatches: int,
     stop: Callable[[Learner], Array] | None = None,
 ) -> tuple[Learner, Metrics]:
-    """Passes over a batch in shuffled minibatches, a step on each.
+    """Passes over a batch in shuffled minibatches, with a step on each minibatch.
 
     Args:
       key: consumed.
       step: ``(learned, minibatch, key) -> (learned, metrics)``, see ``gradients.gradient_step``.
-      learned: what a step changes, any pytree.
+      learned: the state that a step changes, any pytree.
       batch: leaves ``[N, ...]``.
-      num_epochs: passes.
-      num_minibatches: steps a pass; divides N.
-      stop: ``learned -> bool``, asked after every pass; once it is True no further pass changes anything.
+      num_epochs: number of passes over the batch.
+      num_minibatches: steps per pass; divides N.
+      stop: ``learned -> bool``, evaluated after every pass; once it is True, later passes change nothing.
 
     Returns:
-      ``(learned, metrics)``: the mean of the metrics over all steps taken; with ``stop`` also the passes, ``epochs``.
+      ``(learned, metrics)``, metrics averaged over all steps taken; with ``stop`` also the number of passes ``epochs``.
     """
 
     def guarded_step(carry: Any, given: tuple[Any, Array]) -> tuple[Any, Metrics]:

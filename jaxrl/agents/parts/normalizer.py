@@ -1,4 +1,4 @@
-"""Running normalisation of observations and rewards. Statistics that are ``()`` switch it off.
+"""Running normalisation of observations and rewards. Empty statistics, ``()``, switch it off.
 
 ``act`` standardises observations with the statistics in the state. ``update`` computes its losses with the same
 statistics and refreshes them last, so that the probability ratio of the first minibatch is 1.
@@ -30,7 +30,7 @@ class Statistics(NamedTuple):
 
 
 def init(spec: Spec, observation: bool, reward: bool) -> Statistics:
-    """Statistics before any data, for what is to be normalised."""
+    """Initial statistics, for observations and rewards as asked."""
     shape = types.features(spec.observation).shape
     return Statistics(
         normalize.init_statistics(shape) if observation else (), normalize.init_statistics(()) if reward else ()
@@ -62,10 +62,10 @@ def standardize_trajectory(spec: Spec, statistics: Statistics, trajectory: Trans
 def scale_rewards(
     statistics: Statistics, trace: Any, trajectory: Transition, gamma: Any
 ) -> tuple[Array, Statistics, Any]:
-    """Rewards over the standard deviation of the running discounted return, as OpenAI baselines' VecNormalize does.
+    """Rewards divided by the standard deviation of the running discounted return, as in OpenAI baselines' VecNormalize.
 
-    The reward statistics take the trajectory in before they scale it: ``act`` never reads them, so no probability ratio
-    depends on them, and the first update is spared rewards of any size.
+    The reward statistics are updated with the trajectory before they scale it. ``act`` never reads them, so no
+    probability ratio depends on them, and rewards are scaled in the first update already.
 
     Returns:
       ``(rewards [T, B], statistics, trace)``.
@@ -76,13 +76,13 @@ def scale_rewards(
     discount_t = jnp.full_like(trajectory.reward, gamma)
     traces, last = normalize.discounted_return_trace(trace, trajectory.reward, discount_t, continue_t)
     reward = normalize.update_statistics(statistics.reward, traces)
-    # Rewards are scaled and not shifted: a shift would change which policy is best.
+    # Rewards are scaled but not shifted: a shift would change the optimal policy.
     scaled = trajectory.reward / (normalize.standard_deviation(reward) + 1e-8)
     return jnp.clip(scaled, -10.0, 10.0), statistics._replace(reward=reward), last
 
 
 def refresh(statistics: Statistics, trajectory: Transition) -> Statistics:
-    """The statistics with the observations of a trajectory taken in; call it last in ``update``."""
+    """The statistics, updated with the observations of a trajectory; call it last in ``update``."""
     if statistics.observation == ():
         return statistics
     x = inputs.as_float(types.features(trajectory.observation))

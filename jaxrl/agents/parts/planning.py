@@ -1,4 +1,4 @@
-"""Planning with a network: what the planning recipes hand to ``jaxrl.search``, and how they act on what it finds.
+"""Planning with a network: how the planning recipes call ``jaxrl.search``, and the actions they take.
 
 Legend: B states, A actions.
 """
@@ -20,7 +20,7 @@ from jaxrl.types import Array, Model, PyTree
 
 
 class SearchFn(Protocol):
-    """A search, as recipes take it: ``gumbel``, ``puct``, either with its own arguments bound, or anybody's."""
+    """The search of a recipe: ``gumbel``, ``puct``, one of these with arguments bound, or a custom function."""
 
     def __call__(
         self,
@@ -35,21 +35,21 @@ class SearchFn(Protocol):
         bounded: bool,
         steps: Array,
     ) -> PolicyOutput:
-        """Searches from B states; the first arguments are those of ``jaxrl.search.puct``.
+        """Searches from B states; the positional arguments are those of ``jaxrl.search.puct``.
 
         Args:
           key: consumed.
-          params: of the model and the network, ``search.models.Params``.
-          root: the states.
-          recurrent_fn: the model and the network.
+          params: parameters of the model and of the network, ``search.models.Params``.
+          root: prior, value and embedding of the states.
+          recurrent_fn: one step of the model, evaluated by the network.
           num_simulations: model steps of each search.
           invalid_actions: ``[B, A]``, or None.
-          explore: whether noise is wanted.
-          bounded: values are known to lie in [-1, 1].
-          steps: ``[B]`` of the episode, taken before.
+          explore: whether to add exploration noise.
+          bounded: whether values lie in [-1, 1].
+          steps: ``[B]`` steps taken in the episode so far.
 
         Returns:
-          The actions to take ``[B]``, and as ``action_weights`` ``[B, A]`` the policies to learn from, of sum one.
+          The actions to take ``[B]``, and as ``action_weights`` ``[B, A]`` the policies to learn, which sum to one.
         """
         ...
 
@@ -58,22 +58,22 @@ def true_state(observation: Any) -> PyTree:
     """The simulator's state in an observation.
 
     Raises:
-      ValueError: there is none.
+      ValueError: the observation has no ``env_state``.
     """
     env_state = getattr(observation, "env_state", None)
     if env_state is None:
-        raise ValueError("observation: has no env_state to plan from; wrap the environment: envs.expose_state(env)")
+        raise ValueError("observation: got no env_state to plan from; wrap the environment: envs.expose_state(env)")
     return env_state
 
 
 def evaluate(network: networks.PolicyValue, params: PyTree, observation: Any) -> tuple[Array, Array]:
-    """``(p, v) = f(s)`` as a search takes it: logits ``[B, A]``, and values ``[B]`` in units of returns."""
+    """``(p, v) = f(s)`` for a search: logits ``[B, A]``, and values ``[B]`` in units of returns."""
     outputs: Any = network.apply(params, observation)
     return outputs.policy.logits, outputs.value if network.bounded else value.expand(outputs.value)
 
 
 def steps_taken(model: Model, state: PyTree, batch: tuple[int, ...]) -> Array:
-    """``[B]`` the steps of their episodes before states; 0 for a model that doesn't know."""
+    """``[B]`` the steps taken in the episodes of states; 0 where the model does not count them."""
     count = model.steps_taken
     return jnp.zeros(batch, jnp.int32) if count is None else jax.vmap(count)(state)
 
@@ -93,21 +93,21 @@ def gumbel(
     gumbel_scale: float = 1.0,
     value_scale: float = 0.1,
 ) -> PolicyOutput:
-    """Gumbel's search, good with few simulations; without noise where it does not explore.
+    """Gumbel MuZero's search, which works with few simulations; without noise where ``explore`` is False.
 
-    Danihelka et al. 2022, "Policy improvement by planning with Gumbel". It takes the action that halving leaves, and
-    learns the improved policy ``softmax(logits + q)``.
+    Danihelka et al. 2022, "Policy improvement by planning with Gumbel". The action is the last one left by
+    sequential halving; the policy to learn is the improved policy ``softmax(logits + q)``.
 
     Args:
       key: consumed.
-      params, root, recurrent_fn, num_simulations, invalid_actions: as of ``jaxrl.search.gumbel``.
+      params, root, recurrent_fn, num_simulations, invalid_actions: as in ``jaxrl.search.gumbel``.
       explore, bounded, steps: see ``SearchFn``.
-      max_num_considered_actions: how many actions halving begins with.
+      max_num_considered_actions: number of actions at the start of sequential halving.
       gumbel_scale: the scale of the noise.
-      value_scale: how much values count beside logits; the paper has 0.1 for Atari and 1 for Go and chess.
+      value_scale: weight of values relative to logits; the paper uses 0.1 for Atari, 1 for Go and chess.
 
     Raises:
-      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     del bounded, steps
     check_float("value_scale", value_scale, NON_NEGATIVE)
@@ -141,22 +141,22 @@ def puct(
     dirichlet_alpha: float = 0.3,
     pb_c_init: float = 1.25,
 ) -> PolicyOutput:
-    """AlphaZero's own search; where it does not explore, without noise, and the most visited action is taken.
+    """AlphaZero's search; without noise and with the most visited action where ``explore`` is False.
 
-    Silver et al. 2018. It learns the shares of the visits.
+    Silver et al. 2018. The policy to learn is the fraction of visits of each action.
 
     Args:
       key: consumed.
-      params, root, recurrent_fn, num_simulations, invalid_actions: as of ``jaxrl.search.puct``.
+      params, root, recurrent_fn, num_simulations, invalid_actions: as in ``jaxrl.search.puct``.
       explore, bounded, steps: see ``SearchFn``.
-      temperature: actions are drawn in proportion to visits^(1 / temperature).
-      temperature_steps: steps of an episode from which on the most visited action is taken; None for never.
-      dirichlet_fraction: how much of the root's prior is noise.
+      temperature: actions are sampled with probabilities proportional to visits^(1 / temperature).
+      temperature_steps: after so many steps of an episode the most visited action is taken; None for never.
+      dirichlet_fraction: fraction of noise in the root's prior.
       dirichlet_alpha: the concentration of the noise, about 10 / moves.
-      pb_c_init: how much the prior counts.
+      pb_c_init: exploration constant, the weight of the prior.
 
     Raises:
-      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     check_float("temperature", temperature, NON_NEGATIVE)
     if temperature_steps is not None:
@@ -169,7 +169,7 @@ def puct(
         recurrent_fn,
         num_simulations,
         invalid_actions,
-        # Values of known bounds keep their scale; others are compared within each node.
+        # Bounded values keep their scale; others are rescaled within each node.
         qtransform=_BY_BOUNDS if bounded else qtransforms.by_parent_and_siblings,
         dirichlet_fraction=dirichlet_fraction if explore else 0.0,
         dirichlet_alpha=dirichlet_alpha,
@@ -186,14 +186,14 @@ def puct(
 _BY_BOUNDS = partial(qtransforms.by_min_max, min_value=-1.0, max_value=1.0)
 
 SEARCHES: dict[str, SearchFn] = {"gumbel": gumbel, "puct": puct}
-"""By name."""
+"""The searches by name."""
 
 
 def search_fn(search: Any) -> SearchFn:
-    """A search by name, or one that takes what recipes give it.
+    """The search for a name, or the given function, whose arguments are checked.
 
     Raises:
-      TypeError, ValueError: no such name, no function, or one of other arguments.
+      TypeError, ValueError: an unknown name, not a function, or a function with other arguments.
     """
     if isinstance(search, str):
         if search not in SEARCHES:
@@ -226,29 +226,29 @@ def plan(
     explore: bool,
     bounded: bool,
 ) -> PolicyOutput:
-    """Searches in a model from B of its states; without exploring, the result does not depend on the key.
+    """Searches in a model from B of its states; without ``explore`` the result does not depend on the key.
 
     Args:
       search: see ``SearchFn``.
       key: consumed.
-      params: of the model and the evaluation.
+      params: parameters of the model and of the evaluation.
       model: see ``types.Model``.
       evaluate: logits and values of the model's observations.
-      state: of the model, leaves ``[B, ...]``.
-      observation: ``[B, ...]`` what ``evaluate`` sees of them.
+      state: states of the model, leaves ``[B, ...]``.
+      observation: ``[B, ...]`` their observations, for ``evaluate``.
       invalid_actions: ``[B, A]``, nonzero where an action is illegal at the root, or None.
       num_simulations: model steps of each search.
-      gamma: the discount of a step.
-      explore: whether noise is wanted.
-      bounded: values are known to lie in [-1, 1].
+      gamma: discount factor per step.
+      explore: whether to add exploration noise.
+      bounded: whether values lie in [-1, 1].
 
     Raises:
-      TypeError, ValueError: the search found what it must not, named.
+      TypeError, ValueError: the search returned something else than a valid ``PolicyOutput``.
     """
     root = models.root(evaluate, params, state, observation)  # (p, v) = f(s), then pi by the search
     batch, num_actions = root.prior_logits.shape
     found = search(
-        # Without noise the key would decide ties alone, and outcomes that a random simulator tries.
+        # Without noise the key only breaks ties and samples a stochastic simulator, so a constant key is used.
         key if explore else jax.random.key(0),
         params,
         root,
@@ -264,16 +264,16 @@ def plan(
 
 
 def check_found(found: Any, batch: int, num_actions: int) -> None:
-    """Refuses what a search must not find.
+    """Checks the result of a search.
 
     Raises:
-      TypeError, ValueError: naming it.
+      TypeError, ValueError: a field is missing, or has the wrong shape or dtype.
     """
     wanted = {"action": ((batch,), jnp.integer), "action_weights": ((batch, num_actions), jnp.floating)}
     for field, (shape, kind) in wanted.items():
         given = getattr(found, field, None)
         if given is None:
-            raise TypeError(f"search: found {type(found).__name__} without {field}, must be a search.PolicyOutput")
+            raise TypeError(f"search: returned a {type(found).__name__} without {field}, must be a search.PolicyOutput")
         if given.shape != shape or not jnp.issubdtype(given.dtype, kind):
-            what = "integers" if kind is jnp.integer else "floats that sum to one, of shape"
-            raise ValueError(f"search: found {field} {given.dtype}{list(given.shape)}, must be {what} {list(shape)}")
+            what = "integers of shape" if kind is jnp.integer else "floats that sum to one, of shape"
+            raise ValueError(f"search: returned {field} {given.dtype}{list(given.shape)}, must be {what} {list(shape)}")

@@ -1,4 +1,4 @@
-"""Acting by a planner: planners by name, the last plan as a memory, keys of greedy plans.
+"""Acting with a planner: planners by name, the previous plan as memory, keys of greedy plans.
 
 Legend of shapes: B environments, H steps of a plan, K numbers of a step.
 """
@@ -21,14 +21,14 @@ PLANNERS: dict[str, PlanFn] = {
     "mppi": planners.mppi,
     "random_shooting": planners.random_shooting,
 }
-"""By name."""
+"""The planners by name."""
 
 
 def plan_fn(planner: Any) -> PlanFn:
-    """A planner by name, or one that takes what recipes give it.
+    """The planner for a name, or the given function, whose arguments are checked.
 
     Raises:
-      TypeError, ValueError: no such name, no function, or one of other arguments.
+      TypeError, ValueError: an unknown name, not a function, or a function with other arguments.
     """
     if isinstance(planner, str):
         if planner not in PLANNERS:
@@ -52,32 +52,32 @@ def memory_of(spec: Spec, options: Mapping[str, Any]) -> Any:
 
 
 def check_memory(spec: Spec, horizon: int) -> None:
-    """Refuses an environment that feeds back something else than a plan.
+    """Checks that the environment feeds back plans, if it feeds back anything.
 
     Raises:
-      ValueError: naming what it feeds back.
+      ValueError: it feeds back something else; the message names it.
     """
     fed_back, wanted = types.memory(spec.observation), planners.sequence_like(spec.action, horizon)
     if fed_back is not None and fed_back != wanted:
         raise ValueError(
-            f"spec: the environment feeds back {fed_back}, a plan over horizon={horizon} steps is {wanted}: "
-            "env = envs.remember(env, planners.sequence_like(spec.action, horizon)), and take the spec of that"
+            f"spec: got an environment that feeds back {fed_back}, must be a plan over horizon={horizon} steps, "
+            f"{wanted}; use the spec of envs.remember(env, planners.sequence_like(spec.action, horizon))"
         )
 
 
 def greedy_keys(steps: Array) -> Array:
-    """Keys ``[B]`` that depend on nothing but the steps ``[B]`` of the episodes: other candidates at every step."""
+    """Keys ``[B]`` that depend only on the steps ``[B]`` of the episodes; each step has other candidates."""
     keys = jax.random.split(jax.random.key(0), steps.shape[0])
     return jax.vmap(jax.random.fold_in)(keys, steps)
 
 
 def remembered(observation: Any, found: Plan, action: Array) -> Any:
-    """The action, with the plan one step later as its memory where the environment feeds one back.
+    """The action, with the plan shifted by one step as memory where the environment feeds one back.
 
     Args:
-      observation: that was acted on.
+      observation: the observation acted on.
       found: the plan.
-      action: ``[B, ...]``, the plan's or another.
+      action: ``[B, ...]``, the plan's action or another one.
     """
     if types.memory(observation) is None:
         return action

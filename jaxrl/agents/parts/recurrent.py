@@ -1,6 +1,6 @@
-"""Learning with a torso that has a memory: samples stay together as sequences, one for each environment.
+"""Learning with a recurrent torso: samples stay together as sequences, one for each environment.
 
-Without a memory these functions leave everything as it is.
+With other torsos these functions change nothing.
 Legend of shapes: T steps of a rollout, B environments, N of them in a minibatch.
 """
 
@@ -20,17 +20,17 @@ from jaxrl.types import Array, PyTree, Spec, Transition
 
 
 def check_memory(spec: Spec, torso: nn.Module, share_torso: bool, critic: bool) -> None:
-    """Refuses an environment that does not feed back what the torso remembers, and one that feeds back for nothing.
+    """Checks that the environment feeds back the torso's memory, and none for a torso without memory.
 
     Raises:
-      ValueError: naming what there is and how to wrap the environment.
+      ValueError: it does not; the message says how to wrap the environment.
     """
     kind, fed_back = type(torso).__name__, types.memory(spec.observation)
     if not networks.is_recurrent(torso):
         if fed_back is not None:
             raise ValueError(
-                f"torso: {kind} remembers nothing, and the environment feeds a memory back; take networks.GRU(), or "
-                "the environment without envs.remember"
+                f"torso: got {kind}, which has no memory, in an environment that feeds a memory back; use a recurrent "
+                "torso such as networks.GRU(), or the environment without envs.remember"
             )
         return
     wanted = networks.memory_of(torso, share_torso=share_torso, critic=critic)
@@ -39,33 +39,33 @@ def check_memory(spec: Spec, torso: nn.Module, share_torso: bool, critic: bool) 
         for option, given in (("share_torso=True", share_torso and critic), ("critic=False", not critic))
         if given
     )
-    how = f"env = envs.remember(env, networks.memory_of(torso{said})), and take the spec of that"
+    how = f"use the spec of envs.remember(env, networks.memory_of(torso{said}))"
     if fed_back is None:
-        raise ValueError(f"torso: {kind} remembers, and the environment does not feed its memory back: {how}")
+        raise ValueError(f"torso: got {kind}, which has a memory, in an environment that does not feed it back; {how}")
     if fed_back != wanted:
-        raise ValueError(f"spec: the environment feeds back {fed_back}, {kind} remembers {wanted}: {how}")
+        raise ValueError(f"spec: the environment feeds back {fed_back}, must be the memory of {kind}, {wanted}; {how}")
 
 
 def check_no_memory(spec: Spec, torso: Any) -> None:
-    """Refuses a torso with a memory, and an environment that feeds a memory back.
+    """Raises for a torso with a memory, and for an environment that feeds a memory back.
 
     Raises:
-      TypeError: naming it, and what there is instead.
+      TypeError: there is a memory; the message names alternatives.
     """
-    instead = "reinforce, a2c, ppo and trpo do; or show this recipe the last steps, envs.window(env, k)"
+    instead = "use reinforce, a2c, ppo or trpo, or envs.window(env, k), which shows the last k steps"
     if networks.is_recurrent(torso):
         raise TypeError(
-            f"torso: {type(torso).__name__} remembers, and this recipe does not learn from memories; {instead}"
+            f"torso: got {type(torso).__name__}, which has a memory; this recipe takes torsos without one: {instead}"
         )
     if types.memory(spec.observation) is not None:
-        raise TypeError(f"spec: the environment feeds a memory back, which this recipe does not have; {instead}")
+        raise TypeError(f"spec: got an environment that feeds a memory back; this recipe has no memory: {instead}")
 
 
 def check_division(num_minibatches: int, trajectory: Transition) -> None:
-    """Refuses a number of minibatches that leaves samples over, or environments where they stay whole.
+    """Raises where the number of minibatches does not divide the samples, or the environments with a recurrent torso.
 
     Raises:
-      ValueError: it does not divide them.
+      ValueError: it does not.
     """
     if types.memory(trajectory.observation) is None:
         check_minibatches(num_minibatches, trajectory.reward.shape)
@@ -74,8 +74,8 @@ def check_division(num_minibatches: int, trajectory: Transition) -> None:
     if num_envs % num_minibatches:
         where = f" on each of {across.size()} devices" if across.size() > 1 else ""
         raise ValueError(
-            f"num_minibatches: got {num_minibatches}, which does not divide num_envs = {num_envs}{where}; a recurrent "
-            "torso learns from whole sequences, one for each environment"
+            f"num_minibatches: got {num_minibatches}, must divide num_envs = {num_envs}{where}; a recurrent torso "
+            "learns from whole sequences, one for each environment"
         )
 
 
@@ -86,7 +86,7 @@ def _by_environment(tree: Any) -> Any:
 def sequences_of(trajectory: Transition) -> Sequences:
     """The observations of a trajectory with a memory, one sequence for each environment, ``[B, T, ...]``."""
     done = ~returns.continues(trajectory.terminated, trajectory.truncated)
-    # Where the first step starts an episode, the memory that came with it is zero already.
+    # Where the first step starts an episode, its memory is zero already.
     reset = jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])
     memory = jax.tree.map(lambda x: x[0], types.memory(trajectory.observation))
     return Sequences(_by_environment(trajectory.observation._replace(memory=None)), memory, reset.T)
@@ -95,8 +95,8 @@ def sequences_of(trajectory: Transition) -> Sequences:
 def evaluate(network: RecurrentActorCritic, params: PyTree, trajectory: Transition) -> tuple[Array, Array]:
     """Values ``[T, B]`` of the observations of a trajectory and of the true next ones.
 
-    What followed a step is seen with the memory after that step, so that the last observation of a cut episode is
-    valued as the policy would have seen it, and that of the last step as it will see it.
+    The next observation of a step is evaluated with the memory after that step. So the last observation of a truncated
+    episode is evaluated as the policy would have seen it.
     """
     following = _by_environment(trajectory.next_observation)
     values: Any = network.apply(params, sequences_of(trajectory), following, method="evaluate_ahead")
@@ -114,7 +114,7 @@ def as_sequences(batch: losses.Batch) -> losses.Batch:
 
 
 def split(batch: losses.Batch) -> tuple[Any, losses.Batch]:
-    """What the network takes of a batch, and what the loss does: of sequences ``[N, T, ...]`` all samples ``[N T]``."""
+    """The inputs of the network and of the loss; from sequences ``[N, T, ...]`` the loss gets samples ``[N T]``."""
     seen = batch.transition.observation
     if not isinstance(seen, Sequences):
         return seen, batch

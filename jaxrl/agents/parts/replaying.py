@@ -1,6 +1,6 @@
-"""Learning from a replay: what is stored, random actions until learning starts, gradient steps on samples.
+"""Learning from a replay: stored transitions, random actions until learning starts, gradient steps on samples.
 
-Legend of shapes: T steps, B environments, N samples of a batch, D action dimensions, n steps of a window.
+Legend of shapes: T steps, B environments, N samples of a batch, D action dimensions, n steps of an n-step return.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ RewardFn = Callable[[Array, Transition], Array]
 """``(key, transitions [n, N, ...]) -> rewards [n, N]``."""
 
 REWARD_MODEL = 0x4E3D
-"""Folded into keys for a reward model, so that they are the same keys as without one everywhere else."""
+"""Folded into the keys of a reward model, so that all other keys are the same with and without one."""
 
 
 def make_buffer(replay: MakeReplay | None, prioritized: bool, replay_capacity: int, n_step: int, gamma: Any) -> Replay:
     """The replay that a recipe's arguments ask for.
 
     Args:
-      replay: makes it; None for the uniform one, or the prioritised one.
+      replay: function that makes the replay; None for the uniform or the prioritised one.
       prioritized: sample by priority.
-      replay_capacity: transitions of all environments together.
-      n_step: steps of a window.
-      gamma: the discount of a step, may be a tracer.
+      replay_capacity: number of transitions, all environments together.
+      n_step: steps of an n-step return.
+      gamma: discount factor per step; may be a tracer.
 
     Raises:
-      ValueError: ``replay`` and ``prioritized`` ask for different ones.
+      ValueError: ``replay`` and ``prioritized`` ask for different replays.
     """
     if replay is not None and prioritized:
-        raise ValueError("prioritized: got True together with replay=, which says already what is sampled; give one")
+        raise ValueError("prioritized: got True together with replay=, which decides it already; give one of the two")
     make = replay if replay is not None else replays.prioritized if prioritized else replays.uniform
     return make(replay_capacity, n_step=n_step, gamma=gamma)
 
 
 def example(spec: Spec) -> Transition:
-    """One transition as it is stored, without a batch axis: shapes and dtypes alone."""
+    """One transition as it is stored, without a batch axis, as shapes and dtypes."""
     scalar: Any = jax.ShapeDtypeStruct((), np.float32)
     flag: Any = jax.ShapeDtypeStruct((), np.bool_)
     discrete = isinstance(spec.action, Discrete)
@@ -64,18 +64,18 @@ def example(spec: Spec) -> Transition:
 
 
 def stored(spec: Spec, trajectory: Transition) -> Transition:
-    """The trajectory as the replay keeps it: continuous actions in units of the bounds, no extras."""
+    """The trajectory as the replay stores it: continuous actions in units of the bounds, no extras."""
     action = trajectory.action if isinstance(spec.action, Discrete) else trajectory.extras
     return trajectory._replace(action=action, extras=())
 
 
 def num_steps(trajectory: Transition) -> int:
-    """Environment steps of a trajectory, those of all devices together."""
+    """Environment steps of a trajectory, all devices together."""
     return trajectory.reward.size * across.size()
 
 
 def uniform_action(key: Array, spec: Spec, observation: Any) -> Array:
-    """Uniformly random actions, legal ones only: ``[B]``, or ``[B, D]`` in units of the bounds."""
+    """Uniformly random legal actions: ``[B]``, or ``[B, D]`` in units of the bounds."""
     batch = types.features(observation).shape[0]
     if isinstance(spec.action, Discrete):
         return exploration.uniform_discrete(key, (batch,), spec.action.num_actions, types.action_mask(observation))
@@ -83,11 +83,11 @@ def uniform_action(key: Array, spec: Spec, observation: Any) -> Array:
 
 
 def to_environment(spec: Spec, chosen: Array) -> tuple[Array, Any]:
-    """What ``act`` returns for actions ``[B]``, or ``[B, D]`` in units of the bounds.
+    """The return value of ``act`` for actions ``[B]``, or ``[B, D]`` in units of the bounds.
 
     Returns:
-      ``(action, extras)``: what the environment takes; extras are continuous actions in units of the bounds, for
-      ``stored``, else ``()``.
+      ``(action, extras)``: the environment's action; extras are continuous actions in units of the bounds, which
+      ``stored`` reads, else ``()``.
     """
     if isinstance(spec.action, Discrete):
         return chosen, ()
@@ -108,26 +108,26 @@ def init(key: Array, spec: Spec, shared: Any, num_envs: int) -> tuple[Array, PyT
 
 
 def init_rewards(reward_model: RewardModel | None, key: Array, num_envs: int) -> PyTree:
-    """The first state of the reward model, ``()`` where there is none. ``key`` may be used again for other things."""
+    """The initial state of the reward model, ``()`` without one. ``key`` may be used for other purposes too."""
     return () if reward_model is None else reward_model.init(jax.random.fold_in(key, REWARD_MODEL), num_envs)
 
 
 def learn_rewards(
     reward_model: RewardModel | None, key: Array, spec: Spec, state: PyTree, trajectory: Transition
 ) -> tuple[PyTree, RewardFn | None, Metrics]:
-    """Lets the reward model learn from a trajectory.
+    """Updates the reward model with a trajectory.
 
-    It sees transitions without extras, with actions as the environment takes them, here and when they are sampled.
+    It sees transitions without extras and with the environment's actions, here and when they are sampled.
 
     Args:
-      reward_model: None where there is none.
-      key: may be used again for other things.
-      spec: of the environment.
-      state: of the reward model.
+      reward_model: may be None.
+      key: may be used for other purposes too.
+      spec: the environment's spec.
+      state: state of the reward model.
       trajectory: ``[T, B, ...]``.
 
     Returns:
-      ``(state, reward_fn, metrics)``: the new state, and the rewards by it, for ``gradient_steps``.
+      ``(state, reward_fn, metrics)``: the new state, and its reward function for ``gradient_steps``.
     """
     if reward_model is None:
         return state, None, {}
@@ -152,21 +152,21 @@ def gradient_steps(
     ready: Array,
     reward_fn: RewardFn | None = None,
 ) -> tuple[Learner, PyTree, Metrics]:
-    """Gradient steps, each on a batch from the replay, whose priorities it updates.
+    """Gradient steps, each on a batch from the replay and with an update of its priorities.
 
     Args:
       key: consumed.
-      step: takes one gradient step.
-      learner: what a step changes, any pytree.
+      step: function that takes one gradient step.
+      learner: the state that a step changes, any pytree.
       buffer: the functions of the replay.
-      replay: its state.
-      batch_size: N, samples of a step; of all devices together, where environments are split over several.
-      num_gradient_steps: how many.
-      ready: bool scalar, whether learning has started; until then the learner stays as it is and metrics are 0.
-      reward_fn: gives sampled transitions new rewards; None for those that are stored.
+      replay: state of the replay.
+      batch_size: N, samples per step, all devices together.
+      num_gradient_steps: number of gradient steps.
+      ready: bool scalar, whether learning has started; before, the learner stays the same and metrics are 0.
+      reward_fn: computes new rewards of sampled transitions; None for the stored rewards.
 
     Returns:
-      ``(learner, replay, metrics)``, the mean of the metrics over the steps.
+      ``(learner, replay, metrics)``, metrics averaged over the steps.
     """
     batch_size = across.share("batch_size", batch_size)
 
@@ -182,10 +182,10 @@ def gradient_steps(
         def skip(learner: Learner) -> tuple[Learner, Array, Metrics]:
             _, priorities, metrics = jax.eval_shape(step, step_key, learner, sample)
             zeros: Metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-            # Transitions that no step has looked at yet have priority 1.
+            # Transitions that were never sampled have priority 1.
             return learner, jnp.ones(priorities.shape, priorities.dtype), zeros
 
-        # The replay stays outside: inside it would be copied.
+        # The replay stays outside of the conditional, which would copy it.
         learner, priorities, metrics = when(ready, lambda learner: step(step_key, learner, sample), skip, learner)
         return (learner, buffer.update_priorities(replay, sample.index, priorities)), metrics
 
@@ -200,14 +200,14 @@ def gradient_steps(
 def store_and_learn(
     key: Array, step: StepFn[Learner], spec: Spec, shared: Any, state: Any, trajectory: Transition
 ) -> tuple[Learner, Array, PyTree, PyTree, Metrics]:
-    """Stores a trajectory, lets the reward model learn, and takes gradient steps once learning has started.
+    """Stores a trajectory, updates the reward model, and takes gradient steps once learning has started.
 
     Args:
       key: consumed.
-      step: takes one gradient step: ``(key, learner, sample) -> (learner, priorities, metrics)``.
-      spec: of the environment.
-      shared: has the fields buffer, batch_size, num_gradient_steps, learning_starts and reward_model.
-      state: has the fields learner, steps, reward_model and per_env, which is the replay.
+      step: one gradient step, ``(key, learner, sample) -> (learner, priorities, metrics)``.
+      spec: the environment's spec.
+      shared: options with the fields buffer, batch_size, num_gradient_steps, learning_starts and reward_model.
+      state: state with the fields learner, steps, reward_model and per_env, which is the replay.
       trajectory: ``[T, B, ...]``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What recipes with a table of action values share: making it, acting on it, moving its entries towards a target.
+"""Parts of the recipes with a table of action values: options, acting, updates towards targets.
 
 Legend of shapes: T time, B environments, S states, A actions.
 """
@@ -19,14 +19,14 @@ from jaxrl.types import Array, Discrete, Metrics, Spec, Transition
 
 
 class Table(NamedTuple):
-    """The options of a table, checked. Floats may be tracers.
+    """The checked options of a table. Floats may be tracers.
 
     Attributes:
       num_states, num_actions: S and A.
-      initial_value: of all entries.
+      initial_value: initial value of all entries.
       learning_rate, omega: the step size of an entry is ``learning_rate / visits^omega``.
-      gamma: discount of the future, a step.
-      epsilon: share of random actions, a function of the environment steps seen.
+      gamma: discount factor per step.
+      epsilon: fraction of random actions as a function of the environment steps so far.
     """
 
     num_states: int
@@ -51,26 +51,26 @@ def make_table(
     initial_value: Real = 0.0,
     num_states: Count | None = None,
 ) -> Table:
-    """The options of all recipes with a table, and what they come to.
+    """The options of all recipes with a table, checked and built into a ``Table``.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
-      name: of the recipe, for its errors.
-      learning_rate: how far an entry moves towards its target at its first visit, from 0 to 1.
-      omega: the step size is learning_rate / visits^omega; 0 keeps it, above 0.5 and up to 1 entries converge.
-      gamma: discount of the future, a step.
-      epsilon_start: share of random actions at the start.
-      epsilon_end: share of random actions from epsilon_steps on.
-      epsilon_steps: environment steps over which epsilon goes linearly from start to end.
-      initial_value: of all entries; above what can be reached, it makes the greedy policy try everything.
-      num_states: rows of the table; None for the number of observations that the environment declares.
+      spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete, its observations single integers.
+      name: name of the recipe, for error messages.
+      learning_rate: step size of an entry at its first visit, from 0 to 1.
+      omega: the step size is learning_rate / visits^omega; 0 for a constant one, in (0.5, 1] entries converge.
+      gamma: discount factor per step.
+      epsilon_start: fraction of random actions at the start.
+      epsilon_end: fraction of random actions from epsilon_steps on.
+      epsilon_steps: environment steps over which epsilon changes linearly from epsilon_start to epsilon_end.
+      initial_value: initial value of all entries; optimistic values make the greedy policy try all actions.
+      num_states: number of rows of the table; None for the number of observations that the environment declares.
 
     Raises:
-      TypeError, ValueError: the recipe can't have a table for this environment.
+      TypeError, ValueError: the environment's actions or observations do not suit a table.
     """
     check_no_memory(spec, None)
     if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
+        raise TypeError(f"spec: got actions {spec.action}, {name} takes discrete ones; see sac and ppo")
     return Table(
         num_states=table_size(spec, num_states, name),
         num_actions=spec.action.num_actions,
@@ -83,29 +83,31 @@ def make_table(
 
 
 def table_size(spec: Spec, num_states: int | None, name: str) -> int:
-    """S, as given or as the environment declares it.
+    """S, as given or as declared by the environment.
 
     Raises:
       TypeError: observations are not single integers.
-      ValueError: their number is unknown, or larger than the one given.
+      ValueError: their number is unknown, or larger than ``num_states``.
     """
     seen = types.features(spec.observation)
     if seen.shape != () or not jnp.issubdtype(seen.dtype, jnp.integer):
         raise TypeError(
-            f"spec: {name} keeps a table with a row for each observation, which must be a single integer; the "
-            f"environment has {seen.dtype}{list(seen.shape)}. Number its observations in a wrapper, or use dqn"
+            f"spec: got observations {seen.dtype}{list(seen.shape)}, {name} keeps a table with a row for each "
+            "observation, which must be a single integer; number the observations in a wrapper, or use dqn"
         )
     if num_states is None and spec.num_observations is None:
-        raise ValueError(f"num_states: the environment does not say how many observations {name} has to tell apart")
+        raise ValueError(f"num_states: got None, {name} needs it where the environment does not declare it")
     if num_states is None:
         return int(spec.num_observations or 0)
     if spec.num_observations is not None and num_states < spec.num_observations:
-        raise ValueError(f"num_states: got {num_states}, the environment has {spec.num_observations} observations")
+        raise ValueError(
+            f"num_states: got {num_states}, must be at least {spec.num_observations}, as the environment declares"
+        )
     return num_states
 
 
 def init(table: Table) -> tuple[Array, Array]:
-    """A fresh table ``[S, A]`` of action values and one of visit counts, float32."""
+    """The initial tables ``[S, A]`` of action values and of visit counts, float32."""
     shape = (table.num_states, table.num_actions)
     return jnp.full(shape, table.initial_value, jnp.float32), jnp.zeros(shape, jnp.float32)
 
@@ -131,22 +133,22 @@ def functions() -> Functions:
 
 
 def act(key: Array, q: Array, observation: Any, epsilon: Array, *, explore: bool) -> Array:
-    """Epsilon-greedy actions ``[B]``, or those of the largest value."""
+    """Epsilon-greedy actions ``[B]``, or greedy ones without ``explore``."""
     rows, mask = values(q, observation), types.action_mask(observation)
     return exploration.epsilon_greedy(key, rows, epsilon, mask) if explore else td.masked_argmax(rows, mask)
 
 
 class Step(NamedTuple):
-    """What a table learns from, leaves ``[B]`` or ``[T, B]``.
+    """Transitions of a table, leaves ``[B]`` or ``[T, B]``.
 
     Attributes:
-      state, action: what was observed, and the action taken there, int32.
+      state, action: int32.
       reward: float32.
-      discount: weight of the future without gamma, float32.
+      discount: the environment's discount, without gamma, float32.
       continues: whether the next index belongs to the same episode.
-      next_state: the true next one, at the end of an episode the final one.
-      next_mask: ``[B, A]`` the legal actions there; None where all are legal.
-      next_action: the action taken there, where the episode continues.
+      next_state: the true next state, which at the end of an episode is its final state.
+      next_mask: ``[B, A]`` the legal actions in the next state; None where all are legal.
+      next_action: the action taken in the next state, where the episode continues.
       weight: 0 for a placeholder, else 1.
     """
 
@@ -162,7 +164,7 @@ class Step(NamedTuple):
 
 
 def as_steps(trajectory: Transition) -> Step:
-    """The steps of a trajectory ``[T, B]``; the next actions of its last index are unknown, and 0."""
+    """The steps of a trajectory ``[T, B]``; the next actions at the last index are unknown and set to 0."""
     action = trajectory.action.astype(jnp.int32)
     reward = trajectory.reward.astype(jnp.float32)
     return Step(
@@ -182,15 +184,15 @@ def move(table: Table, q: Array, visits: Array, step: Step, target: Array) -> tu
     """Moves the entries that B environments visited towards their targets ``[B]``.
 
     ``q <- q + (1 - (1 - alpha)^n) (mean of the n targets - q)`` for an entry that n environments visit at once, with
-    ``alpha = learning_rate / visits^omega``: where omega is 0, n equal targets move it as far as one after
-    another would; n = 1 is the plain rule ``q <- q + alpha (target - q)``.
+    ``alpha = learning_rate / visits^omega``: for omega = 0 and n equal targets this
+    equals n successive updates; n = 1 is the usual rule ``q <- q + alpha (target - q)``.
 
     Returns:
       ``(q [S, A], visits [S, A], td_error [B])``.
     """
     entry = (step.state, step.action)
     error = step.weight * (target - q[entry])
-    # A table that all devices share learns from the visits of all of them.
+    # All devices share the table, so visits are summed over devices.
     count, total = across.total((jnp.zeros_like(q).at[entry].add(step.weight), jnp.zeros_like(q).at[entry].add(error)))
     visits = visits + count
     alpha = table.learning_rate * jnp.maximum(visits, 1.0) ** -jnp.asarray(table.omega, q.dtype)
@@ -199,13 +201,13 @@ def move(table: Table, q: Array, visits: Array, step: Step, target: Array) -> tu
 
 
 def metrics(table: Table, q: Array, steps: Step, error: Array, seen: Array) -> Metrics:
-    """What an update reports.
+    """The metrics of an update.
 
     Args:
-      table: its options.
+      table: options of the table.
       q: ``[S, A]`` after the update.
-      steps: ``[T, B]`` learned from.
-      error: ``[T, B]`` the temporal-difference errors.
+      steps: ``[T, B]`` the transitions of the update.
+      error: ``[T, B]`` temporal-difference errors.
       seen: environment steps before the update, which epsilon counts.
     """
     return {

@@ -1,4 +1,4 @@
-"""What gradient steps change in a recipe with a target network, and how the target follows."""
+"""Gradient steps with a target network, and updates of the target."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LossFn = Callable[[PyTree, PyTree, Array, Sample], tuple[Array, tuple[Array, Met
 
 
 class Learner(NamedTuple):
-    """What gradient steps change.
+    """The state of gradient steps.
 
     Attributes:
-      params: of the networks.
-      target_params: of the target networks, which follow slowly.
-      optimizer_state: of optax.
-      gradient_steps: int32, done so far.
+      params: parameters of the networks.
+      target_params: parameters of the target networks.
+      optimizer_state: state of the optax optimizer.
+      gradient_steps: int32, number of gradient steps so far.
     """
 
     params: PyTree
@@ -34,12 +34,12 @@ class Learner(NamedTuple):
 
 
 def init(params: PyTree, optimizer: optax.GradientTransformation) -> Learner:
-    """No step done, the target a copy of the parameters."""
+    """The initial learner; the target is a copy of the parameters."""
     return Learner(params, jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
 def follow(params: PyTree, target_params: PyTree, tau: Any, gradient_steps: Any = 0, interval: int = 1) -> PyTree:
-    """``theta' <- tau theta + (1 - tau) theta'`` at every ``interval``-th gradient step, else ``theta'`` as it is.
+    """``theta' <- tau theta + (1 - tau) theta'`` at every ``interval``-th gradient step, else ``theta'``.
 
     ``tau`` 1 with a long interval is the periodic copy of Mnih et al. 2015; a small ``tau`` with interval 1 is the
     Polyak average of Lillicrap et al. 2016.
@@ -48,7 +48,7 @@ def follow(params: PyTree, target_params: PyTree, tau: Any, gradient_steps: Any 
       params: theta.
       target_params: theta', of the same structure.
       tau: may be a tracer.
-      gradient_steps: steps done, this one included.
+      gradient_steps: number of steps, including this one.
       interval: Python int.
     """
     moved = optax.incremental_update(params, target_params, tau)
@@ -60,7 +60,7 @@ def follow(params: PyTree, target_params: PyTree, tau: Any, gradient_steps: Any 
 def apply(
     optimizer: optax.GradientTransformation, learner: Learner, grads: PyTree, tau: Any, interval: int = 1
 ) -> Learner:
-    """One step of the optimizer, then one of the target; see ``follow``."""
+    """One step of the optimizer, then one update of the target; see ``follow``."""
     updates, optimizer_state = optimizer.update(grads, learner.optimizer_state, learner.params)
     params = optax.apply_updates(learner.params, updates)
     gradient_steps = learner.gradient_steps + 1
@@ -71,10 +71,10 @@ def apply(
 def gradient_step(
     optimizer: optax.GradientTransformation, loss: LossFn, tau: Any, interval: int = 1
 ) -> Callable[[Array, Learner, Sample], tuple[Learner, Array, Metrics]]:
-    """The function that takes one step down the gradient of a loss, and one of the target; see ``follow``.
+    """The function that takes one gradient step on a loss and updates the target; see ``follow``.
 
     Args:
-      optimizer: from optax; clip and mean over devices inside (``optim.clipped``).
+      optimizer: optax optimizer that includes the clip and the mean over devices (``optim.clipped``).
       loss: ``(params, target_params, key, sample) -> (scalar, (priorities [N], metrics))``.
       tau: may be a tracer.
       interval: Python int.

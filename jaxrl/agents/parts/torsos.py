@@ -1,4 +1,4 @@
-"""Torsos for recipes where none is given. A recipe's module names its own as ``default_torso(spec)``."""
+"""Default torsos of recipes. A recipe's module defines its own as ``default_torso(spec)``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def default_torso(
 
 
 def torso_of(recipe: Callable[..., Any], spec: Spec) -> nn.Module:
-    """The torso that a recipe takes where none is given: by ``default_torso(spec)`` of its module, where that is."""
+    """The default torso of a recipe: ``default_torso(spec)`` of its module where it defines one."""
     make = getattr(sys.modules.get(recipe.__module__), "default_torso", None)
     torso: nn.Module = networks.default_torso(spec.observation) if make is None else make(spec)
     return torso

@@ -1,4 +1,4 @@
-"""A phase of an agent: computed when it is due, and only then, in a population under ``vmap`` too."""
+"""A conditional for phases of an agent, which under ``vmap`` too computes a phase only when it is due."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @jax.custom_batching.custom_vmap
 def _shared(some: Array, mixed: Array) -> tuple[Array, Array]:
-    """Whether a predicate holds for some member of a population, and whether members differ; alike for all members."""
+    """Whether a predicate is True for any agent of a population, and whether agents differ; without batch axis."""
     return some, mixed
 
 
@@ -38,14 +38,14 @@ def when(
 ) -> Result:
     """``true_fn(operand)`` where the predicate holds, else ``false_fn(operand)``.
 
-    ``lax.cond`` computes both once its predicate has a batch axis, as every counter of a vmapped population has. Here
-    both are computed only if members differ; as long as they agree, which counters of updates and steps do, the other
-    function costs nothing. Without ``vmap`` this is ``lax.cond``.
+    Under ``vmap`` ``lax.cond`` computes both functions, because its predicate has a batch axis. This function computes
+    both only if the agents of the population differ. As long as they agree, as counters of updates and steps do, the
+    other function costs nothing. Without ``vmap`` this is ``lax.cond``.
 
     Args:
       predicate: bool scalar.
-      true_fn, false_fn: give results of one structure.
-      operand: any pytree; a large one, such as a replay, is better left out, because it may be copied.
+      true_fn, false_fn: return results of the same structure.
+      operand: any pytree; leave out large ones such as a replay, because it may be copied.
     """
     some, mixed = _shared(predicate, jnp.zeros((), bool))
     result = jax.lax.cond(some, true_fn, false_fn, operand)

@@ -1,4 +1,4 @@
-"""What players share: an agent that acts and learns nothing."""
+"""Parts of players: agents that act and do not learn."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ def num_actions(name: str, spec: Spec) -> int:
     """The number of discrete actions.
 
     Raises:
-      TypeError: other actions, or an environment that feeds a memory back; ``name`` is the player's.
+      TypeError: the actions are continuous, or the environment feeds a memory back. ``name`` is the player's name.
     """
     check_no_memory(spec, None)
     if not isinstance(spec.action, Discrete):
-        raise TypeError(f"spec: {name} chooses among discrete actions, the environment has {spec.action}")
+        raise TypeError(f"spec: got actions {spec.action}, {name} takes discrete ones")
     return spec.action.num_actions
 
 
@@ -24,7 +24,7 @@ def _nothing(key: Array, num_envs: int = 1) -> PyTree:
 
 
 def player(act: ActFn, init: InitFn = _nothing) -> Agent:
-    """An agent that learns nothing; without ``init`` its state is ``()``."""
+    """An agent that does not learn; without ``init`` its state is ``()``."""
 
     def update(key: Array, state: PyTree, trajectory: Transition) -> tuple[PyTree, Metrics]:
         del key, trajectory

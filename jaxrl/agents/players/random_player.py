@@ -1,4 +1,4 @@
-"""A player that takes any legal action.
+"""A player that takes random legal actions.
 
 Legend of shapes: B environments, A actions.
 """
@@ -17,13 +17,13 @@ from jaxrl.types import Agent, Array, PyTree, Spec, action_mask
 
 @recipe
 def random_player(spec: Spec) -> Agent:
-    """Takes any legal action, each as likely as the others, exploring or not.
+    """Takes uniformly random legal actions, with and without ``explore``.
 
     Args:
-      spec: what is known of the environment; its actions are discrete.
+      spec: the environment's spec; its actions are discrete.
 
     Raises:
-      TypeError: actions that are not discrete.
+      TypeError: the actions are not discrete.
     """
     num_actions = base.num_actions("random_player", spec)
 

@@ -1,4 +1,4 @@
-"""A player by plain tree search with random games: the baseline of AlphaZero."""
+"""A player by UCT with random rollouts, a baseline for AlphaZero."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def uct_player(
     exploration: NonNegative = 2.0**0.5,
     max_steps: Count = 1000,
 ) -> Agent:
-    """The textbook's player: UCT in the true simulator, values by one random game each, no network.
+    """UCT in the true simulator; leaves are evaluated by one random rollout each, without a network.
 
     Kocsis and Szepesvari, "Bandit based Monte-Carlo planning", 2006; see ``search.uct``. It takes the most visited
-    action, and one of them at random where several are, exploring or not.
+    action, ties broken at random, with and without ``explore``.
 
     Args:
-      spec: what is known of the environment; its actions are discrete.
+      spec: the environment's spec; its actions are discrete.
       model: ``envs.simulator(env, params)``; observations have to come from ``envs.expose_state(env)``.
-      num_simulations: random games for each move.
-      exploration: the factor of ``sqrt(log n / n(a))``.
-      max_steps: the longest random game, in moves.
+      num_simulations: simulations per move, with one random rollout each.
+      exploration: factor of ``sqrt(log n / n(a))``.
+      max_steps: largest number of moves of a random rollout.
 
     Raises:
-      TypeError, ValueError: naming the argument, what was given, and what is allowed.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     num_actions = base.num_actions("uct_player", spec)
 

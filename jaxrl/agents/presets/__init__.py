@@ -1,7 +1,7 @@
-"""Presets: the hyper-parameters of a recipe in an environment, one file a family of recipes.
+"""Presets: the hyper-parameters of a recipe in an environment, one file per family of recipes.
 
-A row holds only what differs: for the settings of the loop from the recipe's fallback row, for hyper-parameters from
-the recipe's signature. ``torso`` may name a torso and its sizes: ``{"name": "mlp", "hidden": (64, 64)}``.
+A row holds only differences: settings of the loop that differ from the recipe's fallback row, and hyper-parameters that
+differ from the recipe's signature. ``torso`` may name a torso and its sizes: ``{"name": "mlp", "hidden": (64, 64)}``.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ LOOP = ("num_steps", "num_envs", "rollout_length")
 _FAMILIES: tuple[Any, ...] = (policy_gradient, action_values, actor_critics, tabular, alphazero, muzero)
 
 FALLBACK: dict[str, dict[str, Any]] = {name: row for family in _FAMILIES for name, row in family.FALLBACK.items()}
-"""``FALLBACK[recipe]``, for an environment without a row of its own."""
+"""``FALLBACK[recipe]``, the settings for an environment without a row in ``PRESETS``."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     name: rows for family in _FAMILIES for name, rows in family.PRESETS.items()
 }
-"""``PRESETS[recipe][environment]``; "-N" stands for any size, and for none."""
+"""``PRESETS[recipe][environment]``; "-N" stands for any size, or for no size."""
 
 
 def preset(recipe: str, environment: str) -> dict[str, Any]:
     """The settings of the loop, and the hyper-parameters that differ from the signature's defaults.
 
     Args:
-      recipe: its name; one without a row anywhere gets the loop settings of 16 environments x 128 steps.
-      environment: its name; without a row of its own that of its family ("BitFlipping-40": "BitFlipping-N"),
-        without that the recipe's fallback.
+      recipe: name of the recipe; one without any row gets loop settings of 16 environments x 128 steps.
+      environment: name of the environment; without a row, that of its family ("BitFlipping-N" for "BitFlipping-40")
+        is taken, or else the recipe's fallback.
 
     Returns:
-      A new dict: the names in ``LOOP``, always, then names of the recipe's arguments.
+      A new dict: all names in ``LOOP``, then arguments of the recipe.
     """
     general = {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128}
     rows = PRESETS.get(recipe, {})

@@ -7,7 +7,7 @@ from typing import Any
 from jaxrl.agents.presets.environments import MINATAR
 
 _LOOP: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 1}
-# Long windows and a short memory: returns near the policy's own, and no chase after the target network's errors.
+# Long n-step returns and a small replay: nearly on-policy targets that depend little on the target network's errors.
 _VALUES_CARTPOLE: dict[str, Any] = {
     "num_steps": 100_000,
     "rollout_length": 4,
@@ -33,7 +33,7 @@ _VALUES_ACROBOT: dict[str, Any] = {
     "double": True,
     "epsilon_steps": 12_000,
 }
-# Every step costs 1 and values start at 0, so that untried actions look best and random ones are soon not needed.
+# Every step costs 1 and values start at 0, so values are optimistic and little random exploration is needed.
 _VALUES_MOUNTAINCAR: dict[str, Any] = {
     **_VALUES_ACROBOT,
     "num_steps": 120_000,
@@ -62,7 +62,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "rainbow": dict(_LOOP),
     "pqn": {"num_steps": 500_000, "num_envs": 16, "rollout_length": 32, "anneal_learning_rate": True},
 }
-"""For an environment without a row of its own."""
+"""The settings for an environment that has no row below."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "dqn": {
@@ -70,7 +70,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 600_000,
             "num_envs": 16,
             "rollout_length": 4,
-            # ReLU and the plain square: which bits differ is |s - g|, and steep early errors must not be clipped.
+            # ReLU, since the differing bits are |s - g|; squared error, since large early errors must not be clipped.
             "torso": {"name": "mlp", "hidden": (256,), "activation": "relu"},
             "huber_delta": None,
             "max_grad_norm": None,

@@ -19,7 +19,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "td3": dict(_LOOP),
     "sac": dict(_LOOP),
 }
-"""For an environment without a row of its own."""
+"""The settings for an environment that has no row below."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ddpg": {"Pendulum-v1": _PENDULUM},

@@ -7,7 +7,7 @@ from typing import Any
 FALLBACK: dict[str, dict[str, Any]] = {
     "alphazero": {"num_steps": 500_000, "num_envs": 64, "rollout_length": 16},
 }
-"""For an environment without a row of its own."""
+"""The settings for an environment that has no row below."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "alphazero": {
@@ -26,17 +26,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 400_000,
             "rollout_length": 8,
             "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
-            # So much noise that every mistake is met with in training, and values that outweigh any prior in play.
+            # Large noise shows every mistake in training; a large value scale lets values outweigh the prior.
             "search": {"name": "gumbel", "gumbel_scale": 8.0, "value_scale": 0.5},
             "num_simulations": 48,
-            # Below 1, so that the faster of two wins is the better one.
+            # Below 1, so that faster wins are worth more.
             "gamma": 0.8,
             "anneal_learning_rate": True,
         },
         "pgx/connect_four": {
             "num_envs": 128,
             "torso": {"name": "residual", "channels": 32, "blocks": 2},
-            # So much noise that games go where good players do not, and mistakes are answered.
+            # Large noise explores moves that good players do not make, so that the network learns to answer mistakes.
             "search": {"name": "gumbel", "gumbel_scale": 3.0},
             "num_simulations": 16,
             "anneal_learning_rate": True,

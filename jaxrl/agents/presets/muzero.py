@@ -7,7 +7,7 @@ from typing import Any
 FALLBACK: dict[str, dict[str, Any]] = {
     "muzero": {"num_steps": 500_000, "num_envs": 32, "rollout_length": 16},
 }
-"""For an environment without a row of its own."""
+"""The settings for an environment that has no row below."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "muzero": {
@@ -22,11 +22,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "pgx/connect_four": {
             "num_envs": 128,
             "torso": {"name": "residual", "channels": 32, "blocks": 2, "planes": 8},
-            # As alphazero's: so much noise that games go where good players do not, and mistakes are answered.
+            # As in alphazero's presets: large noise explores moves that good players do not make.
             "search": {"name": "gumbel", "gumbel_scale": 3.0},
             "num_simulations": 16,
             "gamma": 1.0,
-            # No game has more moves: the target is the outcome.
+            # The largest number of moves of a game: the target is the outcome.
             "n_step": 42,
             "support_size": 5,
             "value_coef": 1.0,

@@ -24,7 +24,7 @@ _PPO_MINATAR = {
     "num_minibatches": 8,
 }
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
-# High enough that the memory is learned before the policy settles without it.
+# The learning rate is high enough that memory is learned before the policy converges without it.
 _PPO_RECALL = {"num_steps": 200_000, "learning_rate": 3e-3, "torso": {"name": "gru", "size": 32}}
 
 FALLBACK: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
     "trpo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128},
 }
-"""For an environment without a row of its own."""
+"""The settings for an environment that has no row below."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "reinforce": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _LOOP: dict[str, Any] = {"num_steps": 500_000, "num_envs": 8, "rollout_length": 8}
-# Steps short enough to average the slips out, and exploration that fades to the end.
+# Decaying step sizes average over the slips, and exploration decays over the whole run.
 _TABLE_FROZEN_LAKE: dict[str, Any] = {
     **_LOOP,
     "learning_rate": 0.5,
@@ -19,7 +19,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "sarsa": dict(_LOOP),
     "expected_sarsa": dict(_LOOP),
 }
-"""For an environment without a row of its own."""
+"""The settings for an environment that has no row below."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "q_learning": {"FrozenLake-misc": _TABLE_FROZEN_LAKE},
