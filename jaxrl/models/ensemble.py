@@ -184,13 +184,13 @@ def ensemble(
         else:
             rewards = _known(reward, before, action, after).astype(jnp.float32)
             reward_variance = jnp.zeros_like(rewards)
-        if learns_end:
-            logit = given.logit
-        elif termination is None:
-            logit = jnp.full(rewards.shape, -jnp.inf, jnp.float32)
-        else:
+        if callable(termination):
             ends = _known(termination, before, action, after)
             logit = jnp.where(ends, jnp.inf, -jnp.inf).astype(jnp.float32)
+        elif learns_end:
+            logit = given.logit
+        else:
+            logit = jnp.full(rewards.shape, -jnp.inf, jnp.float32)
         return Prediction(after, variance[..., :size], rewards, reward_variance, logit)
 
     def negative_log_likelihood(given: Raw, y: Array, terminated: Array, log_scale: Array) -> Array:
@@ -236,8 +236,8 @@ def ensemble(
             return negative_log_likelihood(network.apply(variables, batch[0]), *batch[1:], log_scale)  # type: ignore
 
         def of_member(key: Array, variables: PyTree, weight: Array) -> Fitted:
-            weight = weight if bootstrap else None
-            return fit_one(key, variables, rows, of_rows, size=size, weight=weight, penalty=penalty, **options)
+            counts = weight if bootstrap else None
+            return fit_one(key, variables, rows, of_rows, size=size, weight=counts, penalty=penalty, **options)
 
         fitted = jax.vmap(of_member)(jax.random.split(key, num_members), params.networks, weights)
         elites = jnp.argsort(fitted.best)[:num_elites].astype(jnp.int32)

@@ -185,7 +185,8 @@ def fit(
         keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
         return _Progress(
             key,
-            *learned[:2],
+            params=learned[0],
+            optimizer_state=learned[1],
             best_params=jax.tree.map(keep, learned[0], now.best_params),
             best=keep(value, now.best),
             to_beat=jnp.where(clearly, value, now.to_beat),
@@ -224,7 +225,7 @@ def _check(data: PyTree, loss: Any, weight: Any, penalty: Any, *counts: int) -> 
     rows = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(data)}
     if len(rows) != 1 or None in rows or 0 in rows:
         raise ValueError(f"data: got leaves with {sorted(map(str, rows))} rows, must be as many in all and at least 1")
-    num_rows = rows.pop()
+    (num_rows,) = (leaf.shape[0] for leaf in jax.tree.leaves(data)[:1])
     if weight is not None and weight.shape != (num_rows,):
         raise ValueError(f"weight: got shape {weight.shape}, must be a weight for each row of data, ({num_rows},)")
     return num_rows

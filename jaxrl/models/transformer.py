@@ -27,13 +27,13 @@ class Cache(NamedTuple):
     Attributes:
       keys: ``[layers, C, heads, W / heads]``.
       values: of the same shape.
-      count: int32, how many of them were seen, at most C.
+      seen: int32, how many of them were seen, at most C.
       features: ``[W]`` of the last step, zeros before the first.
     """
 
     keys: Array
     values: Array
-    count: Array
+    seen: Array
     features: Array
 
 
@@ -108,7 +108,7 @@ class _CausalTransformer(nn.Module):
     def step(self, x: Array, cache: Cache) -> tuple[Outputs, Cache]:
         """Outputs ``[N]`` of ``x [N, L + A]``, and the caches after it, leaves ``[N, ...]``."""
         age = jnp.arange(self.context - 1, -1, -1)
-        mask = age[None] <= cache.count[:, None]
+        mask = age[None] <= cache.seen[:, None]
         stream, kept = self.embedding(x)[:, None], []
         for i, layer in enumerate(self.layers):
             past = (cache.keys[:, i, 1:], cache.values[:, i, 1:])
@@ -116,7 +116,7 @@ class _CausalTransformer(nn.Module):
             kept.append(both)
         outputs = self.heads(self.norm(stream[:, 0]))
         keys, values = (jnp.stack(leaves, axis=1) for leaves in zip(*kept, strict=True))
-        count = jnp.minimum(cache.count + 1, self.context)
+        count = jnp.minimum(cache.seen + 1, self.context)
         return outputs, Cache(keys, values, count, outputs.features)
 
 

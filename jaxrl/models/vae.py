@@ -139,7 +139,7 @@ def vae(
     def init(key: Array) -> PyTree:
         params = network.init(key, jnp.zeros((1, *shape), jnp.float32))
         outputs = jax.eval_shape(lambda: network.apply(params, jnp.zeros((1, *shape), jnp.float32)))
-        if outputs.shape != (1, *shape):  # type: ignore[union-attr]
+        if outputs.shape != (1, *shape):
             raise ValueError(f"decoder: got outputs {outputs.shape}, must be observations {(1, *shape)}")
         return params
 

@@ -100,7 +100,7 @@ def torso_tokens(torso: nn.Module, given: Input) -> jax.Array:
       ValueError: the torso returned something else.
     """
     features = torso(given.x)
-    shape = getattr(features, "shape", ())
+    shape: tuple[int, ...] = getattr(features, "shape", ())
     if len(shape) < 2 or shape[0] != given.x.shape[0]:
         found = list(shape) if hasattr(features, "shape") else f"a {type(features).__name__}"
         raise ValueError(

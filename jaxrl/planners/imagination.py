@@ -98,7 +98,7 @@ def _run(
 ) -> tuple[Array, Array]:
     """The return of one candidate ``[H, K]``, and its actions ``[H, ...]``."""
 
-    def step(run: Imagined, inputs: tuple[Array, Array]) -> tuple[Imagined, Array]:
+    def step(run: Imagined, inputs: tuple[Array, Array]) -> tuple[Imagined, Any]:
         time, scores = inputs
         action = sequences.decide(space, scores, run.mask)
         simulated = model.step(params, jax.random.fold_in(key, time), run.state, action)

@@ -9,6 +9,7 @@ Legend of shapes: N candidates, H steps, K numbers of a step (D or A).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +88,7 @@ def mean(space: Discrete | Box, taken: Array, weights: Array) -> Array:
     return jnp.tensordot(weights, taken, axes=1)
 
 
-def blend(space: Discrete | Box, old: Array, new: Array, alpha: Array) -> Array:
+def blend(space: Discrete | Box, old: Array, new: Array, alpha: Any) -> Array:
     """``alpha old + (1 - alpha) new``, ``[H, K]``: of sequences, of discrete actions in probabilities.
 
     Args:

@@ -43,7 +43,7 @@ def plan_fn(planner: Any) -> PlanFn:
             f"planner: got {getattr(planner, '__name__', planner)!r}, must take (key, params, model, state, *, "
             f"{', '.join(named)}) as planners.cem does: {error}"
         ) from error
-    return planner  # type: ignore[no-any-return]
+    return planner
 
 
 def memory_of(spec: Spec, options: Mapping[str, Any]) -> Any:

@@ -58,7 +58,7 @@ def reachable(start: Array, free: Array) -> Array:
     return jax.lax.fori_loop(0, 12, spread, start)
 
 
-def pulls(boxes: Array, walls: Array, reach: Array) -> tuple[Array, Array, Array]:
+def pulls(boxes: Any, walls: Array, reach: Array) -> tuple[Array, Array, Array]:
     """The pulls, which undo pushes: where box and player go, and whether they can, ``[..., 2, 4]`` each.
 
     Args:
@@ -73,7 +73,7 @@ def pulls(boxes: Array, walls: Array, reach: Array) -> tuple[Array, Array, Array
     return beside, beyond, allowed
 
 
-def is_held_out(walls: Array, targets: Array) -> Array:
+def is_held_out(walls: Array, targets: Any) -> Array:
     """Whether levels with these walls and targets are held out: a quarter of them, by a hash (MurmurHash3's mixer)."""
     mixed = walls * np.uint32(0x9E3779B1) ^ targets * np.uint32(0x85EBCA77)
     mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x85EBCA6B)
