@@ -1,7 +1,7 @@
-"""Losses: functions from the outputs of the network on a batch to a scalar, and their weighted sums.
+"""Losses: functions from the network's outputs on a batch to a scalar, and their weighted sums.
 
-A loss is a function ``loss(outputs, batch, settings) -> (scalar, metrics)``. Any of these, any sum of them
-(``weighted``), and any custom function can be given to an on-policy recipe as ``loss=``.
+A loss is a function ``loss(outputs, batch, settings) -> (scalar, metrics)``. On-policy recipes take as
+``loss=`` any of these, a weighted sum of them (``weighted``), or a custom function.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from jaxrl.types import Metrics, Transition
 
 
 class Batch(NamedTuple):
-    """Samples ``[N]`` with what was computed from them before the first gradient step.
+    """Samples ``[N]`` with quantities computed before the first gradient step.
 
     Attributes:
-      transition: all fields of the trajectory, leaves ``[N, ...]``; observations as the network takes them.
-      raw_action: ``[N]`` or ``[N, D]`` the action in the space of the policy's distribution.
-      log_prob: ``[N]`` of the raw action under the policy that acted.
+      transition: all fields of the trajectory, leaves ``[N, ...]``; observations normalised for the network.
+      raw_action: ``[N]`` or ``[N, D]`` the action before the tanh or the clip, a sample of the policy's distribution.
+      log_prob: ``[N]`` log-probability of the raw action under the policy that acted.
       advantage: ``[N]``.
       target: ``[N]`` the regression target of the value.
       value: ``[N]`` the value before this update.
@@ -40,10 +40,10 @@ class Batch(NamedTuple):
     weight: jax.Array | None = None
 
     def mean(self, terms: jax.Array) -> jax.Array:
-        """The mean of ``[N]`` terms over the samples that count.
+        """The weighted mean of ``[N]`` terms.
 
-        Where environments are split over devices, its mean over them is the mean over all samples that count: a device
-        with more of those counts more.
+        Where environments are split over devices, its mean over devices is the weighted mean over all samples: a device
+        with a larger total weight counts more.
         """
         if self.weight is None:
             return terms.mean()
@@ -56,7 +56,7 @@ class Planned(NamedTuple):
 
     Attributes:
       observation: leaves ``[N, ...]``.
-      policy: ``[N, A]`` the policy that the search found, 0 where illegal.
+      policy: ``[N, A]`` the policy of the search, 0 for illegal actions.
       target: ``[N]`` the outcome, in the units of the network's value.
       weight: ``[N]`` the weight of each sample in a mean; None for equal weights.
     """
@@ -67,17 +67,17 @@ class Planned(NamedTuple):
     weight: jax.Array | None = None
 
     def mean(self, terms: jax.Array) -> jax.Array:
-        """The mean of ``[N]`` terms over the samples that count."""
+        """The weighted mean of ``[N]`` terms."""
         return Batch.mean(self, terms)  # type: ignore[arg-type]
 
 
 class Settings(NamedTuple):
-    """The recipe's coefficients, annealed where the recipe anneals them. Each may be a tracer.
+    """The recipe's coefficients, after annealing. Each may be a tracer.
 
     Attributes:
-      clip_epsilon: how far the probability ratio may move, PPO's epsilon.
-      clip_value_epsilon: how far the value may move from the old one; None for no such clip.
-      huber_delta: where the value loss turns linear; None for the plain square.
+      clip_epsilon: PPO's epsilon, the range of the probability ratio.
+      clip_value_epsilon: largest change of the value from the old one; None for no clipping.
+      huber_delta: error beyond which the value loss is linear (Huber loss); None for the squared error.
       value_coef: weight of the value loss.
       entropy_coef: weight of the entropy bonus.
     """
@@ -96,7 +96,7 @@ class LossFn(Protocol):
         """The loss and its diagnostics.
 
         Args:
-          outputs: ``networks.Outputs`` of the network under training on ``batch.transition.observation``.
+          outputs: ``networks.Outputs`` of the network on ``batch.transition.observation``.
           batch: the minibatch.
           settings: the recipe's coefficients.
         """
@@ -104,10 +104,10 @@ class LossFn(Protocol):
 
 
 def checked(loss: LossFn, outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """``loss(outputs, batch, settings)``, with a check of its result, since the loss may be custom.
+    """``loss(outputs, batch, settings)`` with a check of its result, because the loss may be custom.
 
     Raises:
-      TypeError: it did not return a pair ``(scalar, metrics)``.
+      TypeError: the loss did not return a pair ``(scalar, metrics)``.
       ValueError: the loss or a metric is not a scalar.
     """
     given: Any = loss(outputs, batch, settings)
@@ -150,7 +150,7 @@ def ppo_clip(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array,
 
 
 def kl_penalty(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """``mean KL(pi_old || pi)`` estimated on the actions taken; Schulman et al. 2017, eq. 8, without its weight."""
+    """``mean KL(pi_old || pi)`` estimated on the actions taken. Schulman et al. 2017, eq. 8, without beta."""
     del settings
     log_ratio = outputs.policy.log_prob(batch.raw_action) - batch.log_prob
     loss = batch.mean(pg.approximate_kl(log_ratio))
@@ -158,7 +158,7 @@ def kl_penalty(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Arra
 
 
 def value(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """``mean 0.5 (V - target)^2``, or Huber's, or PPO's clipped one, as the settings say."""
+    """``mean 0.5 (V - target)^2``, or the Huber loss, or PPO's clipped loss, by the settings."""
     if settings.clip_value_epsilon is not None:
         terms = value_ops.clipped_value_term(outputs.value, batch.value, batch.target, settings.clip_value_epsilon)
     elif settings.huber_delta is not None:
@@ -170,7 +170,7 @@ def value(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Me
 
 
 def entropy(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """``-mean H(pi(.|s))``: minimising it keeps the policy random. Williams and Peng 1991."""
+    """``-mean H(pi(.|s))``: minimising it favours random policies. Williams and Peng 1991."""
     del settings
     mean_entropy = batch.mean(outputs.policy.entropy())
     return -mean_entropy, {"entropy": mean_entropy}
@@ -180,17 +180,17 @@ def weighted(*terms: tuple[Any, LossFn]) -> LossFn:
     """The weighted sum of losses, itself a loss: ``weighted((1.0, losses.ppo), (0.1, my_loss))``.
 
     Args:
-      *terms: pairs ``(weight, loss)``; a weight may be a tracer. Metrics are joined under their own names.
+      *terms: pairs ``(weight, loss)``; a weight may be a tracer. Metrics keep their names.
 
     Raises:
-      ValueError: no terms.
+      ValueError: there are no terms.
       TypeError: a term is not a pair of a weight and a function.
     """
     if not terms:
-        raise ValueError("weighted: got no terms, give at least one pair (weight, loss)")
+        raise ValueError("terms: got none, must be at least one pair (weight, loss)")
     for term in terms:
         if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
-            raise TypeError(f"weighted: got {term!r}, terms are pairs: weighted((1.0, losses.ppo), (0.1, mine))")
+            raise TypeError(f"terms: got {term!r}, must be pairs, as in weighted((1.0, losses.ppo), (0.1, mine))")
 
     def loss_fn(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Metrics]:
         total: Any = 0.0
@@ -222,16 +222,16 @@ def trpo(outputs: Any, batch: Batch, settings: Settings) -> tuple[jax.Array, Met
 
 
 def search_policy(outputs: Any, batch: Planned, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """``-mean sum_a pi(a|s) log p(a|s)``: towards the policy pi that a search arrived at. Silver et al. 2018, eq. 1."""
+    """``-mean sum_a pi(a|s) log p(a|s)``: with the policy pi of the search. Silver et al. 2018, eq. 1."""
     del settings
     terms = distributional.categorical_cross_entropy_term(outputs.policy.logits, batch.policy)
     loss = batch.mean(terms)
-    # The metric subtracts the entropy of the target, so that it is a KL divergence and 0 is perfect.
+    # The metric subtracts the entropy of the target, so that it is a KL divergence with minimum 0.
     known = jnp.sum(batch.policy * jnp.log(jnp.maximum(batch.policy, jnp.finfo(batch.policy.dtype).tiny)), axis=-1)
     return loss, {"policy_loss": loss, "policy_kl": batch.mean(terms + known)}
 
 
 def alphazero(outputs: Any, batch: Any, settings: Settings) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy to the search's policy + value_coef * value. Silver et al. 2018, eq. 1, its weight decay apart."""
+    """Cross-entropy to the search's policy + value_coef * value. Silver et al. 2018, eq. 1, without weight decay."""
     planned: Any = search_policy
     return weighted((1.0, planned), (settings.value_coef, value))(outputs, batch, settings)

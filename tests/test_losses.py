@@ -196,7 +196,7 @@ def test_a_loss_that_is_none_is_named(given, message):
 
 def test_terms_are_pairs():
     for terms in ([[(1.0, losses.ppo)]], [losses.ppo], [(losses.ppo, 1.0)]):
-        with pytest.raises(TypeError, match="^weighted: got .*, terms are pairs"):
+        with pytest.raises(TypeError, match="^terms: got .*, must be pairs"):
             losses.weighted(*terms)
 
 

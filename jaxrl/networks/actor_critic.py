@@ -1,4 +1,4 @@
-"""Torsos and heads joined: the network of the on-policy recipes."""
+"""The network of the on-policy recipes: torsos with a policy head and a value head."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
     Attributes:
       policy: a distrax distribution over raw actions, batch ``[...]``.
       value: ``[...]``; zeros where the recipe has no critic.
-      features: ``[..., D]`` of the actor's torso; ``[..., *own, D]`` of one with axes of its own, such as tokens.
+      features: features of the actor's torso, ``[..., D]``, or ``[..., *own, D]`` with axes of its own such as tokens.
       heads: the outputs of the user's extra heads, by name.
     """
 
@@ -33,16 +33,16 @@ class Outputs(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value on one torso or on two, for observations with any leading axes, ``[B]`` or ``[T, B]``.
+    """A policy and a value on one or two torsos, for observations with any leading axes, ``[B]`` or ``[T, B]``.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``, or ``[N, *own, D]`` with axes of its own;
-        policy and value then take the mean over these. Cloned, so that two torsos never share.
+        policy and value then use the mean over these. It is cloned, so that two torsos share no parameters.
       policy: the policy head.
       share_torso: one torso for both; otherwise two of the same shape.
       critic: whether there is a value head; otherwise values are zero.
       event_rank: the number of axes of one observation's features.
-      heads: extra modules from the actor's features, all tokens of them, to the inputs of an auxiliary loss, by name.
+      heads: extra modules by name, from the actor's features (all tokens) to the inputs of an auxiliary loss.
     """
 
     torso: nn.Module
@@ -63,8 +63,8 @@ class ActorCritic(nn.Module):
     def actor_features(self, observation: Any) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """``(features, tokens, mask)`` of the actor.
 
-        Features ``[..., D]``, one vector an observation; ``[..., *own, D]`` as the torso gave them; and the legal
-        actions ``[..., A]``, None for all.
+        Features ``[..., D]``, one vector per observation; the torso's output ``[..., *own, D]``; and the legal actions
+        ``[..., A]``, None for all.
         """
         given = inputs.observation_input(observation, self.event_rank)
         tokens = inputs.torso_tokens(self.actor_torso, given)
@@ -94,5 +94,5 @@ class ActorCritic(nn.Module):
 
 
 def default_torso(observation_spec: Any) -> nn.Module:
-    """``Conv`` for images ``[H, W, C]`` that a 3 x 3 window fits, ``MLP`` for everything else."""
+    """``Conv`` for images ``[H, W, C]`` of at least 3 x 3 pixels, ``MLP`` for everything else."""
     return Conv() if is_image(types.features(observation_spec).shape) else MLP()

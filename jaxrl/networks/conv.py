@@ -16,18 +16,20 @@ from jaxrl.networks.mlp import activation_fn
 def patches(images: jax.Array, size: int) -> jax.Array:
     """The ``size x size`` windows of ``[N, H, W, C]``, stride 1, no padding: ``[N, H', W', size*size*C]``.
 
-    Made of shifted slices: on CPU a convolution and its gradient as one matrix product over these runs several times
-    faster than the convolution primitive at the 10 x 10 images it is meant for.
+    It consists of shifted slices. On CPU a convolution and its gradient as one matrix product over these windows are
+    several times faster than the convolution primitive for images of 10 x 10.
     """
     height, width = images.shape[1] - size + 1, images.shape[2] - size + 1
     if height < 1 or width < 1:
-        raise ValueError(f"kernel_size: {size} is larger than the image, {images.shape[1]} x {images.shape[2]}")
+        raise ValueError(
+            f"kernel_size: got {size}, must be at most the image's size, {images.shape[1]} x {images.shape[2]}"
+        )
     shifts = [images[:, i : i + height, j : j + width, :] for i in range(size) for j in range(size)]
     return jnp.concatenate(shifts, axis=-1)
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Whether an observation of this shape is an image ``[H, W, C]`` that a 3 x 3 window fits."""
+    """Whether an observation of this shape is an image ``[H, W, C]`` of at least 3 x 3 pixels."""
     return len(shape) == 3 and min(shape[:2]) >= 3
 
 
@@ -37,10 +39,10 @@ class Conv(nn.Module):
     Attributes:
       channels: the channels of each convolution.
       hidden: the widths of the dense layers after them.
-      kernel_size: the side of the window.
+      kernel_size: the width of the square window.
       activation: one of tanh, relu, gelu, silu, elu.
-      layer_norm: normalise each layer before its activation, a convolution over its channels at each place (Ba et al.
-        2016; so in Gallici et al. 2024).
+      layer_norm: layer norm before each activation, over the channels of each pixel for convolutions (Ba et al. 2016;
+        Gallici et al. 2024).
     """
 
     channels: Sequence[int] = (16,)
@@ -53,7 +55,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """From images ``[..., H, W, C]`` to ``[..., D]``."""
         if x.ndim < 4:
-            raise ValueError(f"torso: got shape {x.shape}, Conv needs images [N, H, W, C]; use MLP for vectors")
+            raise ValueError(f"torso: got observations {x.shape}, Conv needs images [N, H, W, C]; use MLP for vectors")
         x, batch = flatten_batch(as_float(x), 3)
         activate = activation_fn(self.activation)
         for width in self.channels:

@@ -23,7 +23,7 @@ class DeterministicPolicy(nn.Module):
       torso: any Flax module from ``[N, *event]`` to features.
       size: D, the number of action dimensions.
       event_rank: the number of axes of one observation's features.
-      scale: gain of the initial weights of the outputs; small ones start near the middle of the bounds.
+      scale: gain of the initial weights of the outputs; with a small gain, initial actions are near the middle.
     """
 
     torso: nn.Module
@@ -41,16 +41,16 @@ class DeterministicPolicy(nn.Module):
 
 
 class SquashedGaussianPolicy(nn.Module):
-    """The policy of SAC: ``tanh`` of a Gaussian whose mean and standard deviation are outputs of the network.
+    """The policy of SAC: the tanh of a Gaussian whose mean and standard deviation the network outputs.
 
-    Haarnoja et al. 2018, "Soft actor-critic". The distribution lives in the raw space, see ``networks.heads``.
+    Haarnoja et al. 2018, "Soft actor-critic". The distribution is over raw actions, see ``networks.heads``.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features.
       size: D, the number of action dimensions.
       event_rank: the number of axes of one observation's features.
-      log_std_range: the log standard deviation is clipped to it, [-20, 2] at the widest; may be tracers.
-      scale: gain of the initial weights of both outputs; small ones start at mean 0 and standard deviation 1.
+      log_std_range: range of the log standard deviation, which is clipped to it, within [-20, 2]; may be tracers.
+      scale: gain of the initial weights of both outputs; a small gain gives initial mean 0 and standard deviation 1.
     """
 
     torso: nn.Module
@@ -71,7 +71,7 @@ class SquashedGaussianPolicy(nn.Module):
 
 
 class CategoricalPolicy(nn.Module):
-    """The policy of SAC for discrete actions, illegal ones masked. Christodoulou 2019.
+    """The policy of SAC for discrete actions; illegal actions are masked. Christodoulou 2019.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features.
@@ -95,14 +95,14 @@ class CategoricalPolicy(nn.Module):
 class ContinuousCritic(nn.Module):
     """``Q(s, a)``, ``[N]``, of continuous actions.
 
-    The action is concatenated with observations that are vectors, which are converted to floats, before the torso.
-    Images (and other observations of more than one axis) go through the torso alone; the action is then concatenated
-    with their features before one more layer.
+    Vector observations are converted to floats and concatenated with the action before the torso. Images (and other
+    observations of more than one axis) go through the torso alone; the action is then concatenated with their
+    features before one more layer.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features.
       event_rank: the number of axes of one observation's features.
-      hidden: (event_rank above 1) the width of the layer after the action has joined.
+      hidden: (event_rank above 1) the width of the layer after the concatenation.
       activation: (event_rank above 1) its activation.
     """
 
@@ -113,7 +113,7 @@ class ContinuousCritic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Any, action: jax.Array) -> jax.Array:
-        """From an observation and actions in units of the bounds, ``[N, ...]``."""
+        """From observations and actions in units of the bounds, ``[N, ...]``, to ``[N]``."""
         torso = self.torso.clone(name="critic_torso", parent=self)
         given = inputs.observation_input(observation, self.event_rank)
         action = inputs.as_float(action)
@@ -130,10 +130,10 @@ class ContinuousCritic(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """E members of the same architecture with independent weights, as one vmapped module: outputs ``[E, ...]``.
+    """E networks of the same architecture with independent weights, as one vmapped module with outputs ``[E, ...]``.
 
-    Parameters have a leading axis E. The twin critics of Fujimoto et al. 2018, "Addressing function approximation
-    error in actor-critic methods", are two.
+    Parameters have a leading axis E. E = 2 gives the twin critics of Fujimoto et al. 2018, "Addressing function
+    approximation error in actor-critic methods".
 
     Attributes:
       member: the module; each copy draws independent initial weights and noise.
@@ -145,8 +145,8 @@ class Ensemble(nn.Module):
 
     @nn.compact
     def __call__(self, *args: Any) -> jax.Array:
-        # Inputs are laid out once for each member, so that products of matrices are batched ones: on CPU about as fast
-        # as separate critics. A shared input becomes a wide product between transpositions, which is slower.
+        # Inputs are copied for each member, which gives batched matrix products, on CPU about as fast as separate
+        # critics. A shared input would give one wide product between transpositions, which is slower.
         repeated = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (self.size, *x.shape)), args)
         vmapped = nn.vmap(
             lambda member, args: member(*args),
@@ -158,7 +158,7 @@ class Ensemble(nn.Module):
 
 
 def critic_ensemble(action: types.Discrete | types.Box, torso: nn.Module, event_rank: int, size: int = 2) -> Ensemble:
-    """The critics that fit an action space: of all actions ``[E, N, A]``, or of given ones ``[E, N]``.
+    """The critics for an action space: values of all actions ``[E, N, A]``, or of given actions ``[E, N]``.
 
     Args:
       action: the action space.
@@ -167,7 +167,7 @@ def critic_ensemble(action: types.Discrete | types.Box, torso: nn.Module, event_
       size: E.
 
     Returns:
-      An ``Ensemble``: called on an observation where actions are discrete, else on an observation and actions.
+      An ``Ensemble``, called with observations where actions are discrete, else with observations and actions.
     """
     if isinstance(action, types.Discrete):
         return Ensemble(QNetwork(torso, ActionValueHead(action.num_actions), event_rank), size)

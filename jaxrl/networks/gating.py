@@ -1,4 +1,4 @@
-"""The gate that replaces a residual sum."""
+"""A gate in place of the residual sum."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jaxrl.networks.initializers import gaussian
 
 
 class GRUGate(nn.Module):
-    """Combines a residual branch ``y`` with the stream ``x`` as a GRU combines its input with its state.
+    """Combines a residual branch ``y`` with the residual stream ``x`` as a GRU combines input and state.
 
     ``r = s(W_r y + U_r x)``, ``z = s(W_z y + U_z x - b)``, ``h = tanh(W_h y + U_h (r * x))``, ``(1 - z) x + z h``.
-    Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", section 3.2. With a bias above 0 it
-    starts near the identity.
+    Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", section 3.2. With a positive bias it
+    is initially close to the identity.
 
     Attributes:
       bias: the initial b.

@@ -13,32 +13,32 @@ from jaxrl.networks.mlp import MLP
 
 def _blocks(key: jax.Array, size: int) -> jax.Array:
     """``[H, 3 H]``: an orthogonal matrix for each gate and for the candidate."""
-    # Batched, since three loops of Gram-Schmidt take three times as long to compile.
+    # One batched Gram-Schmidt, since three loops take three times as long to compile.
     blocks = jax.vmap(lambda one: orthogonal(1.0)(one, (size, size)))(jax.random.split(key, 3))
     return jnp.swapaxes(blocks, 0, 1).reshape(size, 3 * size)
 
 
 def _gate_bias(key: jax.Array, size: int, horizon: int) -> jax.Array:
-    """``[3 H]``; ``log(U(1, horizon - 1))`` for the update gate, so that units start by keeping as many steps."""
+    """``[3 H]``; ``log(U(1, horizon - 1))`` for the update gate, so initial time scales reach up to the horizon."""
     steps = jax.random.uniform(key, (size,), jnp.float32, 1.0, max(horizon - 1.0, 1.0))
     zeros = jnp.zeros(size, jnp.float32)
     return jnp.concatenate([zeros, jnp.log(steps), zeros])
 
 
 class GRU(nn.Module):
-    """A recurrent torso: ``h' = (1 - z) n + z h``, its features are its memory.
+    """A recurrent torso: ``h' = (1 - z) n + z h``, whose features are its memory.
 
     ``r = sigmoid(W_r x + U_r h + b_r)``, ``z = sigmoid(W_z x + U_z h + b_z)``,
     ``n = tanh(W_n x + b_n + r (U_n h + c_n))``, x the encoded observation. Cho et al. 2014, "Learning phrase
-    representations using RNN encoder-decoder for statistical machine translation", the reset gate after the product
-    with U_n as in cuDNN, which makes the three products one. The update gates start open for times spread up to a
-    horizon: Tallec and Ollivier 2018, "Can recurrent neural networks warp time?". It wants its memory fed back, see
-    ``jaxrl.envs.remember``.
+    representations using RNN encoder-decoder for statistical machine translation", with the reset gate
+    after the product with U_n as in cuDNN, so that the three products are one. Initial time scales of the memory are
+    spread up to a horizon: Tallec and Ollivier 2018, "Can recurrent neural networks warp time?". The environment must
+    feed its memory back, see ``jaxrl.envs.remember``.
 
     Attributes:
       size: H, the size of the memory.
-      horizon: the longest initial time scale of the memory in steps; 1 for no such bias.
-      encoder: torso from each observation to the input of the unit; None takes an MLP of one layer, or Conv for images.
+      horizon: the longest initial time scale of the memory in steps; 1 for no bias.
+      encoder: torso from each observation to the input of the GRU; None for an MLP of one layer, or Conv for images.
     """
 
     size: int = 64
@@ -57,7 +57,7 @@ class GRU(nn.Module):
         if encoder is None:
             encoder = Conv(hidden=(self.size,)) if is_image(x.shape[2:]) else MLP(hidden=(self.size,))
         encoded = encoder(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
-        # What does not depend on the memory is computed for all steps at once, before the loop.
+        # Computations that do not depend on the memory run before the loop, for all steps at once.
         bias = self.param("bias", lambda key: _gate_bias(key, self.size, self.horizon))
         kernel = self.param("kernel", orthogonal(1.0), (encoded.shape[-1], 3 * self.size))
         recurrent_kernel = self.param("recurrent_kernel", lambda key: _blocks(key, self.size))

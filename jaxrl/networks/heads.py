@@ -1,8 +1,8 @@
 """Heads: from features ``[..., D]`` to distributions over actions and to values; they act on the last axis.
 
-A policy's distribution lives in the *raw* space in which it is sampled and scored: the action itself where actions
-are discrete, the number before the tanh or the clip where they are continuous. ``environment_action`` maps raw
-actions to what the environment takes. So no ``atanh`` of a saturated action is ever needed.
+A policy's distribution is over *raw* actions: the action itself where actions are discrete, the number before the tanh
+or the clip where they are continuous. ``environment_action`` maps raw actions to the environment's. So ``atanh`` of a
+saturated action is never needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxrl import types
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.inputs import flatten_batch
 
-# Gauss-Hermite nodes. For the log-derivative of the tanh 32 leave an error of 2e-4 at standard deviation 2, 1e-2 at 4.
+# Gauss-Hermite nodes. With 32 the expected log-derivative of the tanh has an error of 2e-4 at std 2, of 1e-2 at std 4.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
@@ -27,10 +27,10 @@ _ILLEGAL_LOGIT = -1e9
 
 
 class Categorical(distrax.Categorical):
-    """A categorical distribution from logits, normalised once.
+    """A categorical distribution whose logits are normalised once.
 
-    The same numbers as distrax's, without its checks of every probability in every draw and its second
-    normalisation in the entropy: a third of the kernels of a step of a small environment.
+    It gives the same numbers as distrax's, without the checks of probabilities in every draw and the second
+    normalisation in the entropy, which are a third of the kernels of a step of a small environment.
     """
 
     def _sample_n(self, key: jax.Array, n: int) -> jax.Array:
@@ -48,12 +48,12 @@ class DiagonalGaussian(distrax.MultivariateNormalDiag):
     """Independent Gaussians, raw action ``[..., *shape]`` flattened to ``[..., D]``."""
 
     def entropy(self) -> jax.Array:
-        """The entropy in nats, of the dtype of the mean: distrax gives float64 where x64 is on."""
+        """The entropy in nats, in the dtype of the mean (distrax returns float64 under x64)."""
         return super().entropy().astype(self.loc.dtype)
 
 
 class SquashedGaussian(distrax.MultivariateNormalDiag):
-    """The density of ``tanh(x)`` for Gaussian ``x``, scored at the raw ``x``.
+    """The distribution of ``tanh(x)`` for Gaussian ``x``, whose log-probability takes the raw ``x``.
 
     ``log pi(tanh x) = log N(x; mu, sigma) - sum log(1 - tanh(x)^2)``. Haarnoja et al. 2018, "Soft actor-critic",
     appendix C.
@@ -81,9 +81,9 @@ def _log_tanh_slope(x: jax.Array) -> jax.Array:
 
 
 class NarrowDense(nn.Module):
-    """``y = x W^T + b`` with ``W`` stored ``[out, in]``: for outputs much narrower than inputs.
+    """``y = x W^T + b`` with ``W`` stored as ``[out, in]``, for fewer outputs than inputs.
 
-    The gradient of ``W`` is then a product with long rows, five times faster on CPU than its transpose.
+    The gradient of ``W`` is then a product with long rows, which on CPU is five times faster than its transpose.
 
     Attributes:
       size: the number of outputs.
@@ -97,18 +97,18 @@ class NarrowDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", orthogonal(self.scale), (self.size, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.size,), jnp.float32)
-        # One matrix product whatever the leading axes, so that they change no rounding.
+        # One matrix product for all leading axes, so that they do not change the rounding.
         x, batch = flatten_batch(x, 1)
         y = jax.lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
         return (y + bias[None]).reshape(*batch, self.size)
 
 
 class CategoricalHead(nn.Module):
-    """Logits of a categorical policy, illegal actions masked.
+    """Logits of a categorical policy; illegal actions are masked.
 
     Attributes:
       num_actions: A.
-      scale: gain of the initial weights; 0.01 starts the policy nearly uniform.
+      scale: gain of the initial weights; 0.01 makes the initial policy nearly uniform.
     """
 
     num_actions: int
@@ -127,8 +127,8 @@ class GaussianHead(nn.Module):
 
     Attributes:
       size: D, the number of action dimensions.
-      squash: pass the action through a tanh.
-      state_dependent_std: the log standard deviation is an output of the network; otherwise it is one free vector.
+      squash: pass actions through a tanh.
+      state_dependent_std: the network outputs the log standard deviation; otherwise it is a parameter.
       initial_log_std: the initial log standard deviation; may be a tracer.
       scale: gain of the initial weights of the mean.
     """
@@ -141,13 +141,13 @@ class GaussianHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> distrax.MultivariateNormalDiag:
-        del mask  # there are no illegal continuous actions
+        del mask  # continuous actions have no mask
         mean = NarrowDense(self.size, self.scale)(x)
         if self.state_dependent_std:
             offset = NarrowDense(self.size, self.scale, name="log_std")(x)
         else:
             offset = self.param("log_std", nn.initializers.zeros, (self.size,), jnp.float32)
-        # The start is added, not stored, so that it may be a hyper-parameter under vmap.
+        # The initial value is added, not stored, so that it may be a hyper-parameter under vmap.
         log_std = jnp.clip(offset + self.initial_log_std, -20.0, 2.0)
         std = jnp.broadcast_to(jnp.exp(log_std), mean.shape)
         return (SquashedGaussian if self.squash else DiagonalGaussian)(mean, std)
@@ -162,17 +162,17 @@ class ValueHead(nn.Module):
 
 
 def policy_head(action: types.Discrete | types.Box, **gaussian_options: Any) -> nn.Module:
-    """The policy head that fits an action space: categorical, or Gaussian with ``gaussian_options``."""
+    """The policy head for an action space: categorical, or Gaussian with ``gaussian_options``."""
     if isinstance(action, types.Discrete):
         return CategoricalHead(action.num_actions)
     return GaussianHead(int(np.prod(action.shape)), **gaussian_options)
 
 
 def environment_action(action: types.Discrete | types.Box, raw: jax.Array, squash: bool = False) -> jax.Array:
-    """The action for the environment, from the raw action ``[N]`` or ``[N, D]``.
+    """The environment's action for the raw action ``[N]`` or ``[N, D]``.
 
-    Discrete actions stay as they are. Continuous ones are in units of the bounds, ``[-1, 1]``: clipped to that range,
-    or brought into it by the tanh where the policy is squashed, then rescaled by ``Box.from_unit``.
+    Discrete actions are unchanged. Continuous actions are brought to units of the bounds, [-1, 1], by the tanh of a
+    squashed policy or else by clipping, then rescaled by ``Box.from_unit``.
     """
     if isinstance(action, types.Discrete):
         return raw

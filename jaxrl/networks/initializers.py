@@ -17,9 +17,10 @@ _PANEL = 64
 
 
 def _orthonormal_columns(matrix: jax.Array) -> jax.Array:
-    """Gram-Schmidt for ``[n, m]``, n >= m: panel by panel, and column by column within a panel.
+    """Gram-Schmidt for ``[n, m]``, n >= m, panel by panel and column by column within a panel.
 
-    Everything is projected twice ("twice is enough", Kahan and Parlett). Panels make most of the work matrix products.
+    Every vector is projected twice ("twice is enough", Kahan and Parlett). With panels most of the work is matrix
+    products.
     """
     basis = matrix[:, :0]
     for start in range(0, matrix.shape[1], _PANEL):
@@ -30,7 +31,7 @@ def _orthonormal_columns(matrix: jax.Array) -> jax.Array:
     return basis
 
 
-@jax.jit  # traced once a shape: Flax asks every initialiser for its shape at every apply
+@jax.jit  # traced once per shape: Flax asks every initialiser for its shape at every apply
 def _orthonormal_panel(matrix: jax.Array) -> jax.Array:
     num_columns = matrix.shape[1]
 
@@ -41,7 +42,7 @@ def _orthonormal_panel(matrix: jax.Array) -> jax.Array:
         vector = vector / jnp.linalg.norm(vector)
         return jax.lax.dynamic_update_index_in_dim(basis, vector, column, axis=1)
 
-    # Columns not yet reached are zero, so projecting on the whole basis projects on the ones that are done.
+    # Later columns are still zero, so projecting on the whole basis projects on the finished columns.
     return jax.lax.fori_loop(0, num_columns, orthonormalize, jnp.zeros_like(matrix))
 
 
@@ -49,20 +50,20 @@ def orthogonal(scale: float = math.sqrt(2.0)) -> Initializer:
     """Random orthogonal weights, ``W^T W = scale^2 I`` (or ``W W^T`` where wide), uniform over such matrices.
 
     Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks".
-    The Gram-Schmidt of a Gaussian matrix, in plain operations: two batched QR factorisations in one program,
-    which is what the usual initialisers become under ``vmap`` over seeds, can deadlock on CPU.
+    It orthogonalises a Gaussian matrix by Gram-Schmidt. The usual initialisers become batched QR factorisations under
+    ``vmap`` over seeds, and two of them in one program can deadlock on CPU.
 
     Args:
-      scale: the singular value of all directions; sqrt(2) suits ReLU and tanh torsos.
+      scale: all singular values; sqrt(2) suits ReLU and tanh torsos.
 
     Returns:
-      ``init(key, shape, dtype)``; all axes but the last are taken together as the input.
+      ``init(key, shape, dtype)``; all axes but the last are flattened as the input.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
-        del out_sharding  # part of Flax's call; the result is placed by the caller's jit
+        del out_sharding  # part of Flax's call; the caller's jit places the result
         if len(shape) < 2:
-            raise ValueError(f"orthogonal: shape must have at least 2 axes, got {shape}")
+            raise ValueError(f"shape: got {shape}, must have at least 2 axes")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         gaussian = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
         basis = _orthonormal_columns(gaussian)
@@ -73,14 +74,14 @@ def orthogonal(scale: float = math.sqrt(2.0)) -> Initializer:
 
 
 def gaussian(scale: float = 1.0) -> Initializer:
-    """Gaussian weights of variance ``scale^2 / inputs``: outputs have ``scale`` times the standard deviation of inputs.
+    """Gaussian weights of variance ``scale^2 / inputs``: outputs have ``scale`` times the inputs' standard deviation.
 
-    LeCun et al. 1998, "Efficient backprop". This is one operation, whereas ``orthogonal`` compiles a loop per matrix.
+    LeCun et al. 1998, "Efficient backprop". It is one operation; ``orthogonal`` compiles a loop per matrix.
 
     Args:
       scale: the gain.
 
     Returns:
-      ``init(key, shape, dtype)``; all axes but the last are taken together as the input.
+      ``init(key, shape, dtype)``; all axes but the last are flattened as the input.
     """
     return nn.initializers.variance_scaling(scale**2, "fan_in", "normal")

@@ -1,6 +1,6 @@
-"""From the observations of environments to the inputs of torsos, ``[N, *event]`` of the environment's own dtype.
+"""Converts observations of environments to inputs of torsos, ``[N, *event]`` in the environment's dtype.
 
-The torsos of this package convert their input by ``as_float``. A custom torso sees integers as integers, so that it can
+The torsos of this package convert their input by ``as_float``. A custom torso gets integers as integers, so that it can
 embed them: ``nn.Embed(num_tokens, width)(x)``.
 """
 
@@ -17,7 +17,7 @@ from jaxrl import types
 
 
 def as_float(array: Any) -> jax.Array:
-    """Float32; uint8, the dtype of pixels, is scaled from 0..255 to 0..1; bools and other integers keep their value."""
+    """Converts to float32; uint8 (pixels) is scaled from 0..255 to 0..1, bools and other integers keep their value."""
     floats = array.astype(jnp.float32)
     return floats / 255.0 if array.dtype == jnp.uint8 else floats
 
@@ -34,20 +34,20 @@ def flatten_batch(x: jax.Array, event_rank: int) -> tuple[jax.Array, tuple[int, 
 
 
 def network_input(features: jax.Array, goal: jax.Array | None, event_rank: int) -> jax.Array:
-    """The array that a torso is called on, of the dtype that the environment gives.
+    """The input of a torso, in the environment's dtype.
 
     A goal is concatenated with the features, and both are converted by ``as_float`` where their dtypes differ.
 
     Args:
       features: ``[..., *event]`` with any leading axes.
       goal: ``[..., *goal]`` or None; it is flattened and concatenated with the features.
-      event_rank: the number of axes of one observation's features; a bare number (0) becomes a vector of one.
+      event_rank: the number of axes of one observation's features; a scalar (0) becomes a vector of one number.
 
     Returns:
       ``[N, *event]``, N the product of the leading axes.
 
     Raises:
-      ValueError: a goal with features that are not a vector.
+      ValueError: there is a goal, and features are not vectors.
     """
     x, _ = flatten_batch(features, event_rank)
     x = x.reshape(-1, 1) if event_rank == 0 else x
@@ -55,8 +55,8 @@ def network_input(features: jax.Array, goal: jax.Array | None, event_rank: int) 
         return x
     if event_rank > 1:
         raise ValueError(
-            f"observation.goal: got features of {event_rank} axes, must be vectors where there is a goal; flatten them "
-            "with envs.wrappers.flatten_observation"
+            f"observation.features: got {event_rank} axes together with a goal, must be vectors; flatten them with "
+            "envs.wrappers.flatten_observation"
         )
     if goal.dtype != x.dtype:
         x, goal = as_float(x), as_float(goal)
@@ -64,12 +64,12 @@ def network_input(features: jax.Array, goal: jax.Array | None, event_rank: int) 
 
 
 class Input(NamedTuple):
-    """The parts of an observation that a network reads.
+    """The inputs of a network from an observation.
 
     Attributes:
-      x: ``[N, *event]`` what the torso is called on.
+      x: ``[N, *event]`` input of the torso.
       mask: ``[..., A]`` the legal actions; None where every action is legal.
-      batch: the leading axes of the observation, N in all.
+      batch: the leading axes of the observation, whose product is N.
     """
 
     x: jax.Array
@@ -97,7 +97,7 @@ def torso_tokens(torso: nn.Module, given: Input) -> jax.Array:
     ``[N, L, D]``, the places of an image ``[N, H, W, D]``.
 
     Raises:
-      ValueError: the torso returned something else.
+      ValueError: the torso returned another shape.
     """
     features = torso(given.x)
     shape: tuple[int, ...] = getattr(features, "shape", ())
@@ -111,7 +111,7 @@ def torso_tokens(torso: nn.Module, given: Input) -> jax.Array:
 
 
 def pooled(tokens: jax.Array, batch_rank: int) -> jax.Array:
-    """One feature vector an observation, ``[..., D]``: the mean over a torso's own axes, if it has any.
+    """One feature vector per observation, ``[..., D]``: the mean over the torso's own axes, if it has any.
 
     Args:
       tokens: ``[..., *own, D]``.
@@ -122,7 +122,7 @@ def pooled(tokens: jax.Array, batch_rank: int) -> jax.Array:
 
 
 def torso_features(torso: nn.Module, given: Input) -> jax.Array:
-    """The features ``[..., D]`` of a torso, pooled over axes of its own; see ``torso_tokens`` and ``pooled``."""
+    """The features ``[..., D]`` of a torso, averaged over its own axes; see ``torso_tokens`` and ``pooled``."""
     return pooled(torso_tokens(torso, given), len(given.batch))
 
 

@@ -24,7 +24,7 @@ def activation_fn(name: str) -> Callable[[jax.Array], jax.Array]:
     """The activation called ``name``.
 
     Raises:
-      ValueError: an unknown name; the message lists the known ones.
+      ValueError: the name is unknown; the message lists the known ones.
     """
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: got {name!r}, allowed are {', '.join(ACTIVATIONS)}")
@@ -34,13 +34,13 @@ def activation_fn(name: str) -> Callable[[jax.Array], jax.Array]:
 class MLP(nn.Module):
     """Dense layers with an activation after each: ``x <- act(W x + b)``.
 
-    Called on ``[N, *event]``, whose event axes are flattened, or on ``[..., *event]`` with the rank of the event:
+    It is called on ``[N, *event]``, whose event axes are flattened, or on ``[..., *event]`` with the rank of the event:
     ``mlp(x, 1)`` maps ``[T, B, D]`` to ``[T, B, hidden[-1]]``.
 
     Attributes:
       hidden: the width of each layer.
       activation: one of tanh, relu, gelu, silu, elu.
-      layer_norm: normalise each layer before its activation (Ba et al. 2016).
+      layer_norm: layer norm before each activation (Ba et al. 2016).
     """
 
     hidden: Sequence[int] = (64, 64)
@@ -49,7 +49,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, event_rank: int | None = None) -> jax.Array:
-        """From ``[..., *event]`` to ``[..., D]``; without ``event_rank`` the first axis alone is the batch."""
+        """From ``[..., *event]`` to ``[..., D]``; without ``event_rank`` only the first axis is the batch."""
         activate = activation_fn(self.activation)
         x, batch = flatten_batch(as_float(x), x.ndim - 1 if event_rank is None else event_rank)
         x = x.reshape(x.shape[0], -1)

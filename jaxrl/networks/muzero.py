@@ -1,4 +1,4 @@
-"""MuZero's three functions: h from observations to hidden states, g from there on by actions, f to policy and value.
+"""MuZero's networks: h from observations to hidden states, g from state and action to the next, f to policy and value.
 
 Legend of shapes: N states, A actions, D numbers of a hidden state, M bins of a number.
 """
@@ -19,9 +19,9 @@ from jaxrl.networks.residual import Residual
 
 
 def unit_range(state: jax.Array) -> jax.Array:
-    """``(s - min s) / (max s - min s)``, each state ``[..., D]`` in [0, 1] as actions are. Paper, appendix G.
+    """``(s - min s) / (max s - min s)`` scales each state ``[..., D]`` to [0, 1], the range of actions (appendix G).
 
-    A state whose numbers are all alike is only moved: a division by nearly 0 would blow up gradients.
+    A state whose numbers are all equal is only shifted: a division by nearly 0 would make gradients explode.
     """
     low = jnp.min(state, axis=-1, keepdims=True)
     span = jnp.max(state, axis=-1, keepdims=True) - low
@@ -29,7 +29,7 @@ def unit_range(state: jax.Array) -> jax.Array:
 
 
 class DenseDynamics(nn.Module):
-    """A hidden state and an action to the next, ``W mlp([s, one_hot(a)]) + b``.
+    """The next hidden state from a state and an action, ``W mlp([s, one_hot(a)]) + b``.
 
     Attributes:
       num_actions: A.
@@ -47,13 +47,13 @@ class DenseDynamics(nn.Module):
 
 
 class BoardDynamics(nn.Module):
-    """The same for hidden states that are planes of a board: residual blocks, the action as one more plane.
+    """The dynamics of hidden states that are planes of a board: residual blocks, with the action as one more plane.
 
-    The plane of an action is learned: a column of connect four and a point of Go lie in other places.
+    The plane of an action is learned, since actions of different games (columns, points) have different positions.
 
     Attributes:
       num_actions: A.
-      torso: the residual blocks; the hidden state has its output planes.
+      torso: the residual blocks; the hidden state has as many planes as its output.
       board: height and width.
     """
 
@@ -77,7 +77,7 @@ class MuZero(nn.Module):
       torso: h, any Flax module from ``[N, *event]`` to hidden states ``[N, D]``.
       dynamics: from hidden states ``[N, D]`` and actions ``[N]`` to the next ones.
       num_actions: A.
-      num_bins: M, of rewards and of values.
+      num_bins: M, the number of bins of rewards and of values.
       event_rank: the number of axes of one observation's features.
       hidden: the width of the hidden layer of each head.
     """
@@ -111,13 +111,13 @@ class MuZero(nn.Module):
         return self.policy_head(state), self.value_head(state)
 
     def __call__(self, observation: Any, action: jax.Array) -> Any:
-        """All three, to make parameters."""
+        """Calls all three, for the initialisation of parameters."""
         state, reward = self.step(self.represent(observation), action)
         return reward, self.predict(state)
 
 
 class _Head(nn.Module):
-    """A hidden layer, then logits that start near 0."""
+    """A hidden layer, then logits that are initially near 0."""
 
     size: int
     hidden: int

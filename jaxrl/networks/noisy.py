@@ -17,13 +17,13 @@ def _factor(key: jax.Array, size: int) -> jax.Array:
 
 
 class NoisyDense(nn.Module):
-    """A dense layer with Gaussian noise on its weights; their means and the scale of the noise are learned.
+    """A dense layer with Gaussian noise on its weights, whose means and noise scales are learned.
 
     ``y = (W + S * f(e_in) f(e_out)^T)^T x + b + s * f(e_out)``, ``e`` Gaussian, ``f(e) = sign(e) sqrt|e|``.
     Fortunato et al. 2018, "Noisy networks for exploration", with factorised noise and its initial values.
 
-    The noise comes from the rng collection "noise": a fresh draw each call, one for the whole batch. Without that rng
-    the layer is the dense layer of its means.
+    The noise comes from the rng collection "noise", one draw per call for the whole batch. Without this rng the layer
+    uses the mean weights.
 
     Attributes:
       size: the number of outputs.

@@ -1,4 +1,4 @@
-"""The network of the planning recipes: one torso, a policy as the prior of the search, and a value for its leaves."""
+"""The network of alphazero: one torso, a policy head for the prior of the search, and a value head for its leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PolicyValue(nn.Module):
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``.
       num_actions: A.
       event_rank: the number of axes of one observation's features.
-      bounded: the value ends in a tanh; otherwise it is unbounded.
+      bounded: the value head ends in a tanh; otherwise values are unbounded.
       hidden: the width of the hidden layer of the value head.
     """
 

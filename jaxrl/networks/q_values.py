@@ -1,4 +1,4 @@
-"""Action values of discrete actions: heads for expected values, atoms and quantiles, and the network under them."""
+"""Action values of discrete actions: heads for expected values, atoms and quantiles, and their network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxrl.networks.noisy import NoisyDense
 
 
 class _Stream(nn.Module):
-    """Outputs ``[N, size]``, after a hidden layer where there is one."""
+    """Outputs ``[N, size]``, after an optional hidden layer."""
 
     size: int
     hidden: int | None
@@ -41,21 +41,21 @@ class _Stream(nn.Module):
 
 
 class ActionValueHead(nn.Module):
-    """Values of all actions: ``[N, A]``, or ``[N, A, K]`` with K outputs an action (logits of atoms, quantiles).
+    """Values of all actions: ``[N, A]``, or ``[N, A, K]`` with K outputs per action (logits of atoms, quantiles).
 
-    Dueling: ``Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a')``, for each of the K outputs. Wang et al. 2016, "Dueling
-    network architectures for deep reinforcement learning"; the gradient into the torso is not rescaled as there. The
-    mean is over all actions, the illegal ones too.
+    The dueling head is ``Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a')``, for each of the K outputs. Wang et al. 2016,
+    "Dueling network architectures for deep reinforcement learning"; unlike there, the gradient into the torso is not
+    rescaled. The mean is over all actions, including illegal ones.
 
     Attributes:
       num_actions: A.
-      num_outputs: K; None for no such axis.
+      num_outputs: K; None for no axis K.
       dueling: a stream for the value and one for the advantages.
-      noisy: ``NoisyDense`` layers, see there.
-      hidden: width of a hidden layer in front of the outputs, in each stream; None for none.
-      activation: of the hidden layer.
-      scale: gain of the orthogonal initial weights of the outputs, where they are not noisy.
-      sigma: initial scale of the noise, where they are.
+      noisy: use ``NoisyDense`` layers.
+      hidden: width of a hidden layer in each stream; None for no hidden layer.
+      activation: activation of the hidden layer.
+      scale: (not noisy) gain of the orthogonal initial weights of the outputs.
+      sigma: (noisy) initial scale of the noise.
     """
 
     num_actions: int
@@ -84,7 +84,7 @@ class ActionValueHead(nn.Module):
 
 
 class ImplicitQuantileHead(nn.Module):
-    """Quantiles ``[N, A, M]`` of the return of each action at the fractions that are asked for.
+    """Quantiles ``[N, A, M]`` of the return of each action at given fractions.
 
     ``Z_tau(s, a) = f(psi(s) * phi(tau))_a``, ``phi_j(tau) = relu(sum_{i<n} cos(pi i tau) w_ij + b_j)``. Dabney et al.
     2018, "Implicit quantile networks for distributional reinforcement learning".
@@ -99,7 +99,7 @@ class ImplicitQuantileHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, tau: jax.Array) -> jax.Array:
-        """From features ``[..., D]`` and fractions ``[..., M]``, or ``[M]`` for the same ones everywhere."""
+        """From features ``[..., D]`` and fractions ``[..., M]``, or ``[M]`` for the same fractions everywhere."""
         if tau.ndim == 0 or tau.shape[:-1] not in ((), x.shape[:-1]):
             raise ValueError(f"tau: got shape {list(tau.shape)}, must be {[*x.shape[:-1], 'M']} or ['M']")
         x, batch = flatten_batch(x, 1)
@@ -109,7 +109,9 @@ class ImplicitQuantileHead(nn.Module):
         joined = x[:, None, :] * embedding
         values = self.head.clone(name="values", parent=self)(joined.reshape(-1, x.shape[-1]))
         if values.ndim != 2:
-            raise ValueError(f"head: gave {list(values.shape)}, must give action values [N, A]; leave num_outputs None")
+            raise ValueError(
+                f"head: returned {list(values.shape)}, must return action values [N, A]; leave num_outputs None"
+            )
         values = values.reshape(*joined.shape[:2], -1).swapaxes(1, 2)
         return values.reshape(*batch, *values.shape[1:])
 
@@ -119,7 +121,7 @@ class QNetwork(nn.Module):
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``.
-      head: from features, and what else it is called with, to values: ``ActionValueHead``, ``ImplicitQuantileHead``.
+      head: module from features (and further inputs) to values: ``ActionValueHead``, ``ImplicitQuantileHead``.
       event_rank: the number of axes of one observation's features.
     """
 
@@ -136,7 +138,7 @@ class QNetwork(nn.Module):
         return inputs.torso_features(self.q_torso, inputs.observation_input(observation, self.event_rank))
 
     def from_features(self, features: jax.Array, *head_inputs: Any) -> jax.Array:
-        """The head's outputs from ``embed``'s features, so that these are computed once for several calls."""
+        """The head's outputs for features from ``embed``, which can be computed once for several calls."""
         return self.q_head(features, *head_inputs)
 
     def __call__(self, observation: Any, *head_inputs: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Recurrent networks: an actor-critic on torsos that read sequences.
+"""Recurrent networks: an actor-critic on recurrent torsos.
 
 A recurrent torso is a Flax module with a property ``memory``, its memory for one environment (a pytree of
 ``jax.ShapeDtypeStruct``), and a call ``torso(x, memory, reset) -> (features, memories)``; see ``unroll``.
@@ -21,11 +21,11 @@ PyTree = Any
 
 
 class Memory(NamedTuple):
-    """The memory of an actor-critic, leaves ``[N, ...]``; () for a part without one.
+    """The memory of an actor-critic, leaves ``[N, ...]``; () for a part without memory.
 
     Attributes:
-      actor: of the actor's torso.
-      critic: of the critic's; () where it shares the actor's or there is no critic.
+      actor: memory of the actor's torso.
+      critic: memory of the critic's torso; () where it shares the actor's torso or there is no critic.
     """
 
     actor: PyTree
@@ -33,12 +33,12 @@ class Memory(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Sequences of consecutive steps, from which a recurrent network learns.
+    """Sequences of consecutive steps, the training data of a recurrent network.
 
     Attributes:
       observation: ``[N, T, ...]``, without memory.
-      memory: leaves ``[N, ...]`` at the first step.
-      reset: ``[N, T]`` bool, True at the first step of an episode: the memory is zeroed before it.
+      memory: leaves ``[N, ...]``, the memory before the first step.
+      reset: ``[N, T]`` bool, True at the first step of an episode, where the memory is set to zero.
     """
 
     observation: Any
@@ -47,7 +47,7 @@ class Sequences(NamedTuple):
 
 
 def is_recurrent(torso: Any) -> bool:
-    """Whether a torso is recurrent: whether it has a memory."""
+    """Whether a torso is recurrent, that is, has a memory."""
     return hasattr(torso, "memory")
 
 
@@ -55,30 +55,30 @@ def memory_of(torso: nn.Module, *, share_torso: bool = False, critic: bool = Tru
     """The memory of an on-policy recipe with this torso, for one environment: the argument of ``jaxrl.envs.remember``.
 
     Args:
-      torso: a recurrent one, such as ``GRU()``.
-      share_torso: as the recipe is told; else actor and critic have a torso and a memory each.
-      critic: False for a recipe without one, ``reinforce(baseline=False)``.
+      torso: a recurrent torso such as ``GRU()``.
+      share_torso: as given to the recipe; without it actor and critic have a torso and a memory each.
+      critic: False for a recipe without a critic, ``reinforce(baseline=False)``.
 
     Raises:
-      TypeError: a torso without a memory.
+      TypeError: the torso has no memory.
     """
     if not is_recurrent(torso):
         raise TypeError(
-            f"torso: got {type(torso).__name__}, which has no property memory; must be one that remembers, such as GRU"
+            f"torso: got {type(torso).__name__}, which has no property memory; must be a recurrent torso such as GRU"
         )
-    memory = getattr(torso, "memory")  # noqa: B009  (no attribute of every module)
+    memory = getattr(torso, "memory")  # noqa: B009  (not every module has it)
     return Memory(memory, memory if critic and not share_torso else ())
 
 
 def unroll(torso: Any, x: jax.Array, memory: PyTree, reset: jax.Array) -> tuple[jax.Array, PyTree]:
-    """A recurrent torso over sequences.
+    """Applies a recurrent torso to sequences.
 
-    The torso itself is time-major: it is given ``x [T, N, *event]``, ``memory`` leaves ``[N, ...]`` before the first
-    step, and ``reset [T, N]``, True where the memory is to be zeroed before the step. It gives ``(features [T, N, D],
-    memories)``, the latter with leaves ``[T, N, ...]``: the memory after each step.
+    The torso itself is time-major. It takes ``x [T, N, *event]``, ``memory`` with leaves ``[N, ...]`` before the first
+    step, and ``reset [T, N]``, True where the memory is set to zero before the step. It returns ``(features [T, N, D],
+    memories)``, where ``memories`` with leaves ``[T, N, ...]`` are the memories after each step.
 
     Args:
-      torso: see above.
+      torso: a recurrent torso, as described above.
       x: ``[N T, *event]``, sequence by sequence.
       memory: leaves ``[N, ...]``.
       reset: ``[N, T]``.
@@ -87,32 +87,34 @@ def unroll(torso: Any, x: jax.Array, memory: PyTree, reset: jax.Array) -> tuple[
       ``(features [N T, D], memories)``, leaves ``[N, T, ...]``.
 
     Raises:
-      ValueError: features of another shape.
+      ValueError: features have another shape.
     """
     num, length = reset.shape
     features, memories = torso(jnp.swapaxes(x.reshape(num, length, *x.shape[1:]), 0, 1), memory, reset.T)
     shape = getattr(features, "shape", None)
     if shape is None or len(shape) != 3 or shape[:2] != (length, num):
         raise ValueError(
-            f"torso: must give features [T, N, D], T = {length}, N = {num}; {type(torso).__name__} gave {shape}"
+            f"torso: got features {shape} from {type(torso).__name__}, must be [T, N, D], T = {length}, N = {num}"
         )
     memories = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), memories)
     return jnp.swapaxes(features, 0, 1).reshape(num * length, -1), memories
 
 
 def as_sequences(observation: Any) -> Sequences:
-    """Observations ``[N, ...]`` with a memory as sequences of one step; sequences as they are."""
+    """Observations ``[N, ...]`` with a memory as sequences of one step; sequences are returned unchanged."""
     if isinstance(observation, Sequences):
         return observation
     memory = types.memory(observation)
     if memory is None:
-        raise ValueError("observation: a recurrent torso needs its memory, wrap the environment in envs.remember")
+        raise ValueError(
+            "observation: got no memory, which a recurrent torso needs; wrap the environment in envs.remember"
+        )
     one_step = jax.tree.map(lambda leaf: leaf[:, None], observation._replace(memory=None))
     return Sequences(one_step, memory, jnp.zeros((types.features(observation).shape[0], 1), bool))
 
 
 class RecurrentActorCritic(ActorCritic):
-    """``ActorCritic`` on recurrent torsos: takes ``Sequences``, or observations with a memory, and gives ``[N T]``."""
+    """``ActorCritic`` on recurrent torsos: takes ``Sequences`` or observations with memory; outputs are ``[N T]``."""
 
     def _actor(self, sequences: Sequences) -> tuple[jax.Array, PyTree, jax.Array | None]:
         given = inputs.observation_input(sequences.observation, self.event_rank)
@@ -132,7 +134,7 @@ class RecurrentActorCritic(ActorCritic):
         return self._critic(as_sequences(observation))[0]
 
     def remember(self, observation: Any) -> tuple[Any, Memory]:
-        """The policy's distribution, batch ``[N]``, and what actor and critic remember after these observations."""
+        """The policy's distribution, batch ``[N]``, and the memory of actor and critic after these observations."""
         sequences = as_sequences(observation)
         features, memories, mask = self._actor(sequences)
         own_critic = self.critic and not self.share_torso
@@ -140,11 +142,11 @@ class RecurrentActorCritic(ActorCritic):
         return self.policy_head(features, mask), jax.tree.map(lambda leaf: leaf[:, -1], after)
 
     def evaluate_ahead(self, sequences: Sequences, next_observation: Any) -> tuple[jax.Array, jax.Array]:
-        """Values of all observations, and of what followed each, be it the last observation of its episode.
+        """Values of all observations and of their next observations, including final ones of episodes.
 
         Args:
-          sequences: N of T steps.
-          next_observation: ``[N, T, ...]``, seen with the memory of the step before, whether an episode ended or not.
+          sequences: N sequences of T steps.
+          next_observation: ``[N, T, ...]``, evaluated with the memory of the step before, also where the episode ended.
 
         Returns:
           ``(v_tm1 [N T], v_t [N T])``.

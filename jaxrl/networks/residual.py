@@ -13,7 +13,7 @@ from jaxrl.networks.mlp import activation_fn
 
 
 def padded_patches(images: jax.Array, size: int) -> jax.Array:
-    """The windows of ``[N, H, W, C]`` around every square, zeros outside of the board: ``[N, H, W, size*size*C]``."""
+    """The windows of ``[N, H, W, C]`` around every square, zero-padded: ``[N, H, W, size*size*C]``."""
     before, after = (size - 1) // 2, size // 2
     return patches(jnp.pad(images, ((0, 0), (before, after), (before, after), (0, 0))), size)
 
@@ -21,17 +21,17 @@ def padded_patches(images: jax.Array, size: int) -> jax.Array:
 class Residual(nn.Module):
     """Residual blocks of two convolutions, ``x <- x + conv(act(norm(conv(act(norm(x))))))``, and a few output planes.
 
-    Silver et al. 2018, supplement, with the order of He et al. 2016, "Identity mappings in deep residual networks", and
-    layer norm over the channels of each square in the place of batch norm, whose statistics would be a state. As in
-    AlphaZero's heads a convolution of one square brings the channels to a few planes before they are flattened.
+    Silver et al. 2018, supplement, with the order of layers of He et al. 2016, "Identity mappings in deep residual
+    networks". Layer norm over the channels of each square replaces batch norm, which would need a state. As in
+    AlphaZero's heads, a 1 x 1 convolution reduces the channels to a few planes before they are flattened.
 
     Attributes:
-      channels: the channels of every convolution.
+      channels: the number of channels of every convolution.
       blocks: the number of residual blocks.
-      planes: output channels; there are H x W x planes features.
-      kernel_size: the side of the window.
+      planes: the number of output channels; there are H x W x planes features.
+      kernel_size: the width of the square window.
       activation: one of tanh, relu, gelu, silu, elu.
-      layer_norm: normalise before each activation.
+      layer_norm: layer norm before each activation.
     """
 
     channels: int = 32
@@ -45,11 +45,13 @@ class Residual(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """From boards ``[..., H, W, C]`` to ``[..., H * W * planes]``."""
         if x.ndim < 4:
-            raise ValueError(f"torso: got shape {x.shape}, Residual needs boards [N, H, W, C]; use MLP for vectors")
+            raise ValueError(
+                f"torso: got observations {x.shape}, Residual needs boards [N, H, W, C]; use MLP for vectors"
+            )
         x, batch = flatten_batch(as_float(x), 3)
         activate = activation_fn(self.activation)
         normal = lambda x: activate(nn.LayerNorm()(x) if self.layer_norm else x)  # noqa: E731
-        # The last convolution of a block starts small, so that a deep torso starts as a shallow one.
+        # The last convolution of a block has small initial weights, so that blocks are initially close to the identity.
         convolve = lambda x, scale: nn.Dense(self.channels, kernel_init=orthogonal(scale))(  # noqa: E731
             padded_patches(x, self.kernel_size)
         )

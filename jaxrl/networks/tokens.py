@@ -30,7 +30,7 @@ class Tokens(NamedTuple):
 
 
 def sinusoidal(positions: jax.Array, width: int) -> jax.Array:
-    """``sin(p / 10000^(2i/W))``, then as many cosines. Vaswani et al. 2017, "Attention is all you need", section 3.5.
+    """``sin(p / 10000^(2i/W))`` and the same cosines. Vaswani et al. 2017, "Attention is all you need", section 3.5.
 
     Args:
       positions: ``[T]``.
@@ -46,17 +46,17 @@ def sinusoidal(positions: jax.Array, width: int) -> jax.Array:
 
 
 def sinusoidal_grid(height: int, width: int, size: int) -> jax.Array:
-    """Half of the channels for the row, half for the column: ``[height * width, size]``, row after row."""
+    """Positions of a grid, half of the channels for the row, half for the column: ``[height * width, size]``."""
     of_rows, of_columns = (sinusoidal(jnp.arange(n), m) for n, m in ((height, size - size // 2), (width, size // 2)))
     rows = jnp.repeat(of_rows, width, axis=0)
     return jnp.concatenate([rows, jnp.tile(of_columns, (height, 1))], axis=-1)
 
 
 def patches_of(images: jax.Array, size: int) -> jax.Array:
-    """Squares of ``size x size`` that do not overlap: ``[N, H, W, C]`` to ``[N, H / size, W / size, size*size*C]``.
+    """Non-overlapping patches of ``size x size``: ``[N, H, W, C]`` to ``[N, H / size, W / size, size*size*C]``.
 
     Raises:
-      ValueError: they do not fill the image.
+      ValueError: ``size`` does not divide both sides of the image.
     """
     num, height, width, channels = images.shape
     if height % size or width % size:
@@ -66,19 +66,19 @@ def patches_of(images: jax.Array, size: int) -> jax.Array:
 
 
 class Tokenizer(nn.Module):
-    """Observations as tokens.
+    """Converts observations to tokens.
 
-    - Vectors ``[N, D]``: a token per feature, ``x_i w_i + p_i`` with its own weights, as in the FT-Transformer
+    - Vectors ``[N, D]`` give a token per feature, ``x_i w_i + p_i`` with its own weights, as in the FT-Transformer
       (Gorishniy et al. 2021, "Revisiting deep learning models for tabular data").
-    - Matrices ``[N, k, D]``: a token per row, ``W x_t + p``, rows counted from the last.
-    - Images and boards ``[N, H, W, C]``: a token per square of ``patch_size``.
+    - Matrices ``[N, k, D]`` give a token per row, ``W x_t + p``, with rows counted from the last.
+    - Images and boards ``[N, H, W, C]`` give a token per square of ``patch_size``.
 
     Attributes:
       width: the width of a token.
       positions: learned or sinusoidal.
-      patch_size: the side of the squares that an image is cut into; 1 for boards.
-      window: matrices are windows ``[k, D + 1]`` of steps whose last channel is a flag, 1 where the step is absent
-        and 0 where it is present, never standardised (``Spec.flags``).
+      patch_size: the width of the square patches of an image; 1 for boards.
+      window: matrices are windows ``[k, D + 1]`` of steps whose last channel is a flag, 1 where the step is absent and
+        0 where it is present; the flag is never standardised (``Spec.flags``).
     """
 
     width: int
@@ -98,15 +98,15 @@ class Tokenizer(nn.Module):
     def __call__(self, x: jax.Array) -> Tokens:
         if self.window and (x.ndim != 3 or x.shape[-1] < 2):
             raise ValueError(
-                f"window: got observations {list(x.shape[1:])}, must be [k, D + 1], the last channel telling which "
-                "steps are absent, as envs.window makes them and --window K does"
+                f"window: got observations {list(x.shape[1:])}, must be [k, D + 1] with a last channel that "
+                "flags absent steps; use envs.window, or --window K"
             )
         embedding: Any = nn.Dense(self.width, kernel_init=gaussian(1.0), name="embedding")
         if x.ndim == 2:
             weights = self.param("weights", nn.initializers.normal(1.0), (x.shape[1], self.width), jnp.float32)
             return self._placed(x[:, :, None] * weights[None], sinusoidal(jnp.arange(x.shape[1]), self.width))
         if x.ndim == 3:
-            # Counted from the newest, so that padding in front moves nothing.
+            # Positions count from the newest step, so that padding in front does not change them.
             ages = jnp.arange(x.shape[1])
             steps = x[..., :-1] if self.window else x
             tokens = self._placed(embedding(steps)[:, ::-1], sinusoidal(ages, self.width))

@@ -1,4 +1,4 @@
-"""The transformer torso: an encoder over the tokens of one observation, read out at an extra token."""
+"""The transformer torso: an encoder over the tokens of one observation, with a readout token."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ DTYPES = ("float32", "bfloat16")
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then an MLP per token, each on the normalised stream and added to it: ``x <- x + f(norm(x))``.
+    """Attention, then an MLP per token, each a pre-norm residual branch: ``x <- x + f(norm(x))``.
 
-    Xiong et al. 2020, "On layer normalization in the transformer architecture" (pre-norm). Gated, the sum is a
-    ``GRUGate`` of the rectified branch (Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning").
-    The stream is float32 whatever the branches compute in.
+    Xiong et al. 2020, "On layer normalization in the transformer architecture" (pre-norm). With ``gated`` a
+    ``GRUGate`` of the rectified branch replaces the sum (Parisotto et al. 2020, "Stabilizing transformers for
+    reinforcement learning"). The residual stream is float32 for every dtype of the branches.
 
     Attributes:
       num_heads: divides the width.
-      mlp_ratio: the width of the MLP's hidden layer, over that of tokens.
-      activation: of the MLP.
-      scale: gain of the initial weights that end a branch.
-      dropout: rate on the output of each branch, where there is an rng "dropout".
-      gated: a gate for the sum.
-      gate_bias: of the gates at first.
-      dtype: of the products.
+      mlp_ratio: the width of the MLP's hidden layer divided by the width of tokens.
+      activation: activation of the MLP.
+      scale: gain of the initial weights of the last layer of a branch.
+      dropout: dropout rate of the output of each branch, applied where there is an rng "dropout".
+      gated: use a gate instead of the sum.
+      gate_bias: initial bias of the gates.
+      dtype: dtype of the matrix products.
     """
 
     num_heads: int
@@ -62,9 +62,9 @@ class EncoderLayer(nn.Module):
         """One layer.
 
         Args:
-          x: ``[N, T, W]`` the stream.
+          x: ``[N, T, W]`` the residual stream.
           present: ``[N, T]`` bool, the tokens that may be attended to; None for all.
-          num_queries: Q; the layer's outputs are computed for the first Q tokens alone.
+          num_queries: Q; outputs are computed for the first Q tokens only.
 
         Returns:
           ``[N, Q, W]``.
@@ -74,7 +74,7 @@ class EncoderLayer(nn.Module):
         y = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
         x = x[:, :num_queries]
         query = self._dense(width, 1.0, "query")(y[:, :num_queries]).reshape(num, num_queries, *heads)
-        # Without biases: the keys' cancels in the softmax, the values' is one with that of the output.
+        # No biases: the keys' bias cancels in the softmax, the values' bias is redundant with the output's.
         key_value = self._dense(2 * width, 1.0, "key_value", use_bias=False)(y)
         key_value = key_value.reshape(num, length, 2, *heads)
         mask = None if present is None else present[:, None, None, :]
@@ -91,22 +91,22 @@ class Transformer(nn.Module):
     """A pre-norm transformer encoder over the tokens of an observation, with a readout token.
 
     Vaswani et al. 2017, "Attention is all you need"; Xiong et al. 2020, "On layer normalization in the transformer
-    architecture". Called on ``[N, D]`` it attends to features, on ``[N, k, D]`` to rows, on ``[N, H, W, C]`` to squares
-    of an image or board; see ``networks.tokens``. Features ``[N, W]`` are the normalised readout.
+    architecture". On ``[N, D]`` it attends to features, on ``[N, k, D]`` to rows, on ``[N, H, W, C]`` to patches of an
+    image or squares of a board; see ``networks.tokens``. The features ``[N, W]`` are the normalised readout token.
 
     Attributes:
       num_layers: the number of layers of attention and MLP.
-      num_heads: attention heads; must divide the width.
+      num_heads: number of attention heads; must divide the width.
       width: W, the width of tokens and features.
-      mlp_ratio: the width of the MLPs' hidden layer, over that of tokens.
+      mlp_ratio: the width of the MLPs' hidden layer divided by the width of tokens.
       activation: activation of the MLPs: tanh, relu, gelu, silu, elu.
       positions: learned, or sinusoidal.
-      patch_size: (images and boards) the side of the square that is a token.
-      window: (matrices) rows are steps as envs.window gives them, the last channel tells which are absent: masked.
+      patch_size: (images and boards) the width of the square patches that become tokens.
+      window: (matrices) rows are steps from envs.window; those that the last channel flags as absent are masked.
       gated: gates in place of residual sums, as in GTrXL.
-      gate_bias: (gated) initial bias of the gates; above 0 a layer starts near the identity.
-      dropout: rate on every branch, in gradients only; not a tracer.
-      dtype: dtype of the products, float32 or bfloat16; parameters and features are float32.
+      gate_bias: (gated) initial bias of the gates; above 0 a layer is initially close to the identity.
+      dropout: dropout rate of every branch, where gradients are computed; not a tracer.
+      dtype: dtype of the matrix products, float32 or bfloat16; parameters and features are float32.
     """
 
     num_layers: int = 1
@@ -127,12 +127,12 @@ class Transformer(nn.Module):
         for name in ("num_layers", "num_heads", "width", "mlp_ratio", "patch_size"):
             check_count(name, getattr(self, name))
         if self.width % self.num_heads:
-            raise ValueError(f"num_heads: got {self.num_heads}, must divide the width, {self.width}")
+            raise ValueError(f"num_heads: got {self.num_heads}, must divide width={self.width}")
         for name, allowed in (("positions", POSITIONS), ("dtype", DTYPES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, allowed are {', '.join(allowed)}")
         if isinstance(self.dropout, jax.core.Tracer):
-            raise TypeError("dropout: got a tracer, must be a number: a torso's own arguments are static")
+            raise TypeError("dropout: got a tracer, must be a number, since arguments of torsos are static")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout: got {self.dropout}, must be in [0, 1)")
         activation_fn(self.activation)
@@ -140,7 +140,7 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, event_rank: int | None = None) -> jax.Array:
-        """From ``[..., *event]`` to ``[..., W]``; without ``event_rank`` the first axis alone is the batch."""
+        """From ``[..., *event]`` to ``[..., W]``; without ``event_rank`` only the first axis is the batch."""
         x, batch = flatten_batch(as_float(x), x.ndim - 1 if event_rank is None else event_rank)
         tokenizer = Tokenizer(self.width, self.positions, self.patch_size, self.window, name="tokens")
         tokens, present = tokenizer(x)
@@ -153,13 +153,13 @@ class Transformer(nn.Module):
                 self.num_heads,
                 self.mlp_ratio,
                 self.activation,
-                1.0 / math.sqrt(2.0 * self.num_layers),  # the stream keeps its scale however deep
+                1.0 / math.sqrt(2.0 * self.num_layers),  # keeps the scale of the stream at every depth
                 self.dropout,
                 self.gated,
                 self.gate_bias,
                 jnp.dtype(self.dtype),
                 name=f"layer_{i}",
             )
-            # Only the readout of the last layer is used, so only that is computed.
+            # Only the readout token of the last layer is used, so only that is computed.
             stream = layer(stream, present, 1 if i == self.num_layers - 1 else stream.shape[1])
         return nn.LayerNorm(name="norm")(stream[:, 0]).reshape(*batch, self.width)

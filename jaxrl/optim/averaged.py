@@ -12,12 +12,12 @@ from jaxrl.ops import across
 def averaged(inner: optax.GradientTransformation, axis: str = across.AXIS) -> optax.GradientTransformationExtraArgs:
     """``inner`` on the mean of the gradients of all devices.
 
-    Around the clip, not inside of it: the norm that is clipped is that of the mean. The state is that of ``inner``.
-    Where the axis is not in scope it is ``inner``.
+    It goes around gradient clipping, so that the norm of the mean gradient is clipped. The state is that of ``inner``.
+    Outside of a ``shard_map`` over the axis it equals ``inner``.
 
     Args:
-      inner: what the averaged gradient goes to.
-      axis: of the ``jax.shard_map`` whose members have a part of the samples each.
+      inner: transformation of the averaged gradient.
+      axis: axis of the ``jax.shard_map`` over whose devices the samples are split.
     """
     optimizer = optax.with_extra_args_support(inner)
 

@@ -13,11 +13,11 @@ from jaxrl.arguments import check_count
 
 
 class DelayedState(NamedTuple):
-    """Gradients under way.
+    """The state of ``delayed``: the gradients that were computed and not applied yet.
 
     Attributes:
-      ring: of each leaf the last ``max_delay`` gradients, ``[max_delay, ...]``; () without a delay.
-      updates: int32, gradients taken in so far.
+      ring: ring buffer of the last ``max_delay`` gradients, leaves ``[max_delay, ...]``; () without a delay.
+      updates: int32, number of gradients received so far.
       inner: the state of the inner transformation.
     """
 
@@ -29,20 +29,20 @@ class DelayedState(NamedTuple):
 def delayed(
     delay: Any, inner: optax.GradientTransformation | None = None, *, max_delay: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """``inner`` on the gradient of k updates ago, as an asynchronous worker with a delay of k sends it.
+    """Applies ``inner`` to the gradient of k updates ago, as an asynchronous worker with a delay of k does.
 
-    ``theta_{t+1} = theta_t + inner(g_{t-k})``, where ``g_s`` was computed at ``theta_s``. The first k updates are 0,
-    and leave the state of ``inner`` as it is. With k = 0 it is ``inner``, bit for bit.
+    ``theta_{t+1} = theta_t + inner(g_{t-k})``, where ``g_s`` was computed at ``theta_s``. The first k updates are 0
+    and do not change the state of ``inner``. With k = 0 it equals ``inner`` bit for bit.
 
     Args:
-      delay: k, a whole number of updates, at least 0; may be a tracer, to vmap over: what is above ``max_delay`` is
-        taken as ``max_delay``.
-      inner: what late gradients go to; None hands them on. In a chain, what follows sees zeros in the first k updates,
-        which an optimizer with a memory counts; as ``inner``, it does not.
-      max_delay: gradients that are kept, which takes as many times the memory of the parameters. None is k.
+      delay: k, a number of updates, at least 0; may be a tracer, for example to vmap over delays, and is then clipped
+        to ``max_delay``.
+      inner: transformation of the delayed gradients; None returns them. In an optax chain, later transformations see
+        zeros in the first k updates, which changes the state of Adam, for example; ``inner`` does not see them.
+      max_delay: number of gradients kept, each as large as the parameters; None for k.
 
     Raises:
-      TypeError, ValueError: the delay is not an integer from 0 to ``max_delay``, or a tracer without ``max_delay``.
+      TypeError, ValueError: ``delay`` is not an integer from 0 to ``max_delay``, or a tracer without ``max_delay``.
     """
     size = _size(delay, max_delay)
     delay = jnp.clip(delay, 0, size)
@@ -56,7 +56,7 @@ def delayed(
         if not size:
             stepped, new_inner = optimizer.update(updates, state.inner, params, **extra)
             return stepped, DelayedState((), state.updates + 1, new_inner)
-        # Read before it is written over: of k = size the oldest, in this very place.
+        # Read first: for k = size the oldest gradient is in the place that is overwritten next.
         place, write = (state.updates - delay) % size, state.updates % size
         late = jax.tree.map(lambda ring, new: jnp.where(delay == 0, new, ring[place]), state.ring, updates)
         ring = jax.tree.map(lambda ring, new: ring.at[write].set(new), state.ring, updates)
@@ -70,15 +70,15 @@ def delayed(
 
 
 def _size(delay: Any, max_delay: int | None) -> int:
-    """Places in the ring; checks both."""
+    """The size of the ring buffer; checks both arguments."""
     if max_delay is not None:
         check_count("max_delay", max_delay, least=0)
     if isinstance(delay, jax.core.Tracer):
         if max_delay is None:
-            raise ValueError("max_delay: got None, must be the number of gradients to keep where delay is a tracer")
+            raise ValueError("max_delay: got None, must be the number of gradients to keep, since delay is a tracer")
         return int(max_delay)
     is_array = isinstance(delay, (jax.Array, np.ndarray)) and delay.ndim == 0 and np.issubdtype(delay.dtype, np.integer)
     check_count("delay", int(delay) if is_array else delay, least=0)
     if max_delay is not None and int(delay) > max_delay:
-        raise ValueError(f"delay: got {int(delay)}, must be at most max_delay, {max_delay}")
+        raise ValueError(f"delay: got {int(delay)}, must be at most max_delay={max_delay}")
     return int(delay) if max_delay is None else int(max_delay)

@@ -150,5 +150,5 @@ class Flat(nn.Module):
 
 
 def test_features_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"torso: must give features \[T, N, D\], T = 7, N = 3; Flat gave \(21, 5\)"):
+    with pytest.raises(ValueError, match=r"torso: got features \(21, 5\) from Flat, must be \[T, N, D\], T = 7, N = 3"):
         unroll(Flat().bind({}), jnp.zeros((N * T, D)), jnp.zeros((N, H)), RESET.T)

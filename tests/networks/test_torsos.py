@@ -90,7 +90,7 @@ def test_conv_then_dense():
 
 
 def test_patches_refuse_small_images():
-    with pytest.raises(ValueError, match="kernel_size: 3 is larger than the image, 2 x 5"):
+    with pytest.raises(ValueError, match="kernel_size: got 3, must be at most the image's size, 2 x 5"):
         patches(jnp.ones((1, 2, 5, 1)), 3)
     with pytest.raises(ValueError, match="use MLP for vectors"):
         Conv().init(jax.random.key(0), jnp.ones((1, 5)))
@@ -137,7 +137,7 @@ class TestNetworkInput:
         assert made[5].tolist() == [1.0] * 5 + [7.0] * 2
 
     def test_goals_beside_images_are_refused(self):
-        with pytest.raises(ValueError, match="observation.goal"):
+        with pytest.raises(ValueError, match="observation.features: got 3 axes together with a goal"):
             inputs.network_input(jnp.ones((2, 4, 4, 1)), jnp.ones((2, 3)), 3)
 
 

@@ -339,7 +339,7 @@ class TestDropout:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_heads": 3}, "num_heads: got 3, must divide the width, 32"),
+        ({"num_heads": 3}, "num_heads: got 3, must divide width=32"),
         ({"num_layers": 0}, "num_layers: got 0, must be at least 1"),
         ({"positions": "rotary"}, "positions: got 'rotary', allowed are learned, sinusoidal"),
         ({"dtype": "float16"}, "dtype: got 'float16', allowed are float32, bfloat16"),

@@ -41,7 +41,7 @@ def test_a_torso_is_made_of_its_sizes():
     assert make_part("torso", "mlp", settings, None, None) == networks.MLP((8,), "relu", True)
     with pytest.raises(ValueError, match="torso.hidden: got 8 0, sizes must be at least 1"):
         make_part("torso", "mlp", {"hidden": (8, 0)}, None, None)
-    with pytest.raises(ValueError, match="torso.num_heads: got 3, must divide the width, 32"):
+    with pytest.raises(ValueError, match="torso.num_heads: got 3, must divide width=32"):
         make_part("torso", "transformer", {"num_heads": 3}, None, None)
     with pytest.raises(UnknownName, match="unknown torso 'mpl', did you mean 'mlp'"):
         make_part("torso", "mpl", {}, None, None)
