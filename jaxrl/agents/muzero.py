@@ -19,7 +19,7 @@ from jaxrl.agents.parts.replaying import gradient_steps, make_buffer, num_steps
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
 from jaxrl.networks import BoardDynamics, DenseDynamics, MuZero, inputs
 from jaxrl.networks.heads import Categorical
-from jaxrl.ops import distributional
+from jaxrl.ops import distributional, numerics
 from jaxrl.ops.distributional import Bins
 from jaxrl.replay import MakeReplay, unrolls
 from jaxrl.replay.unrolls import Searched, Unroll
@@ -190,7 +190,7 @@ def muzero(
         return stepped, priorities, {**metrics, "gradient_norm": gradient_norm(grads)}
 
     def update(key: Array, state: MuZeroState, trajectory: Transition) -> tuple[MuZeroState, Metrics]:
-        steps = state.steps + num_steps(trajectory)
+        steps = numerics.count_up(state.steps, num_steps(trajectory))
         learned, ring, metrics = gradient_steps(
             key,
             step,

@@ -163,7 +163,7 @@ def print_presets(console: Console, recipes: Sequence[str]) -> None:
         for names, row in listed:
             table.add_row(names, _settings(row))
         about = f": {summary(recipe)}" if recipes else ""
-        console.print(f"[bold]{recipe}[/bold]{about}")
+        console.print(f"[bold]{recipe}[/bold]{about}", markup=True)
         console.print(table)
 
 

@@ -19,7 +19,8 @@ def make_console(*, quiet: bool = False) -> Console:
     Args:
       quiet: print nothing.
     """
-    console = Console(quiet=quiet, highlight=False)
+    # No markup: names of folders, environments and settings may have brackets.
+    console = Console(quiet=quiet, highlight=False, markup=False)
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         console.width = UNBOUNDED
     return console

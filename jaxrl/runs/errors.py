@@ -44,5 +44,9 @@ class NotWritten(RunStopped):
     """A file of the run can't be written."""
 
 
+class EnvironmentStopped(RunStopped):
+    """An environment outside JAX has failed."""
+
+
 class PeerLost(RunStopped):
     """Another process of the run has stopped."""

@@ -80,6 +80,7 @@ class Kind(NamedTuple):
       follow_up: ``(folder, config, built, num_episodes, console)``, what is done after the evaluation at the end.
       shown: on learning curves.
       draw: makes a picture of episodes, or None where that can't be.
+      failure: ``(env)``, what went wrong in an environment outside of JAX, or None.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Kind(NamedTuple):
     follow_up: Callable[[RunFolder, RunConfig, Built, int, Console], None]
     shown: Shown
     draw: DrawFn | None
+    failure: Callable[[Any], Exception | None] = lambda env: None
 
     def no_columns(self, num_members: int) -> Summary:
         """The columns where nothing was evaluated: NaN."""
@@ -141,6 +143,10 @@ def _check_outside(config: RunConfig, torso: Any) -> None:
             f"devices: got {config.devices}, must be 1 in {config.environment}, which is outside JAX and is stepped in "
             "one batch; --seeds trains several agents in it"
         )
+
+
+def _failure_outside(env: Any) -> Exception | None:
+    return next(filter(None, (getattr(layer, "failure", None) for layer in _layers(env))), None)
 
 
 def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dict[str, Any]]:
@@ -269,6 +275,7 @@ KINDS = {
             follow_up=lambda folder, config, built, num_episodes, console: None,
             shown=Shown("episode_return", "episode return", beside="evaluation_return"),
             draw=None,
+            failure=_failure_outside,
         ),
         Kind(
             name="task",

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 from rich.console import Console
 
 from jaxrl import processes
 from jaxrl.runs.building import Built, Given, make_mesh, make_program
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.errors import ConfigError, RunError
+from jaxrl.runs.errors import ConfigError, EnvironmentStopped, RunError
 from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_update, transfer
@@ -105,6 +106,7 @@ def start(
         if processes.is_first():
             folder.create(config)
             remember(config.imports())
+        stack.enter_context(_environments_explained(folder, config, phases))
         session = Session(folder, config, phases, programs, console, wandb=wandb)
         state = session.train(0, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
@@ -173,10 +175,29 @@ def go_on(
         if note:
             console.print(note, soft_wrap=True, highlight=False)
         _say_changes(config, before, console)
+        stack.enter_context(_environments_explained(folder, config, phases))
         session = Session(folder, config, phases, programs, console, wandb=wandb)
         state = session.train(number, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
     return Run(folder, session.config, phases[-1].built, state)
+
+
+@contextlib.contextmanager
+def _environments_explained(folder: RunFolder, config: RunConfig, phases: Sequence[Phase]) -> Iterator[None]:
+    """Says what went wrong in an environment outside of JAX, what is saved, and how to go on."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        failures = [phase.built.kind.failure(phase.built.env) for phase in phases]
+        failure = next((failure for failure in failures if failure is not None), None)
+        if failure is None:
+            raise
+        good = folder.checkpoints(config).readable()
+        kept = f"the last good checkpoint is update {good[-1]}" if good else "there is no checkpoint yet"
+        raise EnvironmentStopped(
+            f"{str(failure).splitlines()[0]}; {kept} of {phases[-1].last_update}; "
+            f"go on with: jaxrl resume {folder.path}"
+        ) from error
 
 
 def _refuse_contradictions(phase: Phase, console: Console) -> None:

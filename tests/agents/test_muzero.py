@@ -151,7 +151,9 @@ def test_a_gradient_step_is_that_of_a_plain_loop(kit):
     first = agent.init(jax.random.key(0), 2)
     trajectory = kit.trajectory_of(agent, first, spec)
     key = jax.random.key(5)
-    state, metrics = jax.jit(agent.update)(key, first, trajectory)
+    update = jax.jit(agent.update)
+    state, metrics = update(key, first, trajectory)
+    assert update(key, first._replace(steps=jnp.int32(2**31 - 2)), trajectory)[0].steps == 2**31 - 1, "it stops there"
     network, bins = muzero.make_network(spec, kit.torso, 9), Bins.of_returns(4)
     buffer = unrolls.along(uniform(64, n_step=1, gamma=0.9), unroll_steps=steps, n_step=2, gamma=0.9)
     unroll = jax.jit(lambda state: buffer.sample(jax.random.split(key)[0], state, batch))(state.per_env)

@@ -238,6 +238,8 @@ def test_a_pipe_gets_sentences_and_titles_in_one_piece(capsys, monkeypatch):
     console.print(sentence)
     print_titled(console, sentence, table, sentence)
     assert capsys.readouterr().out.splitlines().count(sentence) == 3
+    console.print("[lr] of [/a] is no markup")
+    assert capsys.readouterr().out == "[lr] of [/a] is no markup\n"
     monkeypatch.setenv("COLUMNS", "80")
     make_console().print(sentence)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80, "COLUMNS asks for wrapped lines"

@@ -1,14 +1,18 @@
 """Runs in environments outside JAX: their own batches to evaluate in, one program, reset anew where a run goes on."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import jaxrl
 from jaxrl import runs
+from jaxrl.envs.host import HostEnv, Serial, interface
 from jaxrl.runs.config import ConfigError
+from jaxrl.runs.errors import RunStopped
 from jaxrl.runs.loading import restore
 
 NAME = "gymnasium/CartPole-v1"
@@ -32,6 +36,38 @@ def test_a_run_outside_is_evaluated_and_resumed(tmp_path, capsys):
     assert (np.asarray(again.state.episode_length) <= 16).all() and kept[1].shape == (2, 2)
     agent, state = jaxrl.load(run.folder.path, seed=1)
     assert agent.act(jax.random.key(0), state, np.zeros((1, 4), np.float32), explore=False)[0].shape == (1,)
+
+
+class Fails:
+    """Raises an error in its 70th step."""
+
+    count = 0
+
+    def reset(self, *, seed=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        if self.count == 70:
+            raise ZeroDivisionError("the gripper is at infinity")
+        return np.zeros(2, np.float32), 1.0, self.count % 10 == 0, False, {}
+
+    def close(self):
+        pass
+
+
+def fails():
+    space, actions = spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(2)
+    return HostEnv("fails", partial(Serial, Fails), interface("fails", space, actions), max_steps_in_episode=50)
+
+
+def test_a_failure_is_one_line_that_names_the_last_checkpoint(tmp_path):
+    message = (
+        r"^environment [01] \(seed \d+\) raised ZeroDivisionError: the gripper is at infinity; the last good "
+        r"checkpoint is update 0 of 8; go on with: jaxrl resume [^\n]*$"
+    )
+    with pytest.raises(RunStopped, match=message):
+        runs.train(tmp_path / "run", "a2c", fails, eval_episodes=0, quiet=True, torso="mlp", **{**SIZE, "seeds": 1})
 
 
 @pytest.mark.parametrize(

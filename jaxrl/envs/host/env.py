@@ -227,7 +227,8 @@ class HostEnv:
                 f"{self.name}: the {size} environments of one reset have to be stepped together and in their order, "
                 f"got {len(state.place)} of them"
             )
-        stepped: Stepped = self._call(instance, instance.vector.step, self.interface.act(action))
+        # A copy, because JAX's own can't be written to, and some environments scale the action in place.
+        stepped: Stepped = self._call(instance, instance.vector.step, self.interface.act(np.array(action)))
         instance.step += 1
         instance.elapsed += 1
         final = self._checked(instance, "observation", stepped.observation)

@@ -168,6 +168,25 @@ def test_a_failure_names_the_environment(how, words):
         assert word in str(caught.value)
 
 
+class InPlace(Counter):
+    """Scales its action in place, as robots do, and keeps it."""
+
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    kept = []
+
+    def step(self, action):
+        action *= 2.0
+        self.kept.append(action)
+        return super().step(action)
+
+
+def test_actions_belong_to_the_environment():
+    env = hosted(InPlace)
+    run(env, 4, action=np.full(2, 0.25, np.float32))
+    assert len(InPlace.kept) == 12
+    np.testing.assert_array_equal(InPlace.kept, np.full((12, 2), 0.5, np.float32))
+
+
 def test_an_environment_that_raises_is_made_anew_where_that_is_allowed():
     env = hosted(partial(Bad, "raises", only=(0,)), restarts=3)
     _, observation, reward, terminated, truncated, info = run(env, 4)
