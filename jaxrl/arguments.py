@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import difflib
 import inspect
+import itertools
 import math
 import numbers
 import re
@@ -180,6 +181,16 @@ def allowed(hint: Any) -> str:
     if not all(words):
         return ""
     return " or ".join(words) + (", or None" if optional else "")
+
+
+def bounds(hint: Any) -> str:
+    """The range of a number as a sentence, "In [0, 1]." or "At least 1."; empty for an annotation without one."""
+    for entry in itertools.chain.from_iterable(_unwrapped(member)[1] for member in _members(hint)[0]):
+        if isinstance(entry, Range) and entry is not ANY:
+            return f"In {entry.text}."
+        if isinstance(entry, AtLeast):
+            return f"At least {entry.least}."
+    return ""
 
 
 def _words(hint: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 import docstring_parser
 
 from jaxrl import agents
-from jaxrl.arguments import nearest
+from jaxrl.arguments import bounds, nearest
 from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.objects import import_object, is_object
 from jaxrl.types import Agent, Spec
@@ -54,7 +54,7 @@ class Parameter(NamedTuple):
       name: the name of the argument.
       type: the resolved annotation.
       default: the default in the signature.
-      help: its line in the docstring.
+      help: its line in the docstring, and its range.
     """
 
     name: str
@@ -104,12 +104,15 @@ def parameters(target: Callable[..., Any], hidden: Collection[str] = ()) -> dict
     if isinstance(target, type):
         hidden = {*hidden, *_OF_MODULES}
     annotations, documented = typing.get_type_hints(target), _documented(target.__doc__)
+    ranges = typing.get_type_hints(target, include_extras=True)
     found = {}
     for name, argument in inspect.signature(target).parameters.items():
         annotation = annotations.get(name)
         kind = type(argument.default) if annotation is Any and argument.default is not None else annotation
         if name not in hidden and argument.default is not argument.empty and _is_plain(kind):
-            found[name] = Parameter(name, kind, argument.default, documented.get(name, ""))
+            text = documented.get(name, "")
+            text = text and f"{text} {bounds(ranges.get(name))}".rstrip()
+            found[name] = Parameter(name, kind, argument.default, text)
     return found
 
 

@@ -36,6 +36,14 @@ def test_flags_are_the_plain_arguments_with_their_help(recipe):
     assert summary(recipe).endswith(".")
 
 
+def test_help_says_the_ranges_that_are_checked():
+    shown = {name: parameter.help for name, parameter in hyperparameters("ppo").items()}
+    for name, end in {"gamma": "In [0, 1].", "max_grad_norm": "In (0, inf).", "num_epochs": "At least 1."}.items():
+        assert shown[name].endswith(f". {end}")
+    assert not any(end in shown["entropy_coef"] for end in ("In ", "At least"))
+    assert hyperparameters("rainbow")["v_min"].help and hyperparameters("c51")["num_atoms"].help.endswith("At least 2.")
+
+
 def own(spec, *, model: str = "small", symmetries: int = 0, name: str = "x", prioritized: bool = False, num_updates=3):
     """A recipe whose arguments are called as something else elsewhere."""
 
