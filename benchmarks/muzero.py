@@ -46,6 +46,7 @@ def measure(name: str, num_steps: int, num_seeds: int, seed: int) -> np.ndarray:
     size = {setting: preset.pop(setting) for setting in LOOP} | {"num_steps": num_steps}
     preset["num_updates"] = num_steps // (size["num_envs"] * size["rollout_length"])
     preset["torso"] = jaxrl.networks.MLP(**{k: v for k, v in preset["torso"].items() if k != "name"})
+    preset["search"] = preset["search"]["name"]
     agent = jaxrl.muzero(jaxrl.spec(env, params), **preset, **AGENTS[name])
 
     def run(key: Any) -> Any:

@@ -73,8 +73,8 @@ def recipe(
       extends: a function with keyword arguments, documented under ``Args``.
       without: arguments of ``extends`` that the recipe sets itself.
       fills: arguments that a run fills in itself, and what with: ``{"model": "simulator"}`` for the true simulator of
-        the environment, ``{"symmetries": "symmetries"}``. Kept as ``recipe.fills``, with those of ``extends`` and
-        with ``num_updates`` for every recipe that takes it.
+        the environment, ``{"symmetries": "symmetries"}``, ``{"num_players": "num_players"}``. Kept as ``recipe.fills``,
+        with those of ``extends`` and with ``num_updates`` for every recipe that takes it.
       remembers: ``(spec, options) -> memory`` of an agent that keeps one without a torso that does, such as its last
         plan; a run then wraps the environment in ``envs.remember``. Kept as ``recipe.remembers``, or that of
         ``extends``.

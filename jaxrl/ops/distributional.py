@@ -229,7 +229,7 @@ class Bins(NamedTuple):
 
     @classmethod
     def of_returns(cls, size: int) -> Bins:
-        """The integers from ``-size`` to ``size``, for ``h(x)``: 20 are enough for x to 430, 300 for x to 72,000."""
+        """The integers from ``-size`` to ``size``, for ``h(x)``; 20 are enough for x to 422, 300 for x to 58,000."""
         return cls(jnp.arange(-size, size + 1, dtype=jnp.float32), True)
 
     @classmethod

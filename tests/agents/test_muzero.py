@@ -1,7 +1,7 @@
 """MuZero: its search beside AlphaZero's, its loss beside a plain loop, known values, batches, refusals."""
 
 import importlib
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jaxrl.envs.probes import DiscountProbe, TruncationProbe
 from jaxrl.networks import MLP
 from jaxrl.ops.distributional import Bins
 from jaxrl.replay import uniform, unrolls
+from jaxrl.search import PolicyOutput
+from jaxrl.search.tree import plant
 from jaxrl.training.loop import train
 from jaxrl.types import Observation
 
@@ -106,16 +108,19 @@ def test_the_search_with_a_true_model_is_alphazeros(monkeypatch, search):
 
 def plain_loss(network, bins, params, unroll, num_steps, value_coef):
     """Eq. 1 step by step and sample by sample, gradients halved where g begins."""
+    represent, predict, step = (
+        jax.jit(partial(network.apply, method=method)) for method in ("represent", "predict", "step")
+    )
 
     def cross_entropy(logits, target):
         return -(target * jax.nn.log_softmax(logits)).sum()
 
     total, count = 0.0, unroll.action.shape[1]
     for n in range(count):
-        state = network.apply(params, unroll.observation[n : n + 1], method="represent")
+        state = represent(params, unroll.observation[n : n + 1])
         for k in range(num_steps + 1):
             scale = 1.0 if k == 0 else 1.0 / num_steps
-            policy, value = network.apply(params, state, method="predict")
+            policy, value = predict(params, state)
             if unroll.inside[k, n]:
                 total += scale * cross_entropy(policy[0], unroll.policy[k, n])
             if unroll.known[k, n]:
@@ -123,10 +128,18 @@ def plain_loss(network, bins, params, unroll, num_steps, value_coef):
             if k == num_steps:
                 break
             halved = 0.5 * state + 0.5 * jax.lax.stop_gradient(state)
-            state, reward = network.apply(params, halved, unroll.action[k, n : n + 1], method="step")
+            state, reward = step(params, halved, unroll.action[k, n : n + 1])
             if unroll.known[k, n]:
                 total += cross_entropy(reward[0], bins.encode(unroll.reward[k, n])) / num_steps
     return total / count
+
+
+def no_search(key, params, root, recurrent_fn, num_simulations, invalid_actions, *, explore, bounded, steps):
+    """Any action, and the network's own value, in a tree without children: for what needs no search."""
+    del params, recurrent_fn, num_simulations, invalid_actions, explore, bounded, steps
+    uniform = jnp.full_like(root.prior_logits, 1.0 / root.prior_logits.shape[-1])
+    action = jax.random.categorical(key, jnp.log(uniform)).astype(jnp.int32)
+    return PolicyOutput(action, uniform, plant(root, uniform, 1))
 
 
 def test_a_gradient_step_is_that_of_a_plain_loop(kit):
@@ -134,7 +147,7 @@ def test_a_gradient_step_is_that_of_a_plain_loop(kit):
     agent = agents.muzero(
         spec,
         torso=kit.torso,
-        num_simulations=2,
+        search=no_search,
         unroll_steps=steps,
         n_step=2,
         gamma=0.9,
@@ -170,7 +183,7 @@ def test_a_gradient_step_is_that_of_a_plain_loop(kit):
 @pytest.mark.parametrize("probe", [DiscountProbe(), TruncationProbe()], ids=["terminates", "truncates"])
 def test_values_are_the_returns(probe):
     params = probe.default_params
-    options = {"torso": MLP((32,)), "gamma": 0.9, "n_step": 2, "support_size": 5, "num_simulations": 4}
+    options = {"torso": MLP((32,)), "gamma": 0.9, "n_step": 2, "support_size": 5, "search": no_search}
     training = {"learning_rate": 5e-3, "batch_size": 64, "replay_capacity": 256, "learning_starts": 64}
     agent = agents.muzero(envs.spec(probe, params), unroll_steps=3, num_gradient_steps=8, **options, **training)
     value, solution = functions(agents.muzero, envs.spec(probe, params), **options).value, probe.solution(0.9)

@@ -139,6 +139,23 @@ class TestTwoHot:
         assert dist.two_hot(jnp.array([-5.0, 0.0, 5.0]), jnp.array([0.0])).tolist() == [[1.0], [1.0], [1.0]]
 
 
+class TestBins:
+    def test_of_returns_against_rlax(self):
+        x = np.concatenate([np.linspace(-500, 500, 81), [-0.3, 1e-4, 0.7]]).astype(np.float32)
+        bins, theirs = dist.Bins.of_returns(20), rlax.muzero_pair(-20.0, 20.0, 41, rlax.SIGNED_HYPERBOLIC_PAIR)
+        encoded = bins.encode(x)
+        np.testing.assert_allclose(encoded, theirs.apply(jnp.asarray(x)), atol=1e-4)
+        inside = np.abs(x) < 422
+        np.testing.assert_allclose(bins.decode(jnp.log(encoded))[inside], x[inside], rtol=1e-4, atol=1e-5)
+        logits = np.random.default_rng(0).normal(size=(16, 41)).astype(np.float32)
+        np.testing.assert_allclose(bins.decode(logits), theirs.apply_inv(jax.nn.softmax(logits)), rtol=1e-3, atol=1e-3)
+
+    def test_of_a_range_are_linear_in_it(self):
+        bins = dist.Bins.of_range(4)
+        assert bins.size == 9 and bins.encode(jnp.array(0.375)).tolist() == [0, 0, 0, 0, 0, 0.5, 0.5, 0, 0]
+        np.testing.assert_allclose(bins.decode(jnp.log(bins.encode(jnp.array([-2.0, 0.1])))), [-1.0, 0.1], atol=1e-6)
+
+
 class TestCrossEntropy:
     def test_against_scipy(self, source):
         logits = np.random.default_rng(0).normal(scale=3.0, size=(32, 7)).astype(np.float32)

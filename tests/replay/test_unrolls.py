@@ -61,7 +61,7 @@ def slow(steps, t, b, end):
     return found
 
 
-@pytest.mark.parametrize("total", [5, 13, 24, 41])
+@pytest.mark.parametrize("total", [5, 24, 41])
 def test_targets_against_a_slow_loop(total):
     steps = jax.tree.map(jnp.asarray, history(total))
     state = ring.init(unrolls.example(jax.ShapeDtypeStruct((), jnp.float32), A), ROWS, B)

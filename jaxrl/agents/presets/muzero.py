@@ -15,8 +15,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 50_000,
             "num_envs": 8,
             "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
+            # Gumbel's scale of values, made for many actions, makes a choice between two nearly certain at once.
+            "search": {"name": "puct"},
             "num_simulations": 16,
             "gamma": 0.99,
+            "n_step": 20,
+            "anneal_learning_rate": True,
+            # Small, so that the values that targets are made of are young.
+            "replay_capacity": 10_000,
             "num_gradient_steps": 16,
         },
         "pgx/connect_four": {
