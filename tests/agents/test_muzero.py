@@ -232,3 +232,9 @@ def test_bad_arguments_are_named():
         agents.muzero(spec, anneal_learning_rate=True)
     with pytest.raises(ValueError, match=r"^search: got 'uct', must be gumbel or puct"):
         agents.muzero(spec, search="uct")
+    treeless = agents.muzero(
+        spec, search=lambda *args, **options: no_search(*args, **options)._replace(search_tree=None)
+    )
+    shapes = jax.eval_shape(treeless.init, jax.random.key(0))
+    with pytest.raises(TypeError, match=r"^search: .*search_tree"):
+        jax.eval_shape(treeless.act, jax.random.key(0), shapes, spec.zeros(2))
