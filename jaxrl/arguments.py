@@ -1,4 +1,4 @@
-"""Checks of arguments on the host, before anything is traced: they name it, what was given, and what is allowed.
+"""Checks of arguments on the host, before tracing. Messages say which argument, what was given and what is allowed.
 
 An annotation can say what is allowed: ``gamma: Unit`` is ``Annotated[float, Range("[0, 1]")]``. ``check_argument``
 checks a value against its annotation, and ``allowed`` writes the annotation as words, for messages and help texts.
@@ -42,11 +42,11 @@ class Range:
 
 
 class AtLeast(NamedTuple):
-    """The whole numbers from ``least`` on.
+    """The integers from ``least`` on.
 
     Attributes:
       least: the smallest one allowed.
-      traced: whether an array passes too, and a tracer, whose value is unknown.
+      traced: whether arrays and tracers are allowed too; the value of a tracer is unknown.
     """
 
     least: int
@@ -56,7 +56,7 @@ class AtLeast(NamedTuple):
 ANY, NON_NEGATIVE, POSITIVE = Range("(-inf, inf)"), Range("[0, inf)"), Range("(0, inf)")
 UNIT, INNER_UNIT = Range("[0, 1]"), Range("(0, 1)")
 
-# Annotations, and the options with `| None`. Floats may always be tracers.
+# Annotations, optional ones with `| None`. Floats may always be tracers.
 Real = Annotated[float, ANY]
 NonNegative = Annotated[float, NON_NEGATIVE]
 Positive = Annotated[float, POSITIVE]
@@ -69,11 +69,11 @@ TracedCountOrZero = Annotated[int, AtLeast(0, traced=True)]
 
 
 def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -> None:
-    """Checks that a number is finite and in its range. Tracers pass, because their values are unknown.
+    """Checks that a number is finite and in its range. Tracers are accepted, because their values are unknown.
 
     Raises:
-      TypeError: not a number.
-      ValueError: out of range, or not finite.
+      TypeError: it is not a number.
+      ValueError: it is out of range, or not finite.
     """
     if (value is None and optional) or isinstance(value, jax.core.Tracer):
         return
@@ -86,7 +86,7 @@ def check_float(name: str, value: Any, allowed: Range, optional: bool = False) -
 
 
 def _is_real(dtype: Any) -> bool:
-    """As JAX sees it, which knows bfloat16."""
+    """Whether it is a floating dtype for JAX, which includes bfloat16."""
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
@@ -102,7 +102,7 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
       ValueError: it is too small.
     """
     if not _is_whole(value):
-        raise TypeError(f"{name}: got {value!r}, must be a whole number")
+        raise TypeError(f"{name}: got {value!r}, must be an integer")
     if value < least:
         raise ValueError(f"{name}: got {value}, must be at least {least}")
 
@@ -111,7 +111,7 @@ def check_callable(name: str, value: Any, takes: str) -> None:
     """Checks that a value can be called.
 
     Raises:
-      TypeError: it can't.
+      TypeError: it cannot be called.
     """
     if not isinstance(value, Callable):  # type: ignore[arg-type]
         raise TypeError(f"{name}: got {value!r}, must be {takes}")
@@ -132,7 +132,7 @@ def check_key(key: Any) -> None:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     is_key = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not is_key and not (dtype == np.uint32 and shape in ((2,), (4,))):
-        # A key forgotten leaves the parameters in its place: their type says enough.
+        # Where the key was forgotten the next argument is in its place, and its type is enough for the message.
         short = repr(key) if key is None or np.isscalar(key) else type(key).__name__
         given = f"{dtype}{list(shape)}" if shape is not None else short
         raise TypeError(f"key: got {given}, must be one key such as jax.random.key(0); the key comes first")
@@ -143,38 +143,38 @@ def _initials(name: str) -> str:
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """The options closest to ``word`` as the middle of a sentence: ``", did you mean 'ppo'?"``, or nothing.
+    """The options closest to ``word`` for an error message: ``", did you mean 'ppo'?"``, or nothing.
 
-    Case and leading dashes don't count. Prefixes count as close ("cartpole" is near to "CartPole-v1"), and initials do
-    ("lr" is near to "learning_rate").
+    Case and leading dashes are ignored. Prefixes count as close ("cartpole" to "CartPole-v1"), and so do initials ("lr"
+    to "learning_rate").
     """
     word, by_lower = word.lower().strip("-"), {option.lower().strip("-"): option for option in options}
     close = difflib.get_close_matches(word, by_lower, n=3)
     close = difflib.get_close_matches(word, close, n=3, cutoff=0.85) or close
-    # By edit distance "cartpole" is a long way from "cartpole-v1".
+    # The edit distance from "cartpole" to "cartpole-v1" is large.
     close += [option for option in by_lower if len(word) > 2 and option.startswith(word) and option not in close]
     close = close or [option for option in by_lower if _initials(option) == word]
     return f", did you mean {' or '.join(repr(by_lower[option]) for option in close[:3])}?" if close else ""
 
 
 def _members(hint: Any) -> tuple[list[Any], bool]:
-    """The alternatives of an annotation without None, and whether None is one."""
+    """The alternatives of an annotation except None, and whether None is one of them."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = list(typing.get_args(hint)) if is_union else [hint]
     return [member for member in members if member is not type(None)], type(None) in members
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """``Annotated[X, ...]`` as X and the rest."""
+    """The parts of ``Annotated[X, ...]``: X and the rest."""
     if typing.get_origin(hint) is Annotated:
         return hint.__origin__, hint.__metadata__
     return hint, ()
 
 
 def allowed(hint: Any) -> str:
-    """What an annotation allows, as the end of a sentence: "a number in [0, 1], or None"; empty for Any.
+    """Words for what an annotation allows, such as "a number in [0, 1], or None"; empty for Any.
 
-    A text in ``Annotated[X, text]`` stands for itself.
+    For ``Annotated[X, text]`` they are the text.
     """
     members, optional = _members(hint)
     words = [_words(member) for member in members]
@@ -201,19 +201,19 @@ def _words(hint: Any) -> str:
         if isinstance(entry, Range):
             return f"a number in {entry.text}" if entry is not ANY else "a number"
         if isinstance(entry, AtLeast):
-            return f"a whole number of at least {entry.least}"
+            return f"an integer of at least {entry.least}"
     origin = typing.get_origin(kind) or kind
     if origin is Literal:
         return " or ".join(repr(value) for value in typing.get_args(kind))
     if _is_function(kind):
         return "a function"
-    named = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+    named = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
     named |= {tuple: "a tuple", collections.abc.Sequence: "a sequence", collections.abc.Mapping: "a dict"}
     return named.get(origin, f"a {origin.__name__}" if _is_checkable(origin) else "")
 
 
 def _is_function(hint: Any) -> bool:
-    """``Callable[...]`` or a protocol with ``__call__``."""
+    """Whether it is ``Callable[...]`` or a protocol with ``__call__``."""
     is_protocol = inspect.isclass(hint) and getattr(hint, "_is_protocol", False)
     return typing.get_origin(hint) is collections.abc.Callable or (is_protocol and "__call__" in vars(hint))
 
@@ -223,18 +223,18 @@ def _is_checkable(hint: Any) -> bool:
 
 
 def check_argument(name: str, value: Any, hint: Any) -> None:
-    """Refuses a value that its annotation does not allow; what is not known here (``Any``) passes.
+    """Raises for a value that its annotation does not allow; unknown annotations (``Any``) allow everything.
 
     Args:
-      name: of the argument, for the message.
-      value: what was given.
+      name: name of the argument, for the message.
+      value: the given value.
       hint: a resolved annotation: a class, ``Literal``, ``Callable``, a protocol, a tuple, ``Sequence`` or ``Mapping``
-        of such, ``Annotated`` with a ``Range``, an ``AtLeast`` or a text that says what is allowed, and unions of all
+        of these, ``Annotated`` with a ``Range``, an ``AtLeast`` or a text that says what is allowed, and unions of all
         these. A plain ``int`` may be a tracer, ``Count`` may not.
 
     Raises:
-      TypeError: a value of the wrong type.
-      ValueError: a number out of its range, or a choice that there is not.
+      TypeError: the value has the wrong type.
+      ValueError: the number is out of its range, or the choice is unknown.
     """
     members, optional = _members(hint)
     if value is None and optional:
@@ -245,7 +245,7 @@ def check_argument(name: str, value: Any, hint: Any) -> None:
             return _check_member(name, value, member, hint)
         except (TypeError, ValueError) as error:
             problems.append(error)
-    # Of two alternatives, the one of the right type says more.
+    # The error of the alternative with the right type is more helpful.
     raise next((problem for problem in problems if isinstance(problem, ValueError)), problems[0])
 
 

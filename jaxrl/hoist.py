@@ -1,9 +1,9 @@
-"""A scan that computes whatever depends on the scanned inputs alone before the loop, for all steps at once.
+"""A scan that moves computations that depend only on the scanned inputs before the loop, for all steps at once.
 
-``hoist.scan(body, init, xs)`` equals ``jax.lax.scan(body, init, xs)``. Whatever the body computes from ``x`` without
-the carry, such as random numbers from keys, or the reset that each step of an environment prepares, leaves the loop
-and is computed in one vectorised call before it. A step of a small environment is mostly the dispatch of tiny kernels,
-and this removes about half of them.
+``hoist.scan(body, init, xs)`` equals ``jax.lax.scan(body, init, xs)``. Computations of the body that use ``x`` but not
+the carry, such as random numbers from keys or the reset that each step of an environment prepares, are done in one
+vectorised call before the loop. The time of a step of a small environment is mostly the dispatch of tiny kernels, and
+this removes about half of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PER_CALL = frozenset({"pure_callback", "io_callback"})
 
 
 class _Equation(NamedTuple):
-    """An equation of the flattened program; values are numbered, literals stand for themselves."""
+    """An equation of the flattened program, with numbered values and with literals."""
 
     equation: Any
     name: str
@@ -43,7 +43,7 @@ class _Program(NamedTuple):
 
 
 def _alone(jaxpr: Any, equation: Any) -> Any:
-    """A jaxpr of one equation, its inputs all taken as arguments: ``jax.core.eval_jaxpr`` evaluates it."""
+    """A jaxpr of one equation whose inputs are all arguments, for ``jax.core.eval_jaxpr``."""
     arguments = [jex.Var(atom.aval) for atom in equation.invars]
     renamed = equation.replace(invars=arguments)
     return jaxpr.replace(
@@ -86,17 +86,17 @@ def _flatten(closed: Any) -> _Program:
 
 
 def _run(equations: Sequence[_Equation], values: dict[int, Any]) -> None:
-    """Evaluates equations into ``values``."""
+    """Evaluates equations and stores the results in ``values``."""
     for equation, _, inputs, outputs in equations:
         arguments = [atom.val if isinstance(atom, jex.Literal) else values[atom] for atom in inputs]
         values.update(zip(outputs, jax.core.eval_jaxpr(equation, (), *arguments), strict=True))
 
 
 def _split(program: _Program, inputs: set[int]) -> tuple[list[_Equation], list[_Equation], list[int]]:
-    """The equations before the loop, those inside it, and the numbers of the values that the loop reads of the first.
+    """The equations before the loop, those inside it, and the numbers of the early values that the loop reads.
 
-    An equation moves if all its inputs are known before the loop and it has no side effect. One with a large result
-    stays, because a stack of such results for all steps costs more memory than it saves time.
+    An equation moves if all its inputs are known before the loop and it has no side effect. Equations with large
+    results stay, because a stack of these for all steps would take too much memory.
     """
     limit = LARGE * sum(program.sizes[index] for index in inputs)
     constant, known = set(program.constants), set(inputs)
@@ -106,7 +106,7 @@ def _split(program: _Program, inputs: set[int]) -> tuple[list[_Equation], list[_
         sources = {atom for atom in entry.inputs if not isinstance(atom, jex.Literal)}
         pure = not entry.equation.effects and entry.name not in _PER_CALL
         if pure and sources <= constant:
-            constant.update(entry.outputs)  # needed on either side; the compiler takes it out of the loop
+            constant.update(entry.outputs)  # needed on both sides; the compiler moves it out of the loop
             early.append(entry)
             late.append(entry)
         elif pure and sources <= known | constant and all(program.sizes[index] <= limit for index in entry.outputs):
@@ -130,13 +130,13 @@ def _draws_alike_under_vmap(xs: Any) -> bool:
 
 
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tuple[Any, Any]:
-    """``jax.lax.scan(body, init, xs)`` with the work that depends on ``xs`` alone done before the loop.
+    """``jax.lax.scan(body, init, xs)`` with computations that depend only on ``xs`` moved before the loop.
 
     Args:
       body: ``(carry, x) -> (carry, y)``; equations with side effects stay in the loop.
-      init: the first carry.
-      xs: leaves ``[T, ...]``, at least one. With keys of another kind than threefry nothing is moved, since their
-        numbers change under ``vmap``.
+      init: the initial carry.
+      xs: leaves ``[T, ...]``, at least one. With keys of other kinds than threefry nothing is moved, because their
+        random numbers change under ``vmap``.
 
     Returns:
       ``(carry, ys)``, the same as ``jax.lax.scan``.

@@ -1,4 +1,4 @@
-"""Scans acting and stepping: an agent and environments produce a trajectory."""
+"""Rollouts: an agent acts in environments, which gives a trajectory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree
     """Resets ``num_envs`` copies of an environment: ``(observation [B, ...], env_state [B, ...])``.
 
     Raises:
-      ProtocolError: ``env`` is no environment of ``jaxrl.envs.protocol``.
+      ProtocolError: ``env`` does not follow ``jaxrl.envs.protocol``.
     """
     check_environment(env, "reset", "step")
     env_reset = jax.vmap(lambda key, params: check_reset(env.reset(key, params)), in_axes=(0, None))
@@ -28,9 +28,9 @@ def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree
 
 
 def stored(observation: Any) -> Any:
-    """The observation as a trajectory stores it: without the simulator's state, which only a planner reads.
+    """The observation as a trajectory stores it: without the simulator's state, which only planners read.
 
-    The agent's memory is dropped too: ``update`` recomputes it from that of the first step, see ``with_memory``.
+    The agent's memory is dropped too: ``update`` recomputes it from the memory of the first step, see ``with_memory``.
     """
     if not isinstance(observation, Observation):
         return observation
@@ -52,7 +52,7 @@ def with_memory(trajectory: Transition, observation: Any) -> Transition:
 
 
 def future_weight(terminated: Array, info: Mapping[Any, Any]) -> Array:
-    """``Transition.discount``: 0 where terminated, else ``info["discount"]`` if the environment gives it, else 1."""
+    """``Transition.discount``: 0 where terminated, else ``info["discount"]`` if there is one, else 1."""
     return jnp.where(terminated, 0.0, jnp.asarray(info.get("discount", 1.0), jnp.float32))
 
 
@@ -71,7 +71,7 @@ def step(
       ``(env_state, observation, transition)``, leaves ``[B, ...]``; the transition without the agent's memory.
 
     Raises:
-      ProtocolError: the step broke the environment protocol in a way that shapes and types show.
+      ProtocolError: shapes or types of the step's results do not follow the environment protocol.
     """
     action, extras = agent.act(keys[0], state, observation, explore=explore)
 
@@ -100,9 +100,9 @@ def step(
 def step_keys(key: Array, length: int, num_envs: int) -> Array:
     """The keys ``[T, 1 + B]`` of a rollout, for ``step``.
 
-    Where environments are split over devices (``ops.across``), an environment gets the keys that it would have if all
-    lived on one, drawn where it lives: key i of a ``split`` by threefry is ``fold_in(key, i)``. Each device acts with a
-    key of its own, folded from the one with which one device would.
+    Where environments are split over devices (``ops.across``), each environment gets the same keys as on one device.
+    Every device computes its own part: key i of a ``split`` by threefry is ``fold_in(key, i)``. Each device has its own
+    key for acting, folded from the key of a run on one device.
     """
     if across.size() == 1:
         return jax.random.split(key, (length, 1 + num_envs))
@@ -129,7 +129,7 @@ def rollout(
     """Acts ``length`` times in B environments, from their current states.
 
     Args:
-      key: consumed; the keys of all steps are drawn from it in one call.
+      key: consumed; it is split into the keys of all steps in one call.
       agent, state: the agent and its state, which does not change.
       env, params: a gymnax environment and its parameters.
       env_state, observation: ``[B, ...]``, from ``reset`` or from the last rollout.
@@ -139,7 +139,7 @@ def rollout(
     Returns:
       ``(env_state, observation, trajectory)``; the trajectory's leaves are ``[T, B, ...]``, except for the agent's
       memory, which is stored for the first step only, ``[1, B, ...]``. A recipe that needs it at every step adds it to
-      extras.
+      ``extras``.
     """
     num_envs = jax.tree.leaves(observation)[0].shape[0]
     first = observation

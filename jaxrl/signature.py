@@ -1,4 +1,4 @@
-"""The decorator of recipes, of agents and of all else that is made for a spec: arguments checked by their annotations.
+"""The decorator of recipes and of other functions of a spec, which checks arguments by their annotations.
 
 Reward models, models and planners use it as agents do; see ``feedback.rnd``.
 """
@@ -21,7 +21,7 @@ from jaxrl.types import Box, Discrete, Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Annotations of arguments that are objects, with the words that a message has for them.
+# Annotations of arguments that are objects, with the words that messages use for them.
 Torso = Annotated[nn.Module, "a Flax module such as MLP()"]
 Heads = Annotated[
     Mapping[str, Annotated[nn.Module, "a Flax module such as MLP()"]], "a dict from names to Flax modules"
@@ -57,25 +57,25 @@ def recipe(
 ) -> Any:
     """Decorates a recipe ``(spec, *, options)``: its arguments are checked before it is called.
 
-    What it makes is an agent, or a reward model, a model, a planner.
+    A recipe makes an agent, a reward model, a model or a planner.
 
-    Each argument is checked against its annotation (see ``jaxrl.arguments``): ``gamma: Unit``,
-    ``num_epochs: Count``, ``huber_delta: Positive | None``, ``torso: Torso | None``, ``double: bool``. An unknown
-    option is refused by name, and the nearest name is suggested. Defaults are not checked.
+    Each argument is checked against its annotation (see ``jaxrl.arguments``): ``gamma: Unit``, ``num_epochs: Count``,
+    ``huber_delta: Positive | None``, ``torso: Torso | None``, ``double: bool``. An unknown option raises a TypeError
+    that suggests the nearest name. Defaults are not checked.
 
     With ``extends``, the recipe is ``(spec, *, its own options, **options)`` and takes the options of another function
     too. ``inspect.signature``, ``typing.get_type_hints`` and the docstring then show both, the recipe's own first, so
-    that flags and help texts are made as for any other function. ``get_type_hints`` gives plain types, and with
-    ``include_extras=True`` the allowed ranges as well.
+    that flags and help texts are made as for any other function. ``get_type_hints`` returns plain types, with
+    ``include_extras=True`` also the allowed ranges.
 
     Args:
       function: the recipe, where the decorator is used without arguments.
       extends: a function with keyword arguments, documented under ``Args``.
       without: arguments of ``extends`` that the recipe sets itself.
-      fills: arguments that a run fills in itself, and what with: ``{"model": "simulator"}`` for the true simulator of
-        the environment, ``{"symmetries": "symmetries"}``, ``{"num_players": "num_players"}``. Kept as ``recipe.fills``,
+      fills: arguments that a run fills in, and by what: ``{"model": "simulator"}`` for the true simulator of the
+        environment, ``{"symmetries": "symmetries"}``, ``{"num_players": "num_players"}``. Kept as ``recipe.fills``,
         with those of ``extends`` and with ``num_updates`` for every recipe that takes it.
-      remembers: ``(spec, options) -> memory`` of an agent that keeps one without a torso that does, such as its last
+      remembers: ``(spec, options) -> memory`` of an agent that has a memory without a recurrent torso, such as its last
         plan; a run then wraps the environment in ``envs.remember``. Kept as ``recipe.remembers``, or that of
         ``extends``.
     """
@@ -102,7 +102,7 @@ def recipe(
                 if name not in parameters and not takes_any:
                     near = nearest(name, parameters)
                     raise TypeError(f"{own.__name__}: unknown option {name!r}{near} (it takes {', '.join(parameters)})")
-            # A wrong number of positional arguments is refused by the call itself.
+            # Python's call checks the number of positional arguments.
             for name, value in (*zip(positional, args, strict=False), *options.items()):
                 if hints.get(name) is Spec:
                     _check_spec(name, value)
@@ -146,7 +146,7 @@ def _hints(function: Callable[..., Any] | None) -> dict[str, Any]:
 
 
 def _joined(own: str | None, base: str | None, inherited: Mapping[str, Any]) -> str:
-    """The docstring with the lines of the inherited arguments at the end of its ``Args``; not indented."""
+    """The docstring with the lines of the inherited arguments appended to its ``Args``, without indentation."""
     documented = _entries(inspect.cleandoc(base or ""))
     lines = [line for name in inherited for line in documented.get(name, ())]
     text = inspect.cleandoc(own or "").split("\n")
@@ -159,7 +159,7 @@ def _joined(own: str | None, base: str | None, inherited: Mapping[str, Any]) -> 
 
 
 def _end_of_arguments(lines: list[str]) -> int:
-    """The index behind the last line of ``Args``."""
+    """The index after the last line of ``Args``."""
     end = start = lines.index("Args:") + 1
     for index in range(start, len(lines)):
         if lines[index][:1].strip():
@@ -170,7 +170,7 @@ def _end_of_arguments(lines: list[str]) -> int:
 
 
 def _entries(docstring: str) -> dict[str, list[str]]:
-    """The lines of each argument, as they stand under ``Args`` of a docstring that is not indented."""
+    """The lines of each argument under ``Args`` of a docstring without indentation."""
     lines = docstring.split("\n")
     if "Args:" not in lines:
         return {}

@@ -1,4 +1,4 @@
-"""The contract: what an agent is, what it is given, and what it gives back. Read this first.
+"""The contract: the types of agents, of their inputs and of their outputs. Read this first.
 
 Legend of shapes, here and everywhere: T time, B environments, A discrete actions, D features, S seeds.
 """
@@ -19,15 +19,15 @@ Metrics = dict[str, Array]
 class Observation(NamedTuple):
     """An observation with named parts; a plain array is the same as ``Observation(features=array)``.
 
-    Absent parts are None. Environments that have nothing but features return the bare array.
+    Absent parts are None. Environments that have only features return the bare array.
 
     Attributes:
-      features: ``[B, ...]`` the input of a torso.
+      features: ``[B, ...]``, the input of a torso.
       action_mask: ``[B, A]`` bool, True where a discrete action is legal.
-      goal: ``[B, G]`` the goal asked for.
-      achieved_goal: ``[B, G]`` the goal reached.
-      memory: the agent's own last memory, fed back by ``envs.remember``, zero where an episode starts. A trajectory
-        has that of its first step alone, leaves ``[1, B, ...]``.
+      goal: ``[B, G]``, the desired goal.
+      achieved_goal: ``[B, G]``, the goal achieved so far.
+      memory: the agent's memory after its last step, fed back by ``envs.remember``, zero where an episode starts. A
+        trajectory has the memory of its first step only, leaves ``[1, B, ...]``.
       env_state: the true simulator state, for planners; dropped before storage.
     """
 
@@ -54,7 +54,7 @@ class Remembered(NamedTuple):
 
     Attributes:
       value: ``[B, ...]`` the action itself.
-      memory: leaves ``[B, ...]``, of the structure and the shapes of ``Observation.memory``.
+      memory: leaves ``[B, ...]``, with the structure and the shapes of ``Observation.memory``.
     """
 
     value: Any
@@ -62,7 +62,7 @@ class Remembered(NamedTuple):
 
 
 def memory(observation: Any) -> Any:
-    """The agent's last memory that an observation feeds back, or None where nothing does."""
+    """The agent's memory in an observation, or None where the environment feeds none back."""
     return observation.memory if isinstance(observation, Observation) else None
 
 
@@ -73,13 +73,13 @@ class Transition(NamedTuple):
 
     Attributes:
       observation: the observation before the action.
-      action: the action that the environment was given, without a memory.
+      action: the environment's action, without the agent's memory.
       reward: float32.
-      discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes in a
+      discount: the environment's discount, without gamma: 0 where terminated, -1 where the player to move changes in a
         two-player game, else 1.
       terminated: bool, the task ended.
-      truncated: bool, the episode was cut (a time limit) though the task goes on.
-      next_observation: the true next one: at the end of an episode the final observation, not the reset one.
+      truncated: bool, the episode ended (at a time limit, say) though the task continues.
+      next_observation: the true next observation: at the end of an episode the final one, not that of the reset.
       extras: the extra data that ``act`` returned for ``update``.
     """
 
@@ -127,14 +127,14 @@ class Box(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """The description of an environment that an agent is made for. Made by ``jaxrl.spec(env, params)``.
+    """The description of an environment, from which agents are made. ``jaxrl.spec(env, params)`` makes it.
 
     Attributes:
       observation: one observation (no batch axis) with a ``jax.ShapeDtypeStruct`` for each leaf.
       action: ``Discrete`` or ``Box``.
-      num_observations: the number of observations, where they are single integers from 0 on; else None.
-      flags: bool, of the shape of the features: True for binary features, which are not normalised (``envs.window``);
-        None where there are none. A NumPy array, so that it is static.
+      num_observations: the number of possible observations, where they are single integers from 0 on; else None.
+      flags: bool, in the shape of the features: True for binary features, which are not normalised (``envs.window``);
+        None without any. A NumPy array, so that it is static.
     """
 
     observation: Any
@@ -143,7 +143,7 @@ class Spec(NamedTuple):
     flags: Any = None
 
     def zeros(self, *batch: int) -> Any:
-        """An observation of zeros with the leading axes ``batch``, to initialise networks with."""
+        """An observation of zeros with the leading axes ``batch``, for the initialisation of networks."""
         return jax.tree.map(lambda leaf: jnp.zeros((*batch, *leaf.shape), leaf.dtype), self.observation)
 
 
@@ -155,10 +155,10 @@ class InitFn(Protocol):
 
         Args:
           key: a PRNG key, consumed.
-          num_envs: B, the number of environments that will act together.
+          num_envs: B, the number of environments.
 
         Returns:
-          One immutable pytree; the leaves with an environment axis under a field ``per_env``, of the state or of a
+          One immutable pytree. Leaves with an environment axis lie under a field ``per_env``, of the state or of a
           state inside it, such as a reward model's.
         """
         ...
@@ -196,7 +196,7 @@ class UpdateFn(Protocol):
 
 
 class Agent(NamedTuple):
-    """The three functions. Not a pytree of arrays: close over it, do not pass it through ``jit`` or ``vmap``."""
+    """The three functions. It is not a pytree of arrays: close over it, do not pass it through ``jit`` or ``vmap``."""
 
     init: InitFn
     act: ActFn
@@ -211,12 +211,12 @@ class Simulated(NamedTuple):
     """One step of a ``Model``, for one state.
 
     Attributes:
-      state: the state to step on from. Where the episode ended it may belong to the next one.
+      state: the next state. Where the episode ended it may belong to the next episode.
       observation: the true next observation; the final one where the episode ended.
-      reward: of the step, to the player that moved; float32.
-      discount: the weight of the future before gamma: 0 where terminated, -1 where the mover changes, else 1.
-      truncated: bool, the episode was cut here though it has a future: the value of ``observation`` counts, but
-        ``state`` must not be searched, because it belongs to another episode.
+      reward: the reward of the step, to the player that moved; float32.
+      discount: the discount without gamma: 0 where terminated, -1 where the player to move changes, else 1.
+      truncated: bool, the episode was truncated: returns bootstrap from the value of ``observation``, and ``state``
+        must not be searched, because it belongs to another episode.
     """
 
     state: PyTree
@@ -246,8 +246,8 @@ class ModelStepFn(Protocol):
 
         Args:
           params: from ``init``, or learned.
-          key: a PRNG key, consumed; a random model draws the outcome from it.
-          state: the model's own: the state of a simulator, or a hidden state.
+          key: a PRNG key, consumed; a stochastic model samples the outcome with it.
+          state: a state of the model: the state of a simulator, or a hidden state.
           action: one action.
         """
         ...
@@ -257,18 +257,18 @@ class StepsTakenFn(Protocol):
     """``steps_taken`` of a model."""
 
     def __call__(self, state: PyTree, /) -> Array:
-        """The number of steps of its episode before one state, int32."""
+        """The number of steps in the episode before a state, int32."""
         ...
 
 
 class Model(NamedTuple):
-    """What search, planners and dreams step in: the true simulator (``envs.simulator``) or a learned model.
+    """A model for search, planners and dreams: the true simulator (``envs.simulator``) or a learned one.
 
     Attributes:
       init: makes the parameters.
       step: steps one state.
       num_players: 2 where two players move in turn, else 1.
-      steps_taken: counts the steps of an episode; None for a model that doesn't know.
+      steps_taken: the steps of the episode before a state; None for a model that does not count them.
     """
 
     init: ModelInitFn
@@ -285,10 +285,10 @@ class RewardInitFn(Protocol):
 
         Args:
           key: a PRNG key, consumed.
-          num_envs: B, the number of environments that act together.
+          num_envs: B, the number of environments.
 
         Returns:
-          One immutable pytree; the leaves with an environment axis under the field ``per_env``.
+          One immutable pytree. Leaves with an environment axis lie under the field ``per_env``.
         """
         ...
 
@@ -325,7 +325,7 @@ class RewardUpdateFn(Protocol):
 
 
 class RewardModel(NamedTuple):
-    """A reward that is computed, and learned if it has parameters: curiosity, preferences, feedback, a judge.
+    """A computed and possibly learned reward: curiosity, preferences, feedback, a judge.
 
     Like an ``Agent`` it is not a pytree: close over it.
     """

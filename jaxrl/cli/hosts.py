@@ -80,5 +80,5 @@ def connect(arguments: Sequence[str]) -> None:
 
 def _whole(name: str, text: str) -> int:
     if not text.isdecimal():
-        raise UsageError(f"--{name}: got '{text}', must be a whole number")
+        raise UsageError(f"--{name}: got '{text}', must be an integer")
     return int(text)

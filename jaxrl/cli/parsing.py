@@ -37,7 +37,7 @@ def whole_number(text: str) -> int:
         exact = Decimal(text[:-1]) * unit if unit else Decimal(text)
         if exact == int(exact):
             return int(exact)
-    raise ValueError(f"got '{text}', must be a whole number")
+    raise ValueError(f"got '{text}', must be an integer")
 
 
 def number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""RND: random network distillation, a bonus for observations unlike those seen before. Burda et al. 2018.
+"""RND: random network distillation, an exploration bonus for novel observations. Burda et al. 2018.
 
 Legend of shapes: T steps, B environments, D features.
 """
@@ -24,12 +24,13 @@ class RNDState(NamedTuple):
     """The state of the reward model.
 
     Attributes:
-      params: of the predictor.
-      target_params: of the random network, never changed.
-      optimizer_state: of optax.
+      params: parameters of the predictor.
+      target_params: parameters of the random network, which never change.
+      optimizer_state: state of the optax optimizer.
       observation_statistics: mean and variance of the features.
-      bonus_statistics: of the running discounted sum of bonuses, whose standard deviation scales them.
-      per_env: ``[B]`` that running sum in each environment.
+      bonus_statistics: mean and variance of the running discounted sum of bonuses, whose standard deviation scales
+        them.
+      per_env: ``[B]`` this running sum in each environment.
     """
 
     params: PyTree
@@ -67,29 +68,29 @@ def rnd(
     learning_rate: Positive = 1e-4,
     gamma: Unit = 0.99,
 ) -> RewardModel:
-    """Random network distillation: the error of a network that predicts another, random one.
+    """Random network distillation: a bonus equal to the error of a network that predicts a random network.
 
-    ``r + c |f(s') - g(s')|^2 / sigma``: g is a fixed random network, f learns to equal it on what was seen, and so is
-    wrong on what was not. Observations are standardised and clipped to 5 standard deviations, sigma is the running
-    standard deviation of the discounted sum of bonuses, which runs on over ends of episodes. Burda et al. 2018,
-    "Exploration by random network distillation", arXiv:1810.12894. The bonus is added to the reward, and so
-    ends with the episode, where the paper gives it a value function of its own, which goes on. Every float may be a
-    tracer.
+    ``r + c |f(s') - g(s')|^2 / sigma``: g is a fixed random network, and f learns to predict it on visited
+    observations, so that its error is large on novel ones. Observations are standardised and clipped to 5 standard
+    deviations; sigma is the running standard deviation of the discounted sum of bonuses, which continues over ends of
+    episodes. Burda et al. 2018, "Exploration by random network distillation", arXiv:1810.12894. It deviates from the
+    paper: the bonus is added to the reward, so that its return ends with the episode, instead of having a separate,
+    non-episodic value. Every float may be a tracer.
 
     Args:
-      spec: of the environment, from ``jaxrl.spec``.
+      spec: the environment's spec, from ``jaxrl.spec``.
       bonus_coef: c, weight of the bonus.
       reward_coef: weight of the environment's reward; 0 for curiosity alone.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation.
-      embedding_size: outputs of the random network and of its predictor.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      embedding_size: number of outputs of the random network and of its predictor.
       learning_rate: step size of the predictor.
-      gamma: discount of the sum of bonuses that scales them.
+      gamma: discount factor of the sum of bonuses that scales them.
 
     Returns:
       A ``RewardModel``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
 
     >>> import jaxrl
     >>> from jaxrl.feedback import rnd
@@ -122,7 +123,7 @@ def rnd(
         return observation._replace(features=x) if isinstance(observation, types.Observation) else x
 
     def errors(params: PyTree, state: RNDState, observation: Any) -> Array:
-        """``[T, B]`` the mean squared errors of the predictor."""
+        """``[T, B]`` mean squared errors of the predictor."""
         seen = standardize(state.observation_statistics, observation)
         target: Any = jax.lax.stop_gradient(network.apply(state.target_params, seen))
         guess: Any = network.apply(params, seen)
@@ -139,7 +140,7 @@ def rnd(
     def update(key: Array, state: RNDState, trajectory: Transition) -> tuple[RNDState, Metrics]:
         del key
         bonuses = bonus(state, trajectory)
-        # As in the paper, the sum runs on over ends of episodes.
+        # As in the paper, the sum continues over ends of episodes.
         goes_on, discount = jnp.ones(bonuses.shape, bool), jnp.full_like(bonuses, gamma)
         sums, trace = normalize.discounted_return_trace(state.per_env, bonuses, discount, goes_on)
         loss, grads = jax.value_and_grad(lambda params: errors(params, state, trajectory.next_observation).mean())(

@@ -1,6 +1,6 @@
-"""Learned models of environments, and how they are fitted.
+"""Learned models of environments, and their fitting.
 
-A model that planners, search and dreams can step in is a ``jaxrl.types.Model``, like the true simulator.
+Models for planners, search and dreams are ``jaxrl.types.Model``s, like the true simulator.
 """
 
 from jaxrl.models.as_env import ModelEnv, ModelEnvParams, ModelEnvState, as_env

@@ -11,12 +11,12 @@ from jaxrl.types import Array, Box, Discrete
 
 
 def action_size(space: Discrete | Box) -> int:
-    """The numbers of one action as an input."""
+    """The number of inputs of one action."""
     return space.num_actions if isinstance(space, Discrete) else math.prod(space.shape)
 
 
 def action_input(space: Discrete | Box, action: Array) -> Array:
-    """Actions ``[..., *shape]`` as ``[..., A]`` float32: one-hot where they are discrete.
+    """Actions ``[..., *shape]`` as ``[..., A]`` float32; discrete actions are one-hot.
 
     >>> action_input(Discrete(3), jnp.array([2, 0])).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]

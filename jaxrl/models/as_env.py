@@ -1,4 +1,4 @@
-"""A model as an environment of the gymnax protocol: any recipe trains inside of it."""
+"""A model as an environment of the gymnax protocol: any recipe can train in it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Start = Callable[[Array, PyTree], tuple[Any, PyTree]]
 
 
 class ModelEnvParams(NamedTuple):
-    """The parameters of an environment in a model.
+    """The parameters of a ``ModelEnv``.
 
     Attributes:
-      model: those of the model, so that they may be traced and vmapped.
-      temperature: of the model's randomness, where it has one.
-      max_steps_in_episode: an episode is cut after so many steps.
+      model: parameters of the model, which may be traced and vmapped.
+      temperature: temperature of the model's randomness, where it has one.
+      max_steps_in_episode: episodes are truncated after so many steps.
     """
 
     model: PyTree
@@ -47,7 +47,7 @@ class ModelEnv:
 
     @property
     def name(self) -> str:
-        """Of the environment."""
+        """The name of the environment."""
         return "Model"
 
     @property
@@ -60,7 +60,7 @@ class ModelEnv:
         return self._action
 
     def reset(self, key: Array, params: ModelEnvParams | None = None) -> tuple[Any, ModelEnvState]:
-        """Draws a state to start in."""
+        """Samples an initial state."""
         params = self.default_params if params is None else params
         observation, state = self._start(key, params.model)
         return observation, ModelEnvState(state, jnp.zeros((), jnp.int32))
@@ -68,7 +68,7 @@ class ModelEnv:
     def step(
         self, key: Array, state: ModelEnvState, action: Array, params: ModelEnvParams | None = None
     ) -> tuple[Any, ModelEnvState, Array, Array, Array, dict[Any, Any]]:
-        """Steps the model, and starts anew where the episode ended."""
+        """Steps the model, and resets where the episode ended."""
         params = self.default_params if params is None else params
         model = self._model if isinstance(self._model, Model) else self._model(params.temperature)
         step_key, reset_key = jax.random.split(key)
@@ -95,19 +95,19 @@ def as_env(
 ) -> ModelEnv:
     """An environment whose steps are those of a model; ``jaxrl.envs.check`` holds for it.
 
-    An episode ends where the model's discount is 0 and is cut where the model says so or after ``max_steps``. The
-    parameters of the environment are ``ModelEnvParams(model, temperature, max_steps_in_episode)``.
+    An episode terminates where the model's discount is 0, and is truncated where the model truncates or after
+    ``max_steps``. The parameters of the environment are ``ModelEnvParams(model, temperature, max_steps_in_episode)``.
 
     Args:
-      model: a ``types.Model`` of one player, or a function from a temperature to one: ``partial(models.dream, rnn)``.
-      params: of the model.
-      start: ``(key, params) -> (observation, state)``, where episodes start: real first frames, say.
-      action: ``spec.action`` of the environment that the model is of.
-      temperature: the default.
-      max_steps: the default.
+      model: a ``types.Model`` with one player, or a function from a temperature to one: ``partial(models.dream, rnn)``.
+      params: parameters of the model.
+      start: ``(key, params) -> (observation, state)``, the initial states of episodes, such as real first frames.
+      action: ``spec.action`` of the modelled environment.
+      temperature: default temperature.
+      max_steps: default time limit.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind, named.
+      TypeError, ValueError: an argument has the wrong type; the message names it.
 
     >>> import jaxrl
     >>> from jaxrl import models
@@ -120,7 +120,7 @@ def as_env(
     if not isinstance(model, Model):
         check_callable("model", model, "a types.Model, or a function from a temperature to one")
     elif model.num_players != 1:
-        raise ValueError(f"model: got one of {model.num_players} players, must be of one")
+        raise ValueError(f"model: got one with {model.num_players} players, must have one player")
     check_callable("start", start, "a function (key, params) -> (observation, state)")
     if not isinstance(action, (Discrete, Box)):
         raise TypeError(f"action: got {action!r}, must be a types.Discrete or a types.Box such as spec.action")

@@ -1,4 +1,4 @@
-"""A sequence model of latents as a ``types.Model``: what a dream steps in."""
+"""A sequence model of latents as a ``types.Model``, for training in dreams."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class DreamState(NamedTuple):
     """A state of a dream.
 
     Attributes:
-      z: ``[L]`` the latent of the present observation.
-      memory: of the sequence model, of the steps before.
+      z: ``[L]`` the latent of the current observation.
+      memory: memory of the sequence model after the previous steps.
     """
 
     z: Array
@@ -25,22 +25,22 @@ class DreamState(NamedTuple):
 
 
 def observe(state: DreamState) -> Array:
-    """``[z, h]``, ``[L + H]``: what a controller sees of a dream, and of the real environment."""
+    """``[z, h]``, ``[L + H]``: the observation of a controller, in a dream and in the real environment."""
     return jnp.concatenate([state.z, state.memory.features])
 
 
 def dream(sequence: SequenceModel, temperature: Any = 1.0) -> Model:
     """A sequence model as a model of the environment, in the space of latents.
 
-    ``h' = f(h, z, a)``, ``z' ~ p(z' | h')`` at a temperature, the observation is ``[z', h']``; the task ends where the
-    logit of the end is positive. Ha and Schmidhuber 2018, arXiv:1809.01999, section 4.
+    ``h' = f(h, z, a)``, ``z' ~ p(z' | h')`` at a temperature, the observation is ``[z', h']``; the task terminates
+    where the termination logit is positive. Ha and Schmidhuber 2018, arXiv:1809.01999, section 4.
 
     Args:
       sequence: an ``mdn_rnn`` or a ``transformer``.
-      temperature: of ``Mixture.sample``; may be a tracer.
+      temperature: temperature of ``Mixture.sample``; may be a tracer.
 
     Raises:
-      ValueError: a negative temperature.
+      ValueError: the temperature is negative.
     """
     check_float("temperature", temperature, NON_NEGATIVE)
 
@@ -54,14 +54,14 @@ def dream(sequence: SequenceModel, temperature: Any = 1.0) -> Model:
 
 
 def wake(sequence: SequenceModel, params: PyTree, state: DreamState, action: Array, z: Array) -> DreamState:
-    """The state after a real step: the memory moves on as in a dream, the latent is that of the real observation.
+    """The state after a real step: the memory is updated as in a dream, the latent is that of the real observation.
 
     Args:
       sequence: the model.
       params: its parameters.
-      state: before the step.
-      action: that was taken.
-      z: ``[L]`` of the next observation.
+      state: state before the step.
+      action: the action taken.
+      z: ``[L]`` latent of the next observation.
     """
     memory, _ = sequence.step(params, state.memory, state.z, action)
     return DreamState(z, memory)

@@ -25,7 +25,7 @@ from jaxrl.signature import recipe
 from jaxrl.types import Array, Model, PyTree, Simulated, Spec, Transition
 
 RewardOf = Callable[[Array, Array, Array], Array]
-"""``(observation [D], action, next_observation [D]) -> scalar``, known of the task."""
+"""``(observation [D], action, next_observation [D]) -> scalar``, known for the task."""
 
 PROPAGATIONS = ("ts_infinity", "ts_1")
 
@@ -34,7 +34,7 @@ class EnsembleParams(NamedTuple):
     """The parameters of an ensemble.
 
     Attributes:
-      networks: of the members, leaves ``[E, ...]``.
+      networks: parameters of the members, leaves ``[E, ...]``.
       inputs: mean and scale of features and action.
       outputs: mean and scale of the change of the features, and of the reward.
       elites: ``[K]`` int32, the members with the lowest held-out loss.
@@ -51,7 +51,7 @@ class EnsembleState(NamedTuple):
 
     Attributes:
       observation: ``[D]`` float32.
-      member: int32, the member that predicts; in "ts_1" the one that predicted last.
+      member: int32, the member that predicts; in "ts_1" the member that predicted last.
     """
 
     observation: Array
@@ -59,14 +59,14 @@ class EnsembleState(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What all members say of the next step, leaves ``[E, B, ...]``.
+    """Predictions of the next step by all members, leaves ``[E, B, ...]``.
 
     Attributes:
       observation: ``[E, B, D]`` the mean of the next observation.
-      observation_variance: ``[E, B, D]`` the variance of the noise that the member sees in it.
+      observation_variance: ``[E, B, D]`` the predicted variance of its noise.
       reward: ``[E, B]`` the mean of the reward.
       reward_variance: ``[E, B]``; 0 where the reward is known.
-      termination_logit: ``[E, B]``, positive where the task ends; infinite where the termination is known.
+      termination_logit: ``[E, B]``, positive where the task terminates; infinite where the termination is known.
     """
 
     observation: Array
@@ -81,11 +81,11 @@ class Ensemble(NamedTuple):
 
     Attributes:
       init: ``key -> params``.
-      predict: ``(params, observation [B, D], action [B]) -> Prediction``, of all members.
+      predict: ``(params, observation [B, D], action [B]) -> Prediction`` of all members.
       fit: ``(key, params, data, *, size=None, bootstrap=True, **options of models.fit) -> (params, Fitted)``. ``data``
         is a ``Transition`` with leaves ``[N, ...]``; Fitted has leaves ``[E, ...]``.
       loss: ``(params, data [B]) -> [E, B]``, negative log-likelihoods in the units of the environment.
-      start: ``(key, params, observation [B, D]) -> EnsembleState [B]``, members drawn from the elites.
+      start: ``(key, params, observation [B, D]) -> EnsembleState [B]``, with members sampled from the elites.
       model: ``(propagation="ts_infinity", noise=True) -> types.Model``.
     """
 
@@ -110,22 +110,23 @@ def ensemble(
     bound_coef: NonNegative = 0.01,
     weight_decay: NonNegative = 1e-5,
 ) -> Ensemble:
-    """Members that predict the change of the observation, its noise and the reward; they agree where data is.
+    """An ensemble whose members predict the change of the observation, its noise and the reward.
 
-    ``s' ~ N(s + mu_e(s, a), sigma_e(s, a)^2)``, each member e fitted to a bootstrap of the data. Chua et al. 2018,
-    "Deep reinforcement learning in a handful of trials using probabilistic dynamics models", arXiv:1805.12114. Inputs
-    and outputs are standardised by the data; a number that is the same in all rows is only centred. Floats may be
-    tracers.
+    ``s' ~ N(s + mu_e(s, a), sigma_e(s, a)^2)``, where each member e is fitted to a bootstrap sample of the data. Chua
+    et al. 2018, "Deep reinforcement learning in a handful of trials using probabilistic dynamics models",
+    arXiv:1805.12114. Inputs and outputs are standardised by the data; a column with equal numbers is only centred.
+    Floats may be tracers.
 
     Args:
-      spec: of the environment; its features are vectors.
+      spec: the environment's spec; its features are vectors.
       num_members: E.
-      num_elites: how many members, those of the lowest held-out loss, ``start`` and the model draw from; None for all.
+      num_elites: number of members with the lowest held-out loss that ``start`` and the model sample from; None for
+        all.
       hidden: the width of each layer.
       activation: one of tanh, relu, gelu, silu, elu.
-      reward: ``(observation, action, next_observation) -> scalar`` where it is known; None to learn it.
-      termination: the same for the end of the task, a bool; "learned" to learn it (the task ends where its logit is
-        positive); None for a task that never ends.
+      reward: known reward ``(observation, action, next_observation) -> scalar``; None to learn it.
+      termination: known termination of the same arguments, a bool; "learned" to learn it (the task terminates where its
+        logit is positive); None for a task that never terminates.
       bound_coef: weight of the distance between the bounds of the log-variance in the training loss.
       weight_decay: weight of the sum of squares of the weights in the training loss.
 
@@ -133,7 +134,7 @@ def ensemble(
       An ``Ensemble``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
 
     >>> import jaxrl
     >>> from jaxrl import models
@@ -146,7 +147,7 @@ def ensemble(
     size = _feature_size(spec)
     num_elites = num_members if num_elites is None else num_elites
     if num_elites > num_members:
-        raise ValueError(f"num_elites: got {num_elites}, must be at most num_members, {num_members}")
+        raise ValueError(f"num_elites: got {num_elites}, must be at most num_members={num_members}")
     learns_end = termination == "learned"
     num_outputs = size + (reward is None)
     network = ProbabilisticMLP(num_outputs, tuple(hidden), activation)
@@ -159,17 +160,17 @@ def ensemble(
         return EnsembleParams(networks, *scales, jnp.arange(num_elites, dtype=jnp.int32))
 
     def inputs(observation: Any, action: Array) -> Array:
-        """Features and action ``[B, ...]`` as one vector."""
+        """Features and actions ``[B, ...]`` as one vector per row."""
         return jnp.concatenate([_vector(observation), action_input(spec.action, action)], axis=-1)
 
     def outputs(data: Transition) -> Array:
-        """What is predicted of each row."""
+        """The targets of each row."""
         change = _vector(data.next_observation) - _vector(data.observation)
         rewards = () if reward is not None else (data.reward.astype(jnp.float32)[..., None],)
         return jnp.concatenate([change, *rewards], axis=-1)
 
     def raw(params: EnsembleParams, observation: Any, action: Array) -> Raw:
-        """Of all members, ``[E, B, ...]``."""
+        """Outputs of all members, ``[E, B, ...]``."""
         x = params.inputs.standardize(inputs(observation, action))
         return jax.vmap(network.apply, (0, None))(params.networks, x)  # type: ignore[return-value]
 
@@ -194,7 +195,7 @@ def ensemble(
         return Prediction(after, variance[..., :size], rewards, reward_variance, logit)
 
     def negative_log_likelihood(given: Raw, y: Array, terminated: Array, log_scale: Array) -> Array:
-        """``sum_o (y - mu)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2``, and the cross-entropy of the end."""
+        """``sum_o (y - mu)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2``, and the cross-entropy of the termination."""
         errors = jnp.square(y - given.mean) * jnp.exp(-given.log_variance)
         gaussian = 0.5 * (errors + given.log_variance + math.log(2.0 * math.pi)).sum(-1) + log_scale
         if not learns_end:
@@ -228,7 +229,7 @@ def ensemble(
         rows = (in_scale.standardize(x), out_scale.standardize(y), data.terminated.astype(jnp.float32))
         log_scale = jnp.log(out_scale.scale).sum()
         key, weight_key = jax.random.split(key)
-        # Poisson(1) counts of each row are a bootstrap of any number of rows.
+        # Poisson(1) weights of rows approximate a bootstrap sample for any number of rows.
         weights = jax.random.poisson(weight_key, 1.0, (num_members, num_rows), dtype=jnp.int32).astype(jnp.float32)
 
         def of_rows(variables: PyTree, key: Array, batch: tuple[Array, Array, Array]) -> Array:
@@ -258,7 +259,8 @@ def ensemble(
     ) -> Simulated:
         member_key, noise_key, reward_key = jax.random.split(key, 3)
         member = state.member if propagation == "ts_infinity" else jax.random.choice(member_key, params.elites)
-        # All members, then one: under vmap that is a product of matrices, where a gather copies weights for each state.
+        # Evaluates all members and selects one: under vmap a matrix product, whereas a gather would copy weights per
+        # state.
         one = jax.tree.map(lambda leaf: leaf[member, 0], predict(params, state.observation[None], action[None]))
         after, rewards = one.observation, one.reward
         if noise:
@@ -281,11 +283,11 @@ def ensemble(
 
 
 def only(params: EnsembleParams, member: Any) -> EnsembleParams:
-    """One member as an ensemble of its own: ``vmap`` over members costs less than all members for every state.
+    """One member as an ensemble of size one: ``vmap`` over members costs less than all members for every state.
 
     Args:
-      params: of the ensemble.
-      member: int or traced.
+      params: parameters of the ensemble.
+      member: index, int or traced.
     """
     networks = jax.tree.map(lambda leaf: leaf[member][None], params.networks)
     return params._replace(networks=networks, elites=jnp.zeros((1,), jnp.int32))
@@ -296,7 +298,7 @@ def _vector(observation: Any) -> Array:
 
 
 def _known(function: RewardOf, before: Array, action: Array, after: Array) -> Array:
-    """A known function of all members' predictions, ``[E, B]``."""
+    """A known reward or termination, evaluated on the predictions of all members, ``[E, B]``."""
     over_states = jax.vmap(function, (0, 0, 0))
     return jax.vmap(over_states, (0, None, 0))(before, action, after)
 

@@ -1,4 +1,4 @@
-"""``fit``: minibatches, held-out loss and early stopping for any model that has a loss for each example.
+"""``fit``: minibatches, held-out loss and early stopping for any model with a loss per example.
 
 Legend of shapes: N rows of data, B rows of a minibatch, K epochs.
 """
@@ -18,19 +18,19 @@ from jaxrl.ops import across
 from jaxrl.types import Array, Metrics, PyTree
 
 Loss = Callable[[PyTree, Array, Any], Array]
-"""``(params, key, batch [B]) -> losses [B]``: negative log-likelihoods, say."""
+"""``(params, key, batch [B]) -> losses [B]``, such as negative log-likelihoods."""
 
 
 class Fitted(NamedTuple):
-    """What ``fit`` gives back.
+    """The result of ``fit``.
 
     Attributes:
-      params: those of the lowest held-out loss.
-      best: scalar, that loss.
-      held_out: ``[K + 1]`` the held-out loss before the first epoch and after each; after the last epoch that was
-        run the last number is repeated. 0 where no row is held out.
-      train: scalar, the mean training loss of the last epoch that was run.
-      epochs: int32, how many were run.
+      params: parameters with the lowest held-out loss.
+      best: scalar, the lowest held-out loss.
+      held_out: ``[K + 1]`` held-out losses before the first epoch and after each; after early stopping the last number
+        is repeated. 0 where no row is held out.
+      train: scalar, the mean training loss of the last epoch.
+      epochs: int32, number of epochs until fitting stopped.
     """
 
     params: PyTree
@@ -40,7 +40,7 @@ class Fitted(NamedTuple):
     epochs: Array
 
     def metrics(self) -> Metrics:
-        """Scalars for people, means over leading axes such as the members of an ensemble."""
+        """Scalar metrics, averaged over leading axes such as the members of an ensemble."""
         scalars = {
             "held_out_before": self.held_out[..., 0],
             "held_out": self.best,
@@ -56,7 +56,7 @@ class _Progress(NamedTuple):
     optimizer_state: PyTree
     best_params: PyTree
     best: Array
-    to_beat: Array  # what the held-out loss must fall clearly below within `patience` epochs
+    to_beat: Array  # the held-out loss must fall below this by min_improvement within `patience` epochs
     held_out: Array
     train: Array
     epochs: Array
@@ -64,11 +64,11 @@ class _Progress(NamedTuple):
 
 
 def held_out_rows(num_rows: int, share: Any) -> Array:
-    """Which rows are held out, ``[N]`` bool: an even share, and row 0 if the share is above 0.
+    """Which rows are held out, ``[N]`` bool: a fraction of any range of rows, and row 0 if ``share`` is above 0.
 
-    Whether a row is held out depends on its index alone. So a model that is fitted again on more rows was never trained
-    on those that it is judged by. ``frac(i phi) < share`` with the golden ratio, so at no regular distance (Knuth,
-    TAOCP 6.4).
+    Whether a row is held out depends only on its index. So a model that is fitted again on more rows was never trained
+    on its held-out rows. The rule is ``frac(i phi) < share`` with the golden ratio phi, which avoids regular distances
+    (Knuth, TAOCP 6.4).
 
     Args:
       num_rows: N.
@@ -82,12 +82,12 @@ def held_out_rows(num_rows: int, share: Any) -> Array:
 
 
 def _indices(mask: Array) -> tuple[Array, Array]:
-    """The rows where a mask is set, first in ``[N]``, and how many they are."""
+    """The indices ``[N]`` of the rows where a mask is set, before all others, and their number."""
     return jnp.nonzero(mask, size=mask.shape[0], fill_value=0)[0].astype(jnp.int32), mask.sum(dtype=jnp.int32)
 
 
 def _spread(rows: Array, count: Array, most: int) -> tuple[Array, Array]:
-    """At most ``most`` of the first ``count`` rows, at even distances, and a mask of those that count."""
+    """At most ``most`` of the first ``count`` rows, evenly spaced, and a mask of valid ones."""
     position = jnp.arange(most, dtype=jnp.int32)
     even = (position * (count.astype(jnp.float32) / most)).astype(jnp.int32)
     return rows[jnp.where(count > most, even, position)], position < count
@@ -112,28 +112,29 @@ def fit(
 ) -> Fitted:
     """Minimises the mean loss of the training rows until the loss of held-out rows stops falling.
 
-    ``params <- params - step(grad(mean_i w_i loss_i + penalty))``. Minibatches are drawn with replacement, and an epoch
-    is as many as have the number of training rows. Pure and jittable: it may run inside of an agent's update, and under
-    ``vmap`` over seeds or members, where it runs until the last of them stops and the others keep what they had.
+    ``params <- params - step(grad(mean_i w_i loss_i + penalty))``. Minibatches are sampled with replacement, and an
+    epoch has as many samples as there are training rows. It is pure and jittable: it may run in an agent's update, and
+    under ``vmap`` over seeds or members, where it runs until the last of them stops and the others keep their result.
 
     Args:
       key: consumed.
-      params: of the model, where fitting starts.
-      data: leaves ``[N, ...]``; an agent's buffer of fixed capacity, say.
+      params: initial parameters of the model.
+      data: leaves ``[N, ...]``, such as an agent's buffer of fixed capacity.
       loss: ``(params, key, batch) -> [B]``, the loss of each row.
-      size: int or traced, how many of the first rows of ``data`` count; None for all.
-      weight: ``[N]`` weights of training rows, such as those of a bootstrap; None for 1.
-      penalty: ``params -> scalar``, added to the training loss alone: weight decay, say.
-      optimizer: of optax; None takes Adam at 1e-3. Its state is new in every call.
+      size: int or traced, the number of valid rows at the start of ``data``; None for all.
+      weight: ``[N]`` weights of training rows, such as bootstrap weights; None for 1.
+      penalty: ``params -> scalar``, added to the training loss only, such as weight decay.
+      optimizer: optax optimizer, whose state is initialised in every call; None for Adam with 1e-3.
       batch_size: B.
       max_epochs: K.
       patience: epochs without an improvement after which fitting stops.
-      min_improvement: by how much the held-out loss must fall to count as an improvement.
-      held_out: the share of rows that are held out, see ``held_out_rows``; at 0 it runs all epochs and keeps the last.
-      max_held_out: at most so many held-out rows are computed, at even distances.
+      min_improvement: decrease of the held-out loss that counts as an improvement.
+      held_out: fraction of held-out rows, see ``held_out_rows``; with 0 all epochs run and the last parameters are
+        kept.
+      max_held_out: largest number of held-out rows that are evaluated, evenly spaced.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
 
     >>> x = jnp.linspace(-1.0, 1.0, 64)
     >>> square = lambda params, key, batch: (params * batch[0] - batch[1]) ** 2
@@ -179,7 +180,7 @@ def fit(
             0, num_steps, lambda i, given: minibatch(given, jax.random.fold_in(epoch_key, i)), start
         )
         value = judge(learned[0])
-        # A NaN is never better.
+        # NaN is never better.
         better = (value < now.best) | (num_test == 0)
         clearly = (value < now.to_beat - min_improvement) | (num_test == 0)
         keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
@@ -216,7 +217,7 @@ def fit(
 
 
 def _check(data: PyTree, loss: Any, weight: Any, penalty: Any, *counts: int) -> int:
-    """Refuses arguments that don't fit, and gives N."""
+    """Checks the arguments and returns N."""
     check_callable("loss", loss, "a function (params, key, batch [B]) -> losses [B]")
     if penalty is not None:
         check_callable("penalty", penalty, "a function of params, or None")
@@ -224,8 +225,10 @@ def _check(data: PyTree, loss: Any, weight: Any, penalty: Any, *counts: int) -> 
         check_count(name, count)
     rows = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(data)}
     if len(rows) != 1 or None in rows or 0 in rows:
-        raise ValueError(f"data: got leaves with {sorted(map(str, rows))} rows, must be as many in all and at least 1")
+        raise ValueError(
+            f"data: got leaves with {sorted(map(str, rows))} rows, must have the same number in all leaves, at least 1"
+        )
     (num_rows,) = (leaf.shape[0] for leaf in jax.tree.leaves(data)[:1])
     if weight is not None and weight.shape != (num_rows,):
-        raise ValueError(f"weight: got shape {weight.shape}, must be a weight for each row of data, ({num_rows},)")
+        raise ValueError(f"weight: got shape {weight.shape}, must be ({num_rows},), one weight per row of data")
     return num_rows

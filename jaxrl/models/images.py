@@ -1,4 +1,4 @@
-"""Encoders and decoders of small images, as products of patches and matrices (see ``networks.conv``)."""
+"""Encoders and decoders of small images, as matrix products on patches (see ``networks.conv``)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jaxrl.networks.conv import patches
 from jaxrl.networks.initializers import gaussian
 
 RELU_GAIN = math.sqrt(2.0)
-"""Keeps the scale of what goes through a layer and a ReLU."""
+"""Gain that preserves the scale of activations through a layer and a ReLU."""
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions of 4 x 4, stride 2, each followed by a ReLU: every layer halves the sides of an image.
+    """Convolutions of 4 x 4, stride 2, each followed by a ReLU; every layer halves height and width.
 
     Attributes:
-      channels: of each layer.
+      channels: number of channels of each layer.
     """
 
     channels: Sequence[int] = (16, 32)
@@ -39,14 +39,14 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror image: every layer doubles the sides by convolutions of 3 x 3 with four outputs for each pixel.
+    """The reverse of ``ConvEncoder``: every layer doubles height and width by a 3 x 3 convolution to 4 outputs a pixel.
 
     Shi et al. 2016, "Real-time single image and video super-resolution using an efficient sub-pixel convolutional
     neural network", arXiv:1609.05158.
 
     Attributes:
       shape: ``(H, W, C)`` of the image.
-      channels: of the layers of the encoder; used in reverse.
+      channels: channels of the encoder's layers, used in reverse order.
     """
 
     shape: Sequence[int]
@@ -71,8 +71,8 @@ class MLPDecoder(nn.Module):
     """Dense layers with a ReLU after all but the last.
 
     Attributes:
-      shape: of the outputs.
-      hidden: the width of each layer before.
+      shape: shape of the outputs.
+      hidden: the width of each hidden layer.
     """
 
     shape: Sequence[int]

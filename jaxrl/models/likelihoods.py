@@ -1,4 +1,4 @@
-"""Likelihoods of pixels, and of other numbers, given the outputs of a decoder."""
+"""Likelihoods of pixels and of other numbers, given the outputs of a decoder."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Likelihood(NamedTuple):
 
 
 BERNOULLI = Likelihood(jax.nn.sigmoid, lambda logits, x: x * logits - jax.nn.softplus(logits))
-"""``x log p + (1 - x) log(1 - p)``, p the sigmoid of the output; for x in [0, 1]."""
+"""``x log p + (1 - x) log(1 - p)``, where p is the sigmoid of the output; for x in [0, 1]."""
 
 SUM_OF_SQUARES = Likelihood(jax.nn.sigmoid, lambda logits, x: -jnp.square(x - jax.nn.sigmoid(logits)))
-"""``-(x - p)^2``, p the sigmoid of the output: the reconstruction loss of Ha and Schmidhuber 2018; for x in [0, 1]."""
+"""``-(x - p)^2``, p = sigmoid(output), as in Ha and Schmidhuber 2018; for x in [0, 1]."""
 
 
 def normal(scale: Any = 1.0) -> Likelihood:

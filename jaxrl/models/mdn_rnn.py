@@ -20,16 +20,16 @@ from jaxrl.types import Array, PyTree, Spec
 
 
 class LSTMMemory(NamedTuple):
-    """The memory of an LSTM, ``[..., H]`` each: ``features`` is its output h."""
+    """The memory of an LSTM, ``[..., H]`` each; ``features`` is its output h."""
 
     cell: Array
     features: Array
 
 
 class _LSTM(nn.Module):
-    """``c' = f c + i g, h' = o tanh(c')`` and the heads. Hochreiter and Schmidhuber 1997, with forget gates.
+    """An LSTM, ``c' = f c + i g, h' = o tanh(c')``, and the heads. Hochreiter and Schmidhuber 1997, with forget gates.
 
-    The gates start open to the past, with a bias of 1.
+    Forget gates have an initial bias of 1.
     """
 
     hidden_size: int
@@ -37,11 +37,11 @@ class _LSTM(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, memory: LSTMMemory, reset: Array) -> tuple[Outputs, LSTMMemory]:
-        """Reads ``x [N, T, L + A]`` from ``memory [N, H]``; ``reset [N, T]`` zeroes the memory before a step."""
+        """Reads ``x [N, T, L + A]`` from ``memory [N, H]``; ``reset [N, T]`` sets the memory to zero before a step."""
         kernel = self.param("kernel", gaussian(1.0), (x.shape[-1], 4 * self.hidden_size), jnp.float32)
         recurrent = self.param("recurrent", orthogonal(1.0), (self.hidden_size, 4 * self.hidden_size), jnp.float32)
         bias = self.param("bias", _forget_bias, (4 * self.hidden_size,), jnp.float32)
-        # What does not depend on the memory is computed for all steps at once, before the loop.
+        # Computations that do not depend on the memory run before the loop, for all steps at once.
         projected = x @ kernel + bias[None, None]
 
         def step(memory: LSTMMemory, given: tuple[Array, Array]) -> tuple[LSTMMemory, Array]:
@@ -72,26 +72,26 @@ def mdn_rnn(
     reward_coef: NonNegative = 1.0,
     termination_coef: NonNegative = 1.0,
 ) -> SequenceModel:
-    """Predicts the next latent vector, the reward and the end of the task from all steps so far, by an LSTM.
+    """An LSTM that predicts the next latent vector, the reward and the termination from all previous steps.
 
-    ``p(z' | h) = prod_l sum_k w_lk N(z'_l; mean_lk, scale_lk^2)``: every latent number has a mixture of its own. Ha and
-    Schmidhuber 2018, "Recurrent world models facilitate policy evolution", arXiv:1809.01999; Graves 2013,
-    "Generating sequences with recurrent neural networks", arXiv:1308.0850.
+    ``p(z' | h) = prod_l sum_k w_lk N(z'_l; mean_lk, scale_lk^2)``: every latent number has its own mixture. Ha and
+    Schmidhuber 2018, "Recurrent world models facilitate policy evolution", arXiv:1809.01999; Graves 2013, "Generating
+    sequences with recurrent neural networks", arXiv:1308.0850.
 
     Args:
-      spec: of the environment; its actions are read.
-      latent_size: L, of the autoencoder.
+      spec: the environment's spec; its action space is used.
+      latent_size: L, the latent size of the autoencoder.
       hidden_size: H.
-      num_components: K, of each mixture.
-      scale_floor: the least standard deviation of a component; without one the likelihood grows without bound.
+      num_components: K, number of components of each mixture.
+      scale_floor: smallest standard deviation of a component; at 0 the likelihood is unbounded.
       reward_coef: weight of the squared error of the reward.
-      termination_coef: weight of the cross-entropy of the end.
+      termination_coef: weight of the cross-entropy of the termination.
 
     Returns:
       A ``SequenceModel``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
 
     >>> import jaxrl
     >>> from jaxrl import models

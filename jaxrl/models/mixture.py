@@ -19,7 +19,7 @@ class Mixture(NamedTuple):
 
     Attributes:
       logits: ``log w`` up to a constant.
-      mean: of each component.
+      mean: mean of each component.
       scale: standard deviation of each component.
     """
 
@@ -34,10 +34,10 @@ class Mixture(NamedTuple):
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + components, axis=-1).sum(-1)
 
     def sample(self, key: Array, temperature: Any = 1.0) -> Array:
-        """Draws ``[..., L]``: ``k ~ softmax(logits / T)``, ``z = mean_k + sqrt(T) scale_k noise``.
+        """Samples ``[..., L]``: ``k ~ softmax(logits / T)``, ``z = mean_k + sqrt(T) scale_k noise``.
 
-        Ha and Schmidhuber 2018, arXiv:1803.10122, appendix: the higher T, the more uncertain the dream. At 0 it is the
-        mean of the heaviest component.
+        Ha and Schmidhuber 2018, arXiv:1803.10122, appendix: a higher T makes dreams more uncertain. T = 0 gives the
+        mean of the component with the largest weight.
 
         Args:
           key: consumed.
@@ -45,7 +45,7 @@ class Mixture(NamedTuple):
         """
         component_key, noise_key = jax.random.split(key)
         temperature = jnp.asarray(temperature, self.mean.dtype)
-        # The heaviest component keeps the logit 0 however small T is.
+        # The component with the largest weight has logit 0 for every T.
         above = self.logits - self.logits.max(-1, keepdims=True)
         noise = jax.random.gumbel(component_key, above.shape, above.dtype)
         chosen = (above / jnp.maximum(temperature, 1e-30) + noise).argmax(-1)
@@ -55,15 +55,15 @@ class Mixture(NamedTuple):
 
 
 def mixture(raw: Array, num_components: int, floor: float) -> Mixture:
-    """A mixture of free numbers, ``[..., L 3 K] -> Mixture [..., L, K]``.
+    """A mixture from unconstrained numbers, ``[..., L 3 K] -> Mixture [..., L, K]``.
 
-    ``scale = floor + softplus(raw)``: without a floor the likelihood of latents that a component can hit grows without
-    bound.
+    ``scale = floor + softplus(raw)``: without a floor the likelihood is unbounded where a component fits a latent
+    exactly.
 
     Args:
       raw: outputs of a network.
       num_components: K.
-      floor: the least standard deviation.
+      floor: smallest standard deviation.
     """
     logits, mean, scale = jnp.split(raw.reshape(*raw.shape[:-1], -1, 3 * num_components), 3, axis=-1)
     return Mixture(logits, mean, floor + jax.nn.softplus(scale))

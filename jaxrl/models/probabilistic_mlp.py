@@ -1,4 +1,4 @@
-"""A network with a mean and a variance for each output. Legend of shapes: O outputs."""
+"""A network that outputs means and variances. Legend of shapes: O outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Raw(NamedTuple):
 
 
 class ProbabilisticMLP(nn.Module):
-    """One member: ``x -> (mean, log-variance)``, the log-variance between two learned bounds.
+    """One member: ``x -> (mean, log-variance)``, with the log-variance between two learned bounds.
 
     ``v <- v_max - softplus(v_max - v)``, then ``v <- v_min + softplus(v - v_min)``: Chua et al. 2018, appendix A.1.
 
@@ -38,7 +38,7 @@ class ProbabilisticMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Raw:
-        """From ``[..., inputs]``."""
+        """From inputs ``[..., I]`` to outputs ``[..., O]``."""
         for width in self.hidden:
             x = activation_fn(self.activation)(nn.Dense(width, kernel_init=gaussian(1.0))(x))
         mean, free, logit = jnp.split(

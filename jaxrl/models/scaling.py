@@ -1,4 +1,4 @@
-"""Standardisation by the rows of a data set. Legend of shapes: N rows, D numbers of a row."""
+"""Standardisation of data. Legend of shapes: N rows, D numbers per row."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ class Scale(NamedTuple):
     scale: Array
 
     def trailing(self, x: Array, like: Array) -> Array:
-        """``[D]`` with leading axes of 1, as many as ``like`` has."""
+        """``[D]`` with leading axes of 1, for the rank of ``like``."""
         return x.reshape((1,) * (like.ndim - 1) + x.shape)
 
     def standardize(self, x: Array) -> Array:
-        """``[..., D]`` to units of the standard deviation."""
+        """Standardises ``[..., D]``."""
         return (x - self.trailing(self.mean, x)) / self.trailing(self.scale, x)
 
     def restore(self, x: Array) -> Array:
-        """The inverse."""
+        """The inverse of ``__call__``."""
         return x * self.trailing(self.scale, x) + self.trailing(self.mean, x)
 
 
 def identity(size: int) -> Scale:
-    """A scale that changes nothing, for ``size`` numbers."""
+    """The identity for ``size`` numbers."""
     return Scale(jnp.zeros((size,), jnp.float32), jnp.ones((size,), jnp.float32))
 
 
 def scale_of(rows: Array, valid: Array) -> Scale:
-    """The mean and the standard deviation of some rows, those of all devices.
+    """The mean and the standard deviation of rows, over all devices.
 
-    A column whose standard deviation is below 1e-5 of its size is rounding, and is only centred.
+    A column whose standard deviation is below 1e-5 of its magnitude counts as constant and is only centred.
 
     Args:
       rows: ``[N, D]``.
-      valid: ``[N]`` bool, the rows that count; without any the scale is the identity.
+      valid: ``[N]`` bool, the rows to use; if there are none, the result is the identity.
     """
     count = jnp.maximum(across.total(valid.sum(dtype=jnp.float32)), 1.0)
-    # From a row and not from 0, so that the sums stay small and so do their rounding errors.
+    # Differences from one row instead of from 0, so that sums and their rounding errors stay small.
     origin = across.mean(jnp.where(valid[0], rows[0], 0.0))[None]
     shifted = jnp.where(valid[:, None], rows - origin, 0.0)
     mean = across.total(shifted.sum(0)) / count

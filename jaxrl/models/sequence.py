@@ -19,10 +19,10 @@ from jaxrl.types import Array, Box, Discrete, PyTree
 
 
 class LatentSequences(NamedTuple):
-    """Sequences of transitions, their observations encoded; leaves ``[N, T, ...]``.
+    """Sequences of transitions with encoded observations; leaves ``[N, T, ...]``.
 
-    Posteriors and not samples, so that every minibatch draws z anew, as Ha and Schmidhuber 2018 do: a model of fixed
-    samples learns their noise.
+    Latents are posteriors, not samples, so that every minibatch samples z again, as in Ha and Schmidhuber 2018: a model
+    of fixed samples would overfit their noise.
 
     Attributes:
       latent: ``[N, T, L]`` posteriors of the observations.
@@ -31,7 +31,7 @@ class LatentSequences(NamedTuple):
       terminated: ``[N, T]`` bool.
       next_latent: ``[N, T, L]`` posteriors of the true next observations.
       reset: ``[N, T]`` bool, True at the first step of an episode.
-      valid: ``[N, T]`` bool, the steps that count in the loss.
+      valid: ``[N, T]`` bool, the steps that the loss includes.
     """
 
     latent: Latent
@@ -44,13 +44,13 @@ class LatentSequences(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a sequence model predicts after each step.
+    """The predictions of a sequence model after each step.
 
     Attributes:
-      mixture: of the next latent, leaves ``[..., L, K]``.
-      reward: ``[...]`` of the step.
-      termination_logit: ``[...]``, positive where the task ends with the step.
-      features: ``[..., H]`` of what was seen so far: what a controller reads beside z.
+      mixture: distribution of the next latent, leaves ``[..., L, K]``.
+      reward: ``[...]`` reward of the step.
+      termination_logit: ``[...]``, positive where the task terminates with the step.
+      features: ``[..., H]`` summary of the steps so far, an input of controllers together with z.
     """
 
     mixture: Mixture
@@ -80,10 +80,9 @@ class SequenceModel(NamedTuple):
 
     Attributes:
       init: ``key -> params``.
-      memory: the memory before the first step of one sequence; its field ``features`` ``[H]`` is what a controller
-        reads.
-      unroll: outputs of whole sequences.
-      step: one step; steps equal ``unroll``.
+      memory: the memory before the first step of one sequence; controllers read its field ``features`` ``[H]``.
+      unroll: computes the outputs of whole sequences.
+      step: computes one step; successive steps equal ``unroll``.
       loss: ``(params, key, LatentSequences) -> [N]``, for ``models.fit``.
       latent_size: L.
       feature_size: H.
@@ -104,7 +103,7 @@ class Heads(nn.Module):
     Attributes:
       latent_size: L.
       num_components: K.
-      floor: the least standard deviation of a component.
+      floor: smallest standard deviation of a component.
     """
 
     latent_size: int
@@ -124,15 +123,15 @@ class Heads(nn.Module):
 
 
 def step_input(space: Discrete | Box, z: Array, action: Array) -> Array:
-    """Latent and action as the input of a step, ``[..., L + A]``."""
+    """The input of a step from latent and action, ``[..., L + A]``."""
     return jnp.concatenate([z.astype(jnp.float32), action_input(space, action)], axis=-1)
 
 
 def loss_of(unroll: UnrollFn, reward_coef: Any, termination_coef: Any) -> Any:
     """``loss`` of a sequence model.
 
-    ``-log p(z_{t+1} | z_{<=t}, a_{<=t}) + c_r (r - r')^2 / 2 + c_d cross-entropy of the end``: a sum over latent
-    numbers, the mean over the valid steps of a sequence.
+    ``-log p(z_{t+1} | z_{<=t}, a_{<=t}) + c_r (r - r')^2 / 2 + c_d cross-entropy of the termination``: summed over
+    latent numbers and averaged over the valid steps of a sequence.
     """
 
     def loss(params: PyTree, key: Array, batch: LatentSequences) -> Array:

@@ -1,4 +1,4 @@
-"""A causal transformer in place of the recurrent network, with a cache for dreams.
+"""A causal transformer as a sequence model, with a cache for dreams.
 
 Legend of shapes: N sequences, T steps, Q queries, S keys, C context, W width, L latent numbers.
 """
@@ -22,12 +22,12 @@ from jaxrl.types import Array, PyTree, Spec
 
 
 class Cache(NamedTuple):
-    """Keys and values of the last C steps, the newest last: the memory of one sequence.
+    """The memory of one sequence: keys and values of the last C steps, the newest last.
 
     Attributes:
       keys: ``[layers, C, heads, W / heads]``.
       values: of the same shape.
-      seen: int32, how many of them were seen, at most C.
+      seen: int32, the number of valid steps, at most C.
       features: ``[W]`` of the last step, zeros before the first.
     """
 
@@ -38,10 +38,10 @@ class Cache(NamedTuple):
 
 
 class _CausalLayer(nn.Module):
-    """Attention to steps of the past, then an MLP, each on the normalised stream and added to it (pre-norm).
+    """Attention to previous steps, then an MLP, each a pre-norm residual branch.
 
-    A head prefers steps by their age: a learned number for each, added to its logits. So a step is computed alike
-    wherever it stands, and a cache of the last C steps is as good as the whole sequence.
+    Positions enter as relative biases: each head adds a learned number for the age of a step to its logits. So outputs
+    do not depend on absolute positions, and a cache of the last C steps gives the same outputs as the whole sequence.
     """
 
     num_heads: int
@@ -56,10 +56,10 @@ class _CausalLayer(nn.Module):
         """One layer.
 
         Args:
-          x: ``[N, Q, W]`` the stream.
-          past: keys and values ``[N, S - Q, heads, W / heads]`` of the steps before; None for none.
-          age: ``[Q, S]`` int32, by how many steps a key is older than a query.
-          mask: ``[N, Q, S]`` bool, which keys a query may attend to.
+          x: ``[N, Q, W]`` the residual stream.
+          past: keys and values ``[N, S - Q, heads, W / heads]`` of previous steps; None for none.
+          age: ``[Q, S]`` int32, number of steps from a key to a query.
+          mask: ``[N, Q, S]`` bool, the keys that a query may attend to.
 
         Returns:
           ``(x [N, Q, W], keys and values [N, S, heads, W / heads])``.
@@ -88,14 +88,14 @@ class _CausalTransformer(nn.Module):
 
     def setup(self) -> None:
         self.embedding = nn.Dense(self.width, kernel_init=gaussian(1.0))
-        scale = 1.0 / math.sqrt(2.0 * self.num_layers)  # the stream keeps its scale however deep
+        scale = 1.0 / math.sqrt(2.0 * self.num_layers)  # keeps the scale of the stream at every depth
         self.layers = [
             _CausalLayer(self.num_heads, self.mlp_ratio, self.context, scale) for _ in range(self.num_layers)
         ]
         self.norm = nn.LayerNorm()
 
     def __call__(self, x: Array, reset: Array) -> Outputs:
-        """``[N, T]`` outputs of ``x [N, T, L + A]``."""
+        """Outputs ``[N, T]`` of ``x [N, T, L + A]``."""
         steps = jnp.arange(x.shape[1])
         age = steps[:, None] - steps[None]
         episode = jnp.cumsum(reset, axis=1)
@@ -106,7 +106,7 @@ class _CausalTransformer(nn.Module):
         return self.heads(self.norm(stream))
 
     def step(self, x: Array, cache: Cache) -> tuple[Outputs, Cache]:
-        """Outputs ``[N]`` of ``x [N, L + A]``, and the caches after it, leaves ``[N, ...]``."""
+        """Outputs ``[N]`` of ``x [N, L + A]``, and the updated caches, leaves ``[N, ...]``."""
         age = jnp.arange(self.context - 1, -1, -1)
         mask = age[None] <= cache.seen[:, None]
         stream, kept = self.embedding(x)[:, None], []
@@ -135,33 +135,33 @@ def transformer(
     reward_coef: NonNegative = 1.0,
     termination_coef: NonNegative = 1.0,
 ) -> SequenceModel:
-    """``mdn_rnn`` with a causal transformer in place of the LSTM: it attends to the last C steps of the episode.
+    """``mdn_rnn`` with a causal transformer instead of the LSTM, which attends to the last C steps of the episode.
 
-    Vaswani et al. 2017, "Attention is all you need", pre-norm (Xiong et al. 2020), a token for each pair of latent and
-    action, a learned bias for each age (Raffel et al. 2020, arXiv:1910.10683, without buckets). In dreams a step costs
-    C keys for each layer, which are cached; steps equal the pass over the whole sequence.
+    Vaswani et al. 2017, "Attention is all you need", pre-norm (Xiong et al. 2020), with a token for each pair of latent
+    and action and a learned bias for each age (Raffel et al. 2020, arXiv:1910.10683, without buckets). In dreams each
+    step attends to C cached keys per layer; steps give the same outputs as the pass over the whole sequence.
 
     Args:
-      spec: of the environment; its actions are read.
-      latent_size: L, of the autoencoder.
-      num_layers: of attention and MLP.
-      num_heads: divides the width.
-      width: W, of tokens and features.
-      mlp_ratio: the width of the MLPs' hidden layer, over that of tokens.
-      context: C, how many steps a layer looks back, the present one included; 1 for a model without a memory.
-      num_components: K, of each mixture.
-      scale_floor: the least standard deviation of a component.
+      spec: the environment's spec; its action space is used.
+      latent_size: L, the latent size of the autoencoder.
+      num_layers: number of layers of attention and MLP.
+      num_heads: number of attention heads; divides the width.
+      width: W, the width of tokens and features.
+      mlp_ratio: the width of the MLPs' hidden layer divided by the width of tokens.
+      context: C, number of steps that a layer attends to, including the current one; 1 for a model without memory.
+      num_components: K, number of components of each mixture.
+      scale_floor: smallest standard deviation of a component.
       reward_coef: weight of the squared error of the reward.
-      termination_coef: weight of the cross-entropy of the end.
+      termination_coef: weight of the cross-entropy of the termination.
 
     Returns:
       A ``SequenceModel``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     if width % num_heads:
-        raise ValueError(f"num_heads: got {num_heads}, must divide the width, {width}")
+        raise ValueError(f"num_heads: got {num_heads}, must divide width={width}")
     heads = Heads(latent_size, num_components, scale_floor)
     network = _CausalTransformer(num_layers, num_heads, width, mlp_ratio, context, heads)
     kept = jnp.zeros((num_layers, context, num_heads, width // num_heads), jnp.float32)

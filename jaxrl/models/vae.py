@@ -40,7 +40,7 @@ class Latent(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The two parts of the evidence lower bound, ``[B]`` each: ``elbo = log_likelihood - kl``."""
+    """The two terms of the evidence lower bound, ``[B]`` each: ``elbo = log_likelihood - kl``."""
 
     log_likelihood: Array
     kl: Array
@@ -53,7 +53,7 @@ class VAE(NamedTuple):
       init: ``key -> params``.
       encode: ``(params, observation [B, ...]) -> Latent [B]``, the posterior.
       decode: ``(params, z [B, L]) -> [B, ...]``, the mean of the observation.
-      terms: ``(params, key, observation [B, ...]) -> Terms``, one sample of z each.
+      terms: ``(params, key, observation [B, ...]) -> Terms``, with one sample of z per observation.
       loss: ``(params, key, observation [B, ...]) -> [B]``, for ``models.fit``.
     """
 
@@ -75,7 +75,7 @@ class _Autoencoder(nn.Module):
 
     def encode(self, x: Array) -> Latent:
         mean, log_std = jnp.split(self.posterior(self.own_encoder(x)), 2, axis=-1)
-        return Latent(mean, jnp.clip(log_std, -10.0, 10.0))  # so that no power of e overflows
+        return Latent(mean, jnp.clip(log_std, -10.0, 10.0))  # so that exp does not overflow
 
     def decode(self, z: Array) -> Array:
         return self.own_decoder(z)
@@ -95,28 +95,29 @@ def vae(
     encoder: Torso | None = None,
     decoder: Torso | None = None,
 ) -> VAE:
-    """Compresses observations to a few Gaussian numbers from which they can be drawn again.
+    """A variational autoencoder, which compresses observations to Gaussian latent vectors.
 
     ``loss = -sum_pixels log p(x | z) + beta max(KL(q(z | x) || N(0, I)), free_nats)`` with ``z ~ q(z | x)``. Kingma and
-    Welling 2014, "Auto-encoding variational Bayes", arXiv:1312.6114. Both terms are sums for each observation, over
-    pixels and over latent numbers: were they means, the weight of the KL would be as many times too large as there
-    are more pixels than latent numbers, and the posterior would collapse.
+    Welling 2014, "Auto-encoding variational Bayes", arXiv:1312.6114. Both terms are sums per observation, over pixels
+    and over latent numbers. With means instead, the KL would be weighted too strongly, by the ratio of pixels to latent
+    numbers, and the posterior would collapse.
 
     Args:
-      spec: of the environment; features of dtype uint8 are scaled to [0, 1].
+      spec: the environment's spec; features of dtype uint8 are scaled to [0, 1].
       latent_size: L.
-      likelihood: of the features: BERNOULLI or SUM_OF_SQUARES for numbers in [0, 1], ``normal(scale)``, or your own.
+      likelihood: likelihood of the features: BERNOULLI or SUM_OF_SQUARES for numbers in [0, 1], ``normal(scale)``, or a
+        custom one.
       kl_weight: beta.
-      free_nats: the KL of an observation is not pressed below it.
-      encoder: Flax module from ``[B, ...]`` to features ``[B, F]``, to which a linear layer is added; None takes
-        ConvEncoder for images whose sides are multiples of 4, else an MLP.
-      decoder: Flax module from ``[B, L]`` to ``[B, ...]``; None takes ConvDecoder or MLPDecoder.
+      free_nats: the loss does not reduce the KL of an observation below it.
+      encoder: Flax module from ``[B, ...]`` to features ``[B, F]``, before a linear layer; None chooses ConvEncoder for
+        images whose height and width are multiples of 4, else an MLP.
+      decoder: Flax module from ``[B, L]`` to ``[B, ...]``; None chooses ConvDecoder or MLPDecoder.
 
     Returns:
       A ``VAE``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
 
     >>> import jaxrl
     >>> from jaxrl import models

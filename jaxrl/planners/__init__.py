@@ -1,4 +1,4 @@
-"""Planners: sequences of actions that a model says are good, see ``base`` and docs/planners.md.
+"""Planners: search for action sequences of high return in a model, see ``base`` and docs/planners.md.
 
 ``random_shooting``, ``cem`` and ``mppi`` plan from B states at once in any ``types.Model``, the true simulator or a
 learned one.

@@ -1,9 +1,9 @@
-"""What planners have in common: what they are given and give back, and the frame that each of them fills.
+"""The interface of planners, and their shared code.
 
-A planner proposes candidates, imagines their returns in a model, and moves a sequence of actions towards the good ones.
-How it moves the sequence is its own (``Improve``); the batch, the checks and the choice at the end are here.
+A planner proposes candidates, computes their returns in a model, and moves a sequence of actions towards the good ones.
+Planners differ in how they move the sequence (``Improve``); batching, checks and the final choice are here.
 
-Legend of shapes: B states, N candidates, H steps, K numbers of a step, M contenders, A discrete actions.
+Legend of shapes: B states, N candidates, H steps, K numbers per step, M contenders, A discrete actions.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Improve", "Plan", "PlanFn", "TerminalValue", "plan", "sequence_like"
 
 
 class Plan(NamedTuple):
-    """What a planner found.
+    """The result of a planner.
 
     Attributes:
-      action: ``[B, ...]`` the first action, as the environment takes it.
-      sequence: ``[B, H, K]`` float32, the whole plan: actions in units of the bounds, or the logits of discrete ones.
-      value: ``[B]`` the return of the plan in the model, ``-inf`` where the model gave no finite one.
+      action: ``[B, ...]`` the first action, in the environment's units.
+      sequence: ``[B, H, K]`` float32, the whole plan: actions in units of the bounds, or logits of discrete actions.
+      value: ``[B]`` the return of the plan in the model, ``-inf`` where it is not finite.
     """
 
     action: Array
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 
 
 class PlanFn(Protocol):
-    """A planner, as recipes take it: ``cem``, ``mppi``, ``random_shooting``, each with its own arguments bound."""
+    """The planner of a recipe: ``cem``, ``mppi``, ``random_shooting``, with their own arguments bound."""
 
     def __call__(
         self,
@@ -61,27 +61,27 @@ class PlanFn(Protocol):
 
         Args:
           key: one key, or one for each state ``[B]``.
-          params: of the model, ``()`` for the true simulator.
-          model: what to plan in; of one player.
+          params: parameters of the model, ``()`` for the true simulator.
+          model: model to plan in, with one player.
           state: states of the model, leaves ``[B, ...]``.
-          space: of the actions, ``spec.action``.
-          horizon: H, steps of a plan.
-          population: N, candidates of an iteration.
-          warm_start: ``[B, H, K]`` where to begin, such as ``shift`` of the last plan; None for zeros.
-          action_mask: ``[B, A]`` the legal first actions; None for all. Later ones are in the model's observations.
-          terminal_value: what follows the last imagined observation; None for 0.
-          gamma: discount of the future, a step.
-          num_particles: imagined runs of each candidate, whose mean return counts; more than 1 for a random model, in
-            which a single run would plan for the luck that it drew.
+          space: action space, ``spec.action``.
+          horizon: H, number of steps of a plan.
+          population: N, number of candidates per iteration.
+          warm_start: ``[B, H, K]`` initial sequence, such as ``shift`` of the last plan; None for zeros.
+          action_mask: ``[B, A]`` the legal first actions; None for all. Later masks are in the model's observations.
+          terminal_value: value of the last simulated observation; None for 0.
+          gamma: discount factor per step.
+          num_particles: number of simulated rollouts of each candidate, whose returns are averaged; above 1 for a
+            stochastic model, where one rollout would overfit its random numbers.
         """
         ...
 
 
 Score = Callable[[Array, Array], tuple[Array, Array]]
-"""``(key, candidates [N, H, K]) -> (returns [N], taken [N, H, K])``; returns of ``-inf`` never win."""
+"""``(key, candidates [N, H, K]) -> (returns [N], taken [N, H, K])``; returns of ``-inf`` are never chosen."""
 
 Improve = Callable[[Array, Score, Array], Array]
-"""``(key, score, start [H, K]) -> contenders [M, H, K]``: one state's sequences, of which the best is the plan."""
+"""``(key, score, start [H, K]) -> contenders [M, H, K]``: sequences for one state, of which the best is the plan."""
 
 
 def plan(
@@ -100,13 +100,13 @@ def plan(
     gamma: Any,
     num_particles: int,
 ) -> Plan:
-    """A planner, made of how it improves one sequence; the other arguments are those of ``PlanFn``.
+    """Plans with a function that improves one sequence; the other arguments are those of ``PlanFn``.
 
-    The plan is the contender of the highest return, the warm start among them: where no candidate of an iteration has
-    a finite return, or all are worse, the last plan goes on.
+    The plan is the contender with the highest return. The warm start is a contender, so the last plan is kept where no
+    candidate has a higher finite return.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+      TypeError, ValueError: an argument has the wrong type or shape or is outside its range; the message names it.
     """
     batch = _check(model, state, space, horizon, population, terminal_value, gamma, num_particles)
     shape = (batch, horizon, sequences.size(space))
@@ -116,7 +116,7 @@ def plan(
     mask = _root_mask(space, action_mask, batch)
     keys = key if key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2) else None
     if keys is not None and keys.shape[0] != batch:
-        raise ValueError(f"key: got {keys.shape[0]} keys, must be one, or one for each of {batch} states")
+        raise ValueError(f"key: got {keys.shape[0]} keys, must be one key, or one for each of {batch} states")
 
     def plan_one(key: Array, state: PyTree, mask: Array, start: Array) -> Plan:
         improve_key, choose_key = jax.random.split(key)
@@ -137,30 +137,30 @@ def plan(
 
 
 def shift(sequence: Array) -> Array:
-    """The plan ``[B, H, K]`` one step later: its first step dropped, its last one open (zeros)."""
+    """The plan ``[B, H, K]`` shifted by one step: without its first step, with zeros as its last."""
     return jnp.concatenate([sequence[:, 1:], jnp.zeros_like(sequence[:, :1])], axis=1)
 
 
 def sequence_like(space: Discrete | Box, horizon: int) -> jax.ShapeDtypeStruct:
-    """The shape of the plan of one state, ``[H, K]``: the memory for ``envs.remember`` of an agent that plans.
+    """The shape of the plan of one state, ``[H, K]``, for ``envs.remember`` with a planning agent.
 
     Args:
-      space: of the actions, ``spec.action``.
-      horizon: steps of a plan.
+      space: action space, ``spec.action``.
+      horizon: number of steps of a plan.
     """
     check_count("horizon", horizon)
     return jax.ShapeDtypeStruct((horizon, sequences.size(space)), jnp.float32)
 
 
 def _root_mask(space: Discrete | Box, action_mask: Array | None, batch: int) -> Array:
-    """``[B, A]``; nothing is masked where actions are continuous."""
+    """``[B, A]``; continuous actions are not masked."""
     if not isinstance(space, Discrete):
         return jnp.ones((batch, 1), bool)
     shape = (batch, space.num_actions)
     if action_mask is None:
         return jnp.ones(shape, bool)
     if action_mask.shape != shape:
-        raise ValueError(f"action_mask: got shape {action_mask.shape}, must be {shape}, one for each action")
+        raise ValueError(f"action_mask: got shape {action_mask.shape}, must be {shape}, one flag for each action")
     return action_mask
 
 
@@ -174,14 +174,14 @@ def _check(
     gamma: Any,
     num_particles: int,
 ) -> int:
-    """B; refuses what can't be planned with."""
+    """Checks the arguments and returns B."""
     check_model("model", model)
     if model.num_players != 1:
         raise ValueError(
-            f"model: got one of {model.num_players} players, must be of one; envs.versus makes a game of two such a one"
+            f"model: got one with {model.num_players} players, must have one; envs.versus turns a game into one"
         )
     if not isinstance(space, (Discrete, Box)):
-        raise TypeError(f"space: got {space!r}, must be a Discrete or a Box, such as spec.action")
+        raise TypeError(f"space: got {space!r}, must be a Discrete or a Box such as spec.action")
     for name, value in (("horizon", horizon), ("population", population), ("num_particles", num_particles)):
         check_count(name, value)
     check_float("gamma", gamma, UNIT)
@@ -189,5 +189,5 @@ def _check(
         check_callable("terminal_value", terminal_value, "a function (observation [N, ...]) -> [N], or None")
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(state)}
     if len(sizes) != 1 or () in sizes:
-        raise ValueError(f"state: got leaves of leading axes {sorted(sizes)}, all must begin with B, the states")
+        raise ValueError(f"state: got leaves with leading axes {sorted(sizes)}, all must be B, the number of states")
     return int(sizes.pop()[0])

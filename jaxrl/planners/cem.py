@@ -1,4 +1,4 @@
-"""The cross-entropy method: a distribution over sequences, fitted to the best of its samples."""
+"""The cross-entropy method: a distribution over action sequences, fitted to its best samples."""
 
 from __future__ import annotations
 
@@ -33,31 +33,32 @@ def cem(
     initial_std: float = 0.5,
     min_std: float = 0.05,
 ) -> Plan:
-    """The cross-entropy method: N samples an iteration, mean and standard deviation fitted to the best E of them.
+    """The cross-entropy method: N samples per iteration; mean and standard deviation are fitted to the best E.
 
-    ``mean <- alpha mean + (1 - alpha) mean of elites``, the standard deviation likewise, with a floor. Rubinstein and
-    Kroese 2004, "The cross-entropy method"; for control Chua et al. 2018, arXiv:1805.12114, section 5. Discrete actions
-    have a distribution of their own at each step, fitted to how often the elites took each of them. The plan is the
-    mean of the iteration whose mean has the highest return.
+    ``mean <- alpha mean + (1 - alpha) mean of elites``, and the same for the standard deviation, with a lower bound.
+    Rubinstein and Kroese 2004, "The cross-entropy method"; for control Chua et al. 2018, arXiv:1805.12114, section 5.
+    Discrete actions have a categorical distribution at each step, fitted to the frequencies of actions among the
+    elites. The plan is the mean of the iteration whose mean has the highest return.
 
     Args:
       key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
         num_particles: see ``PlanFn``.
-      num_iterations: how often the distribution is fitted.
-      num_elites: E; None for a tenth of the population. A candidate without a finite return is no elite.
-      alpha: the share of the old distribution, in [0, 1].
-      initial_std: standard deviation at first, in units of the bounds; of discrete actions the share of uniform ones.
-      min_std: the floor under it.
+      num_iterations: number of fits of the distribution.
+      num_elites: E; None for a tenth of the population. Elites must have finite returns.
+      alpha: weight of the old distribution, in [0, 1].
+      initial_std: initial standard deviation, in units of the bounds; for discrete actions the fraction of uniform
+        ones.
+      min_std: lower bound of the standard deviation.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+      TypeError, ValueError: an argument has the wrong type or shape or is outside its range; the message names it.
     """
     check_count("num_iterations", num_iterations)
     check_count("population", population)
     elites = max(1, population // 10) if num_elites is None else num_elites
     check_count("num_elites", elites)
     if elites > population:
-        raise ValueError(f"num_elites: got {elites}, must be at most population, {population}")
+        raise ValueError(f"num_elites: got {elites}, must be at most population={population}")
     check_float("alpha", alpha, UNIT)
     check_float("initial_std", initial_std, NON_NEGATIVE)
     check_float("min_std", min_std, NON_NEGATIVE)
@@ -73,7 +74,8 @@ def cem(
             weights = sound / jnp.maximum(sound.sum(), 1)
             fitted = sequences.mean(space, taken[index], weights)
             variance = jnp.tensordot(weights, (taken[index] - fitted[None]) ** 2, axes=1)
-            # Discrete actions: their distribution has its own spread, and only the share of uniform ones falls.
+            # Discrete actions: the categorical distribution has its own spread; only the fraction of uniform actions
+            # falls.
             deviation = jnp.zeros_like(std) if isinstance(space, Discrete) else jnp.sqrt(variance)
             moved = (
                 sequences.blend(space, sequence, fitted, alpha),

@@ -1,12 +1,13 @@
-"""The return of sequences of actions in a model: the one place in which planners meet ends of episodes.
+"""Returns of action sequences in a model, with the ends of episodes.
 
-``sum_t gamma^t r_t + gamma^H V(o_H)``, the weights falling by the discounts of the steps. Behind a terminated step
-nothing counts. A truncated episode has a future that the model can't step into: the step counts like any other, with
-the value of the last observation behind it, and nothing after it, as in ``search.models``.
+``sum_t gamma^t r_t + gamma^H V(o_H)``, where weights also include the discounts of the steps. Steps after a terminated
+step have weight 0. The model can't continue a truncated episode: its return ends with the value of its last
+observation, as in ``search.models``.
 
-A random model is sampled in P scenarios, which all candidates share: Ng and Jordan 2000, "PEGASUS", arXiv:1301.3878.
+A stochastic model is sampled in P scenarios, which all candidates share: Ng and Jordan 2000, "PEGASUS",
+arXiv:1301.3878.
 
-Legend of shapes: N candidates, P particles, H steps, K numbers of a step, A discrete actions.
+Legend of shapes: N candidates, P particles, H steps, K numbers per step, A discrete actions.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ TerminalValue = Callable[[Any], Array]
 
 
 class Imagined(NamedTuple):
-    """An imagined run so far.
+    """A simulated rollout so far.
 
     Attributes:
-      state: of the model.
+      state: state of the model.
       mask: ``[A]`` the legal actions.
       total: the return so far.
-      weight: of what follows.
-      is_open: bool, False behind an end: the state belongs to another episode.
-      last: the last observation of this episode; () where nobody asks for its value.
+      weight: weight of the next reward.
+      is_open: bool, False after the end of the episode, where the state belongs to another episode.
+      last: the last observation of this episode; () without a terminal value.
     """
 
     state: PyTree
@@ -61,24 +62,24 @@ def returns(
 
     Args:
       key: consumed.
-      params, model: what to imagine in.
+      params, model: the model and its parameters.
       state: one state of the model.
       mask: ``[A]`` the legal first actions.
       candidates: ``[N, H, K]``, see ``sequences``.
-      space: of the actions.
-      gamma: discount of a step.
+      space: action space.
+      gamma: discount factor per step.
       terminal_value: see ``TerminalValue``; None for 0.
       num_particles: P.
 
     Returns:
-      ``(returns [N], taken [N, H, K])``: the mean over particles, and the actions that were taken, one-hot for discrete
-      ones, in the first particle.
+      ``(returns [N], taken [N, H, K])``: returns averaged over particles, and the actions taken in the first particle,
+      one-hot where they are discrete.
     """
 
     def run(key: Array, candidate: Array) -> tuple[Array, Array]:
         return _run(key, params, model, state, mask, candidate, space, gamma, terminal_value)
 
-    # All candidates meet the same random numbers, so that they are compared on equal luck.
+    # All candidates get the same random numbers, so that differences of returns are due to the actions.
     total, taken = jax.vmap(jax.vmap(run, (0, None)), (None, 0))(jax.random.split(key, num_particles), candidates)
     if isinstance(space, Discrete):
         return total.mean(axis=1), jax.nn.one_hot(taken[:, 0], space.num_actions, dtype=jnp.float32)
@@ -109,7 +110,7 @@ def _run(
             mask=run.mask if not isinstance(space, Discrete) else jnp.ones_like(mask) if legal is None else legal,
             total=run.total + jnp.where(run.is_open, run.weight * simulated.reward, 0.0).astype(jnp.float32),
             weight=weight,
-            # Behind a weight of 0 nothing counts, not even a NaN; a weight that is NaN spoils the return.
+            # With weight 0 nothing is added, not even NaN; a NaN weight makes the return NaN.
             is_open=run.is_open & ~simulated.truncated & (weight != 0.0),
             last=jax.tree.map(lambda new, old: jnp.where(run.is_open, new, old), simulated.observation, run.last)
             if terminal_value is not None

@@ -1,4 +1,4 @@
-"""MPPI: model-predictive path integral control, a mean of samples weighted by their exponentiated returns."""
+"""MPPI: model-predictive path integral control, a mean of samples weighted by exponentiated returns."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ def mppi(
 ) -> Plan:
     """Model-predictive path integral control: ``mean <- sum_i w_i a_i``, ``w = softmax(R / temperature)``.
 
-    Williams et al. 2017, "Information theoretic MPC for model-based reinforcement learning". The cost of control
-    ``lambda u^T Sigma^-1 eps`` is left to the reward. Discrete actions are drawn from a distribution of their own at
-    each step, which moves to how often, by weight, each was taken. The plan is the mean of the highest return.
+    Williams et al. 2017, "Information theoretic MPC for model-based reinforcement learning". The control cost
+    ``lambda u^T Sigma^-1 eps`` is left out; put such costs into the reward. Discrete actions have a categorical
+    distribution at each step, fitted to the weighted frequencies of actions. The plan is the mean with the highest
+    return.
 
     Args:
       key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
         num_particles: see ``PlanFn``.
-      num_iterations: how often the mean moves.
-      sigma: standard deviation of the noise, in units of the bounds; of discrete actions the share of uniform ones.
-      temperature: lambda, in units of returns; close to 0 the best candidate alone counts.
+      num_iterations: number of updates of the mean.
+      sigma: standard deviation of the noise, in units of the bounds; for discrete actions the fraction of uniform ones.
+      temperature: lambda, in units of returns; close to 0 only the best candidate counts.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+      TypeError, ValueError: an argument has the wrong type or shape or is outside its range; the message names it.
     """
     check_count("num_iterations", num_iterations)
     check_float("sigma", sigma, NON_NEGATIVE)
@@ -57,10 +58,10 @@ def mppi(
             spread = jnp.full(start.shape, sigma, jnp.float32)
             returns, taken = score(score_key, sequences.propose(draw_key, space, sequence, spread, population))
             sound = jnp.isfinite(returns)
-            # Returns without the highest one, so that nothing overflows; where none is finite all weights are 0.
+            # Subtracting the highest return prevents overflow; if no return is finite, all weights are 0.
             highest = jnp.where(sound.any(), returns.max(), 0.0)
             weights = jnp.where(sound, jnp.exp((returns - highest) / temperature), 0.0)
-            weights = weights / jnp.maximum(weights.sum(), 1.0)  # the highest one has weight 1
+            weights = weights / jnp.maximum(weights.sum(), 1.0)  # the highest return has weight 1
             moved = sequences.blend(space, sequence, sequences.mean(space, taken, weights), 0.0)
             sequence = jnp.where(sound.any(), moved, sequence).astype(jnp.float32)
             return sequence, sequence

@@ -1,4 +1,4 @@
-"""Random shooting: the best of many random sequences."""
+"""Random shooting: the best of many random action sequences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def random_shooting(
     gamma: Any = 1.0,
     num_particles: int = 1,
 ) -> Plan:
-    """The best of N uniformly drawn sequences, and of the warm start.
+    """The best of N uniformly sampled sequences and the warm start.
 
     ``argmax_i sum_t gamma^t r(s_t, a_it)``. Nagabandi et al. 2018, arXiv:1708.02596, section IV.C.
 
@@ -36,10 +36,10 @@ def random_shooting(
         num_particles: see ``PlanFn``.
 
     Returns:
-      A ``Plan``; the return of its sequence is imagined anew, which a random model makes another one.
+      A ``Plan``; the return of its sequence is simulated again, which gives another value in a stochastic model.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
+      TypeError, ValueError: an argument has the wrong type or shape or is outside its range; the message names it.
     """
 
     def improve(key: Array, score: Score, start: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Sequences of actions as numbers ``[H, K]``, of continuous and of discrete actions, with one set of functions.
+"""Sequences of continuous or discrete actions as numbers ``[H, K]``.
 
-A continuous action is D numbers in units of the bounds, [-1, 1], or its own numbers where it has no bounds. A discrete
-action is A logits. Zeros are the middle of the bounds, or all actions alike: a plan that knows nothing.
+A continuous action is D numbers in units of the bounds, [-1, 1], or the action itself where it has no bounds. A
+discrete action is A logits. Zeros are the middle of the bounds, or uniform probabilities.
 
-Legend of shapes: N candidates, H steps, K numbers of a step (D or A).
+Legend of shapes: N candidates, H steps, K numbers per step (D or A).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl.types import Array, Box, Discrete
 
 _LEAST = 1e-8
-"""The least probability that a logit stands for."""
+"""The smallest probability of a logit."""
 
 
 def size(space: Discrete | Box) -> int:
@@ -27,12 +27,12 @@ def size(space: Discrete | Box) -> int:
 
 
 def decide(space: Discrete | Box, scores: Array, mask: Array) -> Array:
-    """The action of one step, as the environment takes it.
+    """The action of one step, in the environment's units.
 
     Args:
-      space: of the actions.
-      scores: ``[K]``; of discrete actions the highest legal one is taken.
-      mask: ``[A]`` bool; not read where actions are continuous.
+      space: action space.
+      scores: ``[K]``; for discrete actions the highest legal score is taken.
+      mask: ``[A]`` bool; ignored for continuous actions.
     """
     if isinstance(space, Discrete):
         return jnp.where(mask, scores, -jnp.inf).argmax().astype(jnp.int32)
@@ -40,35 +40,35 @@ def decide(space: Discrete | Box, scores: Array, mask: Array) -> Array:
 
 
 def limit(space: Box) -> Array:
-    """``[K]``, how far an action may be from 0: 1 where it has bounds, else infinite."""
+    """``[K]``, the largest absolute value of an action: 1 where it has bounds, else infinite."""
     with np.errstate(over="ignore"):
         low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), space.shape) for x in (space.low, space.high))
     return jnp.where(jnp.isfinite(low) & jnp.isfinite(high), 1.0, jnp.inf).reshape(-1)
 
 
 def propose(key: Array, space: Discrete | Box, sequence: Array, spread: Array, population: int) -> Array:
-    """Candidates ``[N, H, K]`` around a sequence.
+    """Samples candidates ``[N, H, K]`` around a sequence.
 
     Args:
       key: consumed.
-      space: of the actions.
+      space: action space.
       sequence: ``[H, K]``.
-      spread: ``[H, K]``, the standard deviation of Gaussian noise, clipped to the bounds; of discrete actions the share
-        of uniformly drawn ones.
+      spread: ``[H, K]``, standard deviation of Gaussian noise, whose sum with the sequence is clipped to the bounds;
+        for discrete actions the fraction of uniform ones.
       population: N.
     """
     shape = (population, *sequence.shape)
     if isinstance(space, Discrete):
         share = jnp.clip(spread, 0.0, 1.0)
         mixed = (1.0 - share) * jax.nn.softmax(sequence) + share / space.num_actions
-        # The highest of logits and Gumbel noise is a sample, of the legal actions alone where others are left out.
+        # The argmax of logits plus Gumbel noise is a sample, also among legal actions only.
         return logits(mixed)[None] + jax.random.gumbel(key, shape, jnp.float32)
     edge = limit(space)[None, None]
     return jnp.clip(sequence[None] + spread[None] * jax.random.normal(key, shape, jnp.float32), -edge, edge)
 
 
 def uniform(key: Array, space: Discrete | Box, horizon: int, population: int) -> Array:
-    """Candidates ``[N, H, K]`` drawn uniformly; a standard normal where actions have no bounds."""
+    """Candidates ``[N, H, K]`` sampled uniformly, or from a standard normal where actions have no bounds."""
     shape = (population, horizon, size(space))
     if isinstance(space, Discrete):
         return jax.random.gumbel(key, shape, jnp.float32)
@@ -78,24 +78,24 @@ def uniform(key: Array, space: Discrete | Box, horizon: int, population: int) ->
 
 
 def mean(space: Discrete | Box, taken: Array, weights: Array) -> Array:
-    """The weighted mean ``[H, K]`` of what candidates did: of actions, or how often each discrete one was taken.
+    """The weighted mean ``[H, K]`` of the candidates' actions, or the weighted frequencies of discrete actions.
 
     Args:
-      space: of the actions.
+      space: action space.
       taken: ``[N, H, K]``, one-hot for discrete actions.
-      weights: ``[N]`` of sum one.
+      weights: ``[N]``, which sum to one.
     """
     return jnp.tensordot(weights, taken, axes=1)
 
 
 def blend(space: Discrete | Box, old: Array, new: Array, alpha: Any) -> Array:
-    """``alpha old + (1 - alpha) new``, ``[H, K]``: of sequences, of discrete actions in probabilities.
+    """``alpha old + (1 - alpha) new``, ``[H, K]``, for discrete actions in probabilities.
 
     Args:
-      space: of the actions.
+      space: action space.
       old: a sequence.
-      new: as ``mean`` gives it.
-      alpha: the share of the old one.
+      new: result of ``mean``.
+      alpha: weight of the old sequence.
     """
     if isinstance(space, Discrete):
         return logits(alpha * jax.nn.softmax(old) + (1.0 - alpha) * new)
@@ -103,5 +103,5 @@ def blend(space: Discrete | Box, old: Array, new: Array, alpha: Any) -> Array:
 
 
 def logits(probabilities: Array) -> Array:
-    """Finite logits, of probabilities that may be 0."""
+    """Finite logits of probabilities, which may be 0."""
     return jnp.log(jnp.maximum(probabilities, _LEAST))

@@ -84,7 +84,7 @@ def test_counts_that_do_not_fit_are_named_before_an_agent_is_made(flags, message
     [
         (("--coordinator", "here", "--num-processes", "2", "--process-id", "0"), "got 'here', must be HOST:PORT"),
         (("--coordinator=a:1", "--num-processes=2", "--process-id=2"), "got 2, must lie in 0 to 1"),
-        (("--coordinator=a:1", "--num-processes=two", "--process-id=0"), "got 'two', must be a whole number"),
+        (("--coordinator=a:1", "--num-processes=two", "--process-id=0"), "got 'two', must be an integer"),
     ],
 )
 def test_processes_that_can_not_be_are_named(flags, message):

@@ -104,7 +104,7 @@ def test_settings_of_an_environment_are_flags(jaxrl, tmp_path):
     }
     assert parse("ppo", "CartPole-v1").environment_settings == {}
     for arguments, message in (
-        (("--env.max-steps-in-episode", "2.5"), "--env.max-steps-in-episode: got '2.5', must be a whole number"),
+        (("--env.max-steps-in-episode", "2.5"), "--env.max-steps-in-episode: got '2.5', must be an integer"),
         (("--env.gravty", "9"), "--env.gravty"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -94,10 +94,10 @@ def test_without_a_delay_nothing_is_kept():
     ("k", "options", "error", "message"),
     [
         (-1, {}, ValueError, "delay: got -1, must be at least 0"),
-        (1.5, {}, TypeError, "delay: got 1.5, must be a whole number"),
-        (True, {}, TypeError, "delay: got True, must be a whole number"),
+        (1.5, {}, TypeError, "delay: got 1.5, must be an integer"),
+        (True, {}, TypeError, "delay: got True, must be an integer"),
         (4, {"max_delay": 3}, ValueError, "delay: got 4, must be at most max_delay=3"),
-        (1, {"max_delay": 2.0}, TypeError, "max_delay: got 2.0, must be a whole number"),
+        (1, {"max_delay": 2.0}, TypeError, "max_delay: got 2.0, must be an integer"),
     ],
 )
 def test_bad_delays_are_refused_by_name(k, options, error, message):

@@ -150,9 +150,9 @@ def test_a_full_replay_weighs_what_its_arrays_weigh_once(example, trajectory, na
     ("arguments", "num_envs", "error", "message"),
     [
         ({"capacity": 0}, 1, ValueError, "capacity: got 0, must be at least 1"),
-        ({"capacity": 1e6}, 1, TypeError, "capacity: got 1000000.0, must be a whole number"),
+        ({"capacity": 1e6}, 1, TypeError, "capacity: got 1000000.0, must be an integer"),
         ({"n_step": 0}, 1, ValueError, "n_step: got 0, must be at least 1"),
-        ({"n_step": True}, 1, TypeError, "n_step: got True, must be a whole number"),
+        ({"n_step": True}, 1, TypeError, "n_step: got True, must be an integer"),
         ({"gamma": 1.1}, 1, ValueError, r"gamma: got 1.1, must lie in \[0, 1\]"),
         ({"gamma": None}, 1, TypeError, "gamma: got None, must be a number"),
         ({"capacity": 7}, 8, ValueError, "capacity: got 7, must be at least 8"),
