@@ -209,9 +209,11 @@ def described(part: str, value: Any) -> tuple[str, dict[str, Any]]:
     Raises:
       LookupError: no table or import reproduces it.
     """
+    row = PARTS[part].choices if part in PARTS else {}
+    if isinstance(value, str) and value in row:
+        value = row[value].described
     bound = value.keywords if isinstance(value, functools.partial) else {}
     kind = value.func if isinstance(value, functools.partial) else value
-    row = PARTS[part].choices if part in PARTS else {}
     own = {} if inspect.isroutine(kind) else vars(value)
     name = next((name for name, choice in row.items() if choice.described in (kind, type(value))), None)
     name = name or name_of(kind if inspect.isroutine(kind) else type(value))

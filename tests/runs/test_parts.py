@@ -7,7 +7,7 @@ import pytest
 
 from jaxrl import envs, networks
 from jaxrl.runs import parts, recipes
-from jaxrl.runs.parts import PARTS, Part, default_part, make_part, maker, parts_of, settings_of
+from jaxrl.runs.parts import PARTS, Part, default_part, described, make_part, maker, parts_of, settings_of
 from jaxrl.runs.recipes import RECIPES, UnknownName
 
 SETTINGS = [(part, choice) for part in PARTS for choice in PARTS[part].choices]
@@ -104,3 +104,11 @@ def test_a_default_is_found_by_what_it_is(monkeypatch, default, named):
     monkeypatch.setattr(skewed, "__qualname__", "<lambda>")
     with pytest.raises(LookupError, match="memory: got .*, must be in the table of parts or importable"):
         parts.default_part("recipe", "memory", None)
+
+
+@pytest.mark.parametrize(("recipe", "part", "name"), [("mpc", "planner", "cem"), ("muzero", "search", "gumbel")])
+def test_a_default_may_be_a_name_of_the_table(recipe, part, name):
+    spec = envs.spec(*envs.make("CartPole-v1"))
+    found, settings = default_part(recipe, part, spec)
+    assert found == name and settings == {key: each.default for key, each in settings_of(part, name).items()}
+    assert described(part, name) == (found, settings)
