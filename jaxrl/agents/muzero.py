@@ -150,7 +150,9 @@ def muzero(
             bounded=num_players == 2,
         )
         if found.search_tree is None:
-            raise TypeError("search: found no search_tree, must give one: muzero learns from the value of its root")
+            raise TypeError(
+                "search: returned no search_tree, must return one, since muzero learns from the value of its root"
+            )
         # pi and nu; the value after the step is not known yet
         value = found.search_tree.summary().value
         return found.action, Searched(found.action_weights, value, jnp.zeros_like(value))

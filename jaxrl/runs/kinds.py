@@ -1,7 +1,7 @@
 """Kinds of runs: a task in JAX, a two-player game, or a task outside JAX.
 
-A kind says how what is trained starts, trains, evaluates, draws and saves. ``KINDS`` is the one place where kinds are
-told apart; another kind is another row.
+A kind defines how runs start, train, evaluate, draw and save. Only the table ``KINDS`` distinguishes kinds; a new kind
+is a new row.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from jaxrl.runs.building import Built
 
 Evaluator = Callable[[PyTree, int], Any]
-"""``(states, seed) -> outcome``, the states ``[S, ...]`` of the agents."""
+"""``(states, seed) -> outcome``, for states ``[S, ...]`` of the agents."""
 
 DrawFn = Callable[["Built", PyTree, int, Path, int, int, bool], list[float]]
-"""``(built, states, member, path, num_episodes, seed, explore)``; writes a GIF, and gives the returns drawn."""
+"""``(built, states, member, path, num_episodes, seed, explore)``; writes a GIF; the returns of its episodes."""
 
 
 class Shown(NamedTuple):
-    """What a learning curve shows of a kind of runs.
+    """The columns that learning curves of a kind of runs show.
 
     Attributes:
       metric: the column of metrics.csv that is drawn by default.
-      label: what that is called.
-      beside: the column that is drawn beside it, where there is one.
-      file: where the column is, if not in metrics.csv; None for nowhere else.
-      missing: what is said where it is nowhere yet, with ``{run}`` in it.
+      label: label of the axis.
+      beside: a second column to draw, if there is one.
+      file: the file of the column, if it is not in metrics.csv.
+      missing: message if the column does not exist yet; it contains ``{run}``.
     """
 
     metric: str
@@ -58,28 +58,28 @@ class Shown(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What a run trains in.
+    """A kind of runs.
 
     Attributes:
-      name: in config.json.
+      name: name in config.json.
       includes: ``(env) -> bool``, whether an environment is of this kind.
-      label_of_return: what ``episode_return`` means.
-      trainers: names of the ways in which its runs can be trained, see ``trainers``.
-      keeps_snapshots: whether players are kept at moments of the training, to be met again.
-      has_sides: whether two players meet: then ``jaxrl play``, ``jaxrl elo`` and opponents apply.
+      label_of_return: label of ``episode_return``.
+      trainers: names of the trainers that its runs can use, see ``trainers``.
+      keeps_snapshots: whether snapshots of players are kept during training, as later opponents.
+      has_sides: whether two players play against each other; then ``jaxrl play``, ``jaxrl elo`` and opponents apply.
       check: ``(config, torso)``; raises ConfigError for what can't be trained in this kind.
-      simulator: ``(config, env, params) -> (env, values)`` for recipes that plan in the true simulator: the environment
-        as they have to see it, and what they are given by name. Raises ConfigError where there is none.
-      resumed: ``(program, state) -> (state, note)``, where a run goes on from a restored state, and what is said of it.
-      evaluator: ``(built, num_episodes, explore) -> (states, seed) -> outcome``, of the members ``[S, ...]``; what it
-        gives compiles once.
-      column_names: what metrics.csv keeps of an outcome.
+      simulator: ``(config, env, params) -> (env, values)`` for recipes that plan in the true simulator: the wrapped
+        environment, and arguments by name. Raises ConfigError if there is no simulator.
+      resumed: ``(program, state) -> (state, note)``, the state with which a run continues, and a note.
+      evaluator: ``(built, num_episodes, explore) -> (states, seed) -> outcome``, for agents ``[S, ...]``; the returned
+        function compiles once.
+      column_names: columns of metrics.csv for an outcome.
       columns: ``(outcome) -> {name: [S]}``.
       save: ``(folder, outcome, num_steps)``, writes evaluation.json.
       show: ``(config, outcome, console, explore)``, prints it.
-      follow_up: ``(folder, config, built, num_episodes, console)``, what is done after the evaluation at the end.
-      shown: on learning curves.
-      draw: makes a picture of episodes, or None where that can't be.
+      follow_up: ``(folder, config, built, num_episodes, console)``, called after the final evaluation.
+      shown: columns of learning curves.
+      draw: draws episodes; None where that is impossible.
       failure: ``(env)``, what went wrong in an environment outside of JAX, or None.
     """
 
@@ -103,14 +103,14 @@ class Kind(NamedTuple):
     failure: Callable[[Any], Exception | None] = lambda env: None
 
     def no_columns(self, num_members: int) -> Summary:
-        """The columns where nothing was evaluated: NaN."""
+        """The columns if nothing was evaluated: NaN."""
         return {name: np.full(num_members, np.nan) for name in self.column_names}
 
     def check_trainer(self, config: RunConfig, trainer: Trainer) -> None:
-        """Refuses a way to train that this kind of runs can't be trained in.
+        """Checks that runs of this kind can use a trainer.
 
         Raises:
-          ConfigError: naming the argument that asks for it.
+          ConfigError: they can't; the message names the argument.
         """
         if trainer.name not in self.trainers:
             raise ConfigError(
@@ -126,12 +126,12 @@ def _exposed(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dict[str
 
 
 def _as_it_was(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
-    """The state of an environment in JAX is in the checkpoint."""
+    """Continues with the states of the environments from the checkpoint."""
     return state, ""
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """An environment, and what it wraps."""
+    """An environment and the environments that it wraps."""
     while env is not None:
         yield env
         env = getattr(env, "env", None)
@@ -157,11 +157,11 @@ def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dic
 
 
 def _reset_anew(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
-    """Fresh environments: those that the state stands for are gone."""
+    """Resets the environments, because those of the saved state no longer exist."""
     fresh = program.start()
     names = ("env_state", "observation", "episode_return", "episode_length")
     state = state._replace(**{name: getattr(fresh, name) for name in names})
-    return state, "the agent goes on where it was; its environments, which are outside JAX, are reset anew"
+    return state, "the agent continues from its saved state; its environments are outside JAX and were reset"
 
 
 def _evaluate_task(built: Built, num_episodes: int, explore: bool) -> Evaluator:
@@ -193,11 +193,11 @@ def _draw_task(
 
 
 OPPONENT = "random"
-"""The player that runs of games are evaluated against."""
+"""The opponent in evaluations of games."""
 
 
 def _evaluate_game(built: Built, num_episodes: int, explore: bool) -> Evaluator:
-    """Matches against a random player; each side begins half of the games, so their number is made even."""
+    """Matches against a random player; each side begins half of the games, so an odd number is rounded up."""
     games, other = num_episodes + num_episodes % 2, random_side(built)
     play = make_match(built, side_of("run", built, ()), other, num_games=games, opening_moves=0)
     return lambda states, seed: play_all(play, built, side_of("run", built, states), other, seed)
@@ -298,7 +298,7 @@ KINDS = {
         ),
     )
 }
-"""By name, the first that includes an environment is its kind."""
+"""The kinds by name; the first that includes an environment is its kind."""
 
 
 def kind_of(env: Any) -> Kind:
@@ -307,13 +307,13 @@ def kind_of(env: Any) -> Kind:
 
 
 def kind_of_run(folder: RunFolder) -> Kind:
-    """The kind of a run on disk; nothing is built of its configuration.
+    """The kind of a run on disk, without building its objects.
 
     Raises:
-      RunError, ConfigError: no run, or one of a kind that this version does not know.
+      RunError, ConfigError: it is not a run, or its kind is unknown to this version.
     """
     name = folder.peek_config().kind
-    if name is None:  # of an older version, where games left snapshots from the start, and nothing else did
+    if name is None:  # runs of older versions: only games had snapshots
         name = "game" if folder.snapshot_folder.exists() else "task"
     if name not in KINDS:
         raise ConfigError(f"{folder.config_file}: kind '{name}' is unknown to this version ({', '.join(KINDS)})")

@@ -10,7 +10,7 @@ from jaxrl.training.evaluate import episode_limit
 
 
 def _steps(config: RunConfig, built: Built) -> int:
-    """Environment steps per seed, in whole updates."""
+    """Environment steps per seed, a multiple of those of an update."""
     return built.num_updates * config.num_envs * config.rollout_length
 
 
@@ -28,7 +28,7 @@ def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator
     """Contradictions that make a run pointless, each as a message with the arguments and their values.
 
     Args:
-      config, built: those of a run, or of one stage of it.
+      config, built: configuration and objects of a run, or of one of its stages.
       before: environment steps per seed in earlier stages, whose replay may be handed over.
     """
     values, steps = config.hyperparameters, before + _steps(config, built)
@@ -41,8 +41,8 @@ def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator
     capacity = values.get("replay_capacity")
     if starts is not None and capacity is not None and starts > capacity:
         yield (
-            f"learning_starts: got {starts}, but the replay holds {capacity} (--replay-capacity); what came first "
-            "would be forgotten before it is learned from"
+            f"learning_starts: got {starts}, but the replay holds {capacity} (--replay-capacity); old transitions "
+            "would be overwritten before learning starts; lower --learning-starts"
         )
     if config.eval_every is not None:
         if config.eval_every < 1:

@@ -130,7 +130,7 @@ def go_on(
       folder: the run's folder.
       config: the new configuration, with the same identity as ``before``.
       before: the configuration so far.
-      update: the update of the checkpoint; None takes the last one.
+      update: the update of the checkpoint; None for the last one.
       given, console, wandb, trust: see ``start``.
 
     Raises:
@@ -201,7 +201,7 @@ def _environments_explained(folder: RunFolder, config: RunConfig, phases: Sequen
 
 
 def _refuse_contradictions(phase: Phase, console: Console) -> None:
-    """Refuses arguments with which nothing is learned, and prints those that are probably mistakes."""
+    """Raises for arguments with which nothing is learned, and prints notes about probable mistakes."""
     for problem in contradictions(phase.config, phase.built, phase.first_step):
         raise ConfigError(problem)
     if chance(phase.config):

@@ -1,6 +1,6 @@
-"""Ways to train: one program on the devices of a mesh, or threads that share one state.
+"""Trainers: one program on the devices of a mesh, or threads that share one state.
 
-``TRAINERS`` is the one place where they are told apart; another way is another row.
+Only the table ``TRAINERS`` distinguishes them; a new trainer is a new row.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class Trainer(NamedTuple):
-    """How the members of a run are trained.
+    """A way to train the agents of a run.
 
     Attributes:
-      name: the argument that asks for it.
-      includes: ``(config)``, whether a configuration asks for it.
-      check: ``(config)``; raises ConfigError for what can't be trained so.
-      check_state: ``(state)``; raises TypeError or ValueError for an agent whose state can't.
-      sets: hyper-parameters that it sets itself, where a recipe has them.
-      because: why, for a message that refuses another value.
-      make_mesh: ``(config)``, the devices that a run is split over; None for one.
-      make: ``(config, built, mesh)``, what ``training.host.fit`` runs.
-      notices: ``(config)``, what is said before it starts.
+      name: the argument that selects it.
+      includes: ``(config)``, whether a configuration selects it.
+      check: ``(config)``; raises ConfigError for configurations that it can't train.
+      check_state: ``(state)``; raises TypeError or ValueError for agents that it can't train.
+      sets: hyper-parameters that it sets, in recipes that have them.
+      because: the reason, for messages that refuse other values.
+      make_mesh: ``(config)``, the mesh of devices; None for one device.
+      make: ``(config, built, mesh)``, the program that ``training.host.fit`` runs.
+      notices: ``(config)``, sentences to print before it starts.
     """
 
     name: str
@@ -56,7 +56,9 @@ def _check_threads(config: RunConfig) -> None:
         if getattr(config, name) != 1:
             raise ConfigError(f"{name}: got {getattr(config, name)}, must be 1 with workers, which share one state")
     if config.sweep is not None:
-        raise ConfigError("sweep: must be none with workers, which share one state; run one value after the other")
+        raise ConfigError(
+            "sweep: got one together with workers, which share one state; train one value after the other"
+        )
     for stage in config.phases():
         if stage.rollout_length < 1:
             raise ConfigError(f"rollout_length: got {stage.rollout_length}, must be at least 1 with workers")
@@ -114,7 +116,7 @@ TRAINERS = {
             check=_check_threads,
             check_state=check_shareable,
             sets={"delay": 0},
-            because="workers are late by themselves",
+            because="workers have delayed gradients already",
             make_mesh=lambda config: None,
             make=_make_threads,
             notices=_notices_of_threads,
@@ -132,11 +134,11 @@ TRAINERS = {
         ),
     )
 }
-"""By name; the first that includes a configuration trains it, if the kind of the run allows it."""
+"""The trainers by name; the first that includes a configuration trains it, if the kind of the run allows it."""
 
 
 def trainer_of(config: RunConfig) -> Trainer:
-    """The trainer that a configuration asks for."""
+    """The trainer that a configuration selects."""
     return next(trainer for trainer in TRAINERS.values() if trainer.includes(config))
 
 
@@ -146,10 +148,10 @@ def settled(config: RunConfig, given: Collection[str], write: Callable[[str], st
     Args:
       config: the configuration of a new run.
       given: the names of the hyper-parameters that the user set.
-      write: a function from an argument's name to the form in which the user writes it.
+      write: function from an argument's name to its form in the user's input.
 
     Raises:
-      ConfigError: the user set one that the trainer sets.
+      ConfigError: the user set a hyper-parameter that the trainer sets.
     """
     trainer = trainer_of(config)
     sets = {name: value for name, value in trainer.sets.items() if name in config.hyperparameters}

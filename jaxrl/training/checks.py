@@ -1,4 +1,4 @@
-"""``check``: does an agent keep the contract? For the agents of others as much as for ours.
+"""``check``: tests whether an agent keeps the contract, for agents of this library and for custom ones.
 
 ``check(partial(my_agent, torso=...), env, params, spec=spec(env, params))`` runs all properties. Each of them is a
 function of a ``Subject`` and can be called alone: ``keeps_state(Subject(my_agent, env, params, spec=...))``.
@@ -69,17 +69,17 @@ PROPERTIES: dict[str, Callable[[Subject], Any]] = {
         resumes,
     )
 }
-"""All properties by name, the cheap ones first."""
+"""All properties by name, cheap ones first."""
 
 
 class Report(NamedTuple):
-    """What a check has tested.
+    """The result of a check.
 
     Attributes:
-      properties: those that hold.
-      exempt: those that were left out, as asked.
-      floats: the hyper-parameters that were vmapped over.
-      options: the first of update, act and init that each option changes.
+      properties: names of the properties that hold.
+      exempt: names of the properties that were exempt.
+      floats: hyper-parameters that were vmapped over.
+      options: for each option the first of update, act and init that it changes.
     """
 
     properties: tuple[str, ...]
@@ -101,22 +101,22 @@ def check(
 ) -> Report:
     """Checks that an agent keeps the contract of ``jaxrl.types``.
 
-    Small networks keep it short: ``check(partial(my_agent, torso=MLP(hidden=(8,))), ...)``. The agent is tested behind
-    plain lambdas: nothing looks inside its functions.
+    Small networks keep it short: ``check(partial(my_agent, torso=MLP(hidden=(8,))), ...)``. The agent is wrapped in
+    plain lambdas, so that the tests can't look inside its functions.
 
     Args:
       make_agent: ``(spec, **options) -> Agent``; its options are read from its signature.
       env: an environment that the agent can act in.
-      params: its parameters.
-      spec: of the environment, ``jaxrl.spec(env, params)``.
-      options: another value by option, where none can be derived: numbers, bools, and those of ``ALTERNATIVES`` can.
-      contexts: values of other options that have to be set for an option to matter; those of ``CONTEXTS`` are known.
-      exempt: names in ``PROPERTIES`` of what the agent does not promise; they are reported.
-      key: of the check, ``jax.random.key(0)`` if None.
+      params: parameters of the environment.
+      spec: the environment's spec, ``jaxrl.spec(env, params)``.
+      options: alternative values by option, for options other than numbers, bools and those of ``ALTERNATIVES``.
+      contexts: values of other options that an option needs in order to matter, in addition to ``CONTEXTS``.
+      exempt: names in ``PROPERTIES`` that the agent does not promise; they are reported.
+      key: a PRNG key; None for ``jax.random.key(0)``.
 
     Raises:
-      ConformanceError: names the property that is broken and the leaf or option that breaks it.
-      ValueError: ``exempt`` names no property.
+      ConformanceError: a property does not hold; the message names it and the leaf or option at fault.
+      ValueError: ``exempt`` has an unknown name.
     """
     unknown = sorted(set(exempt) - set(PROPERTIES))
     if unknown:

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits: the first one asks a long run to stop at its next pause, the second one is the usual one."""
+"""Deferred Ctrl-C: the first one asks a run to stop at its next pause, the second one interrupts as usual."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """SIGINT stopped a run between two chunks, and nothing is lost.
+    """A signal stopped a run between two chunks; nothing is lost.
 
     Attributes:
-      state: the live state, to save or to go on from.
+      state: the current state, to save or to continue from.
       metrics: ``[S, updates done]`` each, of this call.
     """
 
@@ -30,7 +30,7 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Inside, SIGTERM raises ``KeyboardInterrupt`` as SIGINT does, where there is nothing to save yet."""
+    """A context in which SIGTERM raises ``KeyboardInterrupt`` like SIGINT, while there is nothing to save yet."""
     previous = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or previous is signal.SIG_IGN:
         yield
@@ -43,21 +43,21 @@ def termination_interrupts() -> Iterator[None]:
 
 
 class GivenUp(Exception):
-    """A call in another thread was not waited for."""
+    """The wait for a call in another thread ended before the call."""
 
 
 def in_a_thread(call: Callable[[], T], *, seconds: float | None = None, until: Callable[[], bool] | None = None) -> T:
-    """The result of a call that is made in another thread, so that signals reach this one in the meantime.
+    """Makes a call in another thread and returns its result; meanwhile this thread can handle signals.
 
-    XLA holds the thread that it compiles or computes in, and Python's signal handlers run in the main one.
+    XLA blocks the thread that it compiles or computes in, and Python's signal handlers run in the main thread.
 
     Args:
-      call: what to do. A compilation is traced before, since settings of JAX may belong to a thread.
-      seconds: how long to wait at most; None for as long as it takes.
-      until: asked several times a second; True ends the waiting.
+      call: the function to call. Trace before compiling, because settings of JAX may belong to a thread.
+      seconds: longest wait; None for no limit.
+      until: called several times per second; True ends the wait.
 
     Raises:
-      GivenUp: the waiting is over; the thread goes on, and its result is dropped.
+      GivenUp: the wait ended first; the thread continues, and its result is discarded.
     """
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -95,14 +95,14 @@ class _Note:
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[Callable[[], bool]]:
-    """Inside, the first SIGINT or SIGTERM is only noted, and a SIGINT after it raises ``KeyboardInterrupt``.
+    """A context in which the first SIGINT or SIGTERM is only recorded, and a later SIGINT raises ``KeyboardInterrupt``.
 
     Only the main thread may handle signals; elsewhere, and for a signal that is ignored (SIGINT in a background job),
-    nothing changes. SIGTERM is what schedulers send before they kill. It may come twice at once (``timeout`` sends it
-    to a process and to its group), so it never cuts the saving short. One inside of another is the same.
+    nothing changes. Schedulers send SIGTERM before they kill. It may come twice at once (``timeout`` sends it to a
+    process and to its group), so a second one never interrupts saving. Contexts may be nested.
 
     Yields:
-      ``interrupted()``, True once one of them came.
+      ``interrupted()``, True after one of these signals.
     """
     previous = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
     outer = next((handler for handler in previous.values() if isinstance(handler, _Note)), None)
@@ -117,5 +117,5 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
         yield note.noted.is_set
     finally:
         for which, handler in previous.items():
-            # None stands for a handler that was not installed from Python, and cannot be put back from there.
+            # None stands for a handler that was not installed from Python and cannot be restored from Python.
             signal.signal(which, signal.SIG_DFL if handler is None else handler)

@@ -1,4 +1,4 @@
-"""The options of a recipe, read from its signature: which are floats, and what other values they could have."""
+"""The options of a recipe from its signature: float hyper-parameters, and alternative values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from jaxrl.types import Agent, Box, RewardModel
 
 
 class Context(NamedTuple):
-    """What has to hold for an option to matter.
+    """The conditions under which an option matters.
 
     Attributes:
-      options: values of other options, and where needed of the option itself; those that a recipe lacks are ignored.
-      action: the kind of action space, put in place of the environment's if that is another.
+      options: values of other options, and if needed of the option itself; options that a recipe lacks are ignored.
+      action: the kind of action space, which replaces the environment's if that is another.
     """
 
     options: Mapping[str, Any] = {}
@@ -50,7 +50,7 @@ CONTEXTS: dict[str, Context] = {
     "noisy_sigma": Context({"noisy": True}),
     **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end", "epsilon_steps")},
 }
-"""Options that do nothing by themselves, and what makes them matter."""
+"""Options that only matter together with others, and their conditions."""
 
 
 def _twice(loss: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,11 +78,11 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "terminal_value": lambda default: lambda observation: jnp.ones(jax.tree.leaves(observation)[0].shape[:1]),
     "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),
 }
-"""Other values of options that are no numbers, from the default."""
+"""Functions from the default to another value, for options that are not numbers."""
 
 
 def parameters(make_agent: Callable[..., Agent]) -> dict[str, inspect.Parameter]:
-    """The options of a recipe: the parameters with a default, their annotations evaluated where that is possible."""
+    """The options of a recipe: the parameters with a default, with evaluated annotations where possible."""
     try:
         signature = inspect.signature(make_agent, eval_str=True)
     except NameError:  # an annotation that is imported for type checkers only
@@ -95,17 +95,17 @@ def _kinds(option: inspect.Parameter) -> tuple[Any, ...]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, bools apart."""
+    """Whether a value is a real number and not a bool."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def is_float(option: inspect.Parameter) -> bool:
-    """Whether an option is a float hyper-parameter, by its default or its annotation; None may be allowed beside."""
+    """Whether an option is a float hyper-parameter, by its default or its annotation, which may also allow None."""
     return isinstance(option.default, float) or float in _kinds(option)
 
 
 def float_options(make_agent: Callable[..., Agent]) -> dict[str, float]:
-    """The float hyper-parameters of a recipe with their defaults; those whose default is None are left out."""
+    """The float hyper-parameters of a recipe with their defaults, except those whose default is None."""
     return {
         name: float(option.default)
         for name, option in parameters(make_agent).items()
@@ -114,15 +114,15 @@ def float_options(make_agent: Callable[..., Agent]) -> dict[str, float]:
 
 
 def other_float(value: float) -> float:
-    """Another float that is as valid: half of it, which leaves no interval around 0, or a small one for 0."""
+    """Another valid float: half of it, which stays in intervals that contain 0, or a small number for 0."""
     return 0.5 * value if value else 0.1
 
 
 def alternative(name: str, option: inspect.Parameter, value: Any) -> Any:
     """Another value of an option.
 
-    By name from ``ALTERNATIVES``, else by its present value: bools are inverted, ints doubled (which keeps what
-    divides a batch), floats halved; for None a value of the annotated kind.
+    It comes from ``ALTERNATIVES`` by name, or else from the current value: bools are inverted, ints doubled (divisors
+    of a batch stay divisors), floats halved; None becomes a value of the annotated type.
 
     Raises:
       LookupError: no other value can be derived.

@@ -1,9 +1,9 @@
 """Several devices: a mesh, and the sharding of a training state.
 
-A mesh has two axes, ``SEEDS`` and ``ENVS``. A population's members are split over the first, the environments of each
-member over the second; everything else is replicated. The loop is the usual one: ``ops.across`` reduces means and sums
-over environments, and ``optim.averaged`` averages gradients. See
-docs/parallel.md. Legend of shapes: S members, E environments of a member, on all devices together.
+A mesh has two axes, ``SEEDS`` and ``ENVS``. The agents of a population are split over the first, the environments of
+each agent over the second; everything else is replicated. The loop is the usual one: ``ops.across`` reduces means and
+sums over environments, and ``optim.averaged`` averages gradients. See docs/parallel.md. Legend of shapes: S agents, E
+environments of an agent, on all devices together.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ SEEDS, ENVS = "seeds", across.AXIS
 
 
 class ParallelError(Exception):
-    """Devices that should hold the same numbers do not."""
+    """Replicated numbers differ between devices."""
 
 
 def make_mesh(num_devices: int | None = None, *, seeds: int = 1) -> Mesh:
-    """A mesh of ``seeds`` x ``num_devices / seeds`` devices, of all processes together.
+    """A mesh of ``seeds`` x ``num_devices / seeds`` devices, over all processes.
 
     Args:
-      num_devices: how many, the first of ``jax.devices()``; None takes all.
-      seeds: over how many groups of them members are split. A group's devices are neighbours, since they exchange
-        gradients, and groups exchange nothing.
+      num_devices: number of devices, the first of ``jax.devices()``; None for all.
+      seeds: number of groups of devices over which the agents of a population are split. Devices of a group are
+        neighbours, because they exchange gradients; groups exchange nothing.
 
     Raises:
-      ValueError: more devices than there are, fewer than processes need, or a count that ``seeds`` does not divide.
+      ValueError: there are not so many devices, the processes have more, or ``seeds`` does not divide the number.
     """
     there = jax.devices()
     count = len(there) if num_devices is None else num_devices
@@ -58,15 +58,15 @@ def make_mesh(num_devices: int | None = None, *, seeds: int = 1) -> Mesh:
         )
     if count % seeds:
         raise ValueError(f"seed_devices: got {seeds}, must divide the {count} devices")
-    # Explicitly sharded types are of no use inside of shard_map.
+    # Explicitly sharded types are not needed inside shard_map.
     return Mesh(np.array(there[:count]).reshape(seeds, -1), (SEEDS, ENVS))
 
 
 def check_split(mesh: Mesh, num_envs: int, num_members: int = 1) -> None:
-    """Refuses counts that a mesh does not divide.
+    """Checks that a mesh divides the numbers of agents and environments.
 
     Raises:
-      ValueError: a count is not a multiple of the devices; the message names both.
+      ValueError: a number is not a multiple of the devices; the message names both.
     """
     for name, count, axis in (("num_envs", num_envs, ENVS), ("seeds", num_members, SEEDS)):
         if count % mesh.shape[axis]:
@@ -77,7 +77,7 @@ def check_split(mesh: Mesh, num_envs: int, num_members: int = 1) -> None:
 
 
 def _environment_axis(whole: Any, part: Any, num_envs: int, num_parts: int) -> P:
-    """The environment axis of a leaf: the one whose length is the number of environments, for all and for a share."""
+    """The environment axis of a leaf: the axis whose length is the number of environments, in total and per device."""
     if whole.ndim == part.ndim:
         for axis, sizes in enumerate(zip(whole.shape, part.shape, strict=True)):
             if sizes == (num_envs, num_envs // num_parts):
@@ -86,19 +86,19 @@ def _environment_axis(whole: Any, part: Any, num_envs: int, num_parts: int) -> P
 
 
 def state_specs(start: Callable[[int], TrainState], num_envs: int, mesh: Mesh) -> TrainState:
-    """Which axis of each leaf of a member's state is split: a ``PartitionSpec`` a leaf.
+    """A ``PartitionSpec`` for each leaf of an agent's training state.
 
     Environments, and the leaves with an environment axis under a field ``per_env`` of the agent's state, are split;
     everything else is replicated.
 
     Args:
-      start: from a number of environments to a state, traced for its shapes.
+      start: function from a number of environments to a state, traced for its shapes.
       num_envs: E.
       mesh: from ``make_mesh``.
 
     Raises:
-      ValueError: a leaf depends on the number of environments and has no axis of them, or is one of the agent's that
-        does not lie under ``per_env``.
+      ValueError: a leaf depends on the number of environments but has no environment axis, or is a leaf of the agent's
+        state outside of ``per_env``.
     """
     num_parts = mesh.shape[ENVS]
     whole, part = (jax.eval_shape(partial(start, count)) for count in (num_envs, num_envs // num_parts))
@@ -124,15 +124,15 @@ def shardings(mesh: Mesh, specs: PyTree) -> PyTree:
 
 
 def of_members(specs: PyTree) -> PyTree:
-    """The specs of a population's leaves ``[S, ...]`` from those of a member's."""
+    """The specs of a population's leaves ``[S, ...]`` from those of one agent."""
     return jax.tree.map(lambda spec: P(SEEDS, *spec), specs)
 
 
 def split(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """``function`` on every device's share.
+    """Maps ``function`` over the parts of the devices.
 
-    Without the check of varying types, under which ``jax.grad`` of what is the same everywhere is summed over devices
-    by itself, and a mean after it would leave it D times too large. What it would have found, ``disagreeing`` does.
+    The check of varying types is off: with it ``jax.grad`` of replicated values sums over devices by itself, and a mean
+    after it would be D times too large. ``disagreeing`` finds the same errors.
     """
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
@@ -145,7 +145,7 @@ def _specs(key: Array, agent: Agent, env: Any, params: Any, num_envs: int, mesh:
 def start(
     key: Array, agent: Agent, env: Any, params: Any, num_envs: int, *, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
-    """The first state of a run, the same numbers as ``training.start``, each part made where it lives.
+    """The initial state of a run, with the same numbers as ``training.start``; each device computes its part.
 
     Returns:
       ``(state, specs)``.
@@ -171,20 +171,21 @@ def train(
     """``training.train`` with the environments split over the devices of a mesh.
 
     Gradients, advantage and normaliser statistics and metrics are those of all environments; a replay is split with its
-    environments, and each device draws ``batch_size / D`` samples from its own part. ``jit`` it as the plain one.
+    environments, and each device draws ``batch_size / D`` samples from its own part. It can be jitted like the plain
+    function.
 
     Args:
-      key, agent, env, params, num_steps, rollout_length, on_update: see ``training.train``. ``on_update`` is given one
-        device's part of the state, and must stop on all alike: decide by metrics.
+      key, agent, env, params, num_steps, rollout_length, on_update: see ``training.train``. ``on_update`` gets one
+        device's part of the state, and must stop on all devices at once: decide by metrics.
       mesh: from ``make_mesh``.
       num_envs: E, on all devices together. Ignored with ``state``, which has its own.
-      state: where to go on from, from this function or ``start``.
+      state: state to continue from, of this function or of ``start``.
 
     Returns:
-      ``(state, metrics)``, the metrics stacked ``[num_updates]``.
+      ``(state, metrics)``, with metrics stacked ``[num_updates]``.
 
     Raises:
-      ValueError: counts that do not divide, an agent whose state can't be split.
+      ValueError: the mesh does not divide the environments, or the agent's state can't be split.
     """
     if state is None:
         count_updates(num_steps, num_envs, rollout_length)
@@ -210,17 +211,17 @@ def train(
 
 
 def _checksum(leaf: Any) -> Array:
-    """uint32, of the bits of an array: two that differ have the same by a chance of about 2^-32.
+    """A uint32 hash of the bits of an array; two different arrays collide with probability of about 2^-32.
 
-    Words are mixed with their places before they are added up, for a plain weighted sum does not see two signs that
-    have changed: a sign is 2^31, and twice that is 0.
+    Words are mixed with their positions before they are summed, because a weighted sum would miss two changed signs: a
+    sign is 2^31, and twice that is 0.
     """
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     if leaf.dtype == jnp.bool_:
         leaf = leaf.astype(jnp.uint8)
     bits = 8 * leaf.dtype.itemsize
-    # A word of 64 bits is two of 32.
+    # A 64-bit word counts as two 32-bit words.
     words = jax.lax.bitcast_convert_type(leaf, jnp.uint32 if bits >= 32 else jnp.dtype(f"uint{bits}"))
     words = words.reshape(-1).astype(jnp.uint32)
     return jnp.sum(_mix(words ^ _mix(jnp.arange(words.size, dtype=jnp.uint32) + 1)), dtype=jnp.uint32)
@@ -234,12 +235,12 @@ def _mix(x: Array) -> Array:
 
 
 def disagreeing(mesh: Mesh, specs: PyTree) -> Callable[[PyTree], Array]:
-    """A jitted function from a state to one bool a leaf: True where devices that should hold the same do not.
+    """A jitted function from a state to one bool per leaf, True where replicated values differ between devices.
 
-    Parameters come apart where an agent draws a gradient from its own environments and does not average it.
+    Parameters diverge where an agent computes a gradient from a device's environments and does not average it.
 
     Args:
-      mesh, specs: of the state.
+      mesh, specs: the mesh and the specs of the state.
     """
     shared = [ENVS not in spec for spec in jax.tree.leaves(specs)]
 
@@ -255,11 +256,11 @@ def require_agreement(state: PyTree, differ: Any) -> None:
     """Raises if replicated leaves differ between devices.
 
     Args:
-      state: of a run.
-      differ: bools, from ``disagreeing``.
+      state: state of a run.
+      differ: bools from ``disagreeing``.
 
     Raises:
-      ParallelError: naming the first leaf, and what to do.
+      ParallelError: leaves differ; the message names the first one and what to do.
     """
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]

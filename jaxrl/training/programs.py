@@ -1,4 +1,4 @@
-"""The programs of an agent as text and constants, to be compared: does each option of a recipe do anything?"""
+"""Compares the programs of an agent as text and constants, to test whether each option of a recipe has an effect."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Program = tuple[str, tuple[bytes, ...]]
 
 
 def _reduced(function: Callable[..., Any], args: Any) -> tuple[Any, list[Any], list[bool]]:
-    """The jaxpr of a function without what does not reach its outputs, its constants, and which inputs it reads."""
+    """The jaxpr of a function without dead code, its constants, and which inputs it reads."""
     closed = jax.make_jaxpr(function)(*args)
     jaxpr, consts, inputs = partial_eval.dce_jaxpr_consts(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return jaxpr, [const for const, keep in zip(closed.consts, consts, strict=True) if keep], inputs
 
 
 def program(function: Callable[..., Any], args: Any) -> Program:
-    """The program of a function without what does not reach its outputs: its text, and its constants.
+    """The program of a function without dead code: its text and its constants.
 
     Args:
-      function: traced anew, whatever was traced before.
-      args: of arrays or of ``jax.ShapeDtypeStruct``.
+      function: function to trace, without a cache.
+      args: pytrees of arrays or of ``jax.ShapeDtypeStruct``.
     """
     jaxpr, consts, _ = _reduced(lambda *args: function(*args), args)
-    # Callbacks and custom derivatives are printed with their addresses.
+    # The text of callbacks and custom derivatives contains memory addresses.
     text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
     return text, tuple(_bytes(const) for const in [*consts, *_inner_constants(jaxpr)])
 
@@ -48,12 +48,12 @@ def reads(function: Callable[..., Any], floats: Mapping[str, float], *args: Any)
       jax.errors.JAXTypeError: a float can't be a tracer.
     """
     *_, inputs = _reduced(function, (dict(floats), *args))
-    # The leaves of a dict lie in the order of its names.
+    # The leaves of a dict are ordered by name.
     return {name for name, is_read in zip(sorted(floats), inputs, strict=False) if is_read}
 
 
 def _inner_constants(jaxpr: Any) -> list[Any]:
-    """The constants of the programs inside of a program, which its text does not show."""
+    """The constants of nested programs, which the text does not show."""
     found: list[Any] = []
     for equation in jaxpr.eqns:
         found += [atom.val for atom in equation.invars if hasattr(atom, "val")]
@@ -82,14 +82,14 @@ def _call(part: str, agent: Agent, num_envs: int, key: Any, state: Any, observat
 
 
 def programs(subject: Subject, agent: Agent, spec: Spec) -> dict[str, Callable[[], Program]]:
-    """The programs of an agent's functions, metrics apart; each is traced when it is called for."""
+    """The programs of an agent's functions without metrics; each is traced on first use."""
     shapes = subject.shapes if agent is subject.agent else subject.abstract(agent, spec)
     args = (subject.key, *shapes)
     return {part: partial(program, partial(_call, part, agent, subject.num_envs), args) for part in PARTS}
 
 
 class _Readers:
-    """Which parts read float hyper-parameters as tracers, in one trace of a part for all of them."""
+    """The parts that read float hyper-parameters as tracers; one trace of a part serves all hyper-parameters."""
 
     def __init__(self, subject: Subject, spec: Spec, given: dict[str, Any], floats: dict[str, float]) -> None:
         self.floats = floats
@@ -121,16 +121,16 @@ def _first_difference(before: dict[str, Any], after: dict[str, Any]) -> str | No
 
 
 def options_matter(subject: Subject) -> dict[str, str]:
-    """Every option changes the program of init, act or update, or their constants; every float does so as a tracer.
+    """Every option changes the program or the constants of init, act or update; floats do so as tracers.
 
-    Metrics do not count.
+    Metrics are ignored.
 
     Returns:
-      The first of update, act and init that each option changes.
+      For each option the first of update, act and init that it changes.
 
     Raises:
-      ConformanceError: an option that nothing reads, one that no other value can be derived for, or a float that can't
-        be a tracer though its default is None. Of the others ``vmaps_over_floats`` says so.
+      ConformanceError: nothing reads an option, no other value of it can be derived, or a float with default None can't
+        be a tracer (``vmaps_over_floats`` tests the other floats).
     """
     known = parameters(subject.make_agent)
     unknown = sorted({*subject.options, *subject.contexts} - set(known))
@@ -171,7 +171,7 @@ def options_matter(subject: Subject) -> dict[str, str]:
 def _first_reader(
     subject: Subject, spec: Spec, given: dict[str, Any], name: str, option: inspect.Parameter
 ) -> tuple[str | None, bool]:
-    """The first part that reads another value of an option as a tracer, and whether that value is a float at all."""
+    """The first part that reads another value of an option as a tracer, and whether that value is a float."""
     if not is_float(option):
         return None, False
     other = _other(subject, given, name, option)
@@ -205,10 +205,10 @@ def _altered(
 
 @contextmanager
 def _refused(name: str, other: Any, given: dict[str, Any]) -> Iterator[None]:
-    """Says which value a recipe refuses."""
+    """Adds the refused value to a recipe's error."""
     try:
         yield
-    except jax.errors.JAXTypeError:  # a TypeError too, of another cause
+    except jax.errors.JAXTypeError:  # also a TypeError, but with another cause
         raise
     except (TypeError, ValueError) as error:
         raise ConformanceError(

@@ -29,16 +29,16 @@ from jaxrl.types import Array, Discrete, PyTree, Remembered, memory
 
 _NUM_KEYS = 16
 _NUM_DRAWS = 256
-"""Keys among which a policy that explores one time in a hundred still differs."""
+"""Number of keys, enough for a policy that explores in one of a hundred steps."""
 
 
 def described(tree: PyTree) -> list[tuple[str, str]]:
-    """Name, shape and dtype of each leaf."""
+    """The name, shape and dtype of each leaf."""
     return [(name, describe(leaf)) for name, leaf in leaves(tree)]
 
 
 def speaks_contract(subject: Subject) -> None:
-    """Actions fit the action space, their memory what is fed back, and metrics are a flat dict of scalars."""
+    """Actions fit the action space, memories fit those fed back, and metrics are a flat dict of scalars."""
     promise = "speaks_contract"
     space = subject.spec.action
     discrete = isinstance(space, Discrete)
@@ -73,7 +73,7 @@ def keeps_state(subject: Subject) -> None:
 
 
 def no_retrace(subject: Subject) -> None:
-    """Each function is traced once, whatever the key, and before and after updates."""
+    """Each function is traced once, for all keys and before and after updates."""
     experience = subject.experience
     subject.init(subject.fold(10))
     for state in experience.states:
@@ -120,19 +120,19 @@ def seeds_differ(subject: Subject) -> None:
 
 
 def _rows_agree(promise: str, subject: Subject, rows: PyTree, rtol: float, atol: float) -> None:
-    """Raises unless the first rows, one per seed, are what the shared programs give."""
+    """Raises unless the first rows, one per seed, equal the results of the shared programs."""
     for i, key in enumerate(subject.seeds):
         row = jax.tree.map(lambda x: x[i], rows)  # noqa: B023
         require_close(promise, f"seed {i} with floats {subject.floats}", subject.run_once(key), row, rtol, atol)
 
 
 def vmaps_over_seeds(subject: Subject, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """``vmap`` over keys gives what a loop over keys gives, to float tolerance."""
+    """``vmap`` over keys equals a loop over keys, within float tolerance."""
     try:
         _rows_agree("vmaps_over_seeds", subject, subject.together, rtol, atol)
         return
     except (ConformanceError, jax.errors.JAXTypeError):
-        pass  # floats are traced there too: is it the seeds?
+        pass  # floats are traced there too, so test the seeds alone
     seen = subject.experience.observation, subject.experience.trajectory
     run = jax.vmap(partial(run_once, subject.agent, subject.num_envs), in_axes=(0, None, None))
     rows = jax.tree.map(to_numpy, jax.jit(run)(subject.seeds, *seen))
@@ -140,12 +140,12 @@ def vmaps_over_seeds(subject: Subject, rtol: float = 1e-4, atol: float = 1e-5) -
 
 
 def vmaps_over_floats(subject: Subject, rtol: float = 1e-4, atol: float = 1e-5) -> tuple[str, ...]:
-    """``vmap`` over all float hyper-parameters at once gives what plain floats give, to float tolerance.
+    """``vmap`` over all float hyper-parameters at once equals plain floats, within float tolerance.
 
-    That a traced float is read at all is for ``options_matter`` to see.
+    ``options_matter`` tests whether a traced float is read at all.
 
     Returns:
-      The names of the hyper-parameters, found in the signature.
+      The names of the hyper-parameters in the signature.
     """
     if not subject.floats:
         return ()
@@ -169,7 +169,7 @@ def _culprit(subject: Subject, error: Exception) -> ConformanceError:
 
 
 def keeps_environments_apart(subject: Subject) -> None:
-    """Leaves with an environment axis lie under a field ``per_env``, beside scalars alone, such as counts."""
+    """Leaves with an environment axis lie under a field ``per_env``, where other leaves are scalars such as counts."""
     promise = "keeps_environments_apart"
     two, three = (leaves(jax.eval_shape(lambda key: subject.agent.init(key, n), subject.key)) for n in (2, 3))  # noqa: B023
     require(len(two) == len(three), promise, "the number of leaves depends on num_envs")
@@ -185,7 +185,7 @@ def keeps_environments_apart(subject: Subject) -> None:
 
 
 def acts_greedily(subject: Subject) -> None:
-    """``act`` with ``explore=False`` does not depend on the key. Exempt recipes whose greedy policy is random."""
+    """``act`` with ``explore=False`` does not depend on the key. Recipes with a random greedy policy are exempt."""
     _, state, _ = subject.experience.states
     keys = jax.random.split(subject.fold(30), _NUM_KEYS)
     actions = [subject.act_greedily(key, state, subject.experience.observation)[0] for key in keys]
@@ -194,7 +194,7 @@ def acts_greedily(subject: Subject) -> None:
 
 
 def evaluates(subject: Subject) -> None:
-    """Evaluation leaves the state alone, repeats with its key, and reads the observation normaliser."""
+    """Evaluation does not change the state, repeats with its key, and reads the observation normaliser."""
     promise, state = "evaluates", subject.experience.states[1]
     before = jax.tree.map(to_numpy, state)
 
@@ -217,7 +217,7 @@ def evaluates(subject: Subject) -> None:
 
 
 def resumes(subject: Subject) -> None:
-    """A checkpoint gives the state of a run back bit for bit, and the run goes on from it as if unbroken."""
+    """A checkpoint restores the state of a run bit for bit, and the run continues from it as without a break."""
     from jaxrl.training.checkpoint import Checkpoints
 
     (_, state, _), env_state, observation, _, _ = subject.experience

@@ -1,4 +1,4 @@
-"""Elo ratings of players who met each other, by maximum likelihood.
+"""Elo ratings of players from their games, by maximum likelihood.
 
 Legend of shapes: P players.
 """
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCALE = 400.0 / np.log(10.0)
-"""Elo points a unit of the logistic scale: 400 points are odds of ten to one."""
+"""Elo points per unit of the logistic scale: 400 points are odds of ten to one."""
 
 
 class Ratings(NamedTuple):
-    """How strong players are beside the anchor.
+    """Ratings of players relative to the anchor.
 
     Attributes:
-      elo: ``[P]``, 0 the anchor's.
-      error: ``[P]`` standard errors beside the anchor, of the games' luck alone.
+      elo: ``[P]``, 0 for the anchor.
+      error: ``[P]`` standard errors relative to the anchor, from the randomness of the games only.
     """
 
     elo: NDArray[np.float64]
@@ -27,24 +27,25 @@ class Ratings(NamedTuple):
 
 
 def expected_points(elo: Any, other: Any) -> Any:
-    """The share of points that a player should get: ``1 / (1 + 10^((other - elo) / 400))``."""
+    """The expected score of a player: ``1 / (1 + 10^((other - elo) / 400))``."""
     return 1.0 / (1.0 + 10.0 ** ((np.asarray(other, float) - np.asarray(elo, float)) / 400.0))
 
 
 def fit_ratings(points: Any, *, anchor: int = 0, prior: float = 1.0) -> Ratings:
-    """The ratings under which the points are the most likely (Bradley and Terry 1952), a draw half a win.
+    """Maximum-likelihood ratings (Bradley and Terry 1952), where a draw is half a win.
 
     ``max_r sum_ij points_ij log p_ij``, ``p_ij = 1 / (1 + 10^((r_j - r_i) / 400))``. At the maximum every player's
-    expected points are those that it has.
+    expected points equal its points.
 
     Args:
-      points: ``[P, P]``, what i got against j; ``points[i, j] + points[j, i]`` games were played.
-      anchor: who has rating 0.
-      prior: games, drawn, that are added to every pair that met, so that who won them all is not infinitely strong.
+      points: ``[P, P]``, the points of i against j; ``points[i, j] + points[j, i]`` games were played.
+      anchor: index of the player with rating 0.
+      prior: number of drawn games added to every pair that met, so that ratings of players who won all games are
+        finite.
 
     Raises:
-      ValueError: points that are no such matrix, players that no chain of games joins, or without a prior one that
-        won or lost all.
+      ValueError: ``points`` is no such matrix, the games do not connect all players, or without a prior a player won or
+        lost all games.
     """
     points = np.array(points, float)
     size = len(points)
@@ -58,11 +59,11 @@ def fit_ratings(points: Any, *, anchor: int = 0, prior: float = 1.0) -> Ratings:
     points = points + 0.5 * prior * met
     if not _reaches_all(points > 0) or not _reaches_all(points.T > 0):
         raise ValueError(
-            "points: no chain of games joins all players, or some won or lost all; let them meet, or set prior above 0"
+            "points: the games do not connect all players, or a player won or lost all; add games or set prior above 0"
         )
     free = np.arange(size) != anchor
     games, strength = points + points.T, np.zeros(size)
-    # Newton's method: the likelihood is concave. Halved steps while it would fall.
+    # Newton's method, since the likelihood is concave; steps are halved while it would decrease.
     for _ in range(200):
         share = expected_points(SCALE * strength[:, None], SCALE * strength[None, :])
         gradient = (points - games * share).sum(1)[free]
@@ -85,13 +86,13 @@ def _likelihood(points: NDArray[np.float64], strength: NDArray[np.float64]) -> f
 
 
 def _information(games: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minus the second derivatives of the likelihood ``[P, P]``."""
+    """The negative Hessian of the log-likelihood, ``[P, P]``."""
     weight = games * share * (1.0 - share)
     return np.diag(weight.sum(1)) - weight
 
 
 def _reaches_all(beats: NDArray[np.bool_]) -> bool:
-    """Whether from the first player all others are reached along ``[P, P]``."""
+    """Whether all players can be reached from the first along ``[P, P]``."""
     reached = np.zeros(len(beats), bool)
     reached[0] = True
     for _ in range(len(beats)):

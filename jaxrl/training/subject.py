@@ -1,7 +1,7 @@
-"""What the conformance suite tests: an agent, its environment, and the programs that all properties share.
+"""The subject of the conformance suite: an agent, its environment, and the programs that all properties share.
 
-Compilation is nearly all that a check costs. Of programs that contain ``update`` there are two: ``Subject.update``, and
-``Subject.together``, all three functions over seeds and floats at once.
+A check costs mostly compilation. Two programs contain ``update``: ``Subject.update``, and ``Subject.together``, which
+has all three functions over seeds and floats at once.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Run(NamedTuple):
 
     Attributes:
       agent: the agent's state.
-      env_state: of the B environments.
-      observation: ``[B, ...]`` the last one.
+      env_state: states of the B environments.
+      observation: ``[B, ...]`` the last observations.
     """
 
     agent: PyTree
@@ -44,14 +44,14 @@ class Run(NamedTuple):
 
 
 class Experience(NamedTuple):
-    """A rollout with the agent's first state and two updates on it, computed once for all properties.
+    """A rollout with the agent's initial state and two updates on it, computed once for all properties.
 
     Attributes:
-      states: the agent's state at first, after one update, after two.
-      env_state: ``[B, ...]`` where the rollout ended.
-      observation: ``[B, ...]`` likewise.
+      states: the agent's states after no, one and two updates.
+      env_state: ``[B, ...]`` at the end of the rollout.
+      observation: ``[B, ...]`` at the end of the rollout.
       trajectory: ``[T, B, ...]``.
-      metrics: of the first update.
+      metrics: metrics of the first update.
     """
 
     states: tuple[PyTree, PyTree, PyTree]
@@ -62,7 +62,7 @@ class Experience(NamedTuple):
 
 
 def opaque(agent: Agent) -> Agent:
-    """The agent behind plain lambdas: whatever takes its functions apart, instead of calling them, fails."""
+    """The agent wrapped in plain lambdas, so that code that inspects its functions fails."""
     return Agent(
         init=lambda *args, **options: agent.init(*args, **options),
         act=lambda *args, **options: agent.act(*args, **options),
@@ -71,7 +71,7 @@ def opaque(agent: Agent) -> Agent:
 
 
 def run_once(agent: Agent, num_envs: int, key: Array, observation: Any, trajectory: Transition) -> dict[str, PyTree]:
-    """All three functions once, as one function to be vmapped."""
+    """Calls all three functions once, as one function to be vmapped."""
     state = agent.init(jax.random.fold_in(key, 0), num_envs)
     acted = agent.act(jax.random.fold_in(key, 1), state, observation)
     updated, metrics = agent.update(jax.random.fold_in(key, 2), state, trajectory)
@@ -81,15 +81,15 @@ def run_once(agent: Agent, num_envs: int, key: Array, observation: Any, trajecto
 class Subject:
     """An agent under test; programs are compiled when a property first asks for them, and shared.
 
-    The agent is ``opaque``.
+    The agent is wrapped by ``opaque``.
 
     Args:
       make_agent: ``(spec, **options) -> Agent``; a ``functools.partial`` of a recipe is one.
       env, params: an environment that the agent can act in.
-      spec: of the environment, ``jaxrl.spec(env, params)``.
+      spec: the environment's spec, ``jaxrl.spec(env, params)``.
       options: alternative values by option, where they can't be derived (see ``options.alternative``).
-      contexts: what else has to be set for an option to matter, by option; joins ``options.CONTEXTS``.
-      key: of all randomness, ``jax.random.key(0)`` if None.
+      contexts: values of other options that an option needs in order to matter; added to ``options.CONTEXTS``.
+      key: a PRNG key for all random numbers; None for ``jax.random.key(0)``.
       num_envs: B.
       rollout_length: T.
     """
@@ -118,14 +118,14 @@ class Subject:
         self.agent = self.make(spec)
 
     def make(self, spec: Spec, **options: Any) -> Agent:
-        """An agent of these options, opaque."""
+        """The agent with these options, opaque."""
         agent = self.make_agent(spec, **options)
         kind = type(agent).__name__
         require(isinstance(agent, Agent), "speaks_contract", f"make_agent returned a {kind}, not an Agent")
         return opaque(agent)
 
     def fold(self, number: int) -> Array:
-        """A key of its own for each use."""
+        """A separate key for each use."""
         return jax.random.fold_in(self.key, number)
 
     def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,7 +157,7 @@ class Subject:
 
     @cached_property
     def collect(self) -> Callable[[Array, Run, Any], tuple[Run, Transition]]:
-        """Jitted ``(key, run, params) -> (run, trajectory)``: a rollout; the agent's state stays."""
+        """Jitted ``(key, run, params) -> (run, trajectory)``: a rollout without an update."""
 
         @jax.jit
         def collect(key: Array, run: Run, params: Any) -> tuple[Run, Transition]:
@@ -169,7 +169,7 @@ class Subject:
         return collect
 
     def advance(self, number: int, run: Run) -> Run:
-        """A rollout and an update, by the shared programs."""
+        """A rollout and an update with the shared programs."""
         run, trajectory = self.collect(self.fold(number), run, self.params)
         return run._replace(agent=self.update(self.fold(number + 1), run.agent, trajectory)[0])
 
@@ -191,7 +191,7 @@ class Subject:
         return Experience((first, second, third), env_state, observation, trajectory, metrics)
 
     def run_once(self, key: Array) -> dict[str, PyTree]:
-        """``run_once`` of the agent on the experience, by the shared programs."""
+        """``run_once`` of the agent on the experience, with the shared programs."""
         state = self.init(jax.random.fold_in(key, 0))
         acted = self.act(jax.random.fold_in(key, 1), state, self.experience.observation)
         updated, metrics = self.update(jax.random.fold_in(key, 2), state, self.experience.trajectory)
@@ -199,27 +199,27 @@ class Subject:
 
     @property
     def seeds(self) -> Array:
-        """``[2]`` keys: those of the rows of ``together``."""
+        """``[2]`` keys, of the rows of ``together``."""
         return jax.random.split(self.fold(20), 2)
 
     def over_floats(self, key: Array, floats: dict[str, Array], observation: Any, trajectory: Transition) -> PyTree:
-        """``run_once`` of an agent made of these floats; vmap it."""
+        """``run_once`` of an agent with these floats, to be vmapped."""
         return run_once(self.make(self.spec, **floats), self.num_envs, key, observation, trajectory)
 
     @cached_property
     def together(self) -> PyTree:
         """``run_once`` for three rows in one vmapped program, as numpy arrays.
 
-        Both seeds with the agent's floats, which are traced here, then the first seed with other floats.
+        The rows are both seeds with the agent's floats, which are traced here, and the first seed with other floats.
 
         Raises:
           jax.errors.JAXTypeError: a float can't be a tracer.
         """
-        # The third row sees to it that the floats differ within the program, so that a mix of rows would show.
+        # In the third row floats differ, so that a mix-up of rows shows.
         keys = jnp.concatenate([self.seeds, self.seeds[:1]])
         floats = {name: jnp.array([value, value, other_float(value)]) for name, value in self.floats.items()}
         over = jax.jit(jax.vmap(self.over_floats, in_axes=(0, 0, None, None)))
-        # Data as arguments: as constants they would be folded, slowly, at compile time.
+        # Data are arguments, because the compiler would spend time on folding constants.
         return jax.tree.map(to_numpy, over(keys, floats, self.experience.observation, self.experience.trajectory))
 
     @cached_property
@@ -228,7 +228,7 @@ class Subject:
         return self.abstract(self.agent, self.spec)
 
     def abstract(self, agent: Agent, spec: Spec) -> tuple[PyTree, Any, Transition]:
-        """State, observation and trajectory of an agent as shapes and dtypes; nothing is computed."""
+        """State, observation and trajectory of an agent as shapes and dtypes, without computing them."""
         batch = (self.num_envs,)
 
         def lead(shape: tuple[int, ...], tree: Any) -> Any:
@@ -241,13 +241,13 @@ class Subject:
         flag: Any = jax.ShapeDtypeStruct(batch, jnp.bool_)
         seen = stored(observation)
         step = Transition(seen, without_memory(action), number, number, flag, flag, seen, extras)
-        # Made of shapes alone, by the function that makes it of arrays in a rollout.
+        # From shapes only, with the function that rollouts use for arrays.
         trajectory = jax.eval_shape(with_memory, lead((self.rollout_length,), step), observation)
         return state, observation, trajectory
 
 
 def without_memory(action: Any) -> Any:
-    """What an environment is given of an action."""
+    """The environment's part of an action, without memory."""
     return action.value if isinstance(action, Remembered) else action
 
 
@@ -257,7 +257,7 @@ def leaves(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def to_numpy(leaf: Any) -> np.ndarray[Any, Any]:
-    """The numbers of a leaf; of a PRNG key its data."""
+    """The numbers of a leaf, which for a PRNG key are its data."""
     if isinstance(leaf, np.ndarray):
         return leaf
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -270,14 +270,14 @@ def describe(leaf: Any) -> str:
 
 
 def require_equal(promise: str, what: str, expected: PyTree, actual: PyTree) -> None:
-    """Raises unless two trees of one structure are equal bit for bit (a NaN equals itself)."""
+    """Raises unless two trees of the same structure are equal bit for bit (NaN equals NaN)."""
     for (name, x), y in zip(leaves(expected), jax.tree.leaves(actual), strict=True):
         same = to_numpy(x).tobytes() == to_numpy(y).tobytes()
         require(same, promise, f"{what}: leaf {name} differs")
 
 
 def require_close(promise: str, what: str, expected: PyTree, actual: PyTree, rtol: float, atol: float) -> None:
-    """Raises unless two trees of one structure are equal within float tolerance; integers have to be equal."""
+    """Raises unless two trees of the same structure are equal within float tolerance; integers must be equal."""
     for (name, x), y in zip(leaves(expected), jax.tree.leaves(actual), strict=True):
         a, b = to_numpy(x), to_numpy(y)
         exact = not np.issubdtype(a.dtype, np.floating)

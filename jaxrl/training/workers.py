@@ -1,4 +1,4 @@
-"""Threads that act by what they read of one shared state and hand their experience back, and their supervisor."""
+"""Worker threads, which act with a shared state and send their experience to it, and their supervisor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax
 from jaxrl.types import Metrics, PyTree
 
 MAX_FAILURES = 3
-"""Failures of one worker in a row, without an update in between, that end a run."""
+"""Number of successive failures of one worker, without an update in between, that ends a run."""
 
 OnFailure = Callable[[int, BaseException, int], None]
 
@@ -21,19 +21,19 @@ WorkFn = Callable[[int, PyTree, Any], tuple[Any, Any, Metrics]]
 """``(worker, state, own) -> (experience, own, metrics)``, in the worker's thread."""
 
 ApplyFn = Callable[[PyTree, PyTree, Any, int], tuple[PyTree, Metrics]]
-"""``(state, state that was read, experience, staleness) -> (state, metrics)``, one call at a time."""
+"""``(state, state read by the worker, experience, staleness) -> (state, metrics)``; calls do not overlap."""
 
 
 class WorkerFailed(Exception):
-    """A worker failed ``MAX_FAILURES`` times in a row; its last error is the cause."""
+    """A worker failed ``MAX_FAILURES`` times in a row; the cause is its last error."""
 
 
 class Failures:
-    """Counts of failures of each worker of a run, kept from call to call.
+    """Numbers of failures of each worker of a run, kept across calls.
 
     Attributes:
-      in_all: since the run began, or was resumed.
-      in_a_row: without an update in between.
+      in_all: since the run began or was resumed.
+      in_a_row: since the worker's last update.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -41,12 +41,12 @@ class Failures:
 
 
 class ParameterServer:
-    """The shared state. It is immutable and exchanged whole, so what is read is never half old and half new.
+    """The shared state. It is immutable and replaced as a whole, so that workers never read a mix of old and new.
 
     Attributes:
-      state: the agent's.
-      own: what each worker keeps to itself.
-      rows: metrics of each update, in the order in which they were applied.
+      state: state of the agent.
+      own: private state of each worker.
+      rows: metrics of each update, in the order of the updates.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ParameterServer:
         self._apply, self._stopping, self._begin = apply, False, time.perf_counter()
 
     def read(self, worker: int) -> tuple[PyTree, Any, int]:
-        """``(state, what the worker keeps to itself, updates so far)``."""
+        """``(state, private state of the worker, updates so far)``."""
         with self.changed:
             return self.state, self.own[worker], len(self.rows)
 
@@ -80,15 +80,15 @@ class ParameterServer:
             self.changed.notify_all()
 
     def hand_over(self, worker: int, read: PyTree, experience: Any, own: Any, metrics: Metrics, read_at: int) -> None:
-        """Updates the state by a worker's experience. Once the run is over it is dropped, and ``own`` stays as it was.
+        """Updates the state with a worker's experience. After the end of the run nothing changes.
 
         Args:
-          worker: its number.
-          read: the state that the worker acted by.
-          experience: for ``apply``.
-          own: what the worker keeps to itself from now on.
-          metrics: of the worker.
-          read_at: the updates that ``read`` had seen.
+          worker: number of the worker.
+          read: the state that the worker acted with.
+          experience: argument of ``apply``.
+          own: new private state of the worker.
+          metrics: metrics of the worker.
+          read_at: number of updates in ``read``.
         """
         with self.changed:
             if self.done():
@@ -101,7 +101,7 @@ class ParameterServer:
             self.changed.notify_all()
 
     def report(self, worker: int, error: BaseException) -> None:
-        """Notes that a worker died."""
+        """Records that a worker died."""
         with self.changed:
             self.failures.in_all[worker] += 1
             self.failures.in_a_row[worker] += 1
@@ -120,21 +120,22 @@ def supervise(
 
     Args:
       server: holds the state and says when the run is done.
-      work: what a worker repeats.
-      fresh: ``(worker, its failures, old own) -> own`` for a restart, since the state of its old environments may be
-        what it fails on. Called in the new thread: if it fails, the worker has failed once more.
-      on_failure: called here with ``(worker, error, failures in a row)`` before it starts again; None logs a warning.
-      stop: asked several times a second; True ends the run.
+      work: function that a worker calls repeatedly.
+      fresh: ``(worker, its failures, old own) -> own`` for a restart, because the state of its old environments may be
+        the cause of the failure. It runs in the new thread: if it raises, the worker has failed once more.
+      on_failure: called in this thread with ``(worker, error, failures in a row)`` before a restart; None logs a
+        warning.
+      stop: called several times per second; True ends the run.
 
     Raises:
-      WorkerFailed: one failed ``MAX_FAILURES`` times in a row.
+      WorkerFailed: a worker failed ``MAX_FAILURES`` times in a row.
     """
     counts = server.failures
     threads = [_thread(server, worker, work) for worker in range(len(server.own))]
     try:
         while not server.done():
             with server.changed:
-                # With a limit: a wait without one can't be interrupted everywhere.
+                # With a time limit, because a wait without one can't be interrupted on every platform.
                 server.changed.wait_for(lambda: server.died or server.done(), timeout=0.2)
                 died, server.died = server.died, []
             if stop is not None and stop():
@@ -156,7 +157,7 @@ def supervise(
 def _thread(
     server: ParameterServer, worker: int, work: WorkFn, fresh: Callable[[int, int, Any], Any] | None = None
 ) -> threading.Thread:
-    """The thread of a worker, which starts with ``fresh`` where that is given."""
+    """The thread of a worker, which begins with ``fresh`` where it is given."""
 
     def run() -> None:
         try:
@@ -166,7 +167,7 @@ def _thread(
                 state, own, read_at = server.read(worker)
                 experience, own, metrics = jax.block_until_ready(work(worker, state, own))
                 server.hand_over(worker, state, experience, own, metrics, read_at)
-        except BaseException as error:  # whatever ended the thread, nobody else would say so
+        except BaseException as error:  # otherwise the end of the thread would go unnoticed
             server.report(worker, error)
 
     # A daemon, so that a second Ctrl-C ends the process even while the device works.
@@ -176,7 +177,7 @@ def _thread(
 
 
 def log_failure(worker: int, error: BaseException, failures: int) -> None:
-    """Logs a failure: what happens without ``on_failure``."""
+    """Logs a failure; the default of ``on_failure``."""
     logging.getLogger(__name__).warning(
         "worker %d failed (%s: %s), %d time(s) in a row; started again in fresh environments",
         worker,

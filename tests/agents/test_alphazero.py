@@ -324,10 +324,10 @@ def test_bad_arguments_are_named():
         make(num_simulations=0)
     with pytest.raises(ValueError, match="n_step: got 0"):
         make(n_step=0)
-    with pytest.raises(ValueError, match=r"learning_starts: got 20, must be at most half of .* 5 of each of 2 env"):
+    with pytest.raises(ValueError, match=r"learning_starts: got 20, must be at most half of .* 5 for each of 2 env"):
         make(replay_capacity=10).init(jax.random.key(0), 2)
     observation, _ = rollout.reset(jax.random.key(0), ENV, PARAMS, 2)
-    for found, message in (((1, 2), "found tuple without action"), (visits_as_weights, "found action_weights int32")):
+    for found, message in (((1, 2), "returned a tuple"), (visits_as_weights, "returned action_weights")):
         agent = make(search=lambda *arguments, found=found, **_: found(*arguments) if callable(found) else found)
         with pytest.raises((TypeError, ValueError), match=f"search: {message}"):
             agent.act(jax.random.key(0), agent.init(jax.random.key(0), 2), observation)

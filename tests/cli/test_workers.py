@@ -32,8 +32,8 @@ def test_a_run_of_workers_is_a_run(jaxrl, tmp_path, short_chunks):
     ("recipe", "flags", "message"),
     [
         ("a3c", ("--seeds", 2), "seeds: got 2, must be 1 with workers, which share one state"),
-        ("a3c", ("--delay", 4), "--delay: workers are late by themselves"),
-        ("a2c", ("--sweep", "gamma=0.9,0.99"), "sweep: must be none with workers"),
+        ("a3c", ("--delay", 4), "--delay: workers have delayed gradients already"),
+        ("a2c", ("--sweep", "gamma=0.9,0.99"), "sweep: got one together with workers"),
         ("a2c", ("--normalize-reward",), "the running returns of normalize_reward), which workers can't share"),
         ("dqn", ("--learning-starts", 32), "(per_env: a replay"),
     ],

@@ -153,7 +153,7 @@ def test_kinds_are_told_by_the_environment():
 
 def test_workers_set_the_delay_wherever_a_run_starts(tmp_path):
     options = {key: value for key, value in SIZE.items() if key != "torso"} | {"eval_episodes": 0}
-    with pytest.raises(ConfigError, match="delay: workers are late by themselves; leave out delay or workers"):
+    with pytest.raises(ConfigError, match="delay: workers have delayed gradients already; leave out delay or workers"):
         runs.train(tmp_path / "no", "a3c", "CartPole-v1", workers=2, delay=3, **options)
     run = runs.train(tmp_path / "run", "a3c", "CartPole-v1", workers=2, torso=jaxrl.networks.MLP((8,)), **options)
     assert run.config.hyperparameters["delay"] == 0 and int(run.state.updates.max()) == 4

@@ -61,7 +61,7 @@ def test_a_chain_of_lopsided_matches_converges():
     [
         (np.zeros((2, 3)), {}, r"points: got shape \(2, 3\)"),
         ([[1.0, 1.0], [1.0, 0.0]], {}, "0 on the diagonal"),
-        (np.zeros((2, 2)), {}, "no chain of games joins"),
+        (np.zeros((2, 2)), {}, "do not connect all players"),
         ([[0.0, 1.0], [1.0, 0.0]], {"anchor": 2}, "anchor: got 2"),
         ([[0.0, 1.0], [1.0, 0.0]], {"prior": -1.0}, "prior: got -1.0"),
     ],

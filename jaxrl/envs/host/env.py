@@ -1,8 +1,8 @@
-"""``HostEnv``: environments outside JAX in gymnax's protocol, so that no loop and no agent knows the difference.
+"""``HostEnv``: environments outside JAX in gymnax's protocol, so that loops and agents need no changes.
 
-``reset`` and ``step`` describe one environment, as everywhere. Under ``vmap`` the calls of the whole batch, seeds times
-environments, become one call to the host: ``custom_vmap`` gathers them around one unordered ``io_callback``. The state
-in JAX is a token, (instance, place, step), which orders the calls and says which environments it stands for.
+``reset`` and ``step`` describe one environment, as usual. Under ``vmap`` the calls of the whole batch (seeds times
+environments) become one call to the host, by ``custom_vmap`` around one unordered ``io_callback``. The state in JAX is
+a token (instance, place, step), which orders the calls and identifies the environment.
 
 Legend of shapes: N environments of a batch.
 """
@@ -29,7 +29,7 @@ from jaxrl.envs.host.vectors import EnvironmentFailed, MakeVector, Stepped, Vect
 from jaxrl.types import Array, Box, Discrete, PyTree
 
 MAX_INSTANCES = 4
-"""Batches that an environment keeps open: the training's, and a few evaluations'."""
+"""Number of batches that stay open: those of training and of a few evaluations."""
 
 
 class HostState(NamedTuple):
@@ -37,8 +37,8 @@ class HostState(NamedTuple):
 
     Attributes:
       instance: the batch that the environment belongs to.
-      place: in the batch.
-      step: steps that the batch has taken.
+      place: index in the batch.
+      step: number of steps of the batch so far.
     """
 
     instance: Array
@@ -50,22 +50,22 @@ class HostParams(NamedTuple):
     """Parameters of an environment outside JAX.
 
     Attributes:
-      max_steps_in_episode: steps after which an episode is truncated, if its own limit doesn't come first.
+      max_steps_in_episode: steps after which an episode is truncated, unless its own limit is shorter.
     """
 
     max_steps_in_episode: Any
 
 
 class Interface(NamedTuple):
-    """What an environment takes and gives, as agents see it.
+    """The observations and actions of an environment, as agents see them.
 
     Attributes:
       observation: ``jax.ShapeDtypeStruct``, or an ``Observation`` of them.
       action: ``Discrete`` or ``Box``.
-      observe: from the host's observations ``[N, ...]`` to NumPy leaves of that structure.
-      act: from actions ``[N, ...]`` to what the host takes.
-      has_success: whether ``info["success"]`` says that the goal is reached.
-      num_observations: how many there are, where they are single integers from 0 on; else None.
+      observe: function from the host's observations ``[N, ...]`` to NumPy leaves of that structure.
+      act: function from actions ``[N, ...]`` to the host's actions.
+      has_success: whether ``info["success"]`` tells that the goal is reached.
+      num_observations: number of possible observations, where they are single integers from 0 on; else None.
     """
 
     observation: Any
@@ -77,13 +77,13 @@ class Interface(NamedTuple):
 
 
 class _Instance:
-    """A batch of environments, what was last seen of it, and where it stands."""
+    """A batch of environments with its number of steps and a thread of its own."""
 
     def __init__(self, vector: Vector, seeds: list[int]) -> None:
         self.vector, self.seeds, self.step = vector, seeds, 0
         self.elapsed = np.zeros(len(seeds), np.int64)
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # A daemon, so that an environment that hangs can't keep the process from its end, as a pool's thread would.
+        # A daemon thread, so that a hanging environment can't keep the process alive, as a thread of a pool would.
         threading.Thread(target=self._work, name="jaxrl steps", daemon=True).start()
 
     def _work(self) -> None:
@@ -108,7 +108,7 @@ class _Instance:
         return answer.result(timeout)
 
     def close(self) -> None:
-        """Closes the environments once what they are at is done."""
+        """Closes the environments after their current call."""
         self._calls.put(self.vector.close)
         self._calls.put(None)
 
@@ -117,12 +117,12 @@ class HostEnv:
     """An environment outside JAX that follows gymnax's protocol.
 
     It can't be split over devices, stepped by several threads, or searched in as a simulator. Equal keys give equal
-    episodes where the environment itself is deterministic.
+    episodes if the environment is deterministic.
 
     Attributes:
-      name: with the prefix, as ``make`` takes it.
+      name: name for ``make``, with the prefix.
       is_host: True; JAX can neither copy nor save the environments' states.
-      restarted: how many environments were made anew after an error.
+      restarted: number of environments that were recreated after an error.
     """
 
     is_host = True
@@ -136,14 +136,14 @@ class HostEnv:
         max_steps_in_episode: int,
         timeout: float = 60.0,
     ) -> None:
-        """Describes an environment; none is made before the first ``reset`` runs.
+        """Describes an environment; the first ``reset`` creates it.
 
         Args:
-          name: for messages.
-          make_vector: makes a batch from its seeds.
-          interface: what an environment takes and gives.
+          name: name for messages.
+          make_vector: function from seeds to a batch.
+          interface: observations and actions.
           max_steps_in_episode: the time limit.
-          timeout: seconds that one step of the whole batch may take.
+          timeout: longest time of one step of the whole batch, in seconds.
         """
         self.name, self.timeout = name, timeout
         self.interface = interface
@@ -182,7 +182,7 @@ class HostEnv:
         return observation, state, reward, terminated, truncated, info
 
     def render(self, state: HostState) -> NDArray[np.uint8]:
-        """A picture ``[H, W, 3]`` of an environment in its present state; on the host, not under ``jit``."""
+        """A picture ``[H, W, 3]`` of an environment in its current state; on the host, not under ``jit``."""
         instance = self._find(int(state.instance), int(state.step))
         return self._call(instance, instance.vector.render, int(state.place))
 
@@ -193,7 +193,7 @@ class HostEnv:
 
     @property
     def restarted(self) -> int:
-        """How many environments were made anew after an error, in the batches that are open."""
+        """The number of environments in open batches that were recreated after an error."""
         return sum(getattr(instance.vector, "restarted", 0) for instance in self._instances.values())
 
     def _seen_at_reset(self) -> Any:
@@ -205,7 +205,7 @@ class HostEnv:
         seen = self.interface.observation
         return seen, seen, jax.ShapeDtypeStruct((), jnp.float32), flag, flag, flag, count
 
-    # What follows runs on the host, on NumPy arrays [N, ...]: nothing of JAX is called here.
+    # The methods below run on the host, on NumPy arrays [N, ...], and do not call JAX.
 
     def _reset(self, words: NDArray[np.uint32]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
         seeds = [int(np.random.SeedSequence(row.tolist()).generate_state(1)[0] >> 1) for row in words]
@@ -224,8 +224,8 @@ class HostEnv:
         together = (state.instance == state.instance[0]).all() and np.array_equal(state.place, np.arange(size))
         if not together or not (state.step == instance.step).all():
             self._fail(
-                f"{self.name}: the {size} environments of one reset have to be stepped together and in their order, "
-                f"got {len(state.place)} of them"
+                f"{self.name}: got {len(state.place)} environments in a step, must be all {size} of one reset, in "
+                "their order"
             )
         # A copy, because JAX's own can't be written to, and some environments scale the action in place.
         stepped: Stepped = self._call(instance, instance.vector.step, self.interface.act(np.array(action)))
@@ -246,13 +246,13 @@ class HostEnv:
         return observation, final, reward, terminated, truncated, success, count
 
     def _find(self, number: int, step: int) -> _Instance:
-        """The batch that a state stands for."""
+        """The batch of a state."""
         instance = self._instances.get(number)
         if instance is None or instance.step != step:
-            reason = "are closed, or were another process's" if instance is None else f"are at step {instance.step}"
+            reason = "are closed or belong to another process" if instance is None else f"are at step {instance.step}"
             self._fail(
                 f"{self.name}: the state is of step {step} of batch {number}, whose environments {reason}; an "
-                "environment outside JAX can't be saved or stepped twice: reset it and go on from there"
+                "environment outside JAX can't be saved or stepped twice, reset it instead"
             )
         assert instance is not None
         self._instances.move_to_end(number)
@@ -270,7 +270,7 @@ class HostEnv:
             raise
 
     def _call(self, instance: _Instance, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls into a batch, in its own thread, so that one that hangs is given up."""
+        """Calls into a batch in its own thread, with a time limit."""
 
         def call() -> Any:
             try:
@@ -313,12 +313,12 @@ def _where(done: NDArray[np.bool_], fresh: Any, last: Any) -> Any:
 
 
 def _batched(function: Callable[..., Any], result: Any, ndim: int = 0) -> Callable[..., Any]:
-    """A host function of rows ``[N, ...]`` as a JAX function of one row, or of ``ndim`` leading axes of rows.
+    """A host function of rows ``[N, ...]`` as a JAX function of one row, or of rows with ``ndim`` leading axes.
 
     Args:
-      function: on the host, from NumPy leaves ``[N, ...]`` to NumPy leaves ``[N, ...]``.
-      result: ``jax.ShapeDtypeStruct`` leaves of one row of what it returns.
-      ndim: leading axes of every argument.
+      function: host function from NumPy leaves ``[N, ...]`` to NumPy leaves ``[N, ...]``.
+      result: ``jax.ShapeDtypeStruct`` leaves of one row of its result.
+      ndim: number of leading axes of every argument.
     """
 
     @custom_vmap

@@ -1,4 +1,4 @@
-"""Spaces of Gymnasium as the interface that agents see: dtypes, images, goals, actions that start at 1."""
+"""Converts Gymnasium's spaces to the interface of agents: dtypes, images, goals, actions that start at 1."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jaxrl.envs.host.env import Interface
 from jaxrl.types import Box, Discrete, Observation
 
 GOALS = frozenset({"observation", "achieved_goal", "desired_goal"})
-"""The parts of an observation with a goal, as Gymnasium's robotics name them."""
+"""The parts of an observation with a goal, with the names of Gymnasium-Robotics."""
 
 
 def interface(name: str, observation: Any, action: Any, *, channels_first: bool = False) -> Interface:
-    """What agents see of an environment with Gymnasium's spaces.
+    """The interface of an environment with Gymnasium's spaces.
 
-    Floats become float32. A ``Dict`` with a goal becomes ``Observation(features, goal, achieved_goal)``. Images are
-    ``[H, W, C]``. Actions count from 0.
+    Floats become float32. A ``Dict`` with a goal becomes ``Observation(features, goal, achieved_goal)``. Images become
+    ``[H, W, C]``, and actions count from 0.
 
     Args:
-      name: for messages.
+      name: name for messages.
       observation: the space of one observation.
       action: the space of one action.
-      channels_first: whether images come as ``[C, H, W]``.
+      channels_first: whether images are ``[C, H, W]``.
 
     Raises:
-      ValueError: a space that agents can't take.
+      ValueError: the space is not supported.
     """
     seen, observe = _observations(name, observation, channels_first)
     taken, act = _actions(name, action)
@@ -43,8 +43,8 @@ def _observations(name: str, space: Any, channels_first: bool) -> tuple[Any, Cal
         spaces = dict(space.spaces)
         if set(spaces) != GOALS:
             raise ValueError(
-                f"{name}: observations are a Dict of {', '.join(spaces)}; a Dict has to have the parts "
-                f"{', '.join(sorted(GOALS))}, others are flattened in a wrapper (gymnasium.wrappers.FlattenObservation)"
+                f"{name}: got observations in a Dict of {', '.join(spaces)}, must have the parts "
+                f"{', '.join(sorted(GOALS))}; flatten other Dicts with gymnasium.wrappers.FlattenObservation"
             )
         parts = {part: _observations(name, inner, channels_first) for part, inner in spaces.items()}
         order = ("observation", "desired_goal", "achieved_goal")
@@ -62,7 +62,9 @@ def _observations(name: str, space: Any, channels_first: bool) -> tuple[Any, Cal
         start = int(getattr(space, "start", 0))
         return jax.ShapeDtypeStruct((), jnp.int32), lambda raw: np.asarray(raw, np.int32) - start
     if _kind(space) not in ("Box", "MultiBinary"):
-        raise ValueError(f"{name}: observations are a {_kind(space)}, must be a Box, Discrete, or a Dict with a goal")
+        raise ValueError(
+            f"{name}: got observations in a {_kind(space)}, must be a Box, Discrete, or a Dict with a goal"
+        )
     dtype = np.dtype(np.float32) if np.issubdtype(space.dtype, np.floating) else np.dtype(space.dtype)
     dtype = np.dtype(np.int32) if dtype == np.int64 else dtype
     shape = tuple(space.shape)
@@ -79,13 +81,13 @@ def _actions(name: str, space: Any) -> tuple[Discrete | Box, Callable[[NDArray[A
         low, high = (np.asarray(bound, np.float32) for bound in (space.low, space.high))
         return Box(tuple(space.shape), low, high), lambda action: np.asarray(action, space.dtype)
     raise ValueError(
-        f"{name}: actions are a {_kind(space)} of {space.dtype}, must be Discrete or a Box of floats; flatten them "
+        f"{name}: got actions in a {_kind(space)} of {space.dtype}, must be Discrete or a Box of floats; flatten them "
         "in a wrapper"
     )
 
 
 def _kind(space: Any) -> str:
-    """The name of a space's class; envpool's and Gymnasium's old spaces are told by it."""
+    """The name of a space's class, which identifies envpool's and Gym's spaces too."""
     known = ("Dict", "Discrete", "MultiDiscrete", "MultiBinary", "Box", "Tuple")
     names = [cls.__name__ for cls in type(space).__mro__]
     return next((name for name in names if name in known), names[0])

@@ -1,7 +1,7 @@
 """The suites of environments outside JAX: ``make("gymnasium/LunarLander-v3")``, ``make("envpool/BipedalWalker-v3")``.
 
-A suite is imported when it is named. envpool steps in C++ threads, and several times as fast as Gymnasium, which has
-everything else.
+A suite is imported when it is used. envpool steps in C++ threads, several times as fast as Gymnasium, which has more
+environments.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NO_LIMIT = 1_000_000
 
 
 def imported(package: str, extra: str, name: str) -> Any:
-    """A package that an environment needs.
+    """Imports a package that an environment needs.
 
     Raises:
-      NotInstalled: with the command that installs it.
+      NotInstalled: it is missing; the message has the command that installs it.
     """
     try:
         return importlib.import_module(package)
@@ -65,11 +65,11 @@ def gymnasium_env(
     """An environment of Gymnasium or of a package that registers its environments there.
 
     Args:
-      name: in Gymnasium's registry.
-      max_steps_in_episode: the time limit; None for that of the registration.
-      env_restarts: how often an environment that raises an error is made anew, in each batch.
-      timeout: seconds that one step of a batch may take.
-      render: whether it can be drawn.
+      name: name in Gymnasium's registry.
+      max_steps_in_episode: the time limit; None for the registered limit.
+      env_restarts: number of times per batch that an environment is recreated after an error.
+      timeout: longest time of one step of a batch, in seconds.
+      render: whether to support rendering.
     """
     full = f"gymnasium/{name}"
     gymnasium = imported("gymnasium", "gymnasium", full)
@@ -101,15 +101,15 @@ class EnvPool:
 
         Args:
           make: ``envpool.make`` of one task.
-          seeds: of each environment.
+          seeds: seed of each environment.
         """
-        # One seed for the batch: envpool derives the environments' from it.
+        # envpool derives the seeds of environments from one seed.
         seed = int(np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(1)[0] >> 1)
         self._pool = make(num_envs=len(seeds), seed=seed)
         self._size = len(seeds)
 
     def reset(self, which: NDArray[np.bool_]) -> Any:
-        """Resets some environments by number, so that none of them spends a step on it."""
+        """Resets some environments by index, which takes no step."""
         numbers = np.flatnonzero(which).astype(np.int32)
         seen, info = self._pool.reset(numbers)
         rows = np.zeros((self._size, *seen.shape[1:]), seen.dtype)
@@ -137,10 +137,10 @@ def envpool_env(
     """A task of envpool.
 
     Args:
-      name: in envpool's registry.
-      max_steps_in_episode: the time limit; None for that of the registration.
-      num_threads: threads that step; 0 for as many as envpool thinks right.
-      timeout: seconds that one step of a batch may take.
+      name: name in envpool's registry.
+      max_steps_in_episode: the time limit; None for the registered limit.
+      num_threads: number of threads; 0 for envpool's default.
+      timeout: longest time of one step of a batch, in seconds.
     """
     full = f"envpool/{name}"
     envpool = imported("envpool", "envpool", full)

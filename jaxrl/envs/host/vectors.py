@@ -1,8 +1,8 @@
-"""What ``HostEnv`` drives: a batch of environments outside JAX that are stepped together. Plain NumPy.
+"""Batches of environments outside JAX, in plain NumPy, for ``HostEnv``.
 
-A vector steps all its environments and reports the true next observation; it resets only when it is told to. So an
-episode's last observation can't be lost, and no dummy step enters a trajectory. An adapter to a library is a class with
-the methods of ``Vector``.
+A vector steps all its environments and returns the true next observations; it resets only on request. So final
+observations are never lost, and trajectories contain no dummy steps. An adapter to a library is a class with the
+methods of ``Vector``.
 
 Legend of shapes: N environments of a vector.
 """
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 
 class Stepped(NamedTuple):
-    """The outcome of a step of all environments, before any of them is reset.
+    """The result of a step of all environments, before any reset.
 
     Attributes:
       observation: ``[N, ...]`` leaves, the true next observations.
       reward: ``[N]``.
       terminated: ``[N]`` bool.
       truncated: ``[N]`` bool.
-      success: ``[N]`` bool, whether the goal is reached; None where the environments don't say.
+      success: ``[N]`` bool, whether the goal is reached; None if the environments do not report it.
     """
 
     observation: Any
@@ -42,7 +42,7 @@ class Vector(Protocol):
         """Resets the environments where ``which`` ``[N]`` is true.
 
         Returns:
-          Observations ``[N, ...]``, of which only the rows of environments that were reset count.
+          Observations ``[N, ...]``; only the rows of environments that were reset are valid.
         """
         ...
 
@@ -55,7 +55,7 @@ class Vector(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what the environments hold."""
+        """Closes the environments."""
         ...
 
 
@@ -64,11 +64,11 @@ MakeVector = Callable[[Sequence[int]], Vector]
 
 
 class EnvironmentFailed(RuntimeError):
-    """An environment outside JAX raised an error, gave a NaN, or did not answer.
+    """An environment outside JAX raised an error, returned NaN, or did not answer in time.
 
     Attributes:
-      index: of the environment in its batch; None where it can't be told.
-      seed: of that environment.
+      index: index of the environment in its batch; None if unknown.
+      seed: seed of the environment.
     """
 
     def __init__(self, message: str, index: int | None = None, seed: int | None = None) -> None:
@@ -83,9 +83,9 @@ class Serial:
         """Makes the environments.
 
         Args:
-          make: makes one environment with Gymnasium's ``reset`` and ``step``.
-          seeds: of each environment's first reset.
-          restarts: how often in all an environment that raised an error is made anew; its episode is truncated.
+          make: function that makes one environment with Gymnasium's ``reset`` and ``step``.
+          seeds: seeds of the first resets.
+          restarts: total number of environments that are recreated after an error; their episodes are truncated.
         """
         self._make, self._seeds = make, list(seeds)
         self._envs = [make() for _ in seeds]
@@ -105,7 +105,7 @@ class Serial:
         return _copied(self._envs[index].reset(**options)[0])
 
     def _call(self, index: int, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls into an environment; its error names it."""
+        """Calls into an environment; errors name the environment."""
         try:
             return function(*args)
         except Exception as error:
@@ -135,15 +135,15 @@ class Serial:
                 raise
             self.restarted += 1
             self._envs[index] = self._make()
-            self._seeds[index] += 1  # the same seed would lead to the same error
+            self._seeds[index] += 1  # the same seed could lead to the same error
             self._fresh[index] = True
-            # The episode is cut at the last observation that is known; what follows is a fresh episode.
+            # The episode is truncated at its last known observation, and a new episode starts.
             return self._last[index], 0.0, False, True, {}
         self._last[index] = _copied(observation)
         return self._last[index], *rest
 
     def render(self, index: int) -> NDArray[np.uint8]:
-        """The environment's own picture."""
+        """A picture from the environment's ``render``."""
         return np.asarray(self._call(index, self._envs[index].render))
 
     def close(self) -> None:

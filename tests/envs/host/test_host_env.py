@@ -208,7 +208,7 @@ def test_a_state_is_left_once():
     step(keys, state, actions)
     with pytest.raises(Exception, match="can't be saved or stepped twice"):
         jax.block_until_ready(step(keys, state, actions))
-    with pytest.raises(Exception, match="stepped together"):
+    with pytest.raises(Exception, match="of one reset, in"):
         jax.block_until_ready(
             step(keys[:1], jax.tree.map(lambda x: x[:1], state)._replace(step=jnp.ones(1, jnp.int32)), actions[:1])
         )
