@@ -21,6 +21,7 @@ from jaxrl.runs.kinds import kind_of_run
 from jaxrl.runs.loading import check_seed, first_member, restore, restore_players
 from jaxrl.runs.matches import UCT_SIMULATIONS, play_members, side_of
 from jaxrl.runs.notices import after_divergence
+from jaxrl.runs.outside import environments_open
 from jaxrl.runs.scores import print_scores
 from jaxrl.runs.snapshots import moments
 
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     agents = state.agent
     if value is not None:
         config, built, agents = one_value(config, built, agents, first_member(config, flags.run, value))
-    with console.status("evaluating"):
+    with console.status("evaluating"), environments_open([built], lambda: f"{flags.run} is as it was"):
         outcome = kind.evaluator(built, flags.episodes, flags.explore)(agents, flags.seed)
     kind.show(config, outcome, console, flags.explore)
     _say_unfinished(flags, whole, console)

@@ -3,12 +3,13 @@
 ``make`` makes an environment by name, ``available`` lists the names, and ``settings`` lists the settings of one.
 ``spec`` describes an environment to agents, and ``check`` tests a custom one. ``wrappers``, ``window`` and
 ``remember`` wrap environments; ``probes``, ``goals``, ``recall`` and ``foresight`` are environments of this package.
-Planners use ``expose_state`` and ``simulator``; ``versus`` turns a two-player game into an environment.
+Planners use ``expose_state`` and ``simulator``; ``is_host`` tells environments outside JAX, and ``host_of`` finds their
+layer in wrappers; ``versus`` turns a two-player game into an environment.
 ``jaxrl.envs.protocol`` states the protocol.
 """
 
 from jaxrl.envs import foresight, games, goals, probes, recall, wrappers
-from jaxrl.envs.abstract import ProtocolError
+from jaxrl.envs.abstract import ProtocolError, host_of, is_host
 from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
 from jaxrl.envs.games.pgx_games import NotInstalled
 from jaxrl.envs.games.versus import versus
@@ -33,6 +34,8 @@ __all__ = [
     "foresight",
     "games",
     "goals",
+    "host_of",
+    "is_host",
     "make",
     "num_players",
     "probes",

@@ -61,11 +61,16 @@ def check_environment(env: Any, *methods: str) -> None:
         _check_method(env, name)
 
 
+def host_of(env: Any) -> Any:
+    """The layer of an environment that lives outside JAX, such as a ``HostEnv`` in its wrappers; None without one."""
+    while env is not None and not getattr(env, "is_host", False):
+        env = getattr(env, "env", None)
+    return env
+
+
 def is_host(env: Any) -> bool:
     """Whether an environment lives outside JAX, so that its states can't be copied or saved."""
-    while not hasattr(env, "is_host") and hasattr(env, "env"):
-        env = env.env
-    return bool(getattr(env, "is_host", False))
+    return host_of(env) is not None
 
 
 def _gymnasium_name(env: Any) -> str:

@@ -6,7 +6,7 @@ is a new row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,6 +81,7 @@ class Kind(NamedTuple):
       shown: columns of learning curves.
       draw: draws episodes; None where that is impossible.
       failure: ``(env)``, what went wrong in an environment outside of JAX, or None.
+      close: ``(env)``, frees what an environment outside of JAX holds.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Kind(NamedTuple):
     shown: Shown
     draw: DrawFn | None
     failure: Callable[[Any], Exception | None] = lambda env: None
+    close: Callable[[Any], None] = lambda env: None
 
     def no_columns(self, num_members: int) -> Summary:
         """The columns if nothing was evaluated: NaN."""
@@ -130,13 +132,6 @@ def _as_it_was(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
     return state, ""
 
 
-def _layers(env: Any) -> Iterator[Any]:
-    """An environment and the environments that it wraps."""
-    while env is not None:
-        yield env
-        env = getattr(env, "env", None)
-
-
 def _check_outside(config: RunConfig, torso: Any) -> None:
     if config.devices != 1 or config.seed_devices != 1:
         raise ConfigError(
@@ -146,7 +141,11 @@ def _check_outside(config: RunConfig, torso: Any) -> None:
 
 
 def _failure_outside(env: Any) -> Exception | None:
-    return next(filter(None, (getattr(layer, "failure", None) for layer in _layers(env))), None)
+    return getattr(envs.host_of(env), "failure", None)
+
+
+def _close_outside(env: Any) -> None:
+    envs.host_of(env).close()
 
 
 def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dict[str, Any]]:
@@ -259,7 +258,7 @@ KINDS = {
         ),
         Kind(
             name="outside",
-            includes=lambda env: any(getattr(layer, "is_host", False) for layer in _layers(env)),
+            includes=envs.is_host,
             label_of_return="return",
             trainers=("devices",),
             keeps_snapshots=False,
@@ -276,6 +275,7 @@ KINDS = {
             shown=Shown("episode_return", "episode return", beside="evaluation_return"),
             draw=None,
             failure=_failure_outside,
+            close=_close_outside,
         ),
         Kind(
             name="task",

@@ -94,11 +94,12 @@ def _of_peers(folder: RunFolder) -> Iterator[None]:
 
 
 @jax.jit
-def _finite_members(tree: object) -> jax.Array:
-    """``[S]``, whether all floats of a member are finite."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+def _finite_members(state: TrainState) -> jax.Array:
+    """``[S]``, whether all floats of a member's agent are finite; True for an agent without any."""
+    leaves = [leaf for leaf in jax.tree.leaves(state.agent) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     # Axis by axis, because reshaping a leaf that is split over devices would gather it.
-    return jnp.stack([jnp.isfinite(leaf).all(range(1, leaf.ndim)) for leaf in leaves]).all(0)
+    finite = [jnp.isfinite(leaf).all(range(1, leaf.ndim)) for leaf in leaves]
+    return jnp.stack([jnp.ones(state.updates.shape, bool), *finite]).all(0)
 
 
 class Session:
@@ -211,7 +212,7 @@ class Session:
                     in_a_thread(lambda: draw_curve(self.folder), seconds=CURVE_SECONDS)
                 except GivenUp:
                     progress.say(f"no curve, since it takes too long; jaxrl plot {self.folder.path} draws it")
-                except Exception as error:  # the run is saved, and how it goes on is what has to be said
+                except Exception as error:  # the run is saved, and the message below says how to go on
                     progress.say(f"no curve: {type(error).__name__}: {error}")
             raise InterruptedRun(
                 f"interrupted and saved at update {done} of {self.num_updates}; "
@@ -308,7 +309,7 @@ class Session:
         """
         if self._failure is not None:
             return False
-        finite = processes.fetch(_finite_members(state.agent))
+        finite = processes.fetch(_finite_members(state))
         if not finite.all():
             label = self._label(int(np.argmin(finite)))
             self._failure = f"the state of {label} is not finite after update {update}"

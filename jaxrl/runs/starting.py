@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from rich.console import Console
 
 from jaxrl import processes
 from jaxrl.runs.building import Built, Given, make_mesh, make_program
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.errors import ConfigError, EnvironmentStopped, RunError
+from jaxrl.runs.errors import ConfigError, RunError
 from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import check_update, transfer
@@ -24,6 +23,7 @@ from jaxrl.runs.memory import check_population_fits, describe_state, dry_run, re
 from jaxrl.runs.metrics import MetricsWriter
 from jaxrl.runs.notices import chance
 from jaxrl.runs.objects import remember
+from jaxrl.runs.outside import environments_open
 from jaxrl.runs.phases import Phase, check_hand_overs, handed_over, make_phases
 from jaxrl.runs.sanity import contradictions, doubts
 from jaxrl.runs.session import Session, updates_per_call
@@ -90,6 +90,7 @@ def start(
             if processes.is_first():
                 folder.refuse_existing()
             stack.enter_context(folder.locked())
+        stack.enter_context(_environments_open(folder, config, phases))
         programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
         check_hand_overs(phases, programs)
         for phase, program in zip(phases, programs, strict=True):
@@ -106,7 +107,6 @@ def start(
         if processes.is_first():
             folder.create(config)
             remember(config.imports())
-        stack.enter_context(_environments_explained(folder, config, phases))
         session = Session(folder, config, phases, programs, console, wandb=wandb)
         state = session.train(0, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
@@ -151,6 +151,7 @@ def go_on(
         checkpoints = folder.checkpoints(config)
         done = max(checkpoints.updates(), default=0) if update is None else update
         _refuse_finished(folder, config, before, phases, done)
+        stack.enter_context(_environments_open(folder, config, phases))
         programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
         check_hand_overs(phases, programs)
         number = config.stage_at(done)
@@ -175,29 +176,25 @@ def go_on(
         if note:
             console.print(note, soft_wrap=True, highlight=False)
         _say_changes(config, before, console)
-        stack.enter_context(_environments_explained(folder, config, phases))
         session = Session(folder, config, phases, programs, console, wandb=wandb)
         state = session.train(number, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
     return Run(folder, session.config, phases[-1].built, state)
 
 
-@contextlib.contextmanager
-def _environments_explained(folder: RunFolder, config: RunConfig, phases: Sequence[Phase]) -> Iterator[None]:
-    """Says what went wrong in an environment outside of JAX, what is saved, and how to go on."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        failures = [phase.built.kind.failure(phase.built.env) for phase in phases]
-        failure = next((failure for failure in failures if failure is not None), None)
-        if failure is None:
-            raise
+def _environments_open(
+    folder: RunFolder, config: RunConfig, phases: Sequence[Phase]
+) -> contextlib.AbstractContextManager[None]:
+    """``environments_open``, which says after a failure what is saved and how to go on."""
+
+    def how_to_go_on() -> str:
+        if not folder.config_file.is_file():
+            return "nothing was trained"
         good = folder.checkpoints(config).readable()
         kept = f"the last good checkpoint is update {good[-1]}" if good else "there is no checkpoint yet"
-        raise EnvironmentStopped(
-            f"{str(failure).splitlines()[0]}; {kept} of {phases[-1].last_update}; "
-            f"go on with: jaxrl resume {folder.path}"
-        ) from error
+        return f"{kept} of {phases[-1].last_update}; go on with: jaxrl resume {folder.path}"
+
+    return environments_open([phase.built for phase in phases], how_to_go_on)
 
 
 def _refuse_contradictions(phase: Phase, console: Console) -> None:

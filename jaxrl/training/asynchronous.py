@@ -233,15 +233,16 @@ def check_shareable(state: PyTree) -> None:
 
     Raises:
       TypeError: it has no field ``params``.
-      ValueError: it has per-environment state, such as a replay or running returns.
+      ValueError: it has per-environment state: a replay, running returns, or a reward model's.
     """
     if not hasattr(state, "params") or not hasattr(state, "_replace"):
         raise TypeError(f"agent: workers share parameters; its state {type(state).__name__} has no field params")
     names = (keystr(path, simple=True, separator=".") for path, _ in tree_leaves_with_path(state))
     if any("per_env" in name.split(".") for name in names):
         raise ValueError(
-            "agent: its state keeps something for each environment (per_env: a replay, or the running returns of "
-            "normalize_reward), which workers can't share; take an on-policy recipe such as a2c without it"
+            "agent: its state keeps something for each environment (per_env: a replay, the running returns of "
+            "normalize_reward, or those of a reward model such as rnd), which workers can't share; take an on-policy "
+            "recipe such as a2c without it"
         )
 
 

@@ -318,7 +318,7 @@ class TestIdentities:
         assert_close(lambda_returns(r_t, discount_t, v_t, continue_t, 1.0), expected)
 
 
-class TestHouse:
+class TestConventions:
     def test_continues(self):
         terminated, truncated = jnp.array([False, True, False, True]), jnp.array([False, False, True, True])
         assert returns.continues(terminated, truncated).tolist() == [True, False, False, False]

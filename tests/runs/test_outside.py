@@ -1,6 +1,7 @@
 """Runs in environments outside JAX: their own batches to evaluate in, one program, reset anew where a run goes on."""
 
 import json
+import re
 from functools import partial
 
 import jax
@@ -10,6 +11,7 @@ from gymnasium import spaces
 
 import jaxrl
 from jaxrl import runs
+from jaxrl.cli.main import main
 from jaxrl.envs.host import HostEnv, Serial, interface
 from jaxrl.runs.config import ConfigError
 from jaxrl.runs.errors import RunStopped
@@ -68,6 +70,45 @@ def test_a_failure_is_one_line_that_names_the_last_checkpoint(tmp_path):
     )
     with pytest.raises(RunStopped, match=message):
         runs.train(tmp_path / "run", "a2c", fails, eval_episodes=0, quiet=True, torso="mlp", **{**SIZE, "seeds": 1})
+
+
+class Closed(Fails):
+    """Never fails until ``broken``, and notes that it was closed."""
+
+    made, broken = [], False
+
+    def __init__(self):
+        self.is_closed = False
+        self.made.append(self)
+
+    def step(self, action):
+        self.count = self.count % 10 if not self.broken else 69
+        return super().step(action)
+
+    def close(self):
+        self.is_closed = True
+
+
+def closes():
+    space, actions = spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(2)
+    return HostEnv("closes", partial(Serial, Closed), interface("closes", space, actions), max_steps_in_episode=50)
+
+
+def test_environments_are_closed_at_the_end_and_after_a_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Closed, "made", [])
+    settings = {**SIZE, "seeds": 1, "quiet": True, "torso": "mlp"}
+    run = runs.train(tmp_path / "run", "a2c", closes, eval_every=128, eval_episodes=3, **settings)
+    assert len(Closed.made) > 5 and all(env.is_closed for env in Closed.made)
+    assert main(["evaluate", str(run.folder.path), "--episodes", "3", "--trust"]) == 0
+    assert all(env.is_closed for env in Closed.made)
+    monkeypatch.setattr(Closed, "broken", True)
+    capsys.readouterr()
+    assert main(["evaluate", str(run.folder.path), "--episodes", "3", "--trust"]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"jaxrl: environment \d .*raised ZeroDivisionError: .*; .*run is as it was\n", error), error
+    with pytest.raises(RunStopped, match="ZeroDivisionError: .* update 8 of 16; go on with"):
+        runs.resume(run.folder.path, num_steps=512, quiet=True)
+    assert all(env.is_closed for env in Closed.made)
 
 
 @pytest.mark.parametrize(

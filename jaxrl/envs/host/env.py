@@ -14,6 +14,7 @@ import itertools
 import math
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +31,9 @@ from jaxrl.types import Array, Box, Discrete, PyTree
 
 MAX_INSTANCES = 4
 """Number of batches that stay open: those of training and of a few evaluations."""
+
+CLOSE_SECONDS = 2.0
+"""The most seconds that closing waits for environments that are busy or hang."""
 
 
 class HostState(NamedTuple):
@@ -80,11 +84,14 @@ class _Instance:
     """A batch of environments with its number of steps and a thread of its own."""
 
     def __init__(self, vector: Vector, seeds: list[int]) -> None:
-        self.vector, self.seeds, self.step = vector, seeds, 0
+        self.vector, self.seeds, self.step, self.closed = vector, seeds, 0, False
         self.elapsed = np.zeros(len(seeds), np.int64)
+        self.lock = threading.Lock()
+        """Held while the batch steps, so that of two threads with one state the second is refused."""
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A daemon thread, so that a hanging environment can't keep the process alive, as a thread of a pool would.
-        threading.Thread(target=self._work, name="jaxrl steps", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="jaxrl steps", daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -95,7 +102,10 @@ class _Instance:
 
         Raises:
           TimeoutError: there was no answer in time.
+          EnvironmentFailed: the batch is closed.
         """
+        if self.closed:
+            raise EnvironmentFailed(f"the batch of {len(self.seeds)} environments is closed; reset to open another")
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def run() -> None:
@@ -109,8 +119,13 @@ class _Instance:
 
     def close(self) -> None:
         """Closes the environments after their current call."""
+        self.closed = True
         self._calls.put(self.vector.close)
         self._calls.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Waits until it is closed, ``seconds`` at most."""
+        self._thread.join(seconds)
 
 
 class HostEnv:
@@ -151,6 +166,8 @@ class HostEnv:
         self._make_vector = make_vector
         self._instances: OrderedDict[int, _Instance] = OrderedDict()
         self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        """Held while batches are looked up, opened or closed, since several threads may evaluate."""
         self.failure: EnvironmentFailed | None = None
 
     def action_space(self, params: PyTree = None) -> Discrete | Box:
@@ -187,14 +204,21 @@ class HostEnv:
         return self._call(instance, instance.vector.render, int(state.place))
 
     def close(self) -> None:
-        """Closes all batches."""
-        while self._instances:
-            self._instances.popitem()[1].close()
+        """Closes all batches, and waits a moment for those that are busy."""
+        with self._lock:
+            closing = list(self._instances.values())
+            self._instances.clear()
+        for instance in closing:
+            instance.close()
+        until = time.monotonic() + CLOSE_SECONDS
+        for instance in closing:
+            instance.wait(max(0.0, until - time.monotonic()))
 
     @property
     def restarted(self) -> int:
         """The number of environments in open batches that were recreated after an error."""
-        return sum(getattr(instance.vector, "restarted", 0) for instance in self._instances.values())
+        with self._lock:
+            return sum(getattr(instance.vector, "restarted", 0) for instance in self._instances.values())
 
     def _seen_at_reset(self) -> Any:
         count = jax.ShapeDtypeStruct((), jnp.int32)
@@ -209,17 +233,25 @@ class HostEnv:
 
     def _reset(self, words: NDArray[np.uint32]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
         seeds = [int(np.random.SeedSequence(row.tolist()).generate_state(1)[0] >> 1) for row in words]
-        while len(self._instances) >= MAX_INSTANCES:
-            self._instances.popitem(last=False)[1].close()
+        with self._lock:
+            while len(self._instances) >= MAX_INSTANCES:
+                self._instances.popitem(last=False)[1].close()
         instance = _Instance(self._guarded(lambda: self._make_vector(seeds)), seeds)
-        number = next(self._numbers)
-        self._instances[number] = instance
+        with self._lock:
+            number = next(self._numbers)
+            self._instances[number] = instance
         everyone = np.ones(len(seeds), bool)
         observation = self._checked(instance, "observation", self._call(instance, instance.vector.reset, everyone))
         return observation, np.full(len(seeds), number, np.int32), np.arange(len(seeds), dtype=np.int32)
 
     def _step(self, state: HostState, action: NDArray[Any], limit: NDArray[Any]) -> tuple[Any, ...]:
-        instance = self._find(int(state.instance[0]), int(state.step[0]))
+        number, step = int(state.instance[0]), int(state.step[0])
+        with self._find(number, step).lock:
+            return self._step_one(self._find(number, step), state, action, limit)
+
+    def _step_one(
+        self, instance: _Instance, state: HostState, action: NDArray[Any], limit: NDArray[Any]
+    ) -> tuple[Any, ...]:
         size = len(instance.seeds)
         together = (state.instance == state.instance[0]).all() and np.array_equal(state.place, np.arange(size))
         if not together or not (state.step == instance.step).all():
@@ -247,7 +279,10 @@ class HostEnv:
 
     def _find(self, number: int, step: int) -> _Instance:
         """The batch of a state."""
-        instance = self._instances.get(number)
+        with self._lock:
+            instance = self._instances.get(number)
+            if instance is not None:
+                self._instances.move_to_end(number)
         if instance is None or instance.step != step:
             reason = "are closed or belong to another process" if instance is None else f"are at step {instance.step}"
             self._fail(
@@ -255,7 +290,6 @@ class HostEnv:
                 "environment outside JAX can't be saved or stepped twice, reset it instead"
             )
         assert instance is not None
-        self._instances.move_to_end(number)
         return instance
 
     def _fail(self, message: str) -> None:

@@ -1,5 +1,6 @@
 """Environments outside JAX: ends of episodes with known answers, odd environments, errors that name what failed."""
 
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from gymnasium import spaces
 
 import jaxrl
 from jaxrl import envs
-from jaxrl.envs.host import EnvironmentFailed, HostEnv, Serial, interface
+from jaxrl.envs import wrappers
+from jaxrl.envs.host import EnvironmentFailed, HostEnv, HostState, Serial, interface
 from jaxrl.types import Discrete, Observation
 
 
@@ -212,6 +214,47 @@ def test_a_state_is_left_once():
         jax.block_until_ready(
             step(keys[:1], jax.tree.map(lambda x: x[:1], state)._replace(step=jnp.ones(1, jnp.int32)), actions[:1])
         )
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_it_is_found_in_its_wrappers(layers):
+    env = hosted(Counter)
+    stacked = env
+    for _ in range(layers):
+        stacked = wrappers.Wrapper(stacked)
+    assert envs.is_host(stacked) and envs.host_of(stacked) is env
+    inside = wrappers.Wrapper(wrappers.Wrapper(envs.make("CartPole-v1")[0]))
+    assert not envs.is_host(inside) and envs.host_of(inside) is None
+
+
+def test_threads_share_an_environment():
+    """Each keeps its own batch; of two that step the same state one is refused, and the batch steps once."""
+    env, errors, barrier = hosted(Counter), [], threading.Barrier(2)
+    tokens = [env._reset(np.arange(4, dtype=np.uint32).reshape(2, 2) + 4 * i)[1:] for i in range(3)]
+
+    def states(which, step):
+        return HostState(*tokens[which], np.full(2, step, np.int32))
+
+    def own(which):
+        for step in range(50):
+            env._step(states(which, step), np.zeros(2, np.int32), np.full(2, 1000, np.int32))
+
+    def shared():
+        for step in range(50):
+            barrier.wait()
+            try:
+                env._step(states(2, step), np.zeros(2, np.int32), np.full(2, 1000, np.int32))
+            except EnvironmentFailed as error:
+                errors.append(str(error))
+
+    threads = [threading.Thread(target=own, args=(which,)) for which in (0, 1)]
+    threads += [threading.Thread(target=shared) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [instance.step for instance in env._instances.values()] == [50, 50, 50]
+    assert len(errors) == 50 and all("stepped twice" in error for error in errors)
 
 
 def test_the_training_survives_evaluations():
