@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from jaxrl.agents.presets import LOOP
-from jaxrl.arguments import nearest
+from jaxrl.arguments import check_argument, nearest
 from jaxrl.cli.errors import UsageError
 from jaxrl.runs.config import RunConfig, Stage, Sweep, check_field, read_stages
 from jaxrl.runs.objects import require_trust
+from jaxrl.runs.parts import parts_of, settings_of
 from jaxrl.runs.recipes import hyperparameters
 
 _FLAGS = ("seed", "seeds", "window", "eval_every", "eval_episodes", "devices", "seed_devices", "workers")
@@ -30,7 +31,7 @@ class ConfigFile:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def check_recipe(self, recipe: str) -> None:
-        """Refuses a file for another recipe, and hyper-parameters that the recipe does not have.
+        """Refuses a file for another recipe, and hyper-parameters or parts that the recipe does not have.
 
         Raises:
           UsageError: the message names the recipe or the hyper-parameters.
@@ -43,6 +44,34 @@ class ConfigFile:
             if name not in known:
                 hint = nearest(name, known)
                 raise UsageError(f"--config: {self.path}: got '{name}', must be a hyper-parameter of {recipe}{hint}")
+        known_parts = parts_of(recipe)
+        for part, one in (self.data.get("parts") or {}).items():
+            if part not in known_parts:
+                hint = nearest(str(part), known_parts)
+                raise UsageError(f"--config: {self.path}: got '{part}', must be a part of {recipe}{hint}")
+            self._check_part(part, one)
+
+    def _check_part(self, part: str, given: Mapping[str, Any]) -> None:
+        """Refuses a part without a name, and fields and settings that it does not have."""
+        where = f"--config: {self.path}: {part}"
+        for field in given:
+            if field not in ("name", "settings"):
+                hint = nearest(str(field), ("name", "settings"))
+                raise UsageError(f"{where}: got field '{field}', must be 'name' or 'settings'{hint}")
+        name, settings = given.get("name"), given.get("settings") or {}
+        if not isinstance(name, str):
+            raise UsageError(f"{where}: got name {name!r}, must be the name of a {part}, such as 'name: mlp'")
+        if not isinstance(settings, dict):
+            raise UsageError(f"{where}: got settings {settings!r}, must be a mapping of settings")
+        known = settings_of(part, name)
+        for setting, value in _tuples(settings).items():
+            if setting not in known:
+                hint = nearest(str(setting), known)
+                raise UsageError(f"{where}: got '{setting}', must be a setting of {name}{hint}")
+            try:
+                check_argument(f"{part}.{setting}", value, known[setting].type)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"--config: {self.path}: {error}") from error
 
     @property
     def loop(self) -> dict[str, Any]:
@@ -84,10 +113,32 @@ class ConfigFile:
         if not given:
             return None
         if "values" not in given:
-            return Sweep.grid(given)
-        if "name" in given:
-            return Sweep.grid({given["name"]: given["values"]})
-        return Sweep(tuple(given["names"]), tuple(tuple(map(float, setting)) for setting in given["values"]))
+            axes = given
+        elif "name" in given:
+            axes = {given["name"]: given["values"]}
+        else:
+            return self._combinations(given)
+        for name, values in axes.items():
+            if not isinstance(values, list) or not all(map(_is_number, values)):
+                raise UsageError(f"--config: {self.path}: sweep: {name} got {values!r}, must be a list of numbers")
+        return Sweep.grid(axes)
+
+    def _combinations(self, given: Mapping[str, Any]) -> Sweep:
+        """A sweep whose combinations are all written down, as config.json has it."""
+        names, values = given.get("names"), given["values"]
+        fits = isinstance(names, list) and isinstance(values, list)
+        fits = fits and all(isinstance(row, list) and len(row) == len(names) for row in values)
+        fits = fits and all(_is_number(value) for row in values for value in row)
+        if not fits:
+            raise UsageError(
+                f"--config: {self.path}: sweep: got names {names!r} and values {values!r}, must be a list of names, "
+                "and a list with one number for each name in every combination"
+            )
+        return Sweep(tuple(given["names"]), tuple(tuple(map(float, setting)) for setting in values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class _Loader(yaml.SafeLoader):

@@ -77,13 +77,13 @@ def test_the_configuration_of_a_run_gives_the_same_run(trained, tmp_path):
     ("content", "arguments", "message"),
     [
         ({"sedes": 3}, ("ppo", "CartPole-v1"), "unknown field 'sedes', did you mean 'seeds'"),
-        ({"recipe": "dqn"}, ("ppo", "CartPole-v1"), "is of dqn, not of ppo; leave the recipe out"),
-        ({"hyperparameters": {"gama": 1}}, ("ppo", "CartPole-v1"), "'gama' is no hyper-parameter of ppo"),
+        ({"recipe": "dqn"}, ("ppo", "CartPole-v1"), "dqn"),
+        ({"hyperparameters": {"gama": 1}}, ("ppo", "CartPole-v1"), "got 'gama'"),
         ({"stages": 3}, ("ppo", "CartPole-v1"), "field 'stages' must be tuple[Stage, ...], got 3"),
         ({"stages": [3]}, ("ppo", "CartPole-v1"), "got 3 in the place of"),
         ({"num_steps": "many"}, ("ppo", "CartPole-v1"), "field 'num_steps' must be int, got 'many'"),
         ({"recipe": "shutil:rmtree"}, ("CartPole-v1",), "shutil:rmtree"),
-        ([1], ("ppo", "CartPole-v1"), "has no fields"),
+        ([1], ("ppo", "CartPole-v1"), "got a list"),
         (None, ("ppo", "CartPole-v1"), "can't be read"),
     ],
 )
@@ -94,6 +94,31 @@ def test_a_file_that_is_wrong_is_refused_by_field(jaxrl, tmp_path, content, argu
     lead = () if isinstance(content, dict) and content.get("recipe") == "shutil:rmtree" else arguments
     refused = jaxrl("train", *lead, "--config", path, "--out", tmp_path / "run")
     assert refused.code == 2 and message in refused.error and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("parts: {torso: {settings: {}}}", "torso"),
+        ("parts: {torso: {name: 3}}", "torso"),
+        ("parts: {torzo: {name: mlp}}", "torzo"),
+        ("parts: {torso: {name: mlp, setings: {hidden: [4]}}}", "setings"),
+        ("parts: {torso: {name: mlp, settings: [64]}}", "settings"),
+        ("parts: {torso: {name: mlp, settings: {hiden: [4]}}}", "hiden"),
+        ("parts: {torso: {name: mlp, settings: {hidden: 64}}}", "torso.hidden"),
+        ("sweep: {gamma: 0.9}", "gamma"),
+        ("sweep: {gamma: [high]}", "gamma"),
+        ("sweep: {name: gamma, values: 3}", "gamma"),
+        ("sweep: {values: [1, 2]}", "names"),
+        ("sweep: {names: gamma, values: [[0.9]]}", "names"),
+        ("sweep: {names: [gamma, gae_lambda], values: [[0.9]]}", "values"),
+    ],
+)
+def test_parts_and_sweeps_of_a_file_are_checked_by_name(tmp_path, text, named):
+    path = tmp_path / "a.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(UsageError, match=rf"{path}.*{named}"):
+        parse("ppo", "CartPole-v1", "--config", path)
 
 
 def test_settings_of_an_environment_are_flags(jaxrl, tmp_path):
