@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl.arguments import nearest
@@ -257,6 +257,10 @@ class RunConfig:
         if isinstance(sweep, dict) and isinstance(sweep.get("values"), list) and "name" in sweep:
             data = {**data, "sweep": {"names": [sweep["name"]], "values": [[value] for value in sweep["values"]]}}
         config: RunConfig = _read(cls, {**SINCE, **data}, source)
+        if config.sweep is not None and {len(row) for row in config.sweep.values} != {len(config.sweep.names)}:
+            raise ConfigError(
+                f"{source}: field 'sweep' must have a value for each name in each combination, got {sweep}"
+            )
         agents: list[RunConfig | Stage] = [config, *config.stages]
         for agent in agents:
             if ":" not in agent.recipe:
@@ -349,5 +353,33 @@ def _read(cls: type, data: Any, source: str) -> Any:
         elif not isinstance(value, _PLAIN.get(kind, ())) or isinstance(value, bool):
             raise ConfigError(f"{source}: field '{name}' must be {kind}, got {value!r}")
         else:
+            fits, entries = _ENTRIES.get(kind, (lambda value: True, ""))
+            if not fits(value):
+                raise ConfigError(f"{source}: field '{name}' must have {entries}, got {value!r}")
             values[name] = _hashable(value)
     return cls(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_chunk(entry: Any) -> bool:
+    """An update and a length, as pauses need them: a length of 0 would never end."""
+    integers = isinstance(entry, list) and len(entry) == 2 and all(type(number) is int for number in entry)
+    return integers and entry[0] >= 0 and entry[1] >= 1
+
+
+_ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dict[str, str]": (lambda value: all(isinstance(text, str) for text in value.values()), "texts as values"),
+    "tuple[str, ...]": (lambda value: all(isinstance(text, str) for text in value), "texts as entries"),
+    "tuple[tuple[float, ...], ...]": (
+        lambda value: all(isinstance(row, list) and all(map(_is_number, row)) for row in value),
+        "lists of numbers as entries",
+    ),
+    "tuple[tuple[int, int], ...]": (
+        lambda value: all(map(_is_chunk, value)),
+        "two integers in each entry, an update from 0 and a length of at least 1",
+    ),
+}
+"""What is in a list or an object of JSON, and how a message says it."""

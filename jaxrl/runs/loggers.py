@@ -23,7 +23,7 @@ from jaxrl.runs.metrics import Summary
 class Logger(Protocol):
     """The interface of loggers, which get the metrics of each chunk of updates."""
 
-    def log(self, env_steps: int, summary: Summary) -> None:
+    def log(self, step: int, summary: Summary) -> None:
         """Takes the metrics of a chunk, ``[S]`` each."""
         ...
 
@@ -76,8 +76,8 @@ class TensorBoard:
     METRICS = ("episode_return", "evaluation_return", "evaluation_score")
     """Columns of the HParams table."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig, env_steps: int) -> None:
-        """Hides events after ``env_steps``, from which an earlier, longer run was resumed."""
+    def __init__(self, folder: RunFolder, config: RunConfig, step: int) -> None:
+        """Hides events after ``step``, from which an earlier, longer run was resumed."""
         self.config = config
         self.writers: dict[str, EventsWriter] = {}
         self.ends: dict[str, Any] = {}
@@ -86,9 +86,9 @@ class TensorBoard:
             place.mkdir(parents=True, exist_ok=True)
             # File names contain seconds: a number distinguishes files made in the same second.
             writer = EventsWriter(str(place / "events"), f".{len(list(place.iterdir()))}")
-            if env_steps:
+            if step:
                 start = SessionLog(status=SessionLog.START)
-                writer.write_event(Event(step=env_steps + 1, wall_time=time.time(), session_log=start))
+                writer.write_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
             sweep = config.sweep
             swept = {} if sweep is None else dict(zip(sweep.names, sweep.values[index], strict=True))
             experiment, begin, self.ends[name] = hparams(hyperparameters(config) | swept, dict.fromkeys(self.METRICS))
@@ -97,11 +97,11 @@ class TensorBoard:
             writer.flush()
             self.writers[name] = writer
 
-    def log(self, env_steps: int, summary: Summary) -> None:
+    def log(self, step: int, summary: Summary) -> None:
         """Takes the metrics of a chunk, ``[S]`` each."""
         for name, scalars in curves(self.config, summary):
             for metric, value in scalars.items():
-                event = Event(step=env_steps, wall_time=time.time(), summary=scalar(metric, value))
+                event = Event(step=step, wall_time=time.time(), summary=scalar(metric, value))
                 self.writers[name].write_event(event)
             self.writers[name].flush()
 
@@ -129,12 +129,12 @@ class WeightsAndBiases:
             config=dataclasses.asdict(config),
         )
 
-    def log(self, env_steps: int, summary: Summary) -> None:
+    def log(self, step: int, summary: Summary) -> None:
         """Takes the metrics of a chunk, ``[S]`` each."""
         for name, scalars in curves(self.config, summary):
             prefix = f"{name}/" if name else ""
             named = {f"{prefix}{metric}": value for metric, value in scalars.items()}
-            self.run.log(named, step=env_steps)
+            self.run.log(named, step=step)
 
     def close(self) -> None:
         """Writes out everything that is still buffered."""

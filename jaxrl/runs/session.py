@@ -155,7 +155,7 @@ class Session:
             stack.enter_context(self._written())
             # Around everything: a save in progress is completed when a signal arrives.
             self._interrupted = stack.enter_context(interrupts_wait())
-            self._loggers = self._make_loggers(self._env_steps(done)) if processes.is_first() else ()
+            self._loggers = self._make_loggers(self._log_step(done)) if processes.is_first() else ()
             for logger in self._loggers:
                 stack.callback(logger.close)
             if not self._saved:
@@ -202,6 +202,7 @@ class Session:
                 state=state,
                 on_chunk=lambda chunk: self._on_chunk(chunk, progress),
                 on_interrupt=lambda: progress.say(say),
+                keep_metrics=False,
             )
         except Interrupted as interrupted:
             done = phase.first_update + updates_done(interrupted.state)
@@ -237,8 +238,12 @@ class Session:
         """Environment steps per seed after a number of updates of the run."""
         return self._phase.first_step + (update - self._phase.first_update) * self._phase.steps_per_update
 
-    def _make_loggers(self, env_steps: int) -> Sequence[Logger]:
-        of_folder = TensorBoard(self.folder, self.config, env_steps)
+    def _log_step(self, update: int) -> int:
+        """The step of TensorBoard and wandb: environment steps; updates in a run with a stage that takes none."""
+        return self._env_steps(update) if all(phase.steps_per_update for phase in self.phases) else update
+
+    def _make_loggers(self, step: int) -> Sequence[Logger]:
+        of_folder = TensorBoard(self.folder, self.config, step)
         return [of_folder, WeightsAndBiases(self.folder, self.config)] if self.wandb else [of_folder]
 
     def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
@@ -255,7 +260,7 @@ class Session:
         if processes.is_first():
             self._metrics.append(now, env_steps, summary)
         for logger in self._loggers:
-            logger.log(env_steps, summary)
+            logger.log(self._log_step(now), summary)
         if bad is not None:
             member, index, name = bad
             value = chunk.metrics[name][member, index]

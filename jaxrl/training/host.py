@@ -121,6 +121,7 @@ def fit(
     state: TrainState | None = None,
     on_chunk: Callable[[Chunk], bool | None] | None = None,
     on_interrupt: Callable[[], None] | None = None,
+    keep_metrics: bool = True,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """Trains a population chunk by chunk, to ``num_updates`` updates in the whole run.
 
@@ -137,6 +138,7 @@ def fit(
       on_chunk: called after each chunk; True ends the run.
       on_interrupt: called once when SIGINT arrives during a chunk, for example to print that the chunk will be
         finished.
+      keep_metrics: False returns no metrics, so that memory and the time to stop do not grow with the run.
 
     Returns:
       ``(state, metrics)``, metrics ``[S, updates done by this call]`` each; empty if nothing was to do. The run is
@@ -179,10 +181,12 @@ def fit(
                 ran, done = ran + count, done + count
                 elapsed = time.perf_counter() - begin
                 seconds = processes.greatest(elapsed) if seconds_per_chunk else elapsed
-            chunks.append(_joined(parts))
+            rows = _joined(parts)
+            if keep_metrics:
+                chunks.append(rows)
             program.require_agreement(state)
             env_steps = done * program.num_envs * program.rollout_length
-            if on_chunk is not None and on_chunk(Chunk(done, env_steps, chunks[-1], seconds, state)):
+            if on_chunk is not None and on_chunk(Chunk(done, env_steps, rows, seconds, state)):
                 break
     return state, _joined(chunks)
 

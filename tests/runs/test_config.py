@@ -17,6 +17,11 @@ def edited(config, **changes):
     return json.dumps({**json.loads(config.to_json()), **changes})
 
 
+def stage(**changes):
+    agent = {"recipe": "a2c", "parts": {}, "hyperparameters": {}}
+    return {**agent, "num_updates": 2, "rollout_length": 4, "hand_over": {}, **changes}
+
+
 def test_json_round_trip(config):
     config = dataclasses.replace(config, sweep=Sweep.grid({"gamma": (0.9, 0.99)}), init_from="/some/run")
     assert RunConfig.from_json(config.to_json()) == config
@@ -62,6 +67,18 @@ def test_identity_is_all_but_the_length_the_origin_and_the_devices(config):
         ({"parts": {"torso": {"name": "mpl", "settings": {}}}}, "unknown torso 'mpl', did you mean 'mlp'"),
         ({"recipe": "pppo"}, "unknown recipe 'pppo', did you mean 'ppo'"),
         ({"sweep": {"names": ["gamma"]}}, "sweep: field missing: values"),
+        ({"sweep": {"names": ["gamma"], "values": [[0.9, 1.0]]}}, "field 'sweep' must have a value for each name"),
+        ({"sweep": {"names": ["gamma"], "values": []}}, "field 'sweep' must have a value for each name"),
+        ({"sweep": {"names": ["gamma"], "values": [["x"]]}}, "field 'values' must have .*, got ..'x'.."),
+        ({"sweep": {"name": "gamma", "values": [[0.9]]}}, "field 'values' must have .*, got ...0.9..."),
+        ({"sweep": {"names": [3], "values": [[0.9]]}}, "field 'names' must have .*, got .3."),
+        ({"chunks": [[5, 0]]}, "field 'chunks' must have .*, got ..5, 0.."),
+        ({"chunks": [[-1, 3]]}, "field 'chunks' must have .*, got ..-1, 3.."),
+        ({"chunks": [[5]]}, "field 'chunks' must have .*, got ..5.."),
+        ({"chunks": ["5"]}, "field 'chunks' must have .*, got .'5'."),
+        ({"chunks": [[5, 2.5]]}, "field 'chunks' must have .*, got ..5, 2.5.."),
+        ({"stages": [stage(hand_over={"params": 3})]}, "field 'hand_over' must have .*, got {'params': 3}"),
+        ({"stages": [stage(rollout_length=True)]}, "field 'rollout_length' must be int, got True"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused_by_name(config, changes, message):

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
@@ -13,12 +14,23 @@ import jaxrl
 from jaxrl import envs, runs
 from jaxrl.cli.main import main
 from jaxrl.runs import curves, kinds, trainers
+from jaxrl.runs import session as sessions
 from jaxrl.runs.config import ConfigError
 from jaxrl.runs.folder import RunFolder
+from jaxrl.training.loop import TrainState
 
 from .conftest import make_config, mlp, save_start
 
 SIZE = {"num_steps": 256, "num_envs": 4, "rollout_length": 16, "quiet": True, "torso": "mlp"}
+
+
+@pytest.mark.parametrize(
+    ("agent", "finite"), [((), True), (jnp.int32([1, 2]), True), (jnp.array([1.0, jnp.nan]), False)]
+)
+def test_an_agent_without_floats_is_finite(agent, finite):
+    """As mpc's with the true simulator, whose state is empty."""
+    state = TrainState(agent, (), (), (), (), jnp.zeros(2, jnp.int32), ())
+    assert sessions._finite_members(state).tolist() == [True, finite]
 
 
 class Outside(CartPole):

@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 import jaxrl
 from jaxrl import runs
@@ -79,6 +80,18 @@ def test_a_stage_without_steps_learns_and_steps_nothing(whole):
     assert np.asarray(middle.steps).tolist() == [64, 64] and np.asarray(middle.gradient_steps).tolist() == [6, 6]
     replays = [restore(whole.folder.path, update)[2].agent.per_env for update in (4, 10)]
     assert same(*replays), "and adds nothing to it"
+
+
+def test_every_pause_has_a_step_of_its_own_in_tensorboard(whole):
+    """By updates, since the second stage takes no environment steps."""
+    steps = set()
+    for path in whole.folder.tensorboard.glob("events*"):
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            event, data = event_pb2.Event.FromString(data[12 : 12 + length]), data[16 + length :]
+            steps |= {event.step for value in event.summary.value if value.tag == "loss"}
+    assert {int(row["update"]) for row in rows_of(whole.folder) if row["loss"]} == steps and len(steps) > 6
 
 
 def test_a_run_is_resumed_in_the_middle_of_a_stage_without_steps(whole, tmp_path, monkeypatch):

@@ -244,7 +244,7 @@ def test_what_a_part_keeps_of_each_environment_is_refused():
     described = spec(env, env.default_params)
     model = rnd(described, torso=MLP(hidden=(4,)), embedding_size=4)
     agent = random_player(described)._replace(init=lambda key, num_envs=1: State((), model.init(key, num_envs)))
-    with pytest.raises(ValueError, match="agent: .*per_env"):
+    with pytest.raises(ValueError, match="agent: .*per_env.* reward model"):
         Asynchronous(agent, env, env.default_params, KEY, num_workers=2, num_envs=1, rollout_length=2)
 
 

@@ -120,6 +120,14 @@ def test_one_compilation_serves_shorter_chunks_and_start_shares_no_buffer(toys):
     assert np.all(state.updates == 8)
 
 
+def test_metrics_that_nobody_keeps_reach_the_callback_alone(walkers, toys):
+    """Else memory, and the time to join them at an interrupt, would grow with a run."""
+    chunks = []
+    state, metrics = run(walkers, 4, on_chunk=chunks.append, keep_metrics=False)
+    toys.assert_same(state, walkers.state)
+    assert metrics == {} and [chunk.metrics["loss"].shape[1] for chunk in chunks] == [4, 4, 1]
+
+
 def test_chunks_that_take_too_long_end_early_and_nothing_changes(walkers, toys, monkeypatch):
     monkeypatch.setattr(host, "MAX_GROWTH", 2.0)
     chunks = []
