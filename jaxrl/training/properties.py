@@ -44,8 +44,9 @@ def speaks_contract(subject: Subject) -> None:
     discrete = isinstance(space, Discrete)
     shape = (subject.num_envs, *(() if isinstance(space, Discrete) else space.shape))
     state, observation, trajectory = subject.shapes
+    jitted_act = jax.jit(subject.agent.act, static_argnames="explore")  # callers may jit an agent's functions
     for explore in (True, False):
-        act = lambda *args: subject.agent.act(*args, explore=explore)  # noqa: B023, E731
+        act = partial(jitted_act, explore=explore)
         action, _ = jax.eval_shape(act, subject.key, state, observation)
         kept, fed_back = (action.memory if isinstance(action, Remembered) else None), memory(observation)
         same = described(kept) == described(fed_back)
@@ -54,7 +55,7 @@ def speaks_contract(subject: Subject) -> None:
         fits = action.shape == shape and jnp.issubdtype(action.dtype, jnp.integer if discrete else jnp.floating)
         wanted = f"{'an integer' if discrete else 'a float'} array {list(shape)}"
         require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {wanted}")
-    _, metrics = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
+    _, metrics = jax.eval_shape(jax.jit(subject.agent.update), subject.key, state, trajectory)
     require(isinstance(metrics, dict), promise, f"metrics are a {type(metrics).__name__}, not a dict")
     for name, leaf in metrics.items():
         scalar = isinstance(name, str) and getattr(leaf, "shape", None) == ()
