@@ -79,8 +79,9 @@ def start(
     for agent in config.phases():
         if agent.recipe == config.recipe:
             check_population_fits(config, given)
+    mesh, trainer = make_mesh(config), trainer_of(config)  # before an agent is made, which takes seconds
     phases = make_phases(config, given)
-    mesh, kind, trainer = make_mesh(config), phases[-1].built.kind, trainer_of(config)
+    kind = phases[-1].built.kind
     config = dataclasses.replace(config, kind=kind.name)
     for phase in phases:
         _refuse_contradictions(phase, console)
@@ -138,8 +139,9 @@ def go_on(
     """
     if wandb:
         import_wandb()
+    mesh = make_mesh(config)
     phases = make_phases(config, given)
-    mesh, kind = make_mesh(config), phases[-1].built.kind
+    kind = phases[-1].built.kind
     config = dataclasses.replace(config, kind=kind.name)
     for phase in phases:
         _refuse_contradictions(phase, console)

@@ -322,14 +322,14 @@ def test_late_steps_are_not_computed_where_no_member_is_due():
         jax.debug.callback(lambda x: calls.append(float(x)), x)
         return x + 1.0
 
-    run = jax.jit(jax.vmap(lambda count, x: when(count % 3 == 0, step, x)))
+    run = jax.jit(jax.vmap(lambda count, x: when(count % 3 == 0, step, lambda x: x, x)))
     assert run(jnp.array([1, 2]), jnp.array([5.0, 6.0])).tolist() == [5.0, 6.0]
     jax.effects_barrier()
     assert calls == []
     assert run(jnp.array([3, 2]), jnp.array([5.0, 6.0])).tolist() == [6.0, 6.0]
     jax.effects_barrier()
     assert sorted(calls) == [5.0, 6.0]
-    twice = jax.vmap(jax.vmap(lambda count: when(count % 3 == 0, lambda x: x + 1, count)))
+    twice = jax.vmap(jax.vmap(lambda count: when(count % 3 == 0, lambda x: x + 1, lambda x: x, count)))
     assert twice(jnp.arange(4).reshape(2, 2)).tolist() == [[1, 1], [2, 4]]
 
 

@@ -83,7 +83,7 @@ def test_counts_that_do_not_fit_are_named_before_an_agent_is_made(flags, message
     ("flags", "message"),
     [
         (("--coordinator", "here", "--num-processes", "2", "--process-id", "0"), "got 'here', must be HOST:PORT"),
-        (("--coordinator=a:1", "--num-processes=2", "--process-id=2"), "got 2, must lie in 0 to 1"),
+        (("--coordinator=a:1", "--num-processes=2", "--process-id=2"), r"got 2, must be in \[0, 1\]"),
         (("--coordinator=a:1", "--num-processes=two", "--process-id=0"), "got 'two', must be an integer"),
     ],
 )

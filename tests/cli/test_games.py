@@ -93,7 +93,7 @@ def test_somebody_plays(run, jaxrl, monkeypatch, side):
     assert outcome.code == 0, outcome.error
     begins = "dqn begins" if side == ["--second"] else "you begin"
     assert begins in outcome.out and "'d4' is not a move: type a1 to c3" in outcome.out
-    assert "moves lists what is legal now" in outcome.out and "is taken; legal: " in outcome.out
+    assert "moves lists the legal moves" in outcome.out and "is taken; legal: " in outcome.out
     assert re.search(r"dqn \([XO]\) plays [abc][123]", outcome.out)
     assert re.search(r"(you won|you lost|drawn) after \d moves", outcome.out)
 
@@ -165,4 +165,4 @@ def test_one_player_alone_plays_no_matches(tmp_path, jaxrl, arguments):
     folder = RunFolder(tmp_path / "alone")
     folder.create(flags.parse(["ppo", "CartPole-v1"])[0])
     outcome = jaxrl(arguments[0], folder.path, *arguments[1:])
-    assert outcome.code == 2 and "must be a run in a two-player game" in outcome.error
+    assert outcome.code == 2 and "two-player game" in outcome.error and "CartPole-v1" in outcome.error

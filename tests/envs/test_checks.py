@@ -133,13 +133,13 @@ def AGymnasiumEnvironment():
     return gymnasium.make("Blackjack-v1")
 
 
-@breaks(r"spec: action space Discrete\(0\)")
+@breaks(r"spec: action space: got Discrete\(0\)")
 class HasNoActions(Corridor):
     def action_space(self, params=None):
         return Discrete(0)
 
 
-@breaks(r"spec: observation is float32\[0\]")
+@breaks(r"spec: observation: got float32\[0\]")
 class ObservesNothingAtAll(Corridor):
     def see(self, state):
         return super().see(state)[:0]
@@ -170,13 +170,13 @@ class StepFails(Corridor):
         return state.position["nowhere"]
 
 
-@breaks("spec: observation is a dict")
+@breaks("spec: observation: got a dict")
 class ObservesADict(Corridor):
     def see(self, state):
         return {"position": super().see(state)}
 
 
-@breaks("spec: observation has dtype complex64")
+@breaks("spec: observation: got dtype complex64")
 class ObservesComplexNumbers(Corridor):
     def see(self, state):
         return super().see(state).astype(jnp.complex64)
@@ -228,7 +228,7 @@ def ChangesTheState(observation, state, reward, terminated, truncated, info):
     return observation, state._replace(time=state.time * jnp.float32(1)), reward, terminated, truncated, info
 
 
-@ending("state: its structure")
+@ending("state: got structure")
 def ForgetsTheState(observation, state, reward, terminated, truncated, info):
     return observation, state.position, reward, terminated, truncated, info
 
@@ -258,7 +258,7 @@ def RewardsNothing(observation, state, reward, terminated, truncated, info):
     return observation, state, None, terminated, truncated, info
 
 
-@ending(r"info: info\['outcome'\] is a str")
+@ending(r"info: info\['outcome'\]: got str")
 def HasWordsInInfo(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "outcome": "won"}
 
