@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 
-from jaxrl import networks, replay
+from jaxrl import networks, planners, replay
 from jaxrl.agents.parts import planning, plans
 from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.objects import import_object, is_object, name_of
@@ -53,11 +53,13 @@ class Part(NamedTuple):
       choices: by name.
       default: ``(recipe, spec) ->`` what a recipe whose own default is None takes; without one it is what the
         recipe's switch says (see ``SHORTHANDS``), or left to the recipe.
+      given: arguments of the choices that the recipe passes itself, so that they are no settings.
     """
 
     help: str
     choices: dict[str, Choice]
     default: Callable[[str, Spec], Any] | None = None
+    given: frozenset[str] = frozenset()
 
 
 def module(kind: Callable[..., Any]) -> Choice:
@@ -116,6 +118,7 @@ PARTS: dict[str, Part] = {
     "planner": Part(
         "How a recipe that plans by a model finds its actions.",
         {name: maker(function) for name, function in plans.PLANNERS.items()},
+        given=frozenset(inspect.signature(planners.PlanFn.__call__).parameters),
     ),
     "replay": Part(
         "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight wants goals.",
@@ -170,7 +173,8 @@ def settings_of(part: str, choice: str) -> dict[str, Parameter]:
     Raises:
       UnknownName: the choice does not exist.
     """
-    return parameters(choice_of(part, choice).described)
+    given = PARTS[part].given if part in PARTS else ()
+    return parameters(choice_of(part, choice).described, given)
 
 
 def make_part(part: str, choice: str, settings: dict[str, Any], env: Any, params: Any) -> Any:
