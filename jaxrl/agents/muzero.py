@@ -124,7 +124,8 @@ def muzero(
     buffer = unrolls.along(buffer, unroll_steps=unroll_steps, n_step=n_step, gamma=gamma)
 
     def predict(params: PyTree, hidden: Array) -> tuple[Array, Array]:
-        logits, v = network.apply(params, hidden, method="predict")
+        outputs: Any = network.apply(params, hidden, method="predict")
+        logits, v = outputs
         return logits, bins.decode(v)
 
     def init(key: Array, num_envs: int = 1) -> MuZeroState:
@@ -169,11 +170,12 @@ def muzero(
         first: Any = network.apply(params, unroll.observation, method="represent", rngs=rngs)
 
         def g(hidden: Array, action: Array) -> tuple[Array, tuple[Array, Array]]:
-            hidden, r = network.apply(params, optax.scale_gradient(hidden, 0.5), action, method="step", rngs=rngs)
-            return hidden, (hidden, r)
+            stepped: Any = network.apply(params, optax.scale_gradient(hidden, 0.5), action, method="step", rngs=rngs)
+            return stepped[0], stepped
 
         _, (hidden, r) = jax.lax.scan(g, first, unroll.action)
-        p, v = network.apply(params, jnp.concatenate([first[None], hidden]), method="predict", rngs=rngs)
+        predicted: Any = network.apply(params, jnp.concatenate([first[None], hidden]), method="predict", rngs=rngs)
+        p, v = predicted
 
         # eq. 1, [K + 1, N] or [K, N]; the K steps of g together weigh as much as h
         share = jnp.full((unroll_steps + 1, 1), 1.0 / unroll_steps).at[0].set(1.0)

@@ -125,7 +125,8 @@ class ConfigFile:
 
     def _combinations(self, given: Mapping[str, Any]) -> Sweep:
         """A sweep whose combinations are all written down, as config.json has it."""
-        names, values = given.get("names"), given["values"]
+        names: Any = given.get("names")
+        values = given["values"]
         fits = isinstance(names, list) and isinstance(values, list)
         fits = fits and all(isinstance(row, list) and len(row) == len(names) for row in values)
         fits = fits and all(_is_number(value) for row in values for value in row)

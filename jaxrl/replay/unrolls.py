@@ -65,7 +65,7 @@ class Unroll(NamedTuple):
     inside: Array
     known: Array
     weight: Array
-    index: Slot
+    index: Any  # a Slot
 
 
 def example(observation: Any, num_actions: int) -> Transition:

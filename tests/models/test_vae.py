@@ -105,7 +105,7 @@ def test_it_learns_images_and_a_permuted_batch_gives_permuted_outputs():
     params = jax.jit(autoencoder.init)(jax.random.key(0))
     fitted = jax.jit(
         lambda key: models.fit(
-            key, params, images, autoencoder.loss, optimizer=optax.adam(5e-3), batch_size=32, max_epochs=30
+            key, params, images, autoencoder.loss, optimizer=optax.adam(5e-3), batch_size=32, max_epochs=60
         )
     )(jax.random.key(1))
     # log(9) nats are needed to say where the square is; the image has 256 pixels.
