@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.ddpg import ddpg
     from jaxrl.agents.dqn import dqn
     from jaxrl.agents.expected_sarsa import expected_sarsa
+    from jaxrl.agents.i2a import i2a
     from jaxrl.agents.iqn import iqn
     from jaxrl.agents.mpc import mpc
     from jaxrl.agents.muzero import muzero
@@ -71,6 +72,7 @@ _HOME = {
     "evaluate": "training",
     "expected_sarsa": "agents",
     "functions": "agents.parts.functions",
+    "i2a": "agents",
     "iqn": "agents",
     "load": "runs",
     "make": "envs",
@@ -127,6 +129,7 @@ __all__ = [
     "expected_sarsa",
     "feedback",
     "functions",
+    "i2a",
     "iqn",
     "load",
     "losses",

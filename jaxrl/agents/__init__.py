@@ -10,6 +10,7 @@ from jaxrl.agents.c51 import c51
 from jaxrl.agents.ddpg import ddpg
 from jaxrl.agents.dqn import dqn
 from jaxrl.agents.expected_sarsa import expected_sarsa
+from jaxrl.agents.i2a import i2a
 from jaxrl.agents.iqn import iqn
 from jaxrl.agents.mpc import mpc
 from jaxrl.agents.muzero import muzero
@@ -32,6 +33,7 @@ __all__ = [
     "ddpg",
     "dqn",
     "expected_sarsa",
+    "i2a",
     "iqn",
     "mpc",
     "muzero",

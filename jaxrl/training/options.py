@@ -16,7 +16,7 @@ import optax
 
 from jaxrl import planners, replay
 from jaxrl.networks import MLP
-from jaxrl.types import Agent, Box, RewardModel
+from jaxrl.types import Agent, Box, Model, RewardModel, Simulated
 
 
 class Context(NamedTuple):
@@ -61,6 +61,20 @@ def _twice(loss: Callable[..., Any]) -> Callable[..., Any]:
     return doubled
 
 
+def _paying(model: Model) -> Model:
+    """The model with a reward of 1 at each step."""
+    return model._replace(step=lambda *args: model.step(*args)._replace(reward=jnp.float32(1.0)))
+
+
+_STILL = Model(
+    init=lambda key: (),
+    step=lambda params, key, state, action: Simulated(
+        state, state, jnp.float32(0.0), jnp.float32(1.0), jnp.zeros((), bool)
+    ),
+)
+"""A model in which nothing happens, whose state is the observation."""
+
+
 ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "torso": lambda default: MLP(hidden=(5,)),
     "heads": lambda default: {"extra": nn.Dense(2)},
@@ -72,7 +86,7 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
         reward=lambda key, state, trajectory: 2.0 * trajectory.reward,
         update=lambda key, state, trajectory: (state, {}),
     ),
-    "model": lambda default: default._replace(step=lambda *args: default.step(*args)._replace(reward=jnp.float32(1.0))),
+    "model": lambda default: _STILL if default is None else _paying(default),
     "search": lambda default: lambda *args, **options: default(*args, **{**options, "bounded": True, "explore": False}),
     "planner": lambda default: planners.mppi if default == "cem" else planners.cem,
     "terminal_value": lambda default: lambda observation: jnp.ones(jax.tree.leaves(observation)[0].shape[:1]),

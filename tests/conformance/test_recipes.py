@@ -23,6 +23,7 @@ from jaxrl.agents import (
     ddpg,
     dqn,
     expected_sarsa,
+    i2a,
     iqn,
     mpc,
     muzero,
@@ -170,6 +171,11 @@ RECIPES = {
         {"symmetries": GAME.env.symmetries},
         exempt=("options_matter",),
         environments=("game",),
+    ),
+    "i2a": Recipe(
+        partial(i2a, depth=2, model_channels=2, model_hidden=4, encoder_channels=2, encoder_size=4, hidden=8),
+        {"normalize_reward": True, "model_epochs": 2},
+        environments=("image",),
     ),
     # Plans are the same whatever was learned: nothing is.
     "mpc": Recipe(

@@ -24,6 +24,7 @@ def test_flags_are_the_plain_arguments_with_their_help(recipe):
         "spec",
         "heads",
         "loss",
+        "model",
         "optimizer",
         "reward_model",
         "terminal_value",

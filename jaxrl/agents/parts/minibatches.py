@@ -16,12 +16,13 @@ Batch = TypeVar("Batch")
 Learner = TypeVar("Learner")
 
 
-def check_minibatches(num_minibatches: int, rollout: tuple[int, ...]) -> None:
+def check_minibatches(num_minibatches: int, rollout: tuple[int, ...], name: str = "num_minibatches") -> None:
     """Raises where the number of minibatches does not divide the number of samples.
 
     Args:
       num_minibatches: minibatches per rollout.
       rollout: ``(T, B)`` on one device.
+      name: of the argument, for the message.
 
     Raises:
       ValueError: it does not divide ``T x B``.
@@ -30,7 +31,7 @@ def check_minibatches(num_minibatches: int, rollout: tuple[int, ...]) -> None:
     if (length * num_envs) % num_minibatches:
         where = f" on each of {across.size()} devices" if across.size() > 1 else ""
         raise ValueError(
-            f"num_minibatches: got {num_minibatches}, must divide rollout_length x num_envs = "
+            f"{name}: got {num_minibatches}, must divide rollout_length x num_envs = "
             f"{length} x {num_envs} = {length * num_envs}{where}"
         )
 

@@ -24,6 +24,14 @@ _PPO_MINATAR = {
     "num_minibatches": 8,
 }
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
+_TWO_BOX = {
+    "num_envs": 32,
+    "rollout_length": 64,
+    "learning_rate": 1e-3,
+    "gamma": 0.97,
+    "normalize_reward": True,
+    "num_minibatches": 16,
+}
 # The learning rate is high enough that memory is learned before the policy converges without it.
 _PPO_RECALL = {"num_steps": 200_000, "learning_rate": 3e-3, "torso": {"name": "gru", "size": 32}}
 
@@ -33,6 +41,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "a3c": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 8},
     "ppo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128, "anneal_learning_rate": True},
     "trpo": {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128},
+    "i2a": {"num_steps": 1_000_000, "num_envs": 32, "rollout_length": 64, "anneal_learning_rate": True},
 }
 """The settings for an environment that has no row below."""
 
@@ -101,8 +110,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "MemoryChain-N": _PPO_RECALL,
         "TMaze-N": _PPO_RECALL,
+        "TwoBox": {**_TWO_BOX, "share_torso": True, "torso": {"name": "conv", "channels": (32,), "hidden": (128,)}},
         **{game: _PPO_MINATAR for game in MINATAR},
     },
+    "i2a": {"TwoBox": {**_TWO_BOX, "model_minibatches": 32, "model_learning_rate": 2e-3}},
     "trpo": {
         "CartPole-v1": {
             "num_steps": 100_000,
