@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.sarsa import sarsa
     from jaxrl.agents.td3 import td3
     from jaxrl.agents.trpo import trpo
+    from jaxrl.agents.world_models import world_models
     from jaxrl.envs import make, spec
     from jaxrl.runs import load, preset
     from jaxrl.training import start, train
@@ -93,6 +94,7 @@ _HOME = {
     "train": "training",
     "trpo": "agents",
     "with_reward": "agents.combinators",
+    "world_models": "agents",
 }
 _PACKAGES = (
     "agents",
@@ -162,6 +164,7 @@ __all__ = [
     "trpo",
     "types",
     "with_reward",
+    "world_models",
 ]
 
 

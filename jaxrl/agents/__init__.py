@@ -24,6 +24,7 @@ from jaxrl.agents.sac import sac
 from jaxrl.agents.sarsa import sarsa
 from jaxrl.agents.td3 import td3
 from jaxrl.agents.trpo import trpo
+from jaxrl.agents.world_models import world_models
 
 __all__ = [
     "a2c",
@@ -47,4 +48,5 @@ __all__ = [
     "sarsa",
     "td3",
     "trpo",
+    "world_models",
 ]

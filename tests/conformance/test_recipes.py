@@ -37,9 +37,11 @@ from jaxrl.agents import (
     sarsa,
     td3,
     trpo,
+    world_models,
 )
 from jaxrl.agents.combinators import with_reward
 from jaxrl.agents.parts import planning
+from jaxrl.agents.world_models import memory_of as memory_of_model
 from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.feedback import rnd
@@ -84,6 +86,26 @@ PLANNED_BOX = expose_state(probes.ContinuousObservationActionProbe())
 PLAN_REMEMBERED = remember(expose_state(probes.MaskedProbe()), sequence_like(Discrete(3), 3))
 GAME = expose_state(make("pgx/tic_tac_toe")[0])
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
+WORLD = {
+    "latent_size": 2,
+    "hidden_size": 4,
+    "num_components": 2,
+    "steps_per_round": 8,
+    "replay_capacity": 48,
+    "sequence_length": 4,
+    "vision_epochs": 1,
+    "model_epochs": 1,
+    "population": 4,
+    "num_generations": 2,
+    "num_dreams": 2,
+    "dream_length": 3,
+}
+WORLD_TRANSFORMER = {"model": "transformer", "num_layers": 1, "context": 3}
+
+
+def world(env=None, **options):
+    env = probes.ImageProbe() if env is None else env
+    return remember(env, memory_of_model(spec(env), options))
 
 
 def curiosity(spec, **floats):
@@ -197,6 +219,18 @@ RECIPES = {
         {"prioritized": True, "n_step": 2, "support_size": 3, "num_gradient_steps": 2},
         environments=("discrete",),
     ),
+    "world_models": Recipe(
+        partial(world_models, **WORLD, num_rounds=2),
+        {},
+        exempt=("options_matter",),  # the memory that the environment feeds back depends on them
+        environments=("world_continuous", "world"),
+    ),
+    "world_models_transformer": Recipe(
+        partial(world_models, **WORLD, **WORLD_TRANSFORMER, strategy="sep_cma_es"),
+        {},
+        exempt=("options_matter",),
+        environments=("world_transformer",),
+    ),
     "dqn_hindsight": Recipe(
         hindsight_dqn,
         {"n_step": 3, "num_gradient_steps": 2},
@@ -230,6 +264,9 @@ ENVIRONMENTS = {
     "planned_box": (PLANNED_BOX, None),
     "plan_remembered": (PLAN_REMEMBERED, None),
     "game": (GAME, MLP(hidden=(8,))),
+    "world": (world(**WORLD), None),
+    "world_continuous": (world(probes.DiscountProbe(continuous=True), **WORLD), None),
+    "world_transformer": (world(**WORLD, **WORLD_TRANSFORMER), None),
 }
 
 
@@ -327,6 +364,7 @@ def test_every_recipe_has_a_row_that_traces_its_options():
         name
         for name in RECIPES
         if not {"continuous", "point", "remembered", "planned_box", "plan_remembered"} & {*RECIPES[name].environments}
+        and not name.startswith("world_models")
     ],
 )
 def test_continuous_actions_are_refused_by_name(recipe):

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxrl.agents.presets import action_values, actor_critics, alphazero, muzero, policy_gradient, tabular
+from jaxrl.agents.presets import (
+    action_values,
+    actor_critics,
+    alphazero,
+    muzero,
+    policy_gradient,
+    tabular,
+    world_models,
+)
 
 LOOP = ("num_steps", "num_envs", "rollout_length")
 """The names that are settings of the loop; ``num_steps`` counts the steps of all environments together."""
 
-_FAMILIES: tuple[Any, ...] = (policy_gradient, action_values, actor_critics, tabular, alphazero, muzero)
+_FAMILIES: tuple[Any, ...] = (
+    policy_gradient,
+    action_values,
+    actor_critics,
+    tabular,
+    alphazero,
+    muzero,
+    world_models,
+)
 
 FALLBACK: dict[str, dict[str, Any]] = {name: row for family in _FAMILIES for name, row in family.FALLBACK.items()}
 """``FALLBACK[recipe]``, the settings for an environment without a row in ``PRESETS``."""
