@@ -139,41 +139,41 @@ def world_models(
     world models facilitate policy evolution", arXiv:1809.01999. Every float may be a tracer.
 
     Args:
-      spec: of the environment ``envs.remember(env, memory)`` with the memory of M, ``memory_of(spec, options)``; its
-        features are numbers from 0 to 1. Runs wrap it by themselves.
-      latent_size: L, the numbers of z.
-      hidden_size: H, of the LSTM, or the width of the transformer.
-      kl_weight: of V's loss; below 1 small things are kept that are worth few pixels.
-      free_nats: of V's loss.
-      model: M is an LSTM with a mixture of Gaussians for each latent number, or a transformer with the same.
-      num_layers: (transformer) of attention.
-      context: (transformer) steps that it looks back.
-      num_components: of each mixture.
-      termination_coef: weight of the end in M's loss; ends are rare.
-      num_rounds: of collecting, fitting and evolving; one is the paper's.
-      steps_per_round: environment steps before each round, all environments together.
+      spec: spec of the environment ``envs.remember(env, memory)`` with the memory of M, ``memory_of(spec, options)``; its
+        features are numbers in [0, 1]. The command line wraps the environment by itself.
+      latent_size: L, the size of z.
+      hidden_size: H, the size of the LSTM, or the width of the transformer.
+      kl_weight: weight of the KL in V's loss; below 1, objects of few pixels are kept.
+      free_nats: free nats of V's loss.
+      model: M is an LSTM with a mixture of Gaussians for each latent number, or a transformer with the same heads.
+      num_layers: layers of the transformer.
+      context: steps that the transformer looks back.
+      num_components: components of each mixture.
+      termination_coef: weight of the termination in M's loss; terminations are rare.
+      num_rounds: rounds of collecting, fitting and evolving; the paper has one.
+      steps_per_round: environment steps before each round, over all environments.
       replay_capacity: steps kept.
-      held_out: the share of frames and of sequences that are held out.
-      vision_epochs: of V at most.
-      vision_batch_size: frames of a minibatch.
-      vision_learning_rate: of Adam for V.
+      held_out: share of frames and of sequences that are held out.
+      vision_epochs: maximum number of epochs of V.
+      vision_batch_size: frames per minibatch.
+      vision_learning_rate: step size of Adam for V.
       sequence_length: steps of the sequences that M is fitted to.
-      model_epochs: of M at most.
-      model_batch_size: sequences of a minibatch.
-      model_learning_rate: of Adam for M.
-      temperature: of the dream; above 1 it is harder to fool than reality.
-      strategy: "cma_es", or "sep_cma_es" with a diagonal matrix for thousands of parameters.
-      population: candidates of a generation.
-      num_generations: of a round.
-      num_dreams: for each candidate.
-      dream_length: steps after which a dream is cut.
-      sigma: the first standard deviation of the parameters of C.
+      model_epochs: maximum number of epochs of M.
+      model_batch_size: sequences per minibatch.
+      model_learning_rate: step size of Adam for M.
+      temperature: temperature of the dream; above 1 the dream is more random than the environment.
+      strategy: "cma_es", or "sep_cma_es" with a diagonal covariance for thousands of parameters.
+      population: candidates per generation.
+      num_generations: generations per round.
+      num_dreams: dreams per candidate.
+      dream_length: dreams are truncated after so many steps.
+      sigma: initial standard deviation of the parameters of C.
 
     Returns:
       An ``Agent`` with a memory.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     vision, sequence = make_models(
         spec,
