@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl import models, optim, types
 from jaxrl.agents.parts import dreaming, evolution, replaying
@@ -139,8 +138,8 @@ def world_models(
     world models facilitate policy evolution", arXiv:1809.01999. Every float may be a tracer.
 
     Args:
-      spec: spec of the environment ``envs.remember(env, memory)`` with the memory of M, ``memory_of(spec, options)``; its
-        features are numbers in [0, 1]. The command line wraps the environment by itself.
+      spec: spec of the environment ``envs.remember(env, memory)`` with the memory of M, ``memory_of(spec, options)``.
+        Its features are numbers in [0, 1]. The command line wraps the environment by itself.
       latent_size: L, the size of z.
       hidden_size: H, the size of the LSTM, or the width of the transformer.
       kl_weight: weight of the KL in V's loss; below 1, objects of few pixels are kept.
@@ -191,7 +190,7 @@ def world_models(
     controller = dreaming.linear_controller(spec.action, latent_size + hidden_size)
     dream = models.dream(sequence, temperature)
     vision_adam, model_adam = (
-        optim.clipped(optax.adam, rate, 1.0) for rate in (vision_learning_rate, model_learning_rate)
+        optim.clipped(optim.ADAM, rate, 1.0) for rate in (vision_learning_rate, model_learning_rate)
     )
     example = dreaming.example(spec)
     spec = spec._replace(observation=example.observation)
