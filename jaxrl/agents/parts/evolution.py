@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.ops import across
 from jaxrl.types import Array
 
 Strategy = Literal["cma_es", "sep_cma_es"]
@@ -29,7 +30,7 @@ def evolve(
     The result is the mean and not the best candidate, which is the luckiest of many noisy evaluations.
 
     Args:
-      key: consumed.
+      key: consumed; that of the first device, where environments are split over several.
       mean: ``[P]``, where it starts.
       fitness: ``(key, candidates [N, P]) -> [N]``, to be maximised; a NaN is the worst. All candidates of a generation
         get one key, so that they can be compared on equal luck.
@@ -48,7 +49,7 @@ def evolve(
         algorithm = (CMA_ES if strategy == "cma_es" else Sep_CMA_ES)(population, np.zeros(mean.shape, np.float32))
         settings = algorithm.default_params
     settings = settings.replace(std_init=jnp.asarray(sigma, jnp.float32))
-    init_key, key = jax.random.split(key)
+    init_key, key = jax.random.split(common(key))
 
     def generation(state: Any, key: Array) -> tuple[Any, Array]:
         ask_key, fitness_key, tell_key = jax.random.split(key, 3)
@@ -67,3 +68,12 @@ def evolve(
         )
         state, curve = jax.lax.scan(generation, start, jax.random.split(key, num_generations))
         return algorithm.get_mean(state).astype(jnp.float32), curve
+
+
+def common(key: Array) -> Array:
+    """The key at index 0 of the axis ``across.AXIS``: what is drawn from it is the same for all devices."""
+    if across.size() == 1:
+        return key
+    shared = across.total(jnp.where(across.index() == 0, jax.random.key_data(key), jnp.uint32(0)))
+    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(shared, impl=jax.random.key_impl(key)) if is_typed else shared
