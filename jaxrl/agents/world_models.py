@@ -209,7 +209,7 @@ def world_models(
         zero = jnp.zeros((), jnp.int32)
         return WorldModelsState(learned, zero, zero, ring)
 
-    def act(key: Array, state: WorldModelsState, observation: Any, *, explore: bool = True) -> tuple[Remembered, Any]:
+    def act(key: Array, state: WorldModelsState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
         random_key, key = jax.random.split(key)
         learned, memory = state.learned, types.memory(observation)
         posterior = vision.encode(learned.vision, observation)
