@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from jaxrl.agents.expected_sarsa import expected_sarsa
     from jaxrl.agents.i2a import i2a
     from jaxrl.agents.iqn import iqn
+    from jaxrl.agents.mbmf import mbmf
     from jaxrl.agents.mpc import mpc
     from jaxrl.agents.muzero import muzero
     from jaxrl.agents.parts.functions import functions
+    from jaxrl.agents.pets import pets
     from jaxrl.agents.ppo import ppo
     from jaxrl.agents.pqn import pqn
     from jaxrl.agents.q_learning import q_learning
@@ -77,8 +79,10 @@ _HOME = {
     "iqn": "agents",
     "load": "runs",
     "make": "envs",
+    "mbmf": "agents",
     "mpc": "agents",
     "muzero": "agents",
+    "pets": "agents",
     "ppo": "agents",
     "pqn": "agents",
     "preset": "runs",
@@ -136,12 +140,14 @@ __all__ = [
     "load",
     "losses",
     "make",
+    "mbmf",
     "models",
     "mpc",
     "muzero",
     "networks",
     "ops",
     "optim",
+    "pets",
     "planners",
     "ppo",
     "pqn",

@@ -12,8 +12,10 @@ from jaxrl.agents.dqn import dqn
 from jaxrl.agents.expected_sarsa import expected_sarsa
 from jaxrl.agents.i2a import i2a
 from jaxrl.agents.iqn import iqn
+from jaxrl.agents.mbmf import mbmf
 from jaxrl.agents.mpc import mpc
 from jaxrl.agents.muzero import muzero
+from jaxrl.agents.pets import pets
 from jaxrl.agents.ppo import ppo
 from jaxrl.agents.pqn import pqn
 from jaxrl.agents.q_learning import q_learning
@@ -36,8 +38,10 @@ __all__ = [
     "expected_sarsa",
     "i2a",
     "iqn",
+    "mbmf",
     "mpc",
     "muzero",
+    "pets",
     "ppo",
     "pqn",
     "q_learning",

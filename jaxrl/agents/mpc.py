@@ -72,9 +72,8 @@ def mpc(
 
     def act(key: Array, state: MPCState, observation: Any, *, explore: bool = True) -> tuple[Any, Array]:
         env_state = planning.true_state(observation)
-        batch = (types.features(observation).shape[0],)
         found = plan(
-            key if explore else plans.greedy_keys(planning.steps_taken(model, env_state, batch)),
+            key if explore else plans.greedy_keys(observation),
             state.model,
             model,
             env_state,

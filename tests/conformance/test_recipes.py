@@ -25,8 +25,10 @@ from jaxrl.agents import (
     expected_sarsa,
     i2a,
     iqn,
+    mbmf,
     mpc,
     muzero,
+    pets,
     ppo,
     pqn,
     q_learning,
@@ -85,6 +87,7 @@ PLANNED = expose_state(probes.DiscountProbe())
 PLANNED_BOX = expose_state(probes.ContinuousObservationActionProbe())
 PLAN_REMEMBERED = remember(expose_state(probes.MaskedProbe()), sequence_like(Discrete(3), 3))
 GAME = expose_state(make("pgx/tic_tac_toe")[0])
+DYNAMICS = {"hidden": (8,), "horizon": 2, "population": 10, "max_epochs": 2, "batch_size": 4, "data_capacity": 48}
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
 WORLD = {
     "latent_size": 2,
@@ -231,6 +234,17 @@ RECIPES = {
         exempt=("options_matter",),
         environments=("world_transformer",),
     ),
+    "pets": Recipe(
+        partial(pets, **DYNAMICS, learning_starts=8),
+        {"num_elites": 3, "termination": "learned", "gamma": 0.9},
+        environments=("choices", "numbers"),
+    ),
+    # Eight steps of each: the first update of the second rollout clones.
+    "mbmf": Recipe(
+        partial(mbmf, **DYNAMICS, random_steps=0, planned_steps=8, cloned_steps=8, num_minibatches=4),
+        {"num_members": 2, "termination": "learned", "normalize_reward": True, "squash": True},
+        environments=("discrete", "continuous"),
+    ),
     "dqn_hindsight": Recipe(
         hindsight_dqn,
         {"n_step": 3, "num_gradient_steps": 2},
@@ -261,6 +275,8 @@ ENVIRONMENTS = {
     "point": (POINT, MLP(hidden=(8,))),
     "remembered": (remember(probes.DiscountProbe(continuous=True), memory_of(RECURRENT)), RECURRENT),
     "planned": (PLANNED, MLP(hidden=(8,))),
+    "choices": (probes.ObservationActionProbe(), None),
+    "numbers": (probes.ContinuousObservationActionProbe(), None),
     "planned_box": (PLANNED_BOX, None),
     "plan_remembered": (PLAN_REMEMBERED, None),
     "game": (GAME, MLP(hidden=(8,))),

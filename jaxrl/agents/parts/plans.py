@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl import planners, types
 from jaxrl.arguments import check_callable
@@ -65,10 +66,12 @@ def check_memory(spec: Spec, horizon: int) -> None:
         )
 
 
-def greedy_keys(steps: Array) -> Array:
-    """Keys ``[B]`` that depend only on the steps ``[B]`` of the episodes; each step has other candidates."""
-    keys = jax.random.split(jax.random.key(0), steps.shape[0])
-    return jax.vmap(jax.random.fold_in)(keys, steps)
+def greedy_keys(observation: Any) -> Array:
+    """Keys ``[B]`` that depend on observations ``[B, ...]`` alone, each with candidates of its own."""
+    seen = types.features(observation)
+    totals = seen.astype(jnp.float32).reshape(seen.shape[0], -1).sum(axis=1)
+    bits = jax.lax.bitcast_convert_type(totals, jnp.uint32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), bits)
 
 
 def remembered(observation: Any, found: Plan, action: Array) -> Any:

@@ -13,6 +13,7 @@ from jaxrl.agents.presets import (
     actor_critics,
     alphazero,
     muzero,
+    planning,
     policy_gradient,
     tabular,
     world_models,
@@ -28,6 +29,7 @@ _FAMILIES: tuple[Any, ...] = (
     tabular,
     alphazero,
     muzero,
+    planning,
     world_models,
 )
 

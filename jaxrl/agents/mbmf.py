@@ -1,0 +1,280 @@
+"""MBMF: plans in learned dynamics teach a policy, which TRPO then improves. Nagabandi et al. 2018, arXiv:1708.02596."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import models, optim, types
+from jaxrl.agents.parts import actor_critic, dynamics, plans, replaying
+from jaxrl.agents.parts.actor_critic import Extras
+from jaxrl.agents.parts.functions import Functions
+from jaxrl.agents.parts.recurrent import check_no_memory
+from jaxrl.agents.parts.when import when
+from jaxrl.agents.trpo import TRPOState, join, split, trpo
+from jaxrl.arguments import Count, CountOrZero, NonNegative
+from jaxrl.models.ensemble import EnsembleParams
+from jaxrl.planners import Plan, PlanFn
+from jaxrl.replay import ring
+from jaxrl.replay.ring import Ring
+from jaxrl.rollout import stored
+from jaxrl.signature import Torso, recipe
+from jaxrl.types import Agent, Array, Discrete, Metrics, PyTree, Spec, Transition
+
+RewardFn = Annotated[Callable[..., Any], "a function (observation, action, next_observation) -> scalar"]
+
+
+class MBMFState(NamedTuple):
+    """The state of the agent.
+
+    Attributes:
+      dynamics: parameters of the ensemble.
+      policy: the state of ``trpo``, without its leaves of environments.
+      steps: int32, environment steps seen, all environments together.
+      per_env: all transitions with the planner's actions, leaves ``[rows, B, ...]``, and those leaves of ``trpo``.
+    """
+
+    dynamics: EnsembleParams
+    policy: TRPOState
+    steps: Array
+    per_env: tuple[Ring, Any]
+
+    @property
+    def params(self) -> dict[str, PyTree]:
+        """All that is learned."""
+        return {"dynamics": self.dynamics, "policy": self.policy.params}
+
+
+class Label(NamedTuple):
+    """What the planner said of a step.
+
+    Attributes:
+      action: ``[B, ...]`` its action; of continuous ones ``[B, D]`` in units of the bounds.
+      is_known: ``[B]`` bool, False where nothing was planned.
+    """
+
+    action: Array
+    is_known: Array
+
+
+class MBMFExtras(NamedTuple):
+    """What ``update`` needs from the moment of acting."""
+
+    policy: Extras
+    label: Label
+
+
+@recipe(extends=trpo, remembers=plans.memory_of)
+def mbmf(
+    spec: Spec,
+    *,
+    torso: Torso | None = None,
+    planner: str | PlanFn = "random_shooting",
+    horizon: Count = 20,
+    population: Count = 500,
+    reward: RewardFn | None = None,
+    termination: RewardFn | Literal["learned"] | None = None,
+    num_members: Count = 1,
+    hidden: Sequence[int] = (64, 64),
+    model_learning_rate: NonNegative = 1e-3,
+    clone_learning_rate: NonNegative = 1e-3,
+    batch_size: Count = 64,
+    max_epochs: Count = 50,
+    patience: Count = 5,
+    random_steps: CountOrZero = 500,
+    planned_steps: CountOrZero = 1_500,
+    cloned_steps: CountOrZero = 1_000,
+    data_capacity: Count = 10_000,
+    **options: Any,
+) -> Agent:
+    """Model-based control that starts off model-free learning: a planner's actions are cloned, then TRPO goes on.
+
+    Dynamics are fitted to random transitions and, again after every rollout, to those of model-predictive control in
+    them. The planner's actions are cloned into a policy, ``min_theta -E log pi_theta(a_MPC | s)``, which then acts
+    while the planner labels what it sees (DAgger, Ross et al. 2011, arXiv:1011.0686). In the end ``trpo`` learns from
+    what the policy does. Nagabandi et al. 2018, "Neural network dynamics for model-based deep reinforcement learning
+    with model-free fine-tuning". Every float may be a tracer.
+
+    Args:
+      spec: of the environment, whose features are vectors; with ``envs.remember(env, planners.sequence_like(action,
+        horizon))`` around it each plan begins from the last one.
+      torso: Flax module of the policy from ``[N, ...]`` to features ``[N, D]``; None chooses an MLP.
+      planner: "random_shooting", the paper's, "cem", "mppi", or a function, see ``planners.PlanFn``.
+      horizon: steps of a plan; its rewards have the discount ``gamma``.
+      population: candidates of an iteration.
+      reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
+      termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
+      num_members: networks of the dynamics; plans are made with one particle of each.
+      hidden: widths of the layers of a network of the dynamics.
+      model_learning_rate: step size of Adam, for the dynamics.
+      clone_learning_rate: step size of Adam, for cloning.
+      batch_size: rows of a gradient step of both.
+      max_epochs: passes over the data of a fit of either, at most.
+      patience: passes without a lower held-out loss after which a fit ends.
+      random_steps: steps with random actions.
+      planned_steps: the steps after those in which the planner acts.
+      cloned_steps: the steps after those in which the policy acts and the planner labels.
+      data_capacity: transitions kept, of all environments together; a full ring loses the oldest.
+
+    Returns:
+      An ``Agent``, whose greedy policy is the planner until the first cloning.
+
+    Raises:
+      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+    """
+    plan = plans.plan_fn(planner)
+    plans.check_memory(spec, horizon)
+    space, plain = spec.action, spec._replace(observation=stored(spec.observation))
+    check_no_memory(plain, torso)
+    model_free = trpo(plain, torso=torso, **options)
+    gaussian = {name: options[name] for name in _GAUSSIAN if name in options}
+    network = actor_critic.make_network(plain, torso, **gaussian)
+    squash, gamma = options.get("squash", False), options.get("gamma", 0.99)
+    ensemble = dynamics.ensemble_of(
+        spec, num_members=num_members, hidden=hidden, reward=reward, termination=termination
+    )
+    swarm, start = dynamics.swarm(ensemble, particles_per_member=1)
+    fit_options: dict[str, Any] = {"batch_size": batch_size, "max_epochs": max_epochs, "patience": patience}
+    first_clone = random_steps + planned_steps
+    first_tuned = first_clone + cloned_steps
+
+    def init(key: Array, num_envs: int = 1) -> MBMFState:
+        model_key, policy_key = jax.random.split(key)
+        policy = model_free.init(policy_key, num_envs)
+        data = dynamics.empty_data(spec, data_capacity, num_envs, extras=_label_like(spec))
+        steps = jnp.zeros((), jnp.int32)
+        return MBMFState(ensemble.init(model_key), policy._replace(per_env=()), steps, (data, policy.per_env))
+
+    def act(key: Array, state: MBMFState, observation: Any, *, explore: bool = True) -> tuple[Any, MBMFExtras]:
+        policy_key, plan_key, random_key = jax.random.split(key, 3)
+        own, extras = model_free.act(policy_key, state.policy, stored(observation), explore=explore)
+        batch = own.shape[0]
+        nothing = Plan(
+            own,
+            jnp.zeros((batch, *plans.memory_of(spec, {"horizon": horizon}).shape), jnp.float32),
+            jnp.full((batch,), jnp.nan, jnp.float32),
+        )
+
+        def planned(_: Plan) -> Plan:
+            return plan(
+                plan_key if explore else plans.greedy_keys(observation),
+                dynamics.members(state.dynamics),
+                swarm,
+                start(observation, state.dynamics.elites.shape[0]),
+                space=space,
+                horizon=horizon,
+                population=population,
+                warm_start=types.memory(observation),
+                action_mask=types.action_mask(observation),
+                terminal_value=None,
+                gamma=gamma,
+                num_particles=1,
+            )
+
+        until = first_tuned if explore else first_clone
+        is_planned = (state.steps < until) & ((state.steps >= random_steps) if explore else True)
+        found = when(is_planned, planned, lambda nothing: nothing, nothing)
+        label = found.action if isinstance(space, Discrete) else found.sequence[:, 0]
+        action = jnp.where(state.steps < first_clone, found.action, own)
+        if explore:
+            random = replaying.to_environment(spec, replaying.uniform_action(random_key, spec, observation))[0]
+            action = jnp.where(state.steps < random_steps, random, action)
+        labelled = Label(label, jnp.broadcast_to(is_planned, (batch,)))
+        return plans.remembered(observation, found, action), MBMFExtras(extras, labelled)
+
+    def clone(due: Array, key: Array, params: PyTree, data: Ring) -> tuple[PyTree, Metrics]:
+        """The policy fitted to the planner's actions: eq. 9, as a likelihood."""
+        actor, critic = split(params)
+
+        def loss(actor: PyTree, key: Array, rows: Transition) -> Array:
+            del key
+            policy: Any = network.apply(join(actor, critic), rows.observation, method="act")
+            return jnp.where(rows.extras.is_known, -policy.log_prob(_raw(rows.extras.action, squash)), 0.0)
+
+        def fitted(state: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
+            rows, size = dynamics.rows_of(data)
+            optimizer = optim.clipped(optim.ADAM, clone_learning_rate)
+            found = models.fit(key, state[0], rows, loss, size=size, optimizer=optimizer, **fit_options)
+            return found.params, found.metrics()
+
+        actor, metrics = dynamics.fitted_when(due, fitted, actor)
+        return join(actor, critic), {f"clone_{name}": value for name, value in metrics.items()}
+
+    def update(key: Array, state: MBMFState, trajectory: Transition) -> tuple[MBMFState, Metrics]:
+        model_key, clone_key, tune_key = jax.random.split(key, 3)
+        seen = dynamics.without_memory(trajectory)
+        data = ring.add(state.per_env[0], seen._replace(extras=seen.extras.label))
+        steps = state.steps + replaying.num_steps(trajectory)
+
+        is_modelled = (state.steps < first_tuned) & (steps >= random_steps)
+        optimizer = optim.clipped(optim.ADAM, model_learning_rate)
+        fitted, of_model = dynamics.refit(
+            is_modelled, model_key, ensemble, state.dynamics, data, optimizer=optimizer, **fit_options
+        )
+
+        policy = state.policy._replace(per_env=state.per_env[1])
+        own = seen._replace(extras=seen.extras.policy)
+
+        def tuned(policy: TRPOState) -> tuple[TRPOState, Metrics]:
+            return model_free.update(tune_key, policy, own)
+
+        # From the first clone on the critic learns of what the policy does; the policy itself is still being taught.
+        no_metrics = jax.tree.map(
+            lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(lambda: tuned(policy)[1])
+        )
+        policy, of_policy = when(state.steps >= first_clone, tuned, lambda policy: (policy, no_metrics), policy)
+        is_taught = state.steps < first_tuned
+        actor = jax.tree.map(
+            lambda old, new: jnp.where(is_taught, old, new), split(state.policy.params)[0], split(policy.params)[0]
+        )
+        params = join(actor, split(policy.params)[1])
+        due = (steps >= first_clone) & (state.steps < max(first_tuned, 1))
+        params, of_clone = clone(due, clone_key, params, data)
+        policy, trace = policy._replace(params=params, per_env=()), policy.per_env
+        return MBMFState(fitted, policy, steps, (data, trace)), {**of_policy, **of_model, **of_clone}
+
+    return Agent(init, act, update)
+
+
+_GAUSSIAN = ("squash", "state_dependent_std", "initial_log_std")
+
+
+def _raw(action: Array, squash: bool) -> Array:
+    """An action in units of the bounds as the policy scores it."""
+    return jnp.arctanh(jnp.clip(action, -0.999, 0.999)) if squash else action
+
+
+def _label_like(spec: Spec) -> Any:
+    """The shapes of one ``Label``."""
+    is_discrete = isinstance(spec.action, Discrete)
+    size = () if is_discrete else (int(np.prod(spec.action.shape)),)
+    return Label(
+        jax.ShapeDtypeStruct(size, np.int32 if is_discrete else np.float32), jax.ShapeDtypeStruct((), np.bool_)
+    )
+
+
+def functions(
+    spec: Spec,
+    *,
+    torso: nn.Module | None = None,
+    squash: bool = False,
+    state_dependent_std: bool = False,
+    initial_log_std: float = 0.0,
+) -> Functions:
+    """The policy, without a planner, and its value; the arguments are those that the agent was made with."""
+    made: Any = actor_critic.functions(
+        spec._replace(observation=stored(spec.observation)),
+        torso=torso,
+        squash=squash,
+        state_dependent_std=state_dependent_std,
+        initial_log_std=initial_log_std,
+    )
+    return Functions(
+        policy=lambda state, observation: made.policy(state.policy, stored(observation)),
+        value=lambda state, observation: made.value(state.policy, stored(observation)),
+    )

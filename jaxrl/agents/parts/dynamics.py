@@ -1,0 +1,145 @@
+"""Learned dynamics in an agent: the data they are fitted to, when they are fitted, and particles to plan with.
+
+Legend of shapes: T steps of a rollout, B environments, N rows of data, K members, P particles of a member, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import models, types
+from jaxrl.agents.parts.when import when
+from jaxrl.models.ensemble import Ensemble, EnsembleParams, EnsembleState, only
+from jaxrl.replay import ring
+from jaxrl.replay.base import num_rows
+from jaxrl.replay.ring import Ring
+from jaxrl.rollout import stored
+from jaxrl.types import Array, Discrete, Metrics, Model, PyTree, Simulated, Spec, Transition
+
+
+class Swarm(NamedTuple):
+    """A state of ``swarm``.
+
+    Attributes:
+      observation: ``[K, P, D]`` of particles, each moved by its own member.
+      is_open: ``[K, P]`` bool, False where the task ended for a particle.
+    """
+
+    observation: Array
+    is_open: Array
+
+
+def empty_data(spec: Spec, capacity: int, num_envs: int, extras: Any = ()) -> Ring:
+    """A ring for ``capacity`` transitions of all environments together, with actions as the environment takes them.
+
+    Args:
+      spec: of the environment.
+      capacity: transitions.
+      num_envs: B.
+      extras: of one transition, shapes and dtypes.
+    """
+    number: Any = jax.ShapeDtypeStruct((), np.float32)
+    flag: Any = jax.ShapeDtypeStruct((), np.bool_)
+    is_discrete = isinstance(spec.action, Discrete)
+    action: Any = (
+        jax.ShapeDtypeStruct((), np.int32) if is_discrete else jax.ShapeDtypeStruct(spec.action.shape, np.float32)
+    )
+    seen = stored(spec.observation)
+    example = Transition(seen, action, number, number, flag, flag, seen, extras)
+    return ring.init(example, num_rows(capacity, num_envs, 1), num_envs)
+
+
+def without_memory(trajectory: Transition) -> Transition:
+    """The trajectory without the agent's memory, which only its first step has."""
+    return trajectory._replace(observation=stored(trajectory.observation))
+
+
+def rows_of(data: Ring) -> tuple[Transition, Array]:
+    """All rows as one axis, ``[N, ...]``, and how many of them hold a transition: the first ones."""
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), data.transitions)
+    return rows, data.filled * data.num_envs
+
+
+def refit(
+    due: Array, key: Array, dynamics: Ensemble, params: EnsembleParams, data: Ring, **options: Any
+) -> tuple[EnsembleParams, Metrics]:
+    """The ensemble fitted to all data where due, else as it was, and then at no cost.
+
+    Args:
+      due: bool scalar.
+      key: consumed.
+      dynamics, params: the ensemble.
+      data: see ``empty_data``.
+      **options: of ``models.fit``.
+
+    Returns:
+      ``(params, metrics)``: metrics are NaN where nothing was fitted.
+    """
+
+    def fitted(state: tuple[EnsembleParams, Metrics]) -> tuple[EnsembleParams, Metrics]:
+        rows, size = rows_of(data)
+        new, found = dynamics.fit(key, state[0], rows, size=size, **options)
+        return new, found.metrics()
+
+    params, metrics = fitted_when(due, fitted, params)
+    return params, {f"model_{name}": value for name, value in metrics.items()}
+
+
+def fitted_when(
+    due: Array, fitted: Callable[[tuple[PyTree, Metrics]], tuple[PyTree, Metrics]], params: PyTree
+) -> tuple[PyTree, Metrics]:
+    """``fitted((params, {}))`` where due, else the parameters as they were and metrics of NaN."""
+    metrics = jax.eval_shape(lambda: fitted((params, {}))[1])
+    nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
+    return when(due, fitted, lambda state: state, (params, nothing))
+
+
+def swarm(dynamics: Ensemble, particles_per_member: int) -> tuple[Model, Callable[[Any], Swarm]]:
+    """Trajectory sampling (TS-infinity): one state is P particles for each elite member, which they keep.
+
+    The reward is the mean over particles; behind its end a particle gets none. Chua et al. 2018, arXiv:1805.12114,
+    section 4.2.
+
+    Args:
+      dynamics: the ensemble.
+      particles_per_member: P.
+
+    Returns:
+      ``(model, start)``: the model takes the parameters ``members(params)``; ``start`` makes states of observations
+      ``[B, D]``, of ``num_elites`` members.
+    """
+    inner = dynamics.model("ts_infinity")
+
+    def step(params: PyTree, key: Array, state: Swarm, action: Array) -> Simulated:
+        keys = jax.random.split(key, state.is_open.shape)
+        # ``only`` leaves each member alone in its ensemble, as number 0.
+        before = EnsembleState(state.observation, jnp.zeros(state.is_open.shape, jnp.int32))
+        over_particles = jax.vmap(inner.step, (None, 0, 0, None))
+        after = jax.vmap(over_particles, (0, 0, 0, None))(params, keys, before, action)
+        reward = jnp.where(state.is_open, after.reward, 0.0).mean()
+        is_open = state.is_open & (after.discount != 0.0)
+        discount = jnp.where(is_open.any(), 1.0, 0.0).astype(jnp.float32)
+        observation = after.state.observation
+        return Simulated(Swarm(observation, is_open), observation, reward, discount, jnp.bool_(False))
+
+    def start(observation: Any, num_members: int) -> Swarm:
+        x = jnp.asarray(types.features(observation), jnp.float32)
+        shape = (x.shape[0], num_members, particles_per_member)
+        return Swarm(jnp.broadcast_to(x[:, None, None], (*shape, x.shape[-1])), jnp.ones(shape, bool))
+
+    return Model(dynamics.init, step), start  # type: ignore[return-value]
+
+
+def members(params: EnsembleParams) -> EnsembleParams:
+    """Each elite as an ensemble of one, leaves ``[K, ...]``."""
+    return jax.vmap(only, (None, 0))(params, params.elites)
+
+
+def ensemble_of(spec: Spec, **options: Any) -> Ensemble:
+    """``models.ensemble`` for what a rollout stores of a spec's observations."""
+    return models.ensemble(spec._replace(observation=stored(spec.observation)), **options)

@@ -1,0 +1,137 @@
+"""MBMF: who acts when, what is learned when, and that the policy does what the planner says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl.agents.trpo import split
+from jaxrl.envs import make, probes, spec
+from jaxrl.networks import GRU
+from jaxrl.rollout import reset, rollout
+from jaxrl.types import Remembered
+
+PENDULUM, PARAMS = make("Pendulum-v1", max_steps_in_episode=8)
+SPEC = spec(PENDULUM, PARAMS)
+SMALL = {"hidden": (8,), "population": 4, "horizon": 2, "max_epochs": 2, "batch_size": 8, "data_capacity": 64}
+PHASES = {"random_steps": 4, "planned_steps": 4, "cloned_steps": 4, "num_minibatches": 2, "num_epochs": 1}
+
+
+def always(value):
+    """A planner whose every action is ``value``, in units of the bounds."""
+
+    def planner(key, params, model, state, *, space, horizon, warm_start, **options):
+        batch = jax.tree.leaves(state)[0].shape[0]
+        sequence = jnp.full((batch, horizon, 1), value, jnp.float32)
+        return jaxrl.planners.Plan(jax.vmap(space.from_unit)(sequence[:, 0]), sequence, jnp.zeros(batch))
+
+    return planner
+
+
+def test_phases_follow_each_other():
+    """Random, planner, policy with the planner's labels, policy: four steps each, one rollout of 2 x 2."""
+    agent = jaxrl.mbmf(SPEC, **{**SMALL, **PHASES}, planner=always(0.375))
+    observation, env_state = reset(jax.random.key(0), PENDULUM, PARAMS, 2)
+    state = agent.init(jax.random.key(1), 2)
+
+    @jax.jit
+    def advance(key, state, env_state, observation):
+        roll = rollout(key, agent, state, PENDULUM, PARAMS, env_state, observation, 2)
+        after, metrics = agent.update(key, state, roll[2])
+        return after, roll[0], roll[1], roll[2], metrics
+
+    seen = []
+    for number in range(4):
+        before = state
+        state, env_state, observation, trajectory, metrics = advance(
+            jax.random.key(number), state, env_state, observation
+        )
+        moved = {
+            name: any(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x != y).any()), old, new)))
+            for name, old, new in (
+                ("dynamics", before.dynamics, state.dynamics),
+                ("actor", *(split(each.policy.params)[0] for each in (before, state))),
+                ("critic", *(split(each.policy.params)[1] for each in (before, state))),
+            )
+        }
+        is_planners = np.isclose(trajectory.action, 0.75).all()
+        is_own = np.isclose(trajectory.action, np.clip(2.0 * trajectory.extras.policy.raw_action, -2.0, 2.0)).all()
+        labelled = trajectory.extras.label.is_known
+        assert (np.isclose(trajectory.extras.label.action, 0.375) == np.asarray(labelled)[..., None]).all()
+        flags = (bool(is_planners), bool(is_own), bool(labelled.all()), bool(labelled.any()))
+        seen.append(
+            (flags, moved, [name for name in ("model_train", "clone_train", "kl") if np.isfinite(metrics[name])])
+        )
+    random, planned, cloned, tuned = (flags for flags, _, _ in seen)
+    assert random[2:] == (False, False) and not random[0] and not random[1]
+    assert planned == (True, False, True, True)
+    assert cloned == (False, True, True, True)
+    assert tuned == (False, True, False, False)
+    assert [moved for _, moved, _ in seen] == [
+        {"dynamics": True, "actor": False, "critic": False},
+        {"dynamics": True, "actor": True, "critic": False},
+        {"dynamics": True, "actor": True, "critic": True},
+        {"dynamics": False, "actor": True, "critic": True},
+    ]
+    assert [named for _, _, named in seen] == [
+        ["model_train"],
+        ["model_train", "clone_train"],
+        ["model_train", "clone_train", "kl"],
+        ["kl"],
+    ]
+    assert int(state.steps) == 16
+
+
+def test_the_policy_is_cloned_from_the_planner():
+    """The planner always says 0.5; after cloning the greedy policy does, and before it the planner itself acts."""
+    options = {**SMALL, **PHASES, "max_epochs": 60, "planned_steps": 60, "clone_learning_rate": 1e-2}
+    agent = jaxrl.mbmf(SPEC, **options, planner=always(0.5))
+    run = jax.jit(
+        lambda key, n: jaxrl.train(key, agent, PENDULUM, PARAMS, num_steps=n, num_envs=2, rollout_length=16),
+        static_argnums=1,
+    )
+    state, metrics = run(jax.random.key(0), 64)
+    observation = reset(jax.random.key(5), PENDULUM, PARAMS, 16)[0]
+    action, extras = agent.act(jax.random.key(0), state.agent, observation, explore=False)
+    np.testing.assert_allclose(action, 1.0, atol=0.15)
+    assert not extras.label.is_known.any() and metrics["clone_held_out"][-1] < metrics["clone_held_out_before"][-1]
+    policy = jaxrl.functions(jaxrl.mbmf, SPEC).policy(state.agent, observation)
+    np.testing.assert_allclose(2.0 * policy.mode(), action, rtol=1e-5)
+    first, labels = agent.act(jax.random.key(0), agent.init(jax.random.key(1), 2), observation, explore=False)
+    np.testing.assert_allclose(first, 1.0)
+    assert labels.label.is_known.all()
+
+
+def test_it_plans_nothing_once_it_is_tuned():
+    """In a population too: the planner stays inside of a conditional."""
+    agent = jaxrl.mbmf(SPEC, **SMALL, **PHASES, planner="cem")
+    states = jax.vmap(agent.init)(jax.random.split(jax.random.key(0), 2))
+    observation = reset(jax.random.key(0), PENDULUM, PARAMS, 1)[0]
+    text = str(
+        jax.make_jaxpr(jax.vmap(agent.act, (0, 0, None)))(jax.random.split(jax.random.key(1), 2), states, observation)
+    )
+    assert "top_k" in text and "top_k" not in text.split("cond[")[0]
+
+
+def test_plans_are_remembered():
+    env = jaxrl.envs.remember(PENDULUM, jaxrl.planners.sequence_like(SPEC.action, 2))
+    agent = jaxrl.mbmf(spec(env, PARAMS), **SMALL, **PHASES)
+    observation = reset(jax.random.key(0), env, PARAMS, 2)[0]
+    action, _ = agent.act(jax.random.key(0), agent.init(jax.random.key(1), 2), observation)
+    assert isinstance(action, Remembered) and action.memory.shape == (2, 2, 1)
+
+
+def test_what_does_not_fit_is_refused_by_name():
+    for options, error, said in (
+        ({"planner": "x"}, ValueError, "^planner: got 'x'"),
+        ({"planned_steps": -1}, ValueError, "^planned_steps: got -1"),
+        ({"max_kl": 0.0}, ValueError, "^max_kl: got 0"),
+        ({"torso": GRU(size=4)}, TypeError, "^torso: GRU"),
+        ({"colour": 1}, TypeError, "colour"),
+    ):
+        with pytest.raises(error, match=said):
+            jaxrl.mbmf(SPEC, **options)
+    image = probes.ImageProbe()
+    with pytest.raises(ValueError, match="^spec: .*vectors"):
+        jaxrl.mbmf(spec(image, image.default_params))
