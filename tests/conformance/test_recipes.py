@@ -236,12 +236,12 @@ RECIPES = {
     ),
     "pets": Recipe(
         partial(pets, **DYNAMICS, learning_starts=8),
-        {"num_elites": 3, "termination": "learned", "gamma": 0.9},
+        {"num_elites": 2, "termination": "learned", "gamma": 0.9},
         environments=("choices", "numbers"),
     ),
     # Eight steps of each: the first update of the second rollout clones.
     "mbmf": Recipe(
-        partial(mbmf, **DYNAMICS, random_steps=0, planned_steps=8, cloned_steps=8, num_minibatches=4),
+        partial(mbmf, **DYNAMICS, random_steps=1, planned_steps=8, cloned_steps=8, num_minibatches=4),
         {"num_members": 2, "termination": "learned", "normalize_reward": True, "squash": True},
         environments=("discrete", "continuous"),
     ),
