@@ -1,5 +1,6 @@
 """The strict session: rank promotion raises, warnings of jaxrl's own modules are errors, programs compile fast."""
 
+import gc
 import importlib.metadata
 import os
 import platform
@@ -52,6 +53,19 @@ def pytest_collection_modifyitems(items):
         if "conformance" in item.path.parts and hasattr(item, "callspec"):
             group += item.callspec.id.rpartition("-")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+MAX_MAPS = 30_000
+"""Memory maps of a process at which compiled programs are dropped: Linux allows 65,530, and XLA crashes beyond that."""
+
+
+def pytest_runtest_teardown(item, nextitem):
+    maps = Path("/proc/self/maps")
+    if nextitem is not None and maps.exists() and maps.read_bytes().count(b"\n") > MAX_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 def package(nodeid):

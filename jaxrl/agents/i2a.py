@@ -140,7 +140,7 @@ def i2a(
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
     mind = make_mind(spec, torso, model, depth, model_channels, model_hidden, encoder_channels, encoder_size, hidden)
-    inner = {"torso": mind.torso, "share_torso": True, "heads": heads}
+    inner: dict[str, Any] = {"torso": mind.torso, "share_torso": True, "heads": heads}
     agent = ppo(mind.spec, **inner, num_epochs=num_epochs, num_minibatches=num_minibatches, **options)
     thought: Any = actor_critic.functions(mind.spec, **inner).policy
     model_adam = optim.clipped(optim.ADAM, model_learning_rate, 10.0)
@@ -167,7 +167,8 @@ def i2a(
         del key
         assert mind.network is not None
         image, after = (types.features(x) for x in (batch.observation, batch.next_observation))
-        logits, reward = mind.network.apply(params, image, batch.action)  # type: ignore[misc]
+        predicted: Any = mind.network.apply(params, image, batch.action)
+        logits, reward = predicted
         pixels = optax.sigmoid_binary_cross_entropy(logits, as_float(after)).sum((1, 2, 3)).mean()
         errors = jnp.square(reward - batch.reward).mean()
         return pixels + 0.5 * errors, {"model_loss": pixels, "reward_error": errors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -251,11 +252,10 @@ def _raw(action: Array, squash: bool) -> Array:
 
 def _label_like(spec: Spec) -> Any:
     """The shapes of one ``Label``."""
-    is_discrete = isinstance(spec.action, Discrete)
-    size = () if is_discrete else (int(np.prod(spec.action.shape)),)
-    return Label(
-        jax.ShapeDtypeStruct(size, np.int32 if is_discrete else np.float32), jax.ShapeDtypeStruct((), np.bool_)
-    )
+    size, dtype = ((), np.int32) if isinstance(spec.action, Discrete) else ((math.prod(spec.action.shape),), np.float32)
+    action: Any = jax.ShapeDtypeStruct(size, dtype)
+    known: Any = jax.ShapeDtypeStruct((), np.bool_)
+    return Label(action, known)
 
 
 def functions(

@@ -45,9 +45,10 @@ def empty_data(spec: Spec, capacity: int, num_envs: int, extras: Any = ()) -> Ri
     """
     number: Any = jax.ShapeDtypeStruct((), np.float32)
     flag: Any = jax.ShapeDtypeStruct((), np.bool_)
-    is_discrete = isinstance(spec.action, Discrete)
     action: Any = (
-        jax.ShapeDtypeStruct((), np.int32) if is_discrete else jax.ShapeDtypeStruct(spec.action.shape, np.float32)
+        jax.ShapeDtypeStruct((), np.int32)
+        if isinstance(spec.action, Discrete)
+        else jax.ShapeDtypeStruct(spec.action.shape, np.float32)
     )
     seen = stored(spec.observation)
     example = Transition(seen, action, number, number, flag, flag, seen, extras)
@@ -99,7 +100,7 @@ def fitted_when(
     return when(due, fitted, lambda state: state, (params, nothing))
 
 
-def swarm(dynamics: Ensemble, particles_per_member: int) -> tuple[Model, Callable[[Any], Swarm]]:
+def swarm(dynamics: Ensemble, particles_per_member: int) -> tuple[Model, Callable[[Any, int], Any]]:
     """Trajectory sampling (TS-infinity): one state is P particles for each elite member, which they keep.
 
     The reward is the mean over particles; behind its end a particle gets none. Chua et al. 2018, arXiv:1805.12114,
@@ -132,7 +133,7 @@ def swarm(dynamics: Ensemble, particles_per_member: int) -> tuple[Model, Callabl
         shape = (x.shape[0], num_members, particles_per_member)
         return Swarm(jnp.broadcast_to(x[:, None, None], (*shape, x.shape[-1])), jnp.ones(shape, bool))
 
-    return Model(dynamics.init, step), start  # type: ignore[return-value]
+    return Model(dynamics.init, step), start
 
 
 def members(params: EnsembleParams) -> EnsembleParams:

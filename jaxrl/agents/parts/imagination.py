@@ -38,7 +38,8 @@ def learned_model(spec: Spec, channels: int, hidden: int) -> tuple[Model, nn.Mod
 
     def step(params: PyTree, key: Array, state: Array, action: Array) -> Simulated:
         del key
-        logits, reward = network.apply(params, state[None], action[None])  # type: ignore[misc]
+        predicted: Any = network.apply(params, state[None], action[None])
+        logits, reward = predicted
         image = nn.sigmoid(logits[0])
         return Simulated(image, image, reward[0], jnp.float32(1.0), jnp.bool_(False))
 
