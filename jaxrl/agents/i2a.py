@@ -63,10 +63,12 @@ def functions(
     model_hidden: int = 64,
     encoder_channels: int = 16,
     encoder_size: int = 32,
-    hidden: int = 128,
+    joint_size: int = 128,
 ) -> Functions:
     """Policy and value of an agent's state, rollouts by the distilled policy's most probable actions."""
-    mind = make_mind(spec, torso, model, depth, model_channels, model_hidden, encoder_channels, encoder_size, hidden)
+    mind = make_mind(
+        spec, torso, model, depth, model_channels, model_hidden, encoder_channels, encoder_size, joint_size
+    )
     inner = actor_critic.functions(mind.spec, torso=mind.torso, share_torso=True, heads=heads)
 
     def thinking(function: Any) -> Callable[[I2AState, Any], Any]:
@@ -103,7 +105,7 @@ def i2a(
     distillation_learning_rate: NonNegative = 1e-3,
     encoder_channels: Count = 16,
     encoder_size: Count = 32,
-    hidden: Count = 128,
+    joint_size: Count = 128,
     num_epochs: Count = 4,
     num_minibatches: Count = 4,
     **options: Any,
@@ -129,7 +131,7 @@ def i2a(
       distillation_learning_rate: step size of the distilled policy.
       encoder_channels: channels of the convolution that sees imagined images.
       encoder_size: of the encoding of an imagined image, and of a rollout.
-      hidden: the width of the layer that joins both paths.
+      joint_size: the width of the layer that joins both paths.
       num_epochs: passes of PPO over each rollout.
       num_minibatches: gradient steps a pass; divides rollout_length x num_envs.
 
@@ -139,7 +141,9 @@ def i2a(
     Raises:
       TypeError, ValueError: an argument of the wrong kind or outside its range, named.
     """
-    mind = make_mind(spec, torso, model, depth, model_channels, model_hidden, encoder_channels, encoder_size, hidden)
+    mind = make_mind(
+        spec, torso, model, depth, model_channels, model_hidden, encoder_channels, encoder_size, joint_size
+    )
     inner: dict[str, Any] = {"torso": mind.torso, "share_torso": True, "heads": heads}
     agent = ppo(mind.spec, **inner, num_epochs=num_epochs, num_minibatches=num_minibatches, **options)
     thought: Any = actor_critic.functions(mind.spec, **inner).policy

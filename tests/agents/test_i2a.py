@@ -22,7 +22,7 @@ SMALL = {
     "model_hidden": 4,
     "encoder_channels": 2,
     "encoder_size": 4,
-    "hidden": 8,
+    "joint_size": 8,
 }
 
 

@@ -85,7 +85,7 @@ def test_phases_follow_each_other():
 
 def test_the_policy_is_cloned_from_the_planner():
     """The planner always says 0.5; after cloning the greedy policy does, and before it the planner itself acts."""
-    options = {**SMALL, **PHASES, "max_epochs": 60, "planned_steps": 60, "clone_learning_rate": 1e-2}
+    options = {**SMALL, **PHASES, "max_epochs": 200, "patience": 50, "planned_steps": 60, "clone_learning_rate": 1e-2}
     agent = jaxrl.mbmf(SPEC, **options, planner=always(0.5))
     run = jax.jit(
         lambda key, n: jaxrl.train(key, agent, PENDULUM, PARAMS, num_steps=n, num_envs=2, rollout_length=16),

@@ -198,7 +198,7 @@ RECIPES = {
         environments=("game",),
     ),
     "i2a": Recipe(
-        partial(i2a, depth=2, model_channels=2, model_hidden=4, encoder_channels=2, encoder_size=4, hidden=8),
+        partial(i2a, depth=2, model_channels=2, model_hidden=4, encoder_channels=2, encoder_size=4, joint_size=8),
         {"normalize_reward": True, "model_epochs": 2},
         environments=("image",),
     ),
