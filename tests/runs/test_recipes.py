@@ -37,12 +37,12 @@ def test_flags_are_the_plain_arguments_with_their_help(recipe):
     assert summary(recipe).endswith(".")
 
 
-def test_recipes_with_a_replay_take_a_reward_model_except_those_that_search():
-    """docs/recipes.md, rnd: what a search found by the rewards of its time can't be paid anew."""
+def test_recipes_with_a_replay_take_a_reward_model_except_those_with_a_model():
+    """docs/recipes.md, rnd: what a search or a model found by the rewards of its time can't be paid anew."""
     arguments = {name: set(inspect.signature(recipe).parameters) for name, recipe in RECIPES.items()}
     with_replay = {name for name, taken in arguments.items() if taken & {"replay", "replay_capacity"}}
     rewarded = {name for name, taken in arguments.items() if "reward_model" in taken}
-    assert rewarded and rewarded < with_replay and with_replay - rewarded == {"alphazero", "muzero"}
+    assert rewarded and rewarded < with_replay and with_replay - rewarded == {"alphazero", "muzero", "world_models"}
 
 
 def test_help_says_the_ranges_that_are_checked():
