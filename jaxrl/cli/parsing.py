@@ -201,11 +201,11 @@ def _stranger(word: str, arguments: Sequence[str], known: list[str], elsewhere: 
     if not word.startswith("--"):
         return _extra(word, arguments, known)
     flag = word.partition("=")[0].replace("_", "-")
-    others = elsewhere()
-    if flag in others:
-        return f"{flag} is {others[flag]}"
-    # "--hidden" means "--torso.hidden", though "--help" is as close in spelling.
+    # "--hidden" means "--torso.hidden", though "--help" is as close in spelling, and other recipes have "--hidden".
     last = [name for name in known if name.rpartition(".")[2] == flag.lstrip("-")]
+    others = elsewhere()
+    if flag in others and not last:
+        return f"{flag} is {others[flag]}"
     hint = f", did you mean {' or '.join(map(repr, last))}?" if last else nearest(flag, known)
     return f"unknown flag '{flag}'{hint}"
 

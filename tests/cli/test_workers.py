@@ -34,7 +34,7 @@ def test_a_run_of_workers_is_a_run(jaxrl, tmp_path, short_chunks):
         ("a3c", ("--seeds", 2), "seeds: got 2, must be 1 with workers, which share one state"),
         ("a3c", ("--delay", 4), "--delay: workers have delayed gradients already"),
         ("a2c", ("--sweep", "gamma=0.9,0.99"), "sweep: got one together with workers"),
-        ("a2c", ("--normalize-reward",), "the running returns of normalize_reward), which workers can't share"),
+        ("a2c", ("--normalize-reward",), "the running returns of normalize_reward"),
         ("dqn", ("--learning-starts", 32), "(per_env: a replay"),
     ],
 )
