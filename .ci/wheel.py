@@ -15,6 +15,7 @@ from pathlib import Path
 import jaxrl
 from jaxrl import agents
 from jaxrl.cli.main import main
+from jaxrl.runs.recipes import hyperparameters
 
 
 def check_contents(wheel: str) -> None:
@@ -42,8 +43,8 @@ def check_helps() -> None:
                 code = main(["train", recipe, "--help"])
         except SystemExit as end:
             code = end.code
-        flags = ("--num-steps", "--gamma")
-        complete = not code and all(flag in text.getvalue() for flag in flags)
+        own = next(iter(hyperparameters(recipe))).replace("_", "-")
+        complete = not code and all(flag in text.getvalue() for flag in ("--num-steps", f"--{own}"))
         assert complete, f"jaxrl train {recipe} --help: exit code {code}, text:\n{text.getvalue()}"
     print(f"jaxrl train RECIPE --help: all {len(agents.__all__)} recipes")
 
