@@ -371,7 +371,8 @@ def test_every_recipe_has_a_row_that_traces_its_options():
     traced = {
         getattr(row.make, "func", row.make).__name__ for row in RECIPES.values() if "options_matter" not in row.exempt
     }
-    assert traced >= {*agents.__all__}
+    # The memory that world_models is fed depends on its options, so that they can't be varied in one environment.
+    assert {*agents.__all__} - traced == {"world_models"}
 
 
 @pytest.mark.parametrize(
