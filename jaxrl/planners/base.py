@@ -57,23 +57,7 @@ class PlanFn(Protocol):
         gamma: Any = 1.0,
         num_particles: int = 1,
     ) -> Plan:
-        """Plans from B states.
-
-        Args:
-          key: one key, or one for each state ``[B]``.
-          params: parameters of the model, ``()`` for the true simulator.
-          model: model to plan in, with one player.
-          state: states of the model, leaves ``[B, ...]``.
-          space: action space, ``spec.action``.
-          horizon: H, number of steps of a plan.
-          population: N, number of candidates per iteration.
-          warm_start: ``[B, H, K]`` initial sequence, such as ``shift`` of the last plan; None for zeros.
-          action_mask: ``[B, A]`` the legal first actions; None for all. Later masks are in the model's observations.
-          terminal_value: value of the last simulated observation; None for 0.
-          gamma: discount factor per step.
-          num_particles: number of simulated rollouts of each candidate, whose returns are averaged; above 1 for a
-            stochastic model, where one rollout would overfit its random numbers.
-        """
+        """Plans from B states; the arguments are those of ``plan`` below."""
         ...
 
 
@@ -94,19 +78,34 @@ def plan(
     space: Discrete | Box,
     horizon: int,
     population: int,
-    warm_start: Array | None,
-    action_mask: Array | None,
-    terminal_value: TerminalValue | None,
-    gamma: Any,
-    num_particles: int,
+    warm_start: Any = None,
+    action_mask: Any = None,
+    terminal_value: TerminalValue | None = None,
+    gamma: Any = 1.0,
+    num_particles: int = 1,
 ) -> Plan:
-    """Plans with a function that improves one sequence; the other arguments are those of ``PlanFn``.
+    """A planner, made of how it improves one sequence; every planner takes these arguments, see ``PlanFn``.
 
-    The plan is the contender with the highest return. The warm start is a contender, so the last plan is kept where no
-    candidate has a higher finite return.
+    The plan is the contender of the highest return, the warm start among them: where no candidate of an iteration has
+    a finite return, or all are worse, the last plan goes on.
+
+    Args:
+      improve: see ``Improve``.
+      key: one key, or one for each state ``[B]``.
+      params: of the model, ``()`` for the true simulator.
+      model: what to plan in; of one player.
+      state: states of the model, leaves ``[B, ...]``.
+      space: of the actions, ``spec.action``.
+      horizon: H, steps of a plan.
+      population: N, candidates of an iteration.
+      warm_start: ``[B, H, K]`` where to begin, such as ``shift`` of the last plan; None for zeros.
+      action_mask: ``[B, A]`` the legal first actions; None for all. Later ones are in the model's observations.
+      terminal_value: what follows the last imagined observation; None for 0.
+      gamma: discount of the future, a step.
+      num_particles: imagined runs of each candidate, whose mean return counts; more than 1 for a random model.
 
     Raises:
-      TypeError, ValueError: an argument has the wrong type or shape or is outside its range; the message names it.
+      TypeError, ValueError: an argument of the wrong kind, shape or range, named.
     """
     batch = _check(model, state, space, horizon, population, terminal_value, gamma, num_particles)
     shape = (batch, horizon, sequences.size(space))

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 from jaxrl.arguments import NON_NEGATIVE, UNIT, check_count, check_float
 from jaxrl.planners import base, sequences
-from jaxrl.planners.base import Plan, Score, TerminalValue
+from jaxrl.planners.base import Plan, Score
+from jaxrl.signature import extends
 from jaxrl.types import Array, Box, Discrete, Model, PyTree
 
 
+@extends(base.plan)
 def cem(
     key: Array,
     params: PyTree,
@@ -20,18 +22,13 @@ def cem(
     state: PyTree,
     *,
     space: Discrete | Box,
-    horizon: int,
     population: int,
-    warm_start: Array | None = None,
-    action_mask: Array | None = None,
-    terminal_value: TerminalValue | None = None,
-    gamma: Any = 1.0,
-    num_particles: int = 1,
     num_iterations: int = 5,
     num_elites: int | None = None,
     alpha: float = 0.1,
     initial_std: float = 0.5,
     min_std: float = 0.05,
+    **problem: Any,
 ) -> Plan:
     """The cross-entropy method: N samples per iteration; mean and standard deviation are fitted to the best E.
 
@@ -41,8 +38,12 @@ def cem(
     elites. The plan is the mean of the iteration whose mean has the highest return.
 
     Args:
-      key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
-        num_particles: see ``PlanFn``.
+      key: one key, or one for each state ``[B]``.
+      params: of the model, ``()`` for the true simulator.
+      model: what to plan in; of one player.
+      state: states of the model, leaves ``[B, ...]``.
+      space: of the actions, ``spec.action``.
+      population: N, candidates of an iteration.
       num_iterations: number of fits of the distribution.
       num_elites: E; None for a tenth of the population. Elites must have finite returns.
       alpha: weight of the old distribution, in [0, 1].
@@ -87,18 +88,4 @@ def cem(
         std = jnp.full(start.shape, jnp.maximum(initial_std, min_std), jnp.float32)
         return jax.lax.scan(iterate, (start, std), jax.random.split(key, num_iterations))[1]
 
-    return base.plan(
-        improve,
-        key,
-        params,
-        model,
-        state,
-        space=space,
-        horizon=horizon,
-        population=population,
-        warm_start=warm_start,
-        action_mask=action_mask,
-        terminal_value=terminal_value,
-        gamma=gamma,
-        num_particles=num_particles,
-    )
+    return base.plan(improve, key, params, model, state, space=space, population=population, **problem)

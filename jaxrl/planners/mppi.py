@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 from jaxrl.arguments import NON_NEGATIVE, POSITIVE, check_count, check_float
 from jaxrl.planners import base, sequences
-from jaxrl.planners.base import Plan, Score, TerminalValue
+from jaxrl.planners.base import Plan, Score
+from jaxrl.signature import extends
 from jaxrl.types import Array, Box, Discrete, Model, PyTree
 
 
+@extends(base.plan)
 def mppi(
     key: Array,
     params: PyTree,
@@ -20,16 +22,11 @@ def mppi(
     state: PyTree,
     *,
     space: Discrete | Box,
-    horizon: int,
     population: int,
-    warm_start: Array | None = None,
-    action_mask: Array | None = None,
-    terminal_value: TerminalValue | None = None,
-    gamma: Any = 1.0,
-    num_particles: int = 1,
     num_iterations: int = 3,
     sigma: float = 0.5,
     temperature: float = 1.0,
+    **problem: Any,
 ) -> Plan:
     """Model-predictive path integral control: ``mean <- sum_i w_i a_i``, ``w = softmax(R / temperature)``.
 
@@ -39,8 +36,12 @@ def mppi(
     return.
 
     Args:
-      key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
-        num_particles: see ``PlanFn``.
+      key: one key, or one for each state ``[B]``.
+      params: of the model, ``()`` for the true simulator.
+      model: what to plan in; of one player.
+      state: states of the model, leaves ``[B, ...]``.
+      space: of the actions, ``spec.action``.
+      population: N, candidates of an iteration.
       num_iterations: number of updates of the mean.
       sigma: standard deviation of the noise, in units of the bounds; for discrete actions the fraction of uniform ones.
       temperature: lambda, in units of returns; close to 0 only the best candidate counts.
@@ -68,18 +69,4 @@ def mppi(
 
         return jax.lax.scan(iterate, start, jax.random.split(key, num_iterations))[1]
 
-    return base.plan(
-        improve,
-        key,
-        params,
-        model,
-        state,
-        space=space,
-        horizon=horizon,
-        population=population,
-        warm_start=warm_start,
-        action_mask=action_mask,
-        terminal_value=terminal_value,
-        gamma=gamma,
-        num_particles=num_particles,
-    )
+    return base.plan(improve, key, params, model, state, space=space, population=population, **problem)

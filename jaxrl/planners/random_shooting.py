@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.planners import base, sequences
-from jaxrl.planners.base import Plan, Score, TerminalValue
+from jaxrl.planners.base import Plan, Score
+from jaxrl.signature import extends
 from jaxrl.types import Array, Box, Discrete, Model, PyTree
 
 
+@extends(base.plan)
 def random_shooting(
     key: Array,
     params: PyTree,
@@ -19,21 +21,20 @@ def random_shooting(
     state: PyTree,
     *,
     space: Discrete | Box,
-    horizon: int,
     population: int,
-    warm_start: Array | None = None,
-    action_mask: Array | None = None,
-    terminal_value: TerminalValue | None = None,
-    gamma: Any = 1.0,
-    num_particles: int = 1,
+    **problem: Any,
 ) -> Plan:
     """The best of N uniformly sampled sequences and the warm start.
 
     ``argmax_i sum_t gamma^t r(s_t, a_it)``. Nagabandi et al. 2018, arXiv:1708.02596, section IV.C.
 
     Args:
-      key, params, model, state, space, horizon, population, warm_start, action_mask, terminal_value, gamma,
-        num_particles: see ``PlanFn``.
+      key: one key, or one for each state ``[B]``.
+      params: of the model, ``()`` for the true simulator.
+      model: what to plan in; of one player.
+      state: states of the model, leaves ``[B, ...]``.
+      space: of the actions, ``spec.action``.
+      population: N, candidates of an iteration.
 
     Returns:
       A ``Plan``; the return of its sequence is simulated again, which gives another value in a stochastic model.
@@ -44,21 +45,7 @@ def random_shooting(
 
     def improve(key: Array, score: Score, start: Array) -> Array:
         draw_key, score_key = jax.random.split(key)
-        candidates = sequences.uniform(draw_key, space, horizon, population)
+        candidates = sequences.uniform(draw_key, space, start.shape[0], population)
         return candidates[jnp.argmax(score(score_key, candidates)[0])][None]
 
-    return base.plan(
-        improve,
-        key,
-        params,
-        model,
-        state,
-        space=space,
-        horizon=horizon,
-        population=population,
-        warm_start=warm_start,
-        action_mask=action_mask,
-        terminal_value=terminal_value,
-        gamma=gamma,
-        num_particles=num_particles,
-    )
+    return base.plan(improve, key, params, model, state, space=space, population=population, **problem)
