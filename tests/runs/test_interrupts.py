@@ -32,13 +32,13 @@ def terminate():
 
 
 def test_an_evaluation_is_given_up_and_the_run_goes_on_later(tmp_path, monkeypatch):
-    task, began = kinds.KINDS["task"], []
+    task, began, over = kinds.KINDS["task"], [], threading.Event()
 
     def evaluator(built, num_episodes, explore):
         def play(states, seed):
             began.append(time.monotonic())
             threading.Timer(0.2, terminate).start()
-            time.sleep(60)
+            over.wait()
 
         return play
 
@@ -46,6 +46,7 @@ def test_an_evaluation_is_given_up_and_the_run_goes_on_later(tmp_path, monkeypat
     with pytest.raises(InterruptedRun, match="saved at update 2 of 4"):
         runs.train(tmp_path / "run", "a2c", "CartPole-v1", eval_every=128, eval_episodes=2, **SIZE)
     assert time.monotonic() - began[0] < SOON
+    over.set()
     monkeypatch.setattr(kinds, "KINDS", {"task": task})
     run = runs.resume(tmp_path / "run", quiet=True)
     with run.folder.metrics_file.open(newline="") as file:

@@ -24,7 +24,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_members": 5,
             "random_steps": 250,
             "planned_steps": 1_750,
-            "cloned_steps": 1_000,
             "num_minibatches": 10,
             "initial_log_std": -0.5,
         },
