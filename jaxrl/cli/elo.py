@@ -24,7 +24,7 @@ from jaxrl.runs.kinds import kind_of_run
 from jaxrl.runs.loading import first_member, restore_players
 from jaxrl.runs.matches import UCT_SIMULATIONS, random_side, side_of, uct_side
 from jaxrl.runs.progress import MatchProgress
-from jaxrl.runs.snapshots import moments
+from jaxrl.runs.snapshots import saved_updates
 from jaxrl.training.ratings import fit_ratings
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"RUN: got {flags.run}, trained in {config.environment}, must be a run in a two-player game")
     out = flags.out or folder.path / "elo.png"
     _check(flags, config, out)
-    console, updates = make_console(), moments(folder, config)
+    console, updates = make_console(), saved_updates(folder, config)
     if not updates:
         raise RunError(f"{folder.path} has no checkpoint yet; start it with jaxrl resume {folder.path}")
     curve = rate(flags, config, updates, console)

@@ -23,7 +23,7 @@ from jaxrl.runs.matches import UCT_SIMULATIONS, play_members, side_of
 from jaxrl.runs.notices import after_divergence
 from jaxrl.runs.outside import environments_open
 from jaxrl.runs.scores import print_scores
-from jaxrl.runs.snapshots import moments
+from jaxrl.runs.snapshots import saved_updates
 
 GAME_FLAGS = ("opponent", "simulations", "opponent_simulations", "opponent_update", "opening_moves")
 """Flags that apply only to two-player games."""
@@ -154,7 +154,7 @@ def _evaluate_game(flags: EvaluateFlags, whole: RunConfig, console: Console) -> 
 def _say_unfinished(flags: EvaluateFlags, config: RunConfig, console: Console) -> None:
     """Prints which update was evaluated if the run is not finished, and the reason."""
     folder = RunFolder(flags.run)
-    last = moments(folder, config)[-1]
+    last = saved_updates(folder, config)[-1]
     if last >= config.num_updates:
         return
     update = last if flags.update is None else flags.update

@@ -23,7 +23,7 @@ from jaxrl.runs.config import Chosen, RunConfig, Sweep
 from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of
 from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, find_recipe, hyperparameters, shorthands_of, summary
-from jaxrl.runs.trainers import settled
+from jaxrl.runs.trainers import with_trainer_settings
 from jaxrl.types import Discrete, Spec
 
 _ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
@@ -303,7 +303,7 @@ def _config(recipe: str, parts: Mapping[str, Chosen], flags: Any, arguments: Seq
         eval_episodes=flags.eval_episodes,
         init_from=None if flags.init_from is None else str(flags.init_from.resolve()),
     )
-    config = settled(config, [name for name in config.hyperparameters if as_flag(name) in given], as_flag)
+    config = with_trainer_settings(config, [name for name in config.hyperparameters if as_flag(name) in given], as_flag)
     return config
 
 

@@ -56,5 +56,5 @@ def opponent(
     if other.window != config.window:
         shown = [f"{run.window or 1} step{'s' if (run.window or 1) > 1 else ''}" for run in (other, config)]
         raise UsageError(f"--opponent: got {given} with {shown[0]} (--window), must be {shown[1]} like this run")
-    moment = "" if update is None else f" of update {update}"
-    return side_of(f"{given}{moment}", other_built, states)
+    of_update = "" if update is None else f" of update {update}"
+    return side_of(f"{given}{of_update}", other_built, states)

@@ -18,7 +18,7 @@ from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.starting import go_on, with_changes
+from jaxrl.runs.starting import continue_run, with_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     _refuse_fewer_devices(folder, config, flags)
     console = make_console(quiet=not processes.is_first())
-    go_on(folder, config, before, console=console, update=flags.update, wandb=flags.wandb, trust=flags.trust)
+    continue_run(folder, config, before, console=console, update=flags.update, wandb=flags.wandb, trust=flags.trust)
     return 0
 
 

@@ -20,9 +20,9 @@ ELO = 0xE10
 """Folded into the key of a seed for its tournament."""
 
 
-def pairings(num_anchors: int, num_moments: int, predecessors: int) -> list[tuple[int, int]]:
+def pairings(num_anchors: int, num_snapshots: int, predecessors: int) -> list[tuple[int, int]]:
     """The pairs of players: anchors meet everybody, a snapshot meets ``predecessors`` earlier ones."""
-    size = num_anchors + num_moments
+    size = num_anchors + num_snapshots
     return [
         (player, other)
         for player in range(size)
@@ -38,7 +38,7 @@ class Tournament:
         self,
         built: Built,
         anchors: Sequence[Side],
-        moments: Sequence[Side],
+        snapshots: Sequence[Side],
         *,
         predecessors: int,
         num_games: int,
@@ -49,13 +49,13 @@ class Tournament:
         Args:
           built: the built run.
           anchors: players that don't learn.
-          moments: the snapshots of the run, which share one maker.
+          snapshots: the snapshots of the run, which share one maker.
           predecessors: see ``pairings``.
           num_games: the number of games per pair.
           opening_moves: the number of random moves at the start of each game.
         """
-        self._sides = [*anchors, *moments]
-        self._pairs = pairings(len(anchors), len(moments), predecessors)
+        self._sides = [*anchors, *snapshots]
+        self._pairs = pairings(len(anchors), len(snapshots), predecessors)
         self._keys = built.keys
         self._num_games = num_games
         # All snapshots are one kind of player.

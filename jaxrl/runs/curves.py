@@ -17,7 +17,7 @@ from scipy import stats
 
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.fonts import families_for, plain, replace
-from jaxrl.runs.kinds import Shown, kind_of_run
+from jaxrl.runs.kinds import CurveColumns, kind_of_run
 from jaxrl.runs.labels import labels
 from jaxrl.runs.metrics import Curves, Floats, read_curves
 
@@ -105,9 +105,9 @@ def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool
       ValueError: no such metric, or nothing to draw yet.
     """
     config = folder.peek_config()
-    shown = kind_of_run(folder).shown
-    read = _read(folder, metric, config.num_members, shown)
-    beside = shown.beside if metric == shown.metric else None
+    columns = kind_of_run(folder).curve
+    read = _read(folder, metric, config.num_members, columns)
+    beside = columns.beside if metric == columns.metric else None
     evaluated = None if beside is None else _evaluations(folder, beside, config.num_members)
     labels = [name]
     if config.sweep is not None:
@@ -124,17 +124,17 @@ def read_run(folder: RunFolder, metric: str, name: str = "", *, name_sweep: bool
     return curves
 
 
-def _read(folder: RunFolder, metric: str, num_members: int, shown: Shown) -> Curves:
+def _read(folder: RunFolder, metric: str, num_members: int, columns: CurveColumns) -> Curves:
     """A column of metrics.csv, or of the other file that the run's kind has it in."""
     try:
         return read_curves(folder.metrics_file, metric, num_members)
     except ValueError as error:
-        if metric != shown.metric or shown.file is None:
+        if metric != columns.metric or columns.file is None:
             raise
-        file = shown.file(folder)
+        file = columns.file(folder)
         if file.is_file():
             return read_curves(file, metric, num_members)
-        raise ValueError(shown.missing.format(run=folder.path)) from error
+        raise ValueError(columns.missing.format(run=folder.path)) from error
 
 
 def _common(
@@ -168,7 +168,7 @@ def metric_of(folders: Sequence[RunFolder]) -> str:
     In self-play, returns are the results of the last mover, which say nothing of strength; the score against a fixed
     opponent does.
     """
-    metrics = {kind_of_run(folder).shown.metric for folder in folders}
+    metrics = {kind_of_run(folder).curve.metric for folder in folders}
     return metrics.pop() if len(metrics) == 1 else RETURN
 
 
@@ -239,7 +239,7 @@ def _draw(curves: Sequence[Curve], path: Path, *, title: str, metric: str, in_co
 
 def _name(metric: str, folders: Sequence[RunFolder]) -> str:
     kinds = [kind_of_run(folder) for folder in folders]
-    names = {kind.shown.label for kind in kinds if kind.shown.metric == metric}
+    names = {kind.curve.label for kind in kinds if kind.curve.metric == metric}
     if metric == RETURN and not names:
         names = {kind.label_of_return for kind in kinds}
     return names.pop() if len(names) == 1 else metric.replace("_", " ")

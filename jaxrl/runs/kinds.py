@@ -39,7 +39,7 @@ DrawFn = Callable[["Built", PyTree, int, Path, int, int, bool], list[float]]
 """``(built, states, member, path, num_episodes, seed, explore)``; writes a GIF; the returns of its episodes."""
 
 
-class Shown(NamedTuple):
+class CurveColumns(NamedTuple):
     """The columns that learning curves of a kind of runs show.
 
     Attributes:
@@ -78,7 +78,7 @@ class Kind(NamedTuple):
       save: ``(folder, outcome, num_steps)``, writes evaluation.json.
       show: ``(config, outcome, console, explore)``, prints it.
       follow_up: ``(folder, config, built, num_episodes, console)``, called after the final evaluation.
-      shown: columns of learning curves.
+      curve: columns of learning curves.
       draw: draws episodes; None where that is impossible.
       failure: ``(env)``, what went wrong in an environment outside of JAX, or None.
       close: ``(env)``, frees what an environment outside of JAX holds.
@@ -99,7 +99,7 @@ class Kind(NamedTuple):
     save: Callable[[RunFolder, Any, int], None]
     show: Callable[[RunConfig, Any, Console, bool], None]
     follow_up: Callable[[RunFolder, RunConfig, Built, int, Console], None]
-    shown: Shown
+    curve: CurveColumns
     draw: DrawFn | None
     failure: Callable[[Any], Exception | None] = lambda env: None
     close: Callable[[Any], None] = lambda env: None
@@ -247,7 +247,7 @@ KINDS = {
             save=_save_game,
             show=_show_game,
             follow_up=_rate_snapshots,
-            shown=Shown(
+            curve=CurveColumns(
                 "evaluation_score",
                 f"score against {OPPONENT}: 1 for a win, 0.5 for a draw",
                 file=lambda folder: folder.scores_file,
@@ -272,7 +272,7 @@ KINDS = {
             save=_save_task,
             show=_show_task,
             follow_up=lambda folder, config, built, num_episodes, console: None,
-            shown=Shown("episode_return", "episode return", beside="evaluation_return"),
+            curve=CurveColumns("episode_return", "episode return", beside="evaluation_return"),
             draw=None,
             failure=_failure_outside,
             close=_close_outside,
@@ -293,7 +293,7 @@ KINDS = {
             save=_save_task,
             show=_show_task,
             follow_up=lambda folder, config, built, num_episodes, console: None,
-            shown=Shown("episode_return", "episode return", beside="evaluation_return"),
+            curve=CurveColumns("episode_return", "episode return", beside="evaluation_return"),
             draw=_draw_task,
         ),
     )

@@ -19,7 +19,7 @@ from jaxrl.runs.errors import ConfigError, RunError
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.phases import make_phases
 from jaxrl.runs.recipes import Recipe
-from jaxrl.runs.snapshots import moments, without_replay
+from jaxrl.runs.snapshots import saved_updates, without_replay
 from jaxrl.training.loop import TrainState
 from jaxrl.types import Agent, PyTree
 
@@ -81,7 +81,7 @@ def restore_players(
     """
     folder = RunFolder(run)
     config = folder.read_config(trust=trust)
-    known = moments(folder, config)
+    known = saved_updates(folder, config)
     if not known:
         raise RunError(f"{folder.path} has no checkpoint yet; start it with jaxrl resume {folder.path}")
     if update is not None and update not in known:

@@ -12,12 +12,12 @@ from jaxrl.runs.errors import EnvironmentStopped
 
 
 @contextlib.contextmanager
-def environments_open(builts: Sequence[Built], how_to_go_on: Callable[[], str]) -> Iterator[None]:
+def environments_open(builts: Sequence[Built], how_to_continue: Callable[[], str]) -> Iterator[None]:
     """Inside, environments are stepped; at the end, also after an error, those outside JAX are closed.
 
     Args:
       builts: they hold the environments.
-      how_to_go_on: the end of the message, asked after a failure.
+      how_to_continue: the end of the message, asked after a failure.
 
     Raises:
       EnvironmentStopped: an environment outside JAX has failed; the message says what went wrong in it.
@@ -29,7 +29,7 @@ def environments_open(builts: Sequence[Built], how_to_go_on: Callable[[], str]) 
         failure = next((failure for failure in failures if failure is not None), None)
         if failure is None:
             raise
-        raise EnvironmentStopped(f"{str(failure).splitlines()[0]}; {how_to_go_on()}") from error
+        raise EnvironmentStopped(f"{str(failure).splitlines()[0]}; {how_to_continue()}") from error
     finally:
         for built in builts:
             built.kind.close(built.env)

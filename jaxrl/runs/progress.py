@@ -71,7 +71,7 @@ class _Steps(ProgressColumn):
         return Text(f"{human(task.completed)}/{human(task.total or 0)} steps in all")
 
 
-class _Shown:
+class _Bar:
     """A context manager that shows its bar in a terminal and nothing elsewhere."""
 
     _bar: Progress | None
@@ -86,7 +86,7 @@ class _Shown:
             self._bar.stop()
 
 
-class RunProgress(_Shown):
+class RunProgress(_Bar):
     """A context manager that follows a run. Steps are counted over all members."""
 
     def __init__(
@@ -154,7 +154,7 @@ class RunProgress(_Shown):
         )
 
 
-class MatchProgress(_Shown):
+class MatchProgress(_Bar):
     """A context manager that follows the matches of a tournament."""
 
     def __init__(self, console: Console, total: int) -> None:

@@ -21,8 +21,8 @@ from jaxrl.runs.objects import name_of
 from jaxrl.runs.parts import PARTS, default_part, described, object_arguments, settings_of
 from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import RECIPES, Recipe, find_recipe, hyperparameters
-from jaxrl.runs.starting import Run, go_on, start, with_changes
-from jaxrl.runs.trainers import settled
+from jaxrl.runs.starting import Run, continue_run, start, with_changes
+from jaxrl.runs.trainers import with_trainer_settings
 from jaxrl.types import Agent, PyTree
 
 
@@ -167,7 +167,9 @@ def resume(
         seed_devices=seed_devices,
     )
     given = Given(recipe, environment, env_params, parts)
-    return go_on(run, config, before, given=given, console=_console(quiet), update=update, wandb=wandb, trust=trust)
+    return continue_run(
+        run, config, before, given=given, console=_console(quiet), update=update, wandb=wandb, trust=trust
+    )
 
 
 def _always(agent: Agent) -> Recipe:
@@ -209,7 +211,7 @@ def _with_options(
     hyper = {name: options.get(name, defaults.get(name, known[name].default)) for name in known}
     hyper = {name: tuple(value) if isinstance(value, list) else value for name, value in hyper.items()}
     config = dataclasses.replace(config, hyperparameters=hyper, **{name: {**defaults, **loop}[name] for name in LOOP})
-    config = settled(config, options)
+    config = with_trainer_settings(config, options)
     try:
         env, params = make_environment(config.environment, config.environment_settings, given)
     except (TypeError, ValueError) as error:

@@ -61,7 +61,7 @@ def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator
         yield f"delay: got {delay}, but the run has {built.num_updates} updates: no gradient would ever be applied"
 
 
-def doubts(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
+def probable_mistakes(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
     """Settings that are probably mistakes, each as a sentence; the run proceeds. The arguments are as above."""
     values, steps = config.hyperparameters, _steps(config, built)
     held = min(values.get("replay_capacity", before + steps), before + steps)

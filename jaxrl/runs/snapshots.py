@@ -10,7 +10,7 @@ from jaxrl.runs.config import RunConfig
 from jaxrl.runs.folder import RunFolder
 from jaxrl.types import PyTree
 
-MOMENTS = 10
+NUM_SNAPSHOTS = 10
 """The number of snapshots of a run, evenly over its updates, besides the one before the first update."""
 
 
@@ -21,9 +21,9 @@ def without_replay(agent_state: PyTree) -> PyTree:
 
 def is_due(before: int, now: int, num_updates: int) -> bool:
     """Whether a snapshot is due in the updates from ``before`` (excluded) to ``now`` (included)."""
-    return now * MOMENTS // num_updates > before * MOMENTS // num_updates
+    return now * NUM_SNAPSHOTS // num_updates > before * NUM_SNAPSHOTS // num_updates
 
 
-def moments(folder: RunFolder, config: RunConfig) -> list[int]:
+def saved_updates(folder: RunFolder, config: RunConfig) -> list[int]:
     """The updates with a snapshot or a checkpoint, in order."""
     return sorted({*folder.snapshots(config).updates(), *folder.checkpoints(config).updates()})

@@ -25,7 +25,7 @@ from jaxrl.runs.notices import chance
 from jaxrl.runs.objects import remember
 from jaxrl.runs.outside import environments_open
 from jaxrl.runs.phases import Phase, check_hand_overs, handed_over, make_phases
-from jaxrl.runs.sanity import contradictions, doubts
+from jaxrl.runs.sanity import contradictions, probable_mistakes
 from jaxrl.runs.session import Session, updates_per_call
 from jaxrl.runs.trainers import trainer_of
 from jaxrl.training.host import updates_done
@@ -114,7 +114,7 @@ def start(
     return Run(folder, session.config, phases[-1].built, state)
 
 
-def go_on(
+def continue_run(
     folder: RunFolder,
     config: RunConfig,
     before: RunConfig,
@@ -189,14 +189,14 @@ def _environments_open(
 ) -> contextlib.AbstractContextManager[None]:
     """``environments_open``, which says after a failure what is saved and how to go on."""
 
-    def how_to_go_on() -> str:
+    def how_to_continue() -> str:
         if not folder.config_file.is_file():
             return "nothing was trained"
         good = folder.checkpoints(config).readable()
         kept = f"the last good checkpoint is update {good[-1]}" if good else "there is no checkpoint yet"
         return f"{kept} of {phases[-1].last_update}; go on with: jaxrl resume {folder.path}"
 
-    return environments_open([phase.built for phase in phases], how_to_go_on)
+    return environments_open([phase.built for phase in phases], how_to_continue)
 
 
 def _refuse_contradictions(phase: Phase, console: Console) -> None:
@@ -205,8 +205,8 @@ def _refuse_contradictions(phase: Phase, console: Console) -> None:
         raise ConfigError(problem)
     if chance(phase.config):
         console.print(chance(phase.config), soft_wrap=True)
-    for doubt in doubts(phase.config, phase.built, phase.first_step):
-        console.print(f"note: {doubt}", soft_wrap=True, highlight=False)
+    for mistake in probable_mistakes(phase.config, phase.built, phase.first_step):
+        console.print(f"note: {mistake}", soft_wrap=True, highlight=False)
 
 
 def _refuse_finished(

@@ -142,7 +142,7 @@ def trainer_of(config: RunConfig) -> Trainer:
     return next(trainer for trainer in TRAINERS.values() if trainer.includes(config))
 
 
-def settled(config: RunConfig, given: Collection[str], write: Callable[[str], str] = str) -> RunConfig:
+def with_trainer_settings(config: RunConfig, given: Collection[str], write: Callable[[str], str] = str) -> RunConfig:
     """The configuration with the hyper-parameters that its trainer sets.
 
     Args:

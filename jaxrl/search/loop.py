@@ -13,8 +13,8 @@ from jaxrl.search.base import Backup, RecurrentFn, Selection
 from jaxrl.search.choice import Rules, Searching
 from jaxrl.search.descent import descend, empty_paths
 from jaxrl.search.expansion import expand
-from jaxrl.search.reuse import replant
-from jaxrl.search.tree import Tree, plant
+from jaxrl.search.reuse import with_new_root
+from jaxrl.search.tree import Tree, new_tree
 from jaxrl.search.validation import check_rule, check_search
 from jaxrl.types import Array, PyTree
 
@@ -72,9 +72,9 @@ def search(
     rules = Rules(selection, root_selection, noise, masked=masks)
     probs = choice.prior_probs(rules, root.prior_logits)
     if tree is None:
-        state = choice.first(rules, plant(root, probs, capacity or num_simulations + 1, invalid_actions))
+        state = choice.first(rules, new_tree(root, probs, capacity or num_simulations + 1, invalid_actions))
     else:
-        state = choice.everywhere(rules, replant(tree, root, probs, invalid_actions))
+        state = choice.everywhere(rules, with_new_root(tree, root, probs, invalid_actions))
     # New nodes have the same index in every tree, unless the trees differ in size or a leaf is not new.
     aligned = tree is None and max_depth is None and state.tree.capacity > num_simulations
     deepest = min(max_depth or state.tree.capacity, state.tree.capacity)

@@ -39,12 +39,13 @@ class Node(NamedTuple):
 
     Attributes:
       state: the state of the model, leaves ``[B, ...]``.
-      cut: bool ``[B]``, True where the episode was truncated on the way here, so that ``state`` belongs to another one.
+      truncated: bool ``[B]``, True where the episode was truncated on the way here, so that ``state`` belongs to
+        another one.
       value: ``[B]``, the value of the last observation.
     """
 
     state: PyTree
-    cut: Array
+    truncated: Array
     value: Array
 
 
@@ -80,14 +81,14 @@ def recurrent_fn(model: Model, evaluate: Evaluate, gamma: Any = 1.0) -> Recurren
         simulated = jax.vmap(model.step, (None, 0, 0, 0))(params.model, keys, node.state, action)
         logits, value = evaluate(params.network, simulated.observation)
         output = RecurrentFnOutput(
-            reward=jnp.where(node.cut, node.value, simulated.reward),
-            discount=jnp.where(node.cut, 0.0, gamma * simulated.discount),
+            reward=jnp.where(node.truncated, node.value, simulated.reward),
+            discount=jnp.where(node.truncated, 0.0, gamma * simulated.discount),
             prior_logits=logits,
             value=value,
             invalid_actions=invalid_actions(simulated.observation),
         )
-        value = jnp.where(node.cut, node.value, value)
-        return output, Node(simulated.state, node.cut | simulated.truncated, value)
+        value = jnp.where(node.truncated, node.value, value)
+        return output, Node(simulated.state, node.truncated | simulated.truncated, value)
 
     return step
 

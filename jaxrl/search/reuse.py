@@ -86,7 +86,7 @@ def _is_below(tree: Tree, top: Array) -> Array:
     return (above == top[:, None]) & (tree.node_visits > 0)
 
 
-def replant(tree: Tree, root: Any, prior_probs: Array, invalid_actions: Array | None) -> Tree:
+def with_new_root(tree: Tree, root: Any, prior_probs: Array, invalid_actions: Array | None) -> Tree:
     """Trees that keep what was found below the root, with a newly evaluated root.
 
     Args:

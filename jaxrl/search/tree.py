@@ -154,7 +154,7 @@ class Tree(NamedTuple):
         return jax.lax.scan(follow, root, None, length=length)[1].T
 
 
-def plant(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:
+def new_tree(root: Any, prior_probs: Array, capacity: int, invalid_actions: Array | None = None) -> Tree:
     """Trees that consist of a root only.
 
     Args:
@@ -207,5 +207,5 @@ def size_bytes(root: Any, capacity: int) -> int:
     """
     # Besides the tree, a search keeps four numbers per node: the chosen action, its child, a path and a list.
     choices = root.value.shape[0] * capacity * 4 * 4
-    tree = jax.eval_shape(lambda root: plant(root, root.prior_logits, capacity), root)
+    tree = jax.eval_shape(lambda root: new_tree(root, root.prior_logits, capacity), root)
     return choices + sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

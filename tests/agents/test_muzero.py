@@ -19,7 +19,7 @@ from jaxrl.networks import MLP
 from jaxrl.ops.distributional import Bins
 from jaxrl.replay import uniform, unrolls
 from jaxrl.search import PolicyOutput
-from jaxrl.search.tree import plant
+from jaxrl.search.tree import new_tree
 from jaxrl.training.loop import train
 from jaxrl.types import Observation
 
@@ -139,7 +139,7 @@ def no_search(key, params, root, recurrent_fn, num_simulations, invalid_actions,
     del params, recurrent_fn, num_simulations, invalid_actions, explore, bounded, steps
     uniform = jnp.full_like(root.prior_logits, 1.0 / root.prior_logits.shape[-1])
     action = jax.random.categorical(key, jnp.log(uniform)).astype(jnp.int32)
-    return PolicyOutput(action, uniform, plant(root, uniform, 1))
+    return PolicyOutput(action, uniform, new_tree(root, uniform, 1))
 
 
 def test_a_gradient_step_is_that_of_a_plain_loop(kit):

@@ -64,20 +64,20 @@ def test_evaluate_plays_matches(run, jaxrl, arguments, title):
     assert points == pytest.approx((first + second) / 2, abs=0.1)
 
 
-def test_elo_rates_the_moments_and_draws_them(run, jaxrl, tmp_path):
+def test_elo_rates_the_snapshots_and_draws_them(run, jaxrl, tmp_path):
     out = tmp_path / "elo.png"
     outcome = jaxrl("elo", run, "--games", "4", "--uct-simulations", "0", "--predecessors", "1", "--out", out)
     assert outcome.code == 0, outcome.error
     assert "mean of 2 seeds" in outcome.out and re.search(r"│ random │ - │ 0 │ - │ 0 │ 0 │", outcome.out)
     assert all(f"update {update} │ {32 * update} │" in outcome.out for update in (0, 4, 40))
-    # 11 moments: each meets random, and all but the first the one before it; of two seeds.
+    # 11 snapshots: each meets random, and all but the first the one before it; of two seeds.
     assert outcome.out.startswith("42 matches of 4 games each") and "100% 42/42 matches 0 s left" in outcome.out
     assert out.stat().st_size > 10_000
 
 
 def test_everybody_meets_the_anchors_and_those_before():
     pairs = pairings(2, 4, 2)
-    assert set(pairs) >= {(1, 0), *((moment, anchor) for moment in range(2, 6) for anchor in (0, 1))}
+    assert set(pairs) >= {(1, 0), *((snapshot, anchor) for snapshot in range(2, 6) for anchor in (0, 1))}
     assert (5, 4) in pairs and (5, 3) in pairs and (5, 2) not in pairs and len(pairs) == len(set(pairs)) == 14
 
 

@@ -86,7 +86,7 @@ def host(monkeypatch):
         evaluator=evaluator,
         resumed=resumed,
         draw=None,
-        shown=kinds.Shown("episode_return", "return in the real world"),
+        curve=kinds.CurveColumns("episode_return", "return in the real world"),
     )
     monkeypatch.setattr(kinds, "KINDS", {"host": row, **kinds.KINDS})
     return calls

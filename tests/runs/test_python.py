@@ -132,16 +132,16 @@ def test_arguments_that_contradict_each_other_are_refused_before_training(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_doubts_are_sentences_with_names_and_values():
+def test_probable_mistakes_are_sentences_with_names_and_values():
     config = make_config(recipe="dqn", parts={}, num_steps=1024, window=600)
     changes = {"batch_size": 4096, "target_interval": 10**6, "learning_starts": 64}
     config = dataclasses.replace(config, hyperparameters={**config.hyperparameters, **changes})
-    said = " ".join(sanity.doubts(config, build(config)))
+    said = " ".join(sanity.probable_mistakes(config, build(config)))
     for part in ("batch_size is 4096", "target_interval is 1000000", "never updated", "window is 600"):
         assert part in said
     fine = dataclasses.replace(config, window=None, num_steps=10**6)
     fine = dataclasses.replace(fine, hyperparameters={**fine.hyperparameters, "batch_size": 32, "target_interval": 100})
-    assert list(sanity.doubts(fine, build(fine))) == []
+    assert list(sanity.probable_mistakes(fine, build(fine))) == []
 
 
 def staged(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.folder import RunError, RunFolder
 from jaxrl.runs.loading import restore_players
-from jaxrl.runs.snapshots import MOMENTS, is_due, moments, without_replay
+from jaxrl.runs.snapshots import NUM_SNAPSHOTS, is_due, saved_updates, without_replay
 
 from .conftest import make_config
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
 def test_players_come_back_without_their_replay(run):
     folder, config, states = run
-    assert moments(folder, config) == [1, 2]
+    assert saved_updates(folder, config) == [1, 2]
     for update in (1, 2, None):
         _, built, players = restore_players(folder.path, update)
         assert players.per_env == ()
@@ -55,9 +55,9 @@ def test_what_was_not_saved_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize(("num_updates", "chunk"), [(640, 10), (100, 7), (12, 3), (7, 1), (5, 5)])
-def test_moments_are_spread_over_the_run_whatever_its_chunks(num_updates, chunk):
+def test_snapshots_are_spread_over_the_run_whatever_its_chunks(num_updates, chunk):
     ends = [0, *range(chunk, num_updates, chunk), num_updates]
     taken = [now for before, now in zip([-1, *ends], ends, strict=False) if is_due(before, now, num_updates)]
     assert taken[0] == 0 and taken[-1] == num_updates
-    assert len(taken) <= MOMENTS + 1 and (len(taken) == MOMENTS + 1 or taken == ends)
-    assert max(np.diff(taken)) <= max(2 * chunk, num_updates // MOMENTS + chunk)
+    assert len(taken) <= NUM_SNAPSHOTS + 1 and (len(taken) == NUM_SNAPSHOTS + 1 or taken == ends)
+    assert max(np.diff(taken)) <= max(2 * chunk, num_updates // NUM_SNAPSHOTS + chunk)

@@ -60,7 +60,7 @@ def test_a_cut_is_worth_the_value_of_its_last_observation_and_an_end_nothing(tru
     output, node = rolled(params, jax.random.key(0), jnp.zeros(2, jnp.int32), root(params).embedding)
     total = output.reward + output.discount * output.value
     np.testing.assert_allclose(total, expected, rtol=1e-6)
-    assert node.cut.tolist() == [truncates, False]
+    assert node.truncated.tolist() == [truncates, False]
 
 
 def test_from_a_cut_every_step_pays_what_it_is_worth_and_ends():

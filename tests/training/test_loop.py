@@ -36,8 +36,8 @@ def begin(toys):
 
 
 @pytest.fixture(scope="module")
-def go_on(toys):
-    """``go_on(key, state, num_updates, on_update=None)``."""
+def proceed(toys):
+    """``proceed(key, state, num_updates, on_update=None)``."""
 
     @functools.partial(jax.jit, static_argnums=(2, 3))
     def run(key, state, num_updates, on_update=None):
@@ -98,11 +98,11 @@ def test_start_has_strong_types_and_a_buffer_for_each_leaf(toys):
 
 
 @pytest.mark.parametrize("cut", [1, 3, 6])
-def test_training_goes_on_from_a_state_as_if_unbroken(begin, go_on, toys, cut):
+def test_training_goes_on_from_a_state_as_if_unbroken(begin, proceed, toys, cut):
     key = jax.random.key(5)
-    whole, metrics = go_on(key, begin(key), 7)
-    half, before = go_on(key, begin(key), cut)
-    rest, after = go_on(key, half, 7 - cut)
+    whole, metrics = proceed(key, begin(key), 7)
+    half, before = proceed(key, begin(key), cut)
+    rest, after = proceed(key, half, 7 - cut)
     toys.assert_close(whole, rest)
     toys.assert_close(metrics, jax.tree.map(lambda x, y: jnp.concatenate([x, y]), before, after))
     assert whole.updates == 7
@@ -136,9 +136,9 @@ def stop_at_3(state, metrics):
     return metrics, state.updates == 3
 
 
-def test_on_update_looks(begin, go_on, toys):
+def test_on_update_looks(begin, proceed, toys):
     key = jax.random.key(0)
-    plain, watched = go_on(key, begin(key), 4), go_on(key, begin(key), 4, look)
+    plain, watched = proceed(key, begin(key), 4), proceed(key, begin(key), 4, look)
     toys.assert_same(plain[0], watched[0])
     np.testing.assert_array_equal(watched[1]["double"], [2, 4, 6, 8])
     assert watched[1]["ran"].all()
@@ -146,12 +146,12 @@ def test_on_update_looks(begin, go_on, toys):
 
 
 @pytest.mark.parametrize("chunks", [(7,), (2, 5), (3, 4), (5, 2)])
-def test_on_update_stops_wherever_the_run_is_cut(begin, go_on, toys, chunks):
+def test_on_update_stops_wherever_the_run_is_cut(begin, proceed, toys, chunks):
     key = jax.random.key(0)
-    expected, _ = go_on(key, begin(key), 3)
+    expected, _ = proceed(key, begin(key), 3)
     state, parts = begin(key), []
     for num_updates in chunks:
-        state, metrics = go_on(key, state, num_updates, stop_at_3)
+        state, metrics = proceed(key, state, num_updates, stop_at_3)
         parts.append(metrics)
     metrics = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
     toys.assert_close(state._replace(stopped=expected.stopped), expected)
