@@ -76,7 +76,7 @@ def ppo(
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape.
       share_torso: policy and value share one torso; else each has its own.
       heads: extra modules on the actor's features, for auxiliary losses.
       loss: replaces the clipped loss; see ``jaxrl.losses``.

@@ -88,7 +88,7 @@ def pqn(
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape,
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape,
         with layer norm, which a custom torso should have too.
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       optimizer: makes an optax optimizer from a learning rate or a schedule.

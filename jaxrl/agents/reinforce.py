@@ -72,7 +72,7 @@ def reinforce(
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape.
       share_torso: policy and baseline share one torso; else each has its own.
       heads: extra modules on the actor's features, for auxiliary losses.
       loss: replaces the policy-gradient loss; see ``jaxrl.losses``.

@@ -89,7 +89,7 @@ def trpo(
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape.
       loss: replaces the surrogate as the loss of the actor's step; see ``jaxrl.losses``.
       optimizer: makes the critic's optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the critic.

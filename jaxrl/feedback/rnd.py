@@ -81,7 +81,7 @@ def rnd(
       spec: the environment's spec, from ``jaxrl.spec``.
       bonus_coef: c, weight of the bonus.
       reward_coef: weight of the environment's reward; 0 for curiosity alone.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape.
       embedding_size: number of outputs of the random network and of its predictor.
       learning_rate: step size of the predictor.
       gamma: discount factor of the sum of bonuses that scales them.

@@ -26,6 +26,7 @@ from jaxrl.networks.inputs import as_float
 from jaxrl.networks.mlp import MLP
 from jaxrl.networks.muzero import BoardDynamics, DenseDynamics, MuZero
 from jaxrl.networks.noisy import NoisyDense
+from jaxrl.networks.pixels import ImpalaCNN, NatureCNN, image_torso
 from jaxrl.networks.policy_value import PolicyValue
 from jaxrl.networks.q_values import ActionValueHead, ImplicitQuantileHead, QNetwork
 from jaxrl.networks.recurrent import Memory, RecurrentActorCritic, Sequences, is_recurrent, memory_of
@@ -48,9 +49,11 @@ __all__ = [
     "Ensemble",
     "GRUGate",
     "GaussianHead",
+    "ImpalaCNN",
     "ImplicitQuantileHead",
     "Memory",
     "MuZero",
+    "NatureCNN",
     "NoisyDense",
     "Outputs",
     "PolicyValue",
@@ -66,6 +69,7 @@ __all__ = [
     "critic_ensemble",
     "default_torso",
     "environment_action",
+    "image_torso",
     "is_recurrent",
     "memory_of",
     "orthogonal",

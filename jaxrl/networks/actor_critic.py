@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.networks import inputs
-from jaxrl.networks.conv import Conv, is_image
 from jaxrl.networks.heads import ValueHead
 from jaxrl.networks.mlp import MLP
+from jaxrl.networks.pixels import image_torso
 
 
 class Outputs(NamedTuple):
@@ -94,5 +94,6 @@ class ActorCritic(nn.Module):
 
 
 def default_torso(observation_spec: Any) -> nn.Module:
-    """``Conv`` for images ``[H, W, C]`` of at least 3 x 3 pixels, ``MLP`` for everything else."""
-    return Conv() if is_image(types.features(observation_spec).shape) else MLP()
+    """``NatureCNN`` for images of at least 36 x 36 pixels, ``Conv`` for smaller ones, ``MLP`` for the rest."""
+    torso = image_torso(types.features(observation_spec).shape)
+    return MLP() if torso is None else torso

@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.networks.conv import Conv, is_image
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mlp import MLP
+from jaxrl.networks.pixels import image_torso
 
 
 def _blocks(key: jax.Array, size: int) -> jax.Array:
@@ -38,7 +38,8 @@ class GRU(nn.Module):
     Attributes:
       size: H, the size of the memory.
       horizon: the longest initial time scale of the memory in steps; 1 for no bias.
-      encoder: torso from each observation to the input of the GRU; None for an MLP of one layer, or Conv for images.
+      encoder: torso from each observation to the input of the GRU; None for an MLP of one layer, or
+        ``image_torso`` for images.
     """
 
     size: int = 64
@@ -55,7 +56,7 @@ class GRU(nn.Module):
         """Reads T steps; see ``recurrent.unroll`` for the contract of a recurrent torso."""
         encoder = self.encoder
         if encoder is None:
-            encoder = Conv(hidden=(self.size,)) if is_image(x.shape[2:]) else MLP(hidden=(self.size,))
+            encoder = image_torso(x.shape[2:], hidden=(self.size,)) or MLP(hidden=(self.size,))
         encoded = encoder(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
         # Computations that do not depend on the memory run before the loop, for all steps at once.
         bias = self.param("bias", lambda key: _gate_bias(key, self.size, self.horizon))

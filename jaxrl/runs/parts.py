@@ -101,10 +101,12 @@ def _written(value: Any) -> str:
 
 PARTS: dict[str, Part] = {
     "torso": Part(
-        "The network under the heads; by default conv for images, mlp for the rest.",
+        "The network under the heads; by default nature or conv for images, by their size, and mlp for the rest.",
         {
             "mlp": module(networks.MLP),
             "conv": module(networks.Conv),
+            "nature": module(networks.NatureCNN),
+            "impala": module(networks.ImpalaCNN),
             "residual": module(networks.Residual),
             "transformer": module(networks.Transformer),
             "gru": module(networks.GRU),

@@ -16,6 +16,7 @@ from jaxrl.networks import (
     Conv,
     DeterministicPolicy,
     ImplicitQuantileHead,
+    NatureCNN,
     PolicyValue,
     QNetwork,
     Residual,
@@ -277,7 +278,17 @@ def test_a_recipe_hands_integers_to_a_torso_that_embeds_them(recipe):
 
 
 @pytest.mark.parametrize(
-    ("shape", "kind"), [((10, 10, 4), Conv), ((3, 3, 1), Conv), ((2, 9, 1), MLP), ((4,), MLP), ((4, 4), MLP), ((), MLP)]
+    ("shape", "kind"),
+    [
+        ((84, 84, 4), NatureCNN),
+        ((36, 35, 3), Conv),
+        ((10, 10, 4), Conv),
+        ((3, 3, 1), Conv),
+        ((2, 9, 1), MLP),
+        ((4,), MLP),
+        ((4, 4), MLP),
+        ((), MLP),
+    ],
 )
 def test_default_torso(shape, kind):
     leaf = jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -99,7 +99,7 @@ def shared(
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape.
       double: the online network chooses the next action, the target network values it (van Hasselt et al. 2016).
       dueling: a value stream and an advantage stream (Wang et al. 2016).
       noisy: noisy layers in the head explore, instead of epsilon (Fortunato et al. 2018).

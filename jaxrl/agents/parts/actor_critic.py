@@ -47,7 +47,7 @@ def make_network(
 
     Args:
       spec: the environment's spec.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP, Conv or NatureCNN by shape.
       share_torso: policy and value share one torso; else each has its own.
       heads: extra modules on the actor's features.
       critic: whether the network has a value head.

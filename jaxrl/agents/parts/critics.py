@@ -85,8 +85,8 @@ def shared(
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``.
-      torso: Flax module from ``[N, ...]`` to features ``[N, D]``, for the actor and each critic; None chooses MLP or
-        Conv by the observation.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``, for the actor and each critic; None chooses MLP,
+        Conv or NatureCNN by shape.
       prioritized: sample by priority, the critics' mean absolute error; an abbreviation of replay=replay.prioritized
         (Schaul et al. 2016).
       replay: function that makes the replay, see ``jaxrl.replay``; None for the uniform or the prioritised one.

@@ -8,17 +8,16 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxrl import networks
+from jaxrl import networks, types
 from jaxrl.types import Spec
 
 
 def default_torso(
     spec: Spec, *, hidden: Sequence[int] = (64, 64), activation: str = "relu", layer_norm: bool = False
 ) -> nn.Module:
-    """``Conv`` for images, else an ``MLP`` with these widths and this activation."""
-    if isinstance(networks.default_torso(spec.observation), networks.Conv):
-        return networks.Conv(layer_norm=layer_norm)
-    return networks.MLP(hidden=hidden, activation=activation, layer_norm=layer_norm)
+    """``networks.image_torso`` for images, else an ``MLP`` with these widths and this activation."""
+    torso = networks.image_torso(types.features(spec.observation).shape, layer_norm=layer_norm)
+    return networks.MLP(hidden=hidden, activation=activation, layer_norm=layer_norm) if torso is None else torso
 
 
 def torso_of(recipe: Callable[..., Any], spec: Spec) -> nn.Module:
