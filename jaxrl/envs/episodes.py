@@ -140,12 +140,14 @@ def _check_info(run: Run) -> None:
             "discount",
             f'info["discount"] has to lie in [-1, 1], gamma is the agent\'s; it does not at {_of(outside)} steps',
         )
-        wrong = (run.info["discount"] == 0) != run.terminated
+        # Inside of an episode it may be 0, where a return ends but the game goes on (a life is lost).
+        ended = run.terminated | run.truncated
+        wrong = ended & ((run.info["discount"] == 0) != run.terminated)
         require(
             not wrong.any(),
             "discount",
-            f'info["discount"] has to be 0 exactly where terminated (a truncation keeps its future); wrong at '
-            f"{_of(wrong)} steps",
+            f'info["discount"] has to be 0 where terminated and not where truncated (a truncation keeps its future); '
+            f"wrong at {_of(wrong)} steps",
         )
 
 

@@ -14,9 +14,10 @@ both
   are true, nothing is bootstrapped.
 - An observation is an array, or a ``jaxrl.types.Observation`` if it has named parts. A mask of legal actions is
   ``Observation(features, action_mask)``, with ``action_mask`` ``[A]`` bool and at least one legal action.
-- ``info["discount"]``, if present, is the weight of the next value before gamma: 0 exactly where terminated, -1 where
-  the other player moves next, else 1. In a two-player game an observation is that of the player to move, and a reward
-  belongs to the player that moved; players have no numbers.
+- ``info["discount"]``, if present, is the weight of the next value before gamma: 0 where terminated, -1 where the
+  other player moves next, else 1. It may be 0 inside of an episode where a return ends (a life is lost). In a
+  two-player game an observation is that of the player to move, and a reward belongs to the player that moved; players
+  have no numbers.
 
 ``jaxrl.envs.check(env)`` tests all of this on any environment.
 """

@@ -18,7 +18,7 @@ from jaxrl.arguments import nearest
 from jaxrl.envs import foresight, goals, recall
 from jaxrl.envs.abstract import ProtocolError, check_environment
 from jaxrl.envs.games import pgx_games
-from jaxrl.envs.host import suites
+from jaxrl.envs.host import atari, suites
 from jaxrl.envs.protocol import Environment
 from jaxrl.types import PyTree
 
@@ -320,6 +320,12 @@ ADAPTERS: dict[str, Adapter] = {
         make=suites.envpool_env,
         names=suites.envpool_names,
         arguments=lambda name: _settings_of(suites.envpool_env),
+        is_host=True,
+    ),
+    "ale": Adapter(
+        make=atari.ale_env,
+        names=atari.ale_names,
+        arguments=lambda name: _settings_of(atari.ale_env),
         is_host=True,
     ),
 }

@@ -334,7 +334,7 @@ def InfoIsOutOfDate(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "truncated": jnp.bool_(False)}
 
 
-@ending("discount: .*0 exactly where terminated")
+@ending("discount: .*0 where terminated and not where truncated")
 def DiscountIsZeroAtATimeLimit(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "discount": 1.0 - (terminated | truncated)}
 
@@ -344,7 +344,7 @@ def DiscountIsNotANumber(observation, state, reward, terminated, truncated, info
     return observation, state, reward, terminated, truncated, {**info, "discount": jnp.where(terminated, 0.0, jnp.nan)}
 
 
-@ending("discount: .*0 exactly where terminated")
+@ending("discount: .*0 where terminated and not where truncated")
 def DiscountIsNeverZero(observation, state, reward, terminated, truncated, info):
     return observation, state, reward, terminated, truncated, {**info, "discount": jnp.float32(1.0)}
 

@@ -15,6 +15,7 @@ import math
 import queue
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -169,6 +170,7 @@ class HostEnv:
         self._lock = threading.Lock()
         """Held while batches are looked up, opened or closed, since several threads may evaluate."""
         self.failure: EnvironmentFailed | None = None
+        weakref.finalize(self, _close, self._lock, self._instances)
 
     def action_space(self, params: PyTree = None) -> Discrete | Box:
         """The actions."""
@@ -191,8 +193,8 @@ class HostEnv:
         params = self.default_params if params is None else params
         limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
         outcome = _batched(self._step, self._seen_at_step())(state, action, limit)
-        observation, final, reward, terminated, truncated, success, count = outcome
-        info = {"final_observation": final, "discount": 1.0 - terminated.astype(jnp.float32)}
+        observation, final, reward, discount, terminated, truncated, success, count = outcome
+        info = {"final_observation": final, "discount": discount}
         if self.interface.has_success:
             info["success"] = success
         state = HostState(state.instance, state.place, count)
@@ -204,15 +206,8 @@ class HostEnv:
         return self._call(instance, instance.vector.render, int(state.place))
 
     def close(self) -> None:
-        """Closes all batches, and waits a moment for those that are busy."""
-        with self._lock:
-            closing = list(self._instances.values())
-            self._instances.clear()
-        for instance in closing:
-            instance.close()
-        until = time.monotonic() + CLOSE_SECONDS
-        for instance in closing:
-            instance.wait(max(0.0, until - time.monotonic()))
+        """Closes all batches, and waits a moment for those that are busy; the end of the process does so too."""
+        _close(self._lock, self._instances)
 
     @property
     def restarted(self) -> int:
@@ -227,7 +222,8 @@ class HostEnv:
     def _seen_at_step(self) -> Any:
         flag, count = jax.ShapeDtypeStruct((), bool), jax.ShapeDtypeStruct((), jnp.int32)
         seen = self.interface.observation
-        return seen, seen, jax.ShapeDtypeStruct((), jnp.float32), flag, flag, flag, count
+        number = jax.ShapeDtypeStruct((), jnp.float32)
+        return seen, seen, number, number, flag, flag, flag, count
 
     # The methods below run on the host, on NumPy arrays [N, ...], and do not call JAX.
 
@@ -274,8 +270,10 @@ class HostEnv:
             observation = _where(done, fresh, final)
             instance.elapsed[done] = 0
         success = np.zeros(size, bool) if stepped.success is None else np.asarray(stepped.success, bool)
+        weight = np.ones(size) if stepped.discount is None else np.asarray(stepped.discount)
+        discount = np.where(terminated, 0.0, weight).astype(np.float32)
         count = np.full(size, instance.step, np.int32)
-        return observation, final, reward, terminated, truncated, success, count
+        return observation, final, reward, discount, terminated, truncated, success, count
 
     def _find(self, number: int, step: int) -> _Instance:
         """The batch of a state."""
@@ -374,3 +372,15 @@ def _batched(function: Callable[..., Any], result: Any, ndim: int = 0) -> Callab
         return _batched(function, result, ndim + 1)(*args), jax.tree.map(lambda x: True, result)
 
     return call
+
+
+def _close(lock: threading.Lock, instances: OrderedDict[int, _Instance]) -> None:
+    """Closes batches, and waits ``CLOSE_SECONDS`` at most for those that are busy."""
+    with lock:
+        closing = list(instances.values())
+        instances.clear()
+    for instance in closing:
+        instance.close()
+    until = time.monotonic() + CLOSE_SECONDS
+    for instance in closing:
+        instance.wait(max(0.0, until - time.monotonic()))

@@ -26,6 +26,7 @@ class Stepped(NamedTuple):
       terminated: ``[N]`` bool.
       truncated: ``[N]`` bool.
       success: ``[N]`` bool, whether the goal is reached; None if the environments do not report it.
+      discount: ``[N]``, weight of the future after a step that does not terminate; None for 1.
     """
 
     observation: Any
@@ -33,6 +34,7 @@ class Stepped(NamedTuple):
     terminated: NDArray[Any]
     truncated: NDArray[Any]
     success: NDArray[Any] | None = None
+    discount: NDArray[Any] | None = None
 
 
 class Vector(Protocol):
