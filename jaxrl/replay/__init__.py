@@ -2,6 +2,7 @@
 
 from jaxrl.replay import episodes, n_step, ring, sequences, sum_tree, unrolls
 from jaxrl.replay.base import MakeReplay, Replay, Sample, Slot, size_bytes
+from jaxrl.replay.frames import frames
 from jaxrl.replay.hindsight import hindsight
 from jaxrl.replay.prioritized import prioritized
 from jaxrl.replay.uniform import uniform
@@ -12,6 +13,7 @@ __all__ = [
     "Sample",
     "Slot",
     "episodes",
+    "frames",
     "hindsight",
     "n_step",
     "prioritized",

@@ -94,6 +94,16 @@ def _hindsight(env: Any, params: Any, **settings: Any) -> Any:
     return replay.hindsight(env.reward_fn, getattr(env, "terminated_fn", None), **settings)
 
 
+def _frames(num_stacked: int = 4, prioritized: bool = False) -> Any:
+    """Each picture of a stack is stored once, for screens of Atari.
+
+    Args:
+      num_stacked: the number of pictures in an observation.
+      prioritized: sample by priority.
+    """
+    return replay.frames(num_stacked, replay.prioritized if prioritized else replay.uniform)
+
+
 def _written(value: Any) -> str:
     """A value in the form that a flag reads."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -123,11 +133,13 @@ PARTS: dict[str, Part] = {
         given=frozenset(inspect.signature(planners.PlanFn.__call__).parameters),
     ),
     "replay": Part(
-        "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight wants goals.",
+        "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight needs goals, frames needs "
+        "stacked pictures.",
         {
             "uniform": maker(replay.uniform),
             "prioritized": maker(replay.prioritized),
             "hindsight": Choice(replay.hindsight, _hindsight),
+            "frames": Choice(_frames, lambda env, params, **settings: _frames(**settings)),
         },
     ),
 }

@@ -143,6 +143,15 @@ def relabelled(r, d, terminated, truncated, goal):
     return new.reward, new.discount, relabel.where(coin, goal, -goal)
 
 
+def screens(*steps):
+    """Stacks of two pictures, each of which repeats its number."""
+    times = jnp.arange(T + 1, dtype=jnp.uint8)[:, None]
+    pictures = jnp.broadcast_to(times[..., None, None, None], (T + 1, N, 1, 1, 1))
+    before = jnp.concatenate([pictures[:1], pictures[:-1]])
+    stacks = jnp.concatenate([before, pictures], -1)
+    return trajectory(*steps, stacks[:-1])._replace(next_observation=stacks[1:])
+
+
 SUMS = {"share": 1 / 16}
 STEPS = "rdcc"
 ROWS = {
@@ -161,6 +170,9 @@ ROWS = {
         lambda key, r, *x: sampled(replay.hindsight(missed, reached), key, trajectory(0 * r, *x, with_goals(r)))[:4],
         within(-2.0, 1.0),
         oracle=False,
+    ),
+    "frames": Row(
+        "k" + STEPS, lambda key, *x: sampled(replay.frames(2), key, screens(*x))[:4], finite, oracle=False, **SUMS
     ),
     "ring.init ring.add ring.later ring.steps_left ring.draw ring.take ring.window_slots ring.window_valid ring.window "
     "n_step.reduce n_step.at n_step.new_rewards sequences.sample": Row("k" + STEPS, windows, finite, **SUMS),
