@@ -89,7 +89,8 @@ def _hindsight(env: Any, params: Any, **settings: Any) -> Any:
     if not hasattr(env, "reward_fn"):
         raise ValueError(
             f"hindsight: got {type(env).__name__} without reward_fn(achieved_goal, goal), must be a goal-conditioned "
-            "environment such as BitFlipping-40 or PointReach"
+            "environment such as BitFlipping-40, PointReach or gymnasium/FetchReach-v4; for another one give "
+            "replay=jaxrl.replay.hindsight(reward_fn) in Python"
         )
     return replay.hindsight(env.reward_fn, getattr(env, "terminated_fn", None), **settings)
 

@@ -139,6 +139,7 @@ class HostEnv:
       name: name for ``make``, with the prefix.
       is_host: True; JAX can neither copy nor save the environments' states.
       restarted: number of environments that were recreated after an error.
+      reward_fn: reward of a goal; only where it is known.
     """
 
     is_host = True
@@ -151,6 +152,7 @@ class HostEnv:
         *,
         max_steps_in_episode: int,
         timeout: float = 60.0,
+        reward_fn: Callable[[Array, Array], Array] | None = None,
     ) -> None:
         """Describes an environment; the first ``reset`` creates it.
 
@@ -160,7 +162,11 @@ class HostEnv:
           interface: observations and actions.
           max_steps_in_episode: the time limit.
           timeout: longest time of one step of the whole batch, in seconds.
+          reward_fn: function from achieved goals ``[N, G]`` and goals ``[N, G]`` to rewards ``[N]``, in JAX, for
+            hindsight.
         """
+        if reward_fn is not None:
+            self.reward_fn = reward_fn
         self.name, self.timeout = name, timeout
         self.interface = interface
         self.default_params = HostParams(max_steps_in_episode)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from jaxrl.envs.games.pgx_games import NotInstalled
 from jaxrl.envs.host.env import HostEnv, HostParams
+from jaxrl.envs.host.goals import reward_fn
 from jaxrl.envs.host.spaces import interface
 from jaxrl.envs.host.vectors import Serial, Stepped
 
@@ -80,9 +81,10 @@ def gymnasium_env(
     example = make()
     limit = example.spec.max_episode_steps or NO_LIMIT
     seen = interface(full, example.observation_space, example.action_space)
+    rewards = reward_fn(name, example.spec.kwargs) if seen.has_success else None
     example.close()
     vector = partial(Serial, make, restarts=env_restarts)
-    env = HostEnv(full, vector, seen, max_steps_in_episode=limit, timeout=timeout)
+    env = HostEnv(full, vector, seen, max_steps_in_episode=limit, timeout=timeout, reward_fn=rewards)
     return env, env.default_params
 
 

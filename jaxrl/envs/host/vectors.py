@@ -120,7 +120,8 @@ class Serial:
         """Steps every environment and copies what it returns, because some reuse their buffers."""
         rows = [self._step(index, action[index]) for index in range(len(self._envs))]
         observations, rewards, terminated, truncated, infos = zip(*rows, strict=True)
-        success = [info["is_success"] for info in infos if "is_success" in info]
+        names = ("is_success", "success")  # of Gymnasium-Robotics' arms and mazes
+        success = [info[name] for info in infos for name in names if name in info]
         return Stepped(
             _stack(observations),
             np.asarray(rewards, np.float64),
