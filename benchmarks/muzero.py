@@ -1,11 +1,12 @@
 """MuZero on CartPole-v1 beside the same agent with dynamics that never learn.
 
     python -m benchmarks.muzero                     # 50k steps, 5 seeds of split(key(1), 5)
-    python -m benchmarks.muzero --only learned --seed 0
+    python -m benchmarks.muzero --only learned --members 3 4
 
-The preset, for both; greedy evaluation on 128 episodes a seed. The control keeps the dynamics and the reward head that
-``init`` drew, so that its searches plan in a model of nothing, while representation, policy and value learn. Connect
-four is a run of the command line, which ``python -m benchmarks.alphazero connect_four RUN`` measures.
+The preset, for both; greedy evaluation on 128 episodes per seed, one seed after the other. The control keeps the
+dynamics and the reward head that ``init`` drew, so that its searches plan in a model of nothing, while representation,
+policy and value learn. Connect four is a run of the command line, which ``python -m benchmarks.alphazero connect_four
+RUN`` measures.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ AGENTS: dict[str, dict[str, Any]] = {"learned": {}, "frozen": {"optimizer": froz
 """By name: what differs from the preset."""
 
 
-def measure(name: str, num_steps: int, num_seeds: int, seed: int) -> np.ndarray:
-    """Mean returns of each seed, ``[S]``; prints a row of a Markdown table."""
+def measure(name: str, num_steps: int, num_seeds: int, seed: int, members: list[int]) -> None:
+    """Prints a line for each member of ``split(key(seed), num_seeds)``, and a row of a Markdown table."""
     env, params = jaxrl.make(ENVIRONMENT)
     preset = jaxrl.preset("muzero", ENVIRONMENT)
     size = {setting: preset.pop(setting) for setting in LOOP} | {"num_steps": num_steps}
@@ -49,18 +50,23 @@ def measure(name: str, num_steps: int, num_seeds: int, seed: int) -> np.ndarray:
     preset["search"] = preset["search"]["name"]
     agent = jaxrl.muzero(jaxrl.spec(env, params), **preset, **AGENTS[name])
 
+    @jax.jit
     def run(key: Any) -> Any:
         train_key, evaluation_key = jax.random.split(key)
         state, _ = jaxrl.train(train_key, agent, env, params, **size)
-        return jaxrl.evaluate(evaluation_key, agent, state.agent, env, params, num_episodes=128).returns.mean()
+        return jaxrl.evaluate(evaluation_key, agent, state.agent, env, params, num_episodes=128).returns
 
+    keys, means = jax.random.split(jax.random.key(seed), num_seeds), []
     begin = time.perf_counter()
-    returns = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(seed), num_seeds)))
-    error = returns.std(ddof=1) / np.sqrt(num_seeds) if num_seeds > 1 else 0.0
-    each = ", ".join(f"{value:.1f}" for value in returns)
-    seconds = time.perf_counter() - begin
-    print(f"| {name} dynamics | {returns.mean():.1f} ± {error:.1f} | {returns.min():.1f} | {each} | {seconds:.0f} s |")
-    return returns
+    for member in members:
+        returns = np.asarray(run(keys[member]))
+        means.append(returns.mean())
+        seconds = time.perf_counter() - begin
+        worst = f"worst episode {returns.min():.0f}"
+        print(f"{name}, seed {member}: {means[-1]:.1f}, {worst}, at {seconds:.0f} s", flush=True)
+    error = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else 0.0
+    each = ", ".join(f"{value:.1f}" for value in means)
+    print(f"| {name} dynamics | {np.mean(means):.1f} ± {error:.1f} | {min(means):.1f} | {each} | {seconds:.0f} s |")
 
 
 def main() -> None:
@@ -68,13 +74,15 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=50_000)
     parser.add_argument("--num-seeds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="0 is what it was tuned on")
+    parser.add_argument("--members", type=int, nargs="+", help="which of the seeds, from 0; all by default")
     parser.add_argument("--only", choices=AGENTS)
     given = parser.parse_args()
     print(f"Measured on {describe_machine()}: {ENVIRONMENT}, {given.num_steps:,} steps\n")
     print("| agent | mean ± standard error over seeds | worst seed | each seed | wall time |")
     print("|---|---|---|---|---|", flush=True)
     for name in [given.only] if given.only else AGENTS:
-        measure(name, given.num_steps, given.num_seeds, given.seed)
+        members = list(range(given.num_seeds)) if given.members is None else given.members
+        measure(name, given.num_steps, given.num_seeds, given.seed, members)
 
 
 if __name__ == "__main__":

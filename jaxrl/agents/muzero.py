@@ -57,6 +57,7 @@ def muzero(
     num_simulations: Count = 32,
     unroll_steps: Count = 5,
     n_step: Count = 10,
+    reanalyze_values: bool = True,
     gamma: Unit = 0.997,
     support_size: Count = 20,
     value_coef: NonNegative = 0.25,
@@ -76,10 +77,10 @@ def muzero(
 
     ``s^0 = h(o)``, ``r^k, s^k = g(s^{k-1}, a^k)``, ``p^k, v^k = f(s^k)`` are fitted along K steps of real episodes by
     ``L = sum_k l^p(pi_{t+k}, p^k) + value_coef l^v(z_{t+k}, v^k) + l^r(u_{t+k}, r^k)``, to the policies pi of the
-    searches, to n-step returns z that bootstrap from the values of the searches, and to rewards u. Schrittwieser et al.
-    2020, "Mastering Atari, Go, chess and shogi by planning with a learned model", arXiv:1911.08265; Danihelka et al.
-    2022, "Policy improvement by planning with Gumbel". It plays one-player environments, and two-player games by
-    self-play. Every float may be a tracer.
+    searches, to n-step returns z that bootstrap from values nu, and to rewards u. Schrittwieser et al. 2020, "Mastering
+    Atari, Go, chess and shogi by planning with a learned model", arXiv:1911.08265; Danihelka et al. 2022, "Policy
+    improvement by planning with Gumbel". It plays one-player environments, and two-player games by self-play. Every
+    float may be a tracer.
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
@@ -90,6 +91,8 @@ def muzero(
       num_simulations: model steps of each search.
       unroll_steps: K, steps that the model is unrolled along an episode in training.
       n_step: rewards summed before the bootstrap; for games at least the number of moves, so that z is the outcome.
+      reanalyze_values: nu is the network's value, computed for each batch, of the observation n steps on (appendix H);
+        False for the value that the search found when that step was taken, which grows old in the replay.
       gamma: discount factor per step; 1 for games.
       support_size: number of bins of values and rewards on each side of 0, see ``distributional.Bins``.
       value_coef: weight of the value loss.
@@ -121,7 +124,8 @@ def muzero(
     network = make_network(spec, torso, bins.size)
     model, search_fn = learned_model(network, spec.zeros(1), bins, num_players), planning.search_fn(search)
     buffer = make_buffer(replay, prioritized, replay_capacity, 1, gamma)
-    buffer = unrolls.along(buffer, unroll_steps=unroll_steps, n_step=n_step, gamma=gamma)
+    steps = {"unroll_steps": unroll_steps, "n_step": n_step}
+    buffer = unrolls.along(buffer, **steps, gamma=gamma, fresh=reanalyze_values)
 
     def predict(params: PyTree, hidden: Array) -> tuple[Array, Array]:
         outputs: Any = network.apply(params, hidden, method="predict")
@@ -191,6 +195,10 @@ def muzero(
         return total, (jnp.abs(v - unroll.value[0]), {"loss": total, **metrics, "value": v.mean()})
 
     def step(key: Array, learned: Learned, unroll: Any) -> tuple[Learned, Array, Metrics]:
+        if unroll.bootstrap is not None:  # z = u_1 + ... + gamma^n nu
+            behind: Any = network.apply(learned.params, unroll.bootstrap.observation, method="represent")
+            v = predict(learned.params, behind)[1]
+            unroll = unroll._replace(value=unroll.value + unroll.bootstrap.weight * v)
         (_, (priorities, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(learned.params, unroll, key)
         stepped = gradients.apply(adam, learned, grads)
         return stepped, priorities, {**metrics, "gradient_norm": gradient_norm(grads)}

@@ -3,8 +3,9 @@
 From a position t of an episode, for k from 0 to K,
 
   reward_k    r_{t+k+1}, what the action at t+k paid
-  value_k     r_{t+k+1} + ... + (the discounts of n steps) nu_{t+k+n}, nu the value that a search found there
-  policy_k    pi_{t+k}, the policy that it found
+  value_k     r_{t+k+1} + ... + (the discounts of n steps) nu_{t+k+n}, nu the value that a search found there; or
+              without nu, and with the observation there, whose value the caller adds (Reanalyze, appendix H)
+  policy_k    pi_{t+k}, the policy that a search found
 
 Schrittwieser et al. 2020, arXiv:1911.08265, eq. 1 and appendix G. Behind a termination the state is absorbing: rewards
 and values are 0, there is no policy to learn, and actions are random. Behind a truncation, and behind what is stored so
@@ -42,6 +43,18 @@ class Searched(NamedTuple):
     next_value: Array
 
 
+class Bootstrap(NamedTuple):
+    """What follows the n steps of a return: ``weight * v(observation)`` is to be added to it.
+
+    Attributes:
+      observation: leaves ``[K + 1, N, ...]`` at t + k + n; any where the weight is 0.
+      weight: ``[K + 1, N]`` the discounts of n steps; 0 where the return ends before them, and is complete.
+    """
+
+    observation: Any
+    weight: Array
+
+
 class Unroll(NamedTuple):
     """A batch of unrolls.
 
@@ -49,12 +62,13 @@ class Unroll(NamedTuple):
       observation: leaves ``[N, ...]`` of the first step.
       action: ``[K, N]`` int32.
       reward: ``[K, N]`` of these actions.
-      value: ``[K + 1, N]``.
+      value: ``[K + 1, N]``, without the bootstrap if there is one.
       policy: ``[K + 1, N, A]``.
       inside: ``[K + 1, N]`` bool, True where the position is one of the episode: its policy is known.
       known: ``[K + 1, N]`` bool, True there and behind a termination: value, and reward where k < K, are known.
       weight: ``[N]`` importance weights.
       index: where the unrolls begin, the argument of ``update_priorities``.
+      bootstrap: what to add to the values, or None if they bootstrap from the values of the searches.
     """
 
     observation: Any
@@ -66,6 +80,7 @@ class Unroll(NamedTuple):
     known: Array
     weight: Array
     index: Any  # a Slot
+    bootstrap: Bootstrap | None = None
 
 
 def example(observation: Any, num_actions: int) -> Transition:
@@ -82,12 +97,12 @@ def example(observation: Any, num_actions: int) -> Transition:
     return Transition(observation, action, number, number, flag, flag, (), Searched(policy, number, number))
 
 
-def along(replay: Replay, *, unroll_steps: int, n_step: int, gamma: Any) -> Replay:
+def along(replay: Replay, *, unroll_steps: int, n_step: int, gamma: Any, fresh: bool = False) -> Replay:
     """The replay whose samples are ``Unroll``s, each from a step that ``replay`` draws.
 
     Args:
       replay: uniform or prioritised, of windows of one step.
-      unroll_steps, n_step, gamma: as of ``at``.
+      unroll_steps, n_step, gamma, fresh: as of ``at``.
     """
 
     def init(example: Transition, num_envs: int) -> Any:
@@ -101,12 +116,23 @@ def along(replay: Replay, *, unroll_steps: int, n_step: int, gamma: Any) -> Repl
         slot_key, action_key = jax.random.split(key)
         drawn = replay.sample(slot_key, state, batch_size)  # the step itself is not read, and so not gathered
         ring = state if isinstance(state, Ring) else state.ring
-        return at(action_key, ring, drawn.index, drawn.weight, unroll_steps=unroll_steps, n_step=n_step, gamma=gamma)
+        steps = {"unroll_steps": unroll_steps, "n_step": n_step}
+        return at(action_key, ring, drawn.index, drawn.weight, **steps, gamma=gamma, fresh=fresh)
 
     return replay._replace(init=init, sample=sample)
 
 
-def at(key: Array, ring: Ring, slot: Slot, weight: Array, *, unroll_steps: int, n_step: int, gamma: Any) -> Unroll:
+def at(
+    key: Array,
+    ring: Ring,
+    slot: Slot,
+    weight: Array,
+    *,
+    unroll_steps: int,
+    n_step: int,
+    gamma: Any,
+    fresh: bool = False,
+) -> Unroll:
     """The unrolls that begin at ``slot`` ``[N]``.
 
     Args:
@@ -117,6 +143,7 @@ def at(key: Array, ring: Ring, slot: Slot, weight: Array, *, unroll_steps: int, 
       unroll_steps: K, at least 1.
       n_step: n, at least 1.
       gamma: the discount of a step, may be a tracer.
+      fresh: whether to leave out the values of the searches and give the ``Bootstrap`` in their place.
     """
     kept, last = ring.transitions, unroll_steps + n_step
     slots = rings.window_slots(ring, slot, last + 1)
@@ -124,9 +151,15 @@ def at(key: Array, ring: Ring, slot: Slot, weight: Array, *, unroll_steps: int, 
     reward, discount, terminated, truncated, value, next_value = rings.take(signals, *slots)
     inside = rings.window_valid(ring, slot, terminated | truncated)
     # What follows a step: the value that the search found there, or the network's where there is no such step.
-    v_t = jnp.where(inside[1:], value[1:], next_value[:-1])
+    v_t = jnp.where(inside[1:], 0.0 if fresh else value[1:], next_value[:-1])
     discount_t = returns.bootstrap_discount(discount[:-1], gamma)
     found = returns.n_step_returns(reward[:-1], discount_t, v_t, inside[1:], n_step)
+    bootstrap = None
+    if fresh:
+        one_t = inside[1:].astype(jnp.float32)
+        remaining = returns.n_step_returns(jnp.zeros_like(one_t), discount_t, one_t, inside[1:], n_step)
+        behind = jax.tree.map(lambda x: x[n_step:], slots)
+        bootstrap = Bootstrap(rings.take(kept.observation, *behind), remaining[: unroll_steps + 1])
     inside_k, terminated_k = inside[: unroll_steps + 1], (inside & terminated)[:unroll_steps]
     absorbed = jnp.cumsum(terminated_k, axis=0, dtype=jnp.int32) > 0
     absorbed = jnp.concatenate([jnp.zeros_like(absorbed[:1]), absorbed])
@@ -144,4 +177,5 @@ def at(key: Array, ring: Ring, slot: Slot, weight: Array, *, unroll_steps: int, 
         known=inside_k | absorbed,
         weight=weight,
         index=slot,
+        bootstrap=bootstrap,
     )

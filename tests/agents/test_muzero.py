@@ -142,7 +142,18 @@ def no_search(key, params, root, recurrent_fn, num_simulations, invalid_actions,
     return PolicyOutput(action, uniform, new_tree(root, uniform, 1))
 
 
-def test_a_gradient_step_is_that_of_a_plain_loop(kit):
+def with_values_of_today(network, bins, params, unroll):
+    """The unroll whose returns end in the network's values of the observations behind them."""
+    value = np.array(unroll.value)
+    for k, n in np.ndindex(*value.shape):
+        observation = jax.tree.map(lambda x: x[k, n : n + 1], unroll.bootstrap.observation)  # noqa: B023
+        logits = network.apply(params, network.apply(params, observation, method="represent"), method="predict")[1]
+        value[k, n] += unroll.bootstrap.weight[k, n] * bins.decode(logits)[0]
+    return unroll._replace(value=jax.lax.stop_gradient(jnp.asarray(value)))
+
+
+@pytest.mark.parametrize("reanalyze_values", [False, True])
+def test_a_gradient_step_is_that_of_a_plain_loop(kit, reanalyze_values):
     spec, steps, batch = kit.specs["discrete"], 2, 4
     agent = agents.muzero(
         spec,
@@ -150,6 +161,7 @@ def test_a_gradient_step_is_that_of_a_plain_loop(kit):
         search=no_search,
         unroll_steps=steps,
         n_step=2,
+        reanalyze_values=reanalyze_values,
         gamma=0.9,
         support_size=4,
         value_coef=0.3,
@@ -168,8 +180,12 @@ def test_a_gradient_step_is_that_of_a_plain_loop(kit):
     state, metrics = update(key, first, trajectory)
     assert update(key, first._replace(steps=jnp.int32(2**31 - 2)), trajectory)[0].steps == 2**31 - 1, "it stops there"
     network, bins = muzero.make_network(spec, kit.torso, 9), Bins.of_returns(4)
-    buffer = unrolls.along(uniform(64, n_step=1, gamma=0.9), unroll_steps=steps, n_step=2, gamma=0.9)
+    targets = {"unroll_steps": steps, "n_step": 2, "gamma": 0.9, "fresh": reanalyze_values}
+    buffer = unrolls.along(uniform(64, n_step=1, gamma=0.9), **targets)
     unroll = jax.jit(lambda state: buffer.sample(jax.random.split(key)[0], state, batch))(state.per_env)
+    if reanalyze_values:
+        assert float(jnp.abs(unroll.bootstrap.weight).max()) > 0.5
+        unroll = with_values_of_today(network, bins, first.params, unroll)
     assert not unroll.inside.all() and unroll.inside.any(axis=1).all(), "the batch has ends in it"
     loss, gradient = jax.value_and_grad(lambda params: plain_loss(network, bins, params, unroll, steps, 0.3))(
         first.params

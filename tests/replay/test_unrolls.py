@@ -88,6 +88,29 @@ def test_targets_against_a_slow_loop(total):
         assert found.inside.all(axis=0).any() and (found.known & ~found.inside).any() and (~found.known).any()
 
 
+@pytest.mark.parametrize("total", [5, 41])
+def test_a_fresh_bootstrap_completes_the_value(total):
+    steps = jax.tree.map(jnp.asarray, history(total))
+    # The network of today finds what the searches found, as a function of the observation.
+    worth = jnp.sin
+    steps = steps._replace(extras=steps.extras._replace(value=worth(steps.observation)))
+    state = ring.init(unrolls.example(jax.ShapeDtypeStruct((), jnp.float32), A), ROWS, B)
+    state = ring.add(state, steps)
+    t, b = (x.ravel() for x in np.meshgrid(np.arange(max(0, total - ROWS), total), np.arange(B)))
+    row = jnp.asarray((t - max(0, total - ROWS)) % ROWS, jnp.int32)
+    slot = Slot((state.head - min(total, ROWS) + row) % ROWS, jnp.asarray(b, jnp.int32))
+    settings = {"unroll_steps": K, "n_step": N_STEP, "gamma": GAMMA}
+    old, fresh = (unrolls.at(jax.random.key(0), state, slot, jnp.ones(len(t)), **settings, fresh=x) for x in (0, 1))
+    assert old.bootstrap is None
+    completed = fresh.value + fresh.bootstrap.weight * worth(fresh.bootstrap.observation)
+    np.testing.assert_allclose(np.where(old.inside, completed, 0.0), old.value, rtol=1e-5, atol=1e-6)
+    # No weight where the episode, or what is stored, ends within n steps; and elsewhere there is one.
+    reach = np.asarray(fresh.bootstrap.weight != 0)
+    assert reach.any() and not reach.all()
+    expected = np.asarray(fresh.observation[None] + np.arange(K + 1)[:, None] + N_STEP)
+    np.testing.assert_array_equal(np.asarray(fresh.bootstrap.observation)[reach], expected[reach])
+
+
 def test_actions_behind_a_termination_are_drawn():
     steps = jax.tree.map(jnp.asarray, history(8)._replace(terminated=np.ones((8, B), bool)))
     state = ring.add(ring.init(unrolls.example(jax.ShapeDtypeStruct((), jnp.float32), A), ROWS, B), steps)

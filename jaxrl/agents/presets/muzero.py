@@ -13,16 +13,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "muzero": {
         "CartPole-v1": {
             "num_steps": 50_000,
-            "num_envs": 8,
+            "num_envs": 16,
+            "rollout_length": 8,
             "torso": {"name": "mlp", "hidden": (128, 128), "activation": "relu"},
             # Gumbel's scale of values, made for many actions, makes a choice between two nearly certain at once.
             "search": {"name": "puct"},
             "num_simulations": 16,
             "gamma": 0.99,
-            "n_step": 20,
             "anneal_learning_rate": True,
-            # Small, so that the values that targets are made of are young.
-            "replay_capacity": 10_000,
+            # All steps: values are made anew, and steps of early episodes show what failing is.
+            "replay_capacity": 50_000,
             "num_gradient_steps": 16,
         },
         "pgx/connect_four": {
@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "gamma": 1.0,
             # The largest number of moves of a game: the target is the outcome.
             "n_step": 42,
+            "reanalyze_values": False,
             "support_size": 5,
             "value_coef": 1.0,
             "anneal_learning_rate": True,
