@@ -219,7 +219,7 @@ RECIPES = {
     # Of two actions the better one has all of the paper's scale of values, which leaves noise no say.
     "muzero": Recipe(
         partial(muzero, **PLANS, unroll_steps=2, search=partial(planning.gumbel, value_scale=0.02)),
-        {"prioritized": True, "n_step": 2, "support_size": 3, "num_gradient_steps": 2},
+        {"prioritized": True, "n_step": 2, "reanalyze_values": False, "support_size": 3, "num_gradient_steps": 2},
         environments=("discrete",),
     ),
     "world_models": Recipe(

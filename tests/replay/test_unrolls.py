@@ -100,7 +100,12 @@ def test_a_fresh_bootstrap_completes_the_value(total):
     row = jnp.asarray((t - max(0, total - ROWS)) % ROWS, jnp.int32)
     slot = Slot((state.head - min(total, ROWS) + row) % ROWS, jnp.asarray(b, jnp.int32))
     settings = {"unroll_steps": K, "n_step": N_STEP, "gamma": GAMMA}
-    old, fresh = (unrolls.at(jax.random.key(0), state, slot, jnp.ones(len(t)), **settings, fresh=x) for x in (0, 1))
+    old = unrolls.at(jax.random.key(0), state, slot, jnp.ones(len(t)), **settings)
+    # The values of the searches are not read.
+    kept = state.transitions
+    unread = kept._replace(extras=kept.extras._replace(value=jnp.full_like(kept.reward, jnp.nan)))
+    state = state._replace(transitions=unread)
+    fresh = unrolls.at(jax.random.key(0), state, slot, jnp.ones(len(t)), **settings, fresh=True)
     assert old.bootstrap is None
     completed = fresh.value + fresh.bootstrap.weight * worth(fresh.bootstrap.observation)
     np.testing.assert_allclose(np.where(old.inside, completed, 0.0), old.value, rtol=1e-5, atol=1e-6)
