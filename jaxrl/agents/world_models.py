@@ -76,6 +76,7 @@ def make_models(
     context: int = 16,
     num_components: int = 5,
     termination_coef: Any = 5.0,
+    terminal_weight: Any = 10.0,
 ) -> tuple[VAE, SequenceModel]:
     """V and M, of the arguments of the recipe."""
     vision = models.vae(spec, latent_size=latent_size, kl_weight=kl_weight, free_nats=free_nats)
@@ -83,6 +84,7 @@ def make_models(
         "latent_size": latent_size,
         "num_components": num_components,
         "termination_coef": termination_coef,
+        "terminal_weight": terminal_weight,
     }
     if model == "transformer":
         return vision, models.transformer(spec, width=hidden_size, num_layers=num_layers, context=context, **shared)
@@ -111,6 +113,7 @@ def world_models(
     context: Count = 16,
     num_components: Count = 5,
     termination_coef: NonNegative = 5.0,
+    terminal_weight: Positive = 10.0,
     num_rounds: Count = 1,
     steps_per_round: Count = 20_000,
     replay_capacity: Count = 20_000,
@@ -148,7 +151,9 @@ def world_models(
       num_layers: layers of the transformer.
       context: steps that the transformer looks back.
       num_components: components of each mixture.
-      termination_coef: weight of the termination in M's loss; terminations are rare.
+      termination_coef: weight of the termination in M's loss.
+      terminal_weight: w, weight of terminal steps, which are rare, in the termination's loss. A dream ends where the
+        probability of the end is above ``1 / (1 + w)``: with 1, C learns to stay where the end is uncertain.
       num_rounds: rounds of collecting, fitting and evolving; the paper has one.
       steps_per_round: environment steps before each round, over all environments.
       replay_capacity: steps kept.
@@ -185,6 +190,7 @@ def world_models(
         context=context,
         num_components=num_components,
         termination_coef=termination_coef,
+        terminal_weight=terminal_weight,
     )
     dreaming.check_memory(types.memory(spec.observation), sequence)
     controller = dreaming.linear_controller(spec.action, latent_size + hidden_size)

@@ -71,6 +71,7 @@ def mdn_rnn(
     scale_floor: Positive = 0.01,
     reward_coef: NonNegative = 1.0,
     termination_coef: NonNegative = 1.0,
+    terminal_weight: Positive = 1.0,
 ) -> SequenceModel:
     """An LSTM that predicts the next latent vector, the reward and the termination from all previous steps.
 
@@ -86,6 +87,8 @@ def mdn_rnn(
       scale_floor: smallest standard deviation of a component; at 0 the likelihood is unbounded.
       reward_coef: weight of the squared error of the reward.
       termination_coef: weight of the cross-entropy of the termination.
+      terminal_weight: w, weight of terminal steps, which are rare, in the cross-entropy. A dream ends where the
+        probability of the end is above ``1 / (1 + w)``.
 
     Returns:
       A ``SequenceModel``.
@@ -121,5 +124,5 @@ def mdn_rnn(
         outputs, after = network.apply(params, x, before, jnp.zeros((1, 1), bool))
         return jax.tree.map(lambda leaf: leaf[0], after), jax.tree.map(lambda leaf: leaf[0, 0], outputs)
 
-    loss = loss_of(unroll, reward_coef, termination_coef)
+    loss = loss_of(unroll, reward_coef, termination_coef, terminal_weight)
     return SequenceModel(init, start, unroll, step, loss, latent_size, hidden_size)

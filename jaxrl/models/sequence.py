@@ -49,7 +49,7 @@ class Outputs(NamedTuple):
     Attributes:
       mixture: distribution of the next latent, leaves ``[..., L, K]``.
       reward: ``[...]`` reward of the step.
-      termination_logit: ``[...]``, positive where the task terminates with the step.
+      termination_logit: ``[...]``, positive where the task is taken to terminate with the step.
       features: ``[..., H]`` summary of the steps so far, an input of controllers together with z.
     """
 
@@ -127,11 +127,12 @@ def step_input(space: Discrete | Box, z: Array, action: Array) -> Array:
     return jnp.concatenate([z.astype(jnp.float32), action_input(space, action)], axis=-1)
 
 
-def loss_of(unroll: UnrollFn, reward_coef: Any, termination_coef: Any) -> Any:
+def loss_of(unroll: UnrollFn, reward_coef: Any, termination_coef: Any, terminal_weight: Any) -> Any:
     """``loss`` of a sequence model.
 
-    ``-log p(z_{t+1} | z_{<=t}, a_{<=t}) + c_r (r - r')^2 / 2 + c_d cross-entropy of the termination``: summed over
-    latent numbers and averaged over the valid steps of a sequence.
+    ``-log p(z_{t+1} | z_{<=t}, a_{<=t}) + c_r (r - r')^2 / 2 - c_d (w d log p_d + (1 - d) log(1 - p_d))``, with d = 1
+    where the task terminates: summed over latent numbers and averaged over the valid steps of a sequence. The logit of
+    p_d is positive where the true probability is above ``1 / (1 + w)``.
     """
 
     def loss(params: PyTree, key: Array, batch: LatentSequences) -> Array:
@@ -140,7 +141,7 @@ def loss_of(unroll: UnrollFn, reward_coef: Any, termination_coef: Any) -> Any:
         surprise = -outputs.mixture.log_prob(batch.next_latent.sample(next_key).astype(jnp.float32))
         reward = 0.5 * jnp.square(outputs.reward - batch.reward.astype(jnp.float32))
         logit = outputs.termination_logit
-        end = jax.nn.softplus(logit) - logit * batch.terminated.astype(jnp.float32)
+        end = jnp.where(batch.terminated, terminal_weight * jax.nn.softplus(-logit), jax.nn.softplus(logit))
         terms = jnp.where(batch.valid, surprise + reward_coef * reward + termination_coef * end, 0.0)
         return terms.sum(1) / jnp.maximum(batch.valid.sum(1), 1).astype(jnp.float32)
 

@@ -134,6 +134,7 @@ def transformer(
     scale_floor: Positive = 0.01,
     reward_coef: NonNegative = 1.0,
     termination_coef: NonNegative = 1.0,
+    terminal_weight: Positive = 1.0,
 ) -> SequenceModel:
     """``mdn_rnn`` with a causal transformer instead of the LSTM, which attends to the last C steps of the episode.
 
@@ -153,6 +154,8 @@ def transformer(
       scale_floor: smallest standard deviation of a component.
       reward_coef: weight of the squared error of the reward.
       termination_coef: weight of the cross-entropy of the termination.
+      terminal_weight: w, weight of terminal steps, which are rare, in the cross-entropy. A dream ends where the
+        probability of the end is above ``1 / (1 + w)``.
 
     Returns:
       A ``SequenceModel``.
@@ -180,4 +183,5 @@ def transformer(
         outputs, after = network.apply(params, x, before, method="step")
         return jax.tree.map(lambda leaf: leaf[0], after), jax.tree.map(lambda leaf: leaf[0], outputs)
 
-    return SequenceModel(init, start, unroll, step, loss_of(unroll, reward_coef, termination_coef), latent_size, width)
+    loss = loss_of(unroll, reward_coef, termination_coef, terminal_weight)
+    return SequenceModel(init, start, unroll, step, loss, latent_size, width)

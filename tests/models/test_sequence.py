@@ -154,6 +154,21 @@ def test_they_learn_what_needs_memory(maker):
 
 
 @pytest.mark.parametrize("maker", MAKERS)
+def test_a_terminal_step_weighs_as_much_as_so_many_copies_of_it(maker):
+    """So the logit is positive where the probability of the end is above ``1 / (1 + w)``."""
+    key, data = jax.random.key(1), sequences(num=3)
+    params = jax.jit(MAKERS[maker]().init)(jax.random.key(0))
+    losses = [MAKERS[maker](terminal_weight=w, termination_coef=2.0).loss(params, key, data) for w in (1.0, 4.0)]
+    z = data.latent.sample(jax.random.split(key)[0])
+    logit = np.asarray(MAKERS[maker]().unroll(params, z, data.action, data.reset).termination_logit, np.float64)
+    of_terminal = np.where(data.terminated, -scipy.special.log_expit(logit), 0.0)
+    np.testing.assert_allclose(losses[1] - losses[0], 2.0 * 3.0 * of_terminal.mean(1), rtol=1e-4)
+    plain = MAKERS[maker](terminal_weight=1.0, termination_coef=0.0).loss(params, key, data)
+    cross_entropy = of_terminal + np.where(data.terminated, 0.0, -scipy.special.log_expit(-logit))
+    np.testing.assert_allclose(losses[0] - plain, 2.0 * cross_entropy.mean(1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
 def test_steps_that_are_not_valid_do_not_count(maker):
     sequence = MAKERS[maker]()
     params, data = jax.jit(sequence.init)(jax.random.key(0)), sequences(num=3)
@@ -190,6 +205,7 @@ def test_x64_keeps_float32(maker):
         ("transformer", "context", {"context": 0}),
         ("transformer", "num_heads", {"num_heads": 3}),
         ("transformer", "termination_coef", {"termination_coef": float("nan")}),
+        ("mdn_rnn", "terminal_weight", {"terminal_weight": 0.0}),
     ],
 )
 def test_what_is_refused(maker, name, changed):
