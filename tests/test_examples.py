@@ -73,6 +73,12 @@ def test_memory_is_what_the_t_maze_asks_for():
     assert right["GRU"] > 0.95
 
 
+def test_ppo_learns_in_a_dream_what_it_needs_in_the_real_environment():
+    returns = load("dream").main(num_real=4_000, num_dreamt=40_000)
+    assert returns["PPO after the dream"] > 150 > 4 * returns["random actions"]
+    assert returns["PPO before the dream"] < 75
+
+
 def test_every_example_is_tested():
     source = Path(__file__).read_text()
     missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]

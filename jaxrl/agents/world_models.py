@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxrl import models, optim, types
 from jaxrl.agents.parts import dreaming, evolution, replaying
 from jaxrl.agents.parts.when import when
-from jaxrl.arguments import Count, NonNegative, Positive, Unit
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
 from jaxrl.models import VAE, Latent, ModelEnv, SequenceModel
 from jaxrl.replay import ring as rings
 from jaxrl.replay.base import num_rows
@@ -75,6 +75,7 @@ def make_models(
     num_layers: int = 2,
     context: int = 16,
     num_components: int = 5,
+    chain_size: int = 16,
     termination_coef: Any = 5.0,
     terminal_weight: Any = 10.0,
 ) -> tuple[VAE, SequenceModel]:
@@ -83,6 +84,7 @@ def make_models(
     shared = {
         "latent_size": latent_size,
         "num_components": num_components,
+        "chain_size": chain_size,
         "termination_coef": termination_coef,
         "terminal_weight": terminal_weight,
     }
@@ -112,6 +114,7 @@ def world_models(
     num_layers: Count = 2,
     context: Count = 16,
     num_components: Count = 5,
+    chain_size: CountOrZero = 16,
     termination_coef: NonNegative = 5.0,
     terminal_weight: Positive = 10.0,
     num_rounds: Count = 1,
@@ -151,6 +154,8 @@ def world_models(
       num_layers: layers of the transformer.
       context: steps that the transformer looks back.
       num_components: components of each mixture.
+      chain_size: hidden units through which the mixture of a latent number depends on the numbers before it; 0 for
+        independent numbers, as in the paper.
       termination_coef: weight of the termination in M's loss.
       terminal_weight: w, weight of terminal steps, which are rare, in the termination's loss. A dream ends where the
         probability of the end is above ``1 / (1 + w)``: with 1, C learns to stay where the end is uncertain.
@@ -189,6 +194,7 @@ def world_models(
         num_layers=num_layers,
         context=context,
         num_components=num_components,
+        chain_size=chain_size,
         termination_coef=termination_coef,
         terminal_weight=terminal_weight,
     )

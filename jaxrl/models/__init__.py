@@ -10,13 +10,14 @@ from jaxrl.models.fit import Fitted, fit, held_out_rows
 from jaxrl.models.images import ConvDecoder, ConvEncoder, MLPDecoder
 from jaxrl.models.likelihoods import BERNOULLI, SUM_OF_SQUARES, Likelihood, normal
 from jaxrl.models.mdn_rnn import LSTMMemory, mdn_rnn
-from jaxrl.models.mixture import Mixture
+from jaxrl.models.mixture import Chain, Mixture
 from jaxrl.models.sequence import LatentSequences, Outputs, SequenceModel
 from jaxrl.models.transformer import Cache, transformer
 from jaxrl.models.vae import VAE, Latent, Terms, vae
 
 __all__ = [
     "Cache",
+    "Chain",
     "DreamState",
     "LSTMMemory",
     "LatentSequences",

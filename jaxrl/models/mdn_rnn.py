@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.arguments import Count, NonNegative, Positive
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive
 from jaxrl.models.actions import action_size
 from jaxrl.models.sequence import Heads, Outputs, SequenceModel, loss_of, step_input
 from jaxrl.networks.initializers import gaussian, orthogonal
@@ -69,6 +69,7 @@ def mdn_rnn(
     hidden_size: Count = 256,
     num_components: Count = 5,
     scale_floor: Positive = 0.01,
+    chain_size: CountOrZero = 0,
     reward_coef: NonNegative = 1.0,
     termination_coef: NonNegative = 1.0,
     terminal_weight: Positive = 1.0,
@@ -85,6 +86,8 @@ def mdn_rnn(
       hidden_size: H.
       num_components: K, number of components of each mixture.
       scale_floor: smallest standard deviation of a component; at 0 the likelihood is unbounded.
+      chain_size: U, hidden units through which the mixture of a latent number depends on the numbers before it (see
+        ``Chain``); 0 for independent numbers, as in the paper.
       reward_coef: weight of the squared error of the reward.
       termination_coef: weight of the cross-entropy of the termination.
       terminal_weight: w, weight of terminal steps, which are rare, in the cross-entropy. A dream ends where the
@@ -104,7 +107,7 @@ def mdn_rnn(
     >>> outputs.mixture.mean.shape, memory.features.shape
     ((2, 5), (8,))
     """
-    network = _LSTM(hidden_size, Heads(latent_size, num_components, scale_floor))
+    network = _LSTM(hidden_size, Heads(latent_size, num_components, scale_floor, chain_size))
     start = LSTMMemory(jnp.zeros((hidden_size,), jnp.float32), jnp.zeros((hidden_size,), jnp.float32))
 
     def zeros(num: int) -> LSTMMemory:

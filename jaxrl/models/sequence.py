@@ -5,14 +5,16 @@ Legend of shapes: N sequences, T steps of each, L latent numbers, K components, 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.models.actions import action_input
-from jaxrl.models.mixture import Mixture, mixture
+from jaxrl.models.mixture import Chain, Mixture, mixture
 from jaxrl.models.vae import Latent
 from jaxrl.networks.initializers import gaussian
 from jaxrl.types import Array, Box, Discrete, PyTree
@@ -47,13 +49,13 @@ class Outputs(NamedTuple):
     """The predictions of a sequence model after each step.
 
     Attributes:
-      mixture: distribution of the next latent, leaves ``[..., L, K]``.
+      mixture: distribution of the next latent.
       reward: ``[...]`` reward of the step.
       termination_logit: ``[...]``, positive where the task is taken to terminate with the step.
       features: ``[..., H]`` summary of the steps so far, an input of controllers together with z.
     """
 
-    mixture: Mixture
+    mixture: Mixture | Chain
     reward: Array
     termination_logit: Array
     features: Array
@@ -104,21 +106,42 @@ class Heads(nn.Module):
       latent_size: L.
       num_components: K.
       floor: smallest standard deviation of a component.
+      chain_size: U, units through which a number depends on those before it; 0 for independent numbers.
     """
 
     latent_size: int
     num_components: int
     floor: float
+    chain_size: int
 
     @nn.compact
     def __call__(self, features: Array) -> Outputs:
         size = self.latent_size * 3 * self.num_components
         raw = nn.Dense(size + 2, kernel_init=gaussian(1.0))(features)
         return Outputs(
-            mixture=mixture(raw[..., :size], self.num_components, self.floor),
+            mixture=self._chain(raw[..., :size], features)
+            if self.chain_size
+            else mixture(raw[..., :size], self.num_components, self.floor),
             reward=raw[..., size],
             termination_logit=raw[..., size + 1],
             features=features,
+        )
+
+    def _chain(self, raw: Array, features: Array) -> Chain:
+        latents, units, parameters = self.latent_size, self.chain_size, 3 * self.num_components
+        hidden = nn.Dense(latents * units, kernel_init=gaussian(1.0), name="chain_hidden")(features)
+        scale = nn.initializers.normal(1.0 / math.sqrt(latents))
+        before = self.param("chain_before", scale, (latents, latents, units), jnp.float32)
+        is_before = np.tri(latents, k=-1, dtype=np.float32).T[..., None]  # [j, l]: j < l
+        after = self.param("chain_after", nn.initializers.normal(0.1), (latents, units, parameters), jnp.float32)
+        batch = features.shape[:-1]
+        lead = (1,) * len(batch)
+        return Chain(
+            raw.reshape(*batch, latents, parameters),
+            hidden.reshape(*batch, latents, units),
+            (before * is_before).reshape(*lead, *before.shape),
+            after.reshape(*lead, *after.shape),
+            jnp.asarray(self.floor, jnp.float32).reshape(lead),
         )
 
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.arguments import Count, NonNegative, Positive
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive
 from jaxrl.models.actions import action_size
 from jaxrl.models.sequence import Heads, Outputs, SequenceModel, loss_of, step_input
 from jaxrl.networks.initializers import gaussian
@@ -132,6 +132,7 @@ def transformer(
     context: Count = 32,
     num_components: Count = 5,
     scale_floor: Positive = 0.01,
+    chain_size: CountOrZero = 0,
     reward_coef: NonNegative = 1.0,
     termination_coef: NonNegative = 1.0,
     terminal_weight: Positive = 1.0,
@@ -152,6 +153,8 @@ def transformer(
       context: C, number of steps that a layer attends to, including the current one; 1 for a model without memory.
       num_components: K, number of components of each mixture.
       scale_floor: smallest standard deviation of a component.
+      chain_size: U, hidden units through which the mixture of a latent number depends on the numbers before it (see
+        ``Chain``); 0 for independent numbers, as in the paper.
       reward_coef: weight of the squared error of the reward.
       termination_coef: weight of the cross-entropy of the termination.
       terminal_weight: w, weight of terminal steps, which are rare, in the cross-entropy. A dream ends where the
@@ -165,7 +168,7 @@ def transformer(
     """
     if width % num_heads:
         raise ValueError(f"num_heads: got {num_heads}, must divide width={width}")
-    heads = Heads(latent_size, num_components, scale_floor)
+    heads = Heads(latent_size, num_components, scale_floor, chain_size)
     network = _CausalTransformer(num_layers, num_heads, width, mlp_ratio, context, heads)
     kept = jnp.zeros((num_layers, context, num_heads, width // num_heads), jnp.float32)
     start = Cache(kept, kept, jnp.zeros((), jnp.int32), jnp.zeros((width,), jnp.float32))

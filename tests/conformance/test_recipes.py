@@ -93,6 +93,7 @@ WORLD = {
     "latent_size": 2,
     "hidden_size": 4,
     "num_components": 2,
+    "chain_size": 2,
     "steps_per_round": 8,
     "replay_capacity": 48,
     "sequence_length": 4,
@@ -103,7 +104,7 @@ WORLD = {
     "num_dreams": 2,
     "dream_length": 3,
 }
-WORLD_TRANSFORMER = {"model": "transformer", "num_layers": 1, "context": 3}
+WORLD_TRANSFORMER = {**WORLD, "model": "transformer", "num_layers": 1, "context": 3, "chain_size": 0}
 
 
 def world(env=None, **options):
@@ -229,7 +230,7 @@ RECIPES = {
         environments=("world_continuous", "world"),
     ),
     "world_models_transformer": Recipe(
-        partial(world_models, **WORLD, **WORLD_TRANSFORMER, strategy="sep_cma_es"),
+        partial(world_models, **WORLD_TRANSFORMER, strategy="sep_cma_es"),
         {},
         exempt=("options_matter",),
         environments=("world_transformer",),
@@ -282,7 +283,7 @@ ENVIRONMENTS = {
     "game": (GAME, MLP(hidden=(8,))),
     "world": (world(**WORLD), None),
     "world_continuous": (world(probes.DiscountProbe(continuous=True), **WORLD), None),
-    "world_transformer": (world(**WORLD, **WORLD_TRANSFORMER), None),
+    "world_transformer": (world(probes.DiscountProbe(), **WORLD_TRANSFORMER), None),
 }
 
 
