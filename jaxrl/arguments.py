@@ -138,6 +138,23 @@ def check_key(key: Any) -> None:
         raise TypeError(f"key: got {given}, must be one key such as jax.random.key(0); the key comes first")
 
 
+def check_steps(shape: tuple[int, ...]) -> None:
+    """Checks that a trajectory ``[T, B]`` has steps, for agents that learn from the trajectory itself.
+
+    Args:
+      shape: ``(T, B)``.
+
+    Raises:
+      ValueError: it is empty, as in a stage of rollout length 0.
+    """
+    length, num_envs = shape
+    if not length * num_envs:
+        raise ValueError(
+            f"trajectory: got {length} steps of {num_envs} environments, must be at least 1 of 1, because this agent "
+            "learns from the trajectory itself; give a rollout_length of at least 1"
+        )
+
+
 def _initials(name: str) -> str:
     return "".join(word[0] for word in re.split(r"[-_.]+", name) if word)
 

@@ -17,7 +17,7 @@ from jaxrl.agents.parts.gradients import Learned, dropout_key, gradient_step
 from jaxrl.agents.parts.planning import SearchFn
 from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.when import when
-from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit, check_steps
 from jaxrl.losses import LossFn, Planned, Settings
 from jaxrl.networks import inputs
 from jaxrl.ops import across, outcomes, returns, value
@@ -159,6 +159,7 @@ def alphazero(
 
     def remember(state: AlphaZeroState, trajectory: Transition) -> tuple[PyTree, Metrics]:
         """Stores each position with pi, and with z where it is known already."""
+        check_steps(trajectory.reward.shape)
         shape = trajectory.reward.shape
         v_t = evaluate(state.params, trajectory.next_observation)[1].reshape(shape)
         # z: the return up to the end of the episode, with the sign of the player to move, or up to a value after n_step

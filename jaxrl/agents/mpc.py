@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from jaxrl import types
 from jaxrl.agents.parts import planning, plans
-from jaxrl.arguments import Count, Unit
+from jaxrl.arguments import Count, Unit, check_steps
 from jaxrl.planners import PlanFn
 from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, Model, PyTree, Spec, Transition
@@ -90,6 +90,7 @@ def mpc(
 
     def update(key: Array, state: MPCState, trajectory: Transition) -> tuple[MPCState, Metrics]:
         del key
+        check_steps(trajectory.reward.shape)
         return state, {"planned_return": trajectory.extras.mean(), "reward": trajectory.reward.mean()}
 
     return Agent(init, act, update)

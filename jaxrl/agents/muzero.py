@@ -16,7 +16,7 @@ from jaxrl.agents.parts.gradients import Learned, dropout_key, gradient_norm
 from jaxrl.agents.parts.planning import SearchFn
 from jaxrl.agents.parts.recurrent import check_no_memory
 from jaxrl.agents.parts.replaying import gradient_steps, make_buffer, num_steps
-from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, TracedCount, Unit, check_steps
 from jaxrl.networks import BoardDynamics, DenseDynamics, MuZero, inputs
 from jaxrl.networks.heads import Categorical
 from jaxrl.ops import distributional, numerics
@@ -164,6 +164,7 @@ def muzero(
 
     def remember(state: MuZeroState, trajectory: Transition) -> PyTree:
         """Stores each step with pi, nu and the network's value after it, which truncated episodes bootstrap from."""
+        check_steps(trajectory.reward.shape)
         hidden: Any = network.apply(state.params, trajectory.next_observation, method="represent")
         v_t = predict(state.params, hidden)[1]
         searched = trajectory.extras._replace(next_value=v_t)

@@ -30,29 +30,34 @@ class ConfigFile:
     path: Path | None = None
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def check_recipe(self, recipe: str) -> None:
-        """Refuses a file for another recipe, and hyper-parameters or parts that the recipe does not have.
+    def for_recipe(self, recipe: str) -> ConfigFile:
+        """The file with whole numbers such as 1e5 as integers, where the recipe and its parts take integers.
 
         Raises:
-          UsageError: the message names the recipe or the hyper-parameters.
+          UsageError: it is for another recipe, has hyper-parameters or parts that the recipe does not have, or a value
+            is not allowed; the message names it.
         """
         own = self.data.get("recipe", recipe)
         if own != recipe:
             raise UsageError(f"--config: {self.path} is for {own}, not for {recipe}; leave the recipe out")
         known = hyperparameters(recipe)
-        for name in self.hyperparameters:
+        values, parts = {}, {}
+        for name, value in self.hyperparameters.items():
             if name not in known:
-                hint = nearest(name, known)
+                hint = nearest(str(name), known)
                 raise UsageError(f"--config: {self.path}: got '{name}', must be a hyper-parameter of {recipe}{hint}")
+            values[name] = self._read_value(name, value, known[name].type)
         known_parts = parts_of(recipe)
         for part, one in (self.data.get("parts") or {}).items():
             if part not in known_parts:
                 hint = nearest(str(part), known_parts)
                 raise UsageError(f"--config: {self.path}: got '{part}', must be a part of {recipe}{hint}")
-            self._check_part(part, one)
+            parts[part] = self._read_part(part, one)
+        read = {"hyperparameters": values, "parts": parts}
+        return dataclasses.replace(self, data={**self.data, **{name: read[name] for name in read if name in self.data}})
 
-    def _check_part(self, part: str, given: Mapping[str, Any]) -> None:
-        """Refuses a part without a name, and fields and settings that it does not have."""
+    def _read_part(self, part: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A part with its settings; refuses one without a name, and fields and settings that it does not have."""
         where = f"--config: {self.path}: {part}"
         for field in given:
             if field not in ("name", "settings"):
@@ -63,15 +68,23 @@ class ConfigFile:
             raise UsageError(f"{where}: got name {name!r}, must be the name of a {part}, such as 'name: mlp'")
         if not isinstance(settings, dict):
             raise UsageError(f"{where}: got settings {settings!r}, must be a mapping of settings")
-        known = settings_of(part, name)
+        known, read = settings_of(part, name), {}
         for setting, value in _tuples(settings).items():
             if setting not in known:
                 hint = nearest(str(setting), known)
                 raise UsageError(f"{where}: got '{setting}', must be a setting of {name}{hint}")
-            try:
-                check_argument(f"{part}.{setting}", value, known[setting].type)
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"--config: {self.path}: {error}") from error
+            read[setting] = self._read_value(f"{part}.{setting}", value, known[setting].type)
+        return {"name": name, "settings": read}
+
+    def _read_value(self, name: str, value: Any, kind: Any) -> Any:
+        """The value as an argument of a type."""
+        if "float" not in str(kind):
+            value = tuple(map(_whole, value)) if isinstance(value, tuple) else _whole(value)
+        try:
+            check_argument(name, value, kind)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"--config: {self.path}: {error}") from error
+        return value
 
     @property
     def loop(self) -> dict[str, Any]:
@@ -138,6 +151,11 @@ class ConfigFile:
         return Sweep(tuple(given["names"]), tuple(tuple(map(float, setting)) for setting in values))
 
 
+def _whole(value: Any) -> Any:
+    """A whole float as an integer, any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -175,8 +193,7 @@ def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
     for name in data:
         if name not in known:
             raise UsageError(f"--config: {path}: unknown field '{name}'{nearest(str(name), known)}")
-        if isinstance(data[name], float) and data[name].is_integer():  # 1e6 steps
-            data[name] = int(data[name])
+        data[name] = _whole(data[name])  # 1e6 steps
         check_field(name, data[name], f"--config: {path}")
     for part in [*(data.get("parts") or {}).values(), *(data.get("stages") or [])]:
         if not isinstance(part, dict):

@@ -159,7 +159,8 @@ def _say_unfinished(flags: EvaluateFlags, config: RunConfig, console: Console) -
         return
     update = last if flags.update is None else flags.update
     if folder.failure_file.is_file():
-        state = f"the run diverged: {folder.failure_file.read_text()}; {after_divergence(config, flags.run)}"
+        failure = folder.failure_file.read_text()
+        state = f"the run diverged: {failure}; {after_divergence(config, flags.run, failure)}"
     else:
         state = f"the run is unfinished; continue it with: jaxrl resume {flags.run}"
     stage, count = config.stage_at(update), len(config.stages) + 1

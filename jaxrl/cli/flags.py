@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     rest = list(arguments[1:])
     defaults = defaults_of(recipe, environment or "")
     presets = {part: defaults.pop(part) for part in PARTS if part in defaults}
-    file.check_recipe(recipe)
+    file = file.for_recipe(recipe)
     defaults |= file.loop | file.hyperparameters
     presets |= file.parts
     env_settings = EnvironmentSettings(environment, file.environment_settings, rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import dataclasses
 import inspect
 import shutil
@@ -11,7 +10,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 import tyro
@@ -28,16 +27,18 @@ def whole_number(text: str) -> int:
     """Reads an integer, also written as 1e6, 1_000_000, 100k, 1.5M or 1G.
 
     Raises:
-      ValueError: the text is not an integer.
+      ValueError: the text is not an integer, or has more than 64 bits.
     """
-    with contextlib.suppress(ValueError):
-        return int(text)
     unit = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}.get(text[-1:].lower())
-    with contextlib.suppress(ValueError, OverflowError, InvalidOperation):
+    try:
         exact = Decimal(text[:-1]) * unit if unit else Decimal(text)
-        if exact == int(exact):
-            return int(exact)
-    raise ValueError(f"got '{text}', must be an integer")
+    except (ValueError, ArithmeticError):
+        exact = Decimal("nan")
+    if exact.is_finite() and not -(2**63) < exact < 2**63:
+        raise ValueError(f"got '{text}', must be an integer below 2**63")
+    if not exact.is_finite() or exact != int(exact):
+        raise ValueError(f"got '{text}', must be an integer")
+    return int(exact)
 
 
 def number(text: str) -> float:

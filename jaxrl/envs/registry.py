@@ -209,7 +209,7 @@ _KINDS = {bool: ("b", "True or False"), int: ("iu", "an integer"), float: ("fiu"
 
 
 def _checked(name: str, key: str, value: Any, default: Any, optional: bool = False) -> Any:
-    """A setting checked against the type of its default; integers become floats if the default is one."""
+    """A setting checked against the type of its default; whole floats become integers and integers floats."""
     if default is None or (value is None and optional):
         return value
     kind = next((kind for kind in (bool, int, float, str) if isinstance(default, kind)), None)
@@ -218,10 +218,14 @@ def _checked(name: str, key: str, value: Any, default: Any, optional: bool = Fal
     if kind in _KINDS:
         kinds, wanted = _KINDS[kind]
         is_array = isinstance(value, (jax.Array, np.ndarray, np.generic))
+        if kind is int and isinstance(value, float) and not is_array and value.is_integer():
+            value = int(value)
         if not is_array and not isinstance(value, numbers.Real) or np.dtype(_dtype(value)).kind not in kinds:
             raise TypeError(f"{name}: {key}: got {value!r}, must be {wanted} such as {default!r}")
         if key == "max_steps_in_episode" and not is_array and not value >= 1:
             raise ValueError(f"{name}: {key}: got {value!r}, must be at least 1")
+        if not is_array and value != value:
+            raise ValueError(f"{name}: {key}: got {value!r}, must be a number such as {default!r}")
         return float(value) if kind is float and not is_array else value
     if kind is None and np.ndim(value) != np.ndim(default):
         raise TypeError(f"{name}: {key}: got {value!r}, must be an array or sequence such as {default!r}")

@@ -91,8 +91,7 @@ def build(config: RunConfig, given: Given | None = None, num_updates: int | None
 
 
 def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
-    for name in ("seeds", "num_envs"):
-        check_count(name, getattr(config, name))
+    check_size(config)
     if num_updates is None:
         num_updates = count_updates(config.num_steps, config.num_envs, config.rollout_length)
     check_count("num_updates", num_updates)
@@ -141,6 +140,15 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     columns = dict(zip(sweep.names, zip(*sweep.values, strict=True), strict=True)) if sweep.names else {}
     hyper = {name: jnp.repeat(jnp.array(column, jnp.float32), config.seeds) for name, column in columns.items()}
     return Built(env, params, spec, make_agent, keys, hyper, num_updates, kind)
+
+
+def check_size(config: RunConfig) -> None:
+    """Refuses fewer than one seed or environment, and more than 32 bits can count."""
+    for name, least in (("seeds", 1), ("num_envs", 1), ("rollout_length", 0)):
+        value = getattr(config, name)
+        if not least <= value <= MOST:
+            bound = f"at least {least}" if value < least else f"at most {MOST}"
+            raise ConfigError(f"{name}: got {value}, must be {bound}")
 
 
 def _check_counters(config: RunConfig, num_updates: int) -> None:

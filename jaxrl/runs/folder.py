@@ -33,7 +33,7 @@ import numpy as np
 
 from jaxrl import processes
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.errors import RunError
+from jaxrl.runs.errors import ConfigError, RunError
 from jaxrl.runs.objects import require_trust
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 
@@ -151,7 +151,11 @@ class RunFolder:
             if self.path.exists():
                 reason = "it has no config.json" if self.path.is_dir() else "it is a file"
             raise RunError(f"{self.path} is not a run: {reason}")
-        return RunConfig.from_json(self.config_file.read_text(), str(self.config_file))
+        try:
+            text = self.config_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.config_file} can't be read ({error})") from error
+        return RunConfig.from_json(text, str(self.config_file))
 
     def checkpoints(self, config: RunConfig) -> Checkpoints:
         """The checkpoints of this run, which only a run of the same identity can restore."""

@@ -229,6 +229,20 @@ def check_seed(config: RunConfig, run: str | Path, seed: int) -> None:
         raise RunError(f"seed: got {seed}, {run} has {there}")
 
 
+def check_source(run: str | Path, *, trust: bool = False) -> None:
+    """Refuses a run that parameters can't be taken from, before anything is compiled; see ``transfer``.
+
+    Raises:
+      RunError, Untrusted: it is not a run, has no checkpoint, or names modules that this user has not trained with.
+    """
+    try:
+        folder = RunFolder(run)
+        if not folder.checkpoints(folder.read_config(trust=trust)).updates():
+            raise RunError(f"{folder.path} has no checkpoint yet; start it with jaxrl resume {folder.path}")
+    except (RunError, ConfigError) as error:
+        raise RunError(f"init_from: {error}") from error
+
+
 def transfer(run: str | Path, state: TrainState, *, trust: bool = False) -> TrainState:
     """A new state with the parameters of another run's last checkpoint; everything else is new.
 

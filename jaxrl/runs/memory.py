@@ -10,7 +10,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from jaxrl.runs.building import Built, Given, build, make_program
+from jaxrl.runs.building import Built, Given, build, check_size, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import RunStopped
 from jaxrl.runs.progress import human
@@ -70,6 +70,7 @@ def check_population_fits(config: RunConfig, given: Given | None = None) -> None
       DoesNotFit: see ``refuse_what_cannot_fit``.
       ConfigError: the configuration can't be built.
     """
+    check_size(config)
     if config.num_members > CROWD:
         one = dataclasses.replace(config, seeds=1, sweep=None)
         whole = config.num_members * make_program(one, build(one, given)).state_bytes()

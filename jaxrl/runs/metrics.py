@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from jaxrl.arguments import nearest
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import RunError
 
 Floats = NDArray[np.float64]
 Summary = dict[str, Floats]
@@ -34,17 +36,25 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
 
     Returns:
       ``[S]`` each. Episode counts are summed, episode metrics are averaged over episodes (NaN if there were none),
-      rates and counters are taken from the last update, and everything else is averaged over updates.
+      rates and counters are taken from the last update, and everything else is averaged over the updates in which it
+      is not NaN.
     """
     episodes = np.asarray(metrics["episodes"], np.float64)
-    count = episodes.sum(-1)
-    summary = {"episodes": count}
+    summary = {"episodes": episodes.sum(-1)}
     for name in _OF_EPISODES:
-        total = np.where(episodes > 0, np.asarray(metrics[name], np.float64) * episodes, 0.0).sum(-1)
-        summary[name] = np.divide(total, count, out=np.full_like(count, np.nan), where=count > 0)
+        summary[name] = _mean(np.asarray(metrics[name], np.float64), episodes)
     rest = {name: values for name, values in metrics.items() if name not in summary and name not in _OF_ONE_UPDATE}
     floats = {name: np.asarray(values, np.float64) for name, values in rest.items()}
-    return summary | {name: values[:, -1] if name in _LATEST else values.mean(-1) for name, values in floats.items()}
+    return summary | {
+        name: values[:, -1] if name in _LATEST else _mean(values, ~np.isnan(values)) for name, values in floats.items()
+    }
+
+
+def _mean(values: Floats, weight: NDArray[np.generic]) -> Floats:
+    """``[S]``, the weighted mean of ``[S, updates]``; NaN where all weights are 0."""
+    count = np.asarray(weight.sum(-1), np.float64)
+    total = np.where(weight > 0, values * weight, 0.0).sum(-1)
+    return np.divide(total, count, out=np.full_like(count, np.nan), where=count > 0)
 
 
 class MetricsWriter:
@@ -94,7 +104,7 @@ class MetricsWriter:
         """The columns and the complete rows; a last line that a crash truncated is dropped."""
         if not self.path.exists():
             return [], []
-        with self.path.open(newline="") as file:
+        with _readable(self.path), self.path.open(newline="") as file:
             header, *rows = list(csv.reader(file)) or [[]]
         return header, [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
 
@@ -112,7 +122,8 @@ class MetricsWriter:
         if not self.path.exists():
             return
         self._columns, rows = self._read()
-        kept = [row for row in rows if int(row["update"]) <= update]
+        with _readable(self.path):
+            kept = [row for row in rows if int(row["update"]) <= update]
         if kept:
             self._write(kept)
         else:
@@ -122,7 +133,28 @@ class MetricsWriter:
     def last_wall_time(self) -> float:
         """Seconds of training up to the last row; 0 if there is none."""
         rows = self._read()[1]
-        return float(rows[-1].get("wall_time") or 0.0) if rows else 0.0
+        with _readable(self.path):
+            return float(rows[-1].get("wall_time") or 0.0) if rows else 0.0
+
+    def last_update(self) -> int:
+        """The update of the last row; 0 if there is none."""
+        rows = self._read()[1]
+        with _readable(self.path):
+            return int(rows[-1]["update"]) if rows else 0
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Names the file in errors of reading it.
+
+    Raises:
+      RunError: it is not a table of numbers.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{path} can't be read ({reason}); repair it, or move it away to go on without it") from error
 
 
 class Curves(NamedTuple):
@@ -142,17 +174,20 @@ def read_curves(path: Path, metric: str, num_members: int) -> Curves:
 
     Raises:
       ValueError: the file, the column or its rows do not exist.
+      RunError: the file can't be read.
     """
     if not path.is_file() or not path.stat().st_size:
         state = "is empty" if path.is_file() else "does not exist"
         raise ValueError(f"{path} {state}: the run has not finished its first chunk of updates")
-    with path.open(newline="") as file:
+    with _readable(path), path.open(newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
-        metrics = [name for name in columns if name not in _POSITION]
-        if metric not in metrics:
-            raise ValueError(f"{path}: no column '{metric}'{nearest(metric, metrics)} (columns: {', '.join(metrics)})")
-        points = _points(reader, metric)
+        rows = list(reader)
+    metrics = [name for name in columns if name not in _POSITION]
+    if metric not in metrics:
+        raise ValueError(f"{path}: no column '{metric}'{nearest(metric, metrics)} (columns: {', '.join(metrics)})")
+    with _readable(path):
+        points = _points(rows, metric)
     whole = {step: row for step, row in points.items() if len(row) == num_members}
     if not whole:
         raise ValueError(f"{path} has no complete rows: the run has not finished its first chunk of updates")

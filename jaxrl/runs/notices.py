@@ -21,8 +21,15 @@ def chance(config: RunConfig) -> str:
     )
 
 
-def after_divergence(config: RunConfig, path: Path) -> str:
-    """What to change after a run diverged; resuming it would only repeat the divergence."""
+def after_divergence(config: RunConfig, path: Path, failure: str) -> str:
+    """What to change after a run diverged; resuming it would only repeat the divergence.
+
+    Args:
+      config, path: those of the run.
+      failure: what diverged, which begins with the name of the metric.
+    """
+    if failure.startswith("episode_return "):
+        return "the environment's rewards are not finite; jaxrl.envs.check tests an environment"
     values = config.hyperparameters
     changes = ["a lower --learning-rate"] if "learning_rate" in values else []
     if values.get("max_grad_norm", 0) is None:

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
+from jaxrl.runs.errors import ConfigError
+from jaxrl.runs.presets import defaults_of
+from jaxrl.runs.recipes import UnknownName, hyperparameters
 from jaxrl.training.evaluate import episode_limit
+from jaxrl.training.options import without_effect
 
 
 def _steps(config: RunConfig, built: Built) -> int:
@@ -56,14 +60,41 @@ def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator
             yield f"eval_every: got {config.eval_every}, but --eval-episodes is 0: there is nothing to play"
     if config.eval_episodes < 0:
         yield f"eval_episodes: got {config.eval_episodes}, must be at least 0"
+    for name, what in (("steps_per_round", "round"), ("random_steps", "phase of random actions")):
+        length = values.get(name)
+        if isinstance(length, int) and length > steps:
+            yield (
+                f"{name}: got {length}, but the run has {steps} steps of each seed (--steps), so that the first {what} "
+                "would not end and nothing would be learned; lower it, or train for longer"
+            )
     delay = values.get("delay")
     if isinstance(delay, int) and delay >= built.num_updates:
         yield f"delay: got {delay}, but the run has {built.num_updates} updates: no gradient would ever be applied"
 
 
+def _given(config: RunConfig) -> list[str]:
+    """The hyper-parameters that are swept, or differ from the preset and from the recipe's defaults."""
+    try:
+        known = hyperparameters(config.recipe)
+    except (ConfigError, UnknownName):  # a recipe that was given from Python, as an object
+        known = {}
+    presets = defaults_of(config.recipe, config.environment)
+    swept = () if config.sweep is None else config.sweep.names
+    return [
+        name
+        for name, value in config.hyperparameters.items()
+        if name in swept
+        or (name in known and value not in (known[name].default, presets.get(name, known[name].default)))
+    ]
+
+
 def probable_mistakes(config: RunConfig, built: Built, before: int = 0) -> Iterator[str]:
     """Settings that are probably mistakes, each as a sentence; the run proceeds. The arguments are as above."""
     values, steps = config.hyperparameters, _steps(config, built)
+    for name, reason in without_effect(values, _given(config), built.spec.action):
+        is_swept = config.sweep is not None and name in config.sweep.names
+        given = "swept" if is_swept else repr(values[name])
+        yield f"{name} is {given}, but has no effect while {reason}"
     held = min(values.get("replay_capacity", before + steps), before + steps)
     batch = values.get("batch_size")
     if batch is not None and "replay_capacity" in values and batch > held:

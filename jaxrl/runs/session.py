@@ -102,6 +102,22 @@ def _finite_members(state: TrainState) -> jax.Array:
     return jnp.stack([jnp.ones(state.updates.shape, bool), *finite]).all(0)
 
 
+def _first_failure(chunk: Chunk) -> tuple[int, int, str] | None:
+    """``first_bad``, with two exceptions.
+
+    NaN is no failure while the agents' states are finite: a recipe reports it for a phase that is not due, such as a
+    fit of its model. Returns of episodes that are not finite are the failure of an environment and come first.
+    """
+    returns = np.asarray(chunk.metrics["episode_return"])
+    unpaid = np.argwhere((~np.isfinite(returns) & (chunk.metrics["episodes"] > 0)).T)
+    if unpaid.size:
+        return int(unpaid[0, 1]), int(unpaid[0, 0]), "episode_return"
+    bad = first_bad(chunk.metrics)
+    if bad is None or not processes.fetch(_finite_members(chunk.state)).all():
+        return bad
+    return first_bad({name: np.where(np.isnan(values), 0, values) for name, values in chunk.metrics.items()})
+
+
 class Session:
     """Trains a run from ``state`` to its end and updates its folder.
 
@@ -253,7 +269,7 @@ class Session:
         summary = summarize(chunk.metrics)
         summary |= self._speed(phase, count)
         progress.update(self._env_steps(now), chunk.seconds, summary)
-        bad = first_bad(chunk.metrics)
+        bad = _first_failure(chunk)
         if bad is None:
             summary |= self._evaluation(phase, chunk)
         env_steps = self._env_steps(now)
@@ -364,4 +380,5 @@ class Session:
         failure = f"{self._failure}; {kept}"
         if processes.is_first():
             self.folder.failure_file.write_text(failure)
-        raise Diverged(f"stopped: {failure} ({self.folder.path}); {after_divergence(self.config, self.folder.path)}")
+        advice = after_divergence(self.config, self.folder.path, failure)
+        raise Diverged(f"stopped: {failure} ({self.folder.path}); {advice}")

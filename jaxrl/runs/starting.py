@@ -17,7 +17,7 @@ from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import ConfigError, RunError
 from jaxrl.runs.finish import finish
 from jaxrl.runs.folder import RunFolder
-from jaxrl.runs.loading import check_update, transfer
+from jaxrl.runs.loading import check_source, check_update, transfer
 from jaxrl.runs.loggers import import_wandb
 from jaxrl.runs.memory import check_population_fits, describe_state, dry_run, refuse_what_cannot_fit
 from jaxrl.runs.metrics import MetricsWriter
@@ -76,6 +76,8 @@ def start(
     """
     if wandb:
         import_wandb()
+    if config.init_from is not None:
+        check_source(config.init_from, trust=trust)
     for agent in config.phases():
         if agent.recipe == config.recipe:
             check_population_fits(config, given)
@@ -153,6 +155,7 @@ def continue_run(
         checkpoints = folder.checkpoints(config)
         done = max(checkpoints.updates(), default=0) if update is None else update
         _refuse_finished(folder, config, before, phases, done)
+        _refuse_lost_checkpoints(folder, config)
         stack.enter_context(_environments_open(folder, config, phases))
         programs = [make_program(phase.config, phase.built, mesh) for phase in phases]
         check_hand_overs(phases, programs)
@@ -222,6 +225,18 @@ def _refuse_finished(
         f"{folder.path} is finished, with {taken} steps of each seed; "
         f"a larger budget goes on with it: jaxrl resume {folder.path} --steps {2 * taken}"
     )
+
+
+def _refuse_lost_checkpoints(folder: RunFolder, config: RunConfig) -> None:
+    """Refuses to begin again in a folder whose checkpoints were deleted: its metrics would be lost too."""
+    done = MetricsWriter(folder.metrics_file, config).last_update()
+    if folder.checkpoint_folder.exists() and not folder.checkpoint_folder.is_dir():
+        raise RunError(f"{folder.checkpoint_folder} is a file, must be the folder of the run's checkpoints")
+    if done and not folder.checkpoints(config).updates():
+        raise RunError(
+            f"{folder.path} has no checkpoint to go on from, though {folder.metrics_file.name} has {done} updates; "
+            f"train again in a new folder: jaxrl train --config {folder.config_file}"
+        )
 
 
 def _say_changes(config: RunConfig, before: RunConfig, console: Console) -> None:

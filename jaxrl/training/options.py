@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import optax
 
 from jaxrl import planners, replay
 from jaxrl.networks import MLP
-from jaxrl.types import Agent, Box, Model, RewardModel, Simulated
+from jaxrl.types import Agent, Box, Discrete, Model, RewardModel, Simulated
 
 
 class Context(NamedTuple):
@@ -25,10 +25,12 @@ class Context(NamedTuple):
     Attributes:
       options: values of other options, and if needed of the option itself; options that a recipe lacks are ignored.
       action: the kind of action space, which replaces the environment's if that is another.
+      unless: values of other options with which it does not matter.
     """
 
     options: Mapping[str, Any] = {}
     action: Box | None = None
+    unless: Mapping[str, Any] = {}
 
 
 _CONTINUOUS = Context(action=Box((2,), -1.0, 1.0))
@@ -47,10 +49,38 @@ CONTEXTS: dict[str, Context] = {
     "replay": Context({"prioritized": False}),
     "temperature": Context({"target_entropy": None}),
     "target_entropy": Context({"temperature": None}),
+    "initial_temperature": Context({"temperature": None}),
+    "target_noise_clip": Context(unless={"target_noise": 0.0}),
+    "free_nats": Context(unless={"kl_weight": 0.0}),
+    "num_layers": Context({"model": "transformer"}),
+    "context": Context({"model": "transformer"}),
     "noisy_sigma": Context({"noisy": True}),
     **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end", "epsilon_steps")},
 }
 """Options that only matter together with others, and their conditions."""
+
+
+def without_effect(
+    values: Mapping[str, Any], names: Iterable[str], action: Discrete | Box
+) -> Iterator[tuple[str, str]]:
+    """The options that have no effect with these values, by ``CONTEXTS``.
+
+    Args:
+      values: the options of an agent.
+      names: those of them to look at.
+      action: the action space.
+
+    Yields:
+      ``(name, reason)``, the reason as in "noisy is False".
+    """
+    for name in names:
+        context = CONTEXTS.get(name, Context())
+        reasons = [other for other, needed in context.options.items() if values.get(other, needed) != needed]
+        reasons += [other for other, idle in context.unless.items() if values.get(other) == idle]
+        if context.action is not None and isinstance(action, Discrete):
+            yield name, "actions are discrete"
+        elif reasons:
+            yield name, f"{reasons[0]} is {values[reasons[0]]!r}"
 
 
 def _twice(loss: Callable[..., Any]) -> Callable[..., Any]:

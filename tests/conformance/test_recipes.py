@@ -376,6 +376,34 @@ def test_every_recipe_has_a_row_that_traces_its_options():
     assert {*agents.__all__} - traced == {"world_models"}
 
 
+LEARN_FROM_A_REPLAY = {"dqn", "c51", "qr_dqn", "iqn", "rainbow", "ddpg", "td3", "sac", "pets", "world_models"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_empty_trajectory_is_refused_by_name_unless_there_is_a_replay(recipe):
+    """As in a stage of rollout length 0."""
+    tested = subject(recipe, RECIPES[recipe].environments[-1])
+    state, _, trajectory = tested.shapes
+    empty = jax.tree.map(lambda x: jax.ShapeDtypeStruct((0, *x.shape[1:]), x.dtype), trajectory)
+    if any(recipe == name or recipe.startswith(f"{name}_") for name in LEARN_FROM_A_REPLAY):
+        updated, _ = jax.eval_shape(tested.agent.update, tested.key, state, empty)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), updated) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    else:
+        with pytest.raises(ValueError, match=r"^trajectory: got 0 steps of 2 environments.*rollout_length"):
+            jax.eval_shape(tested.agent.update, tested.key, state, empty)
+
+
+def test_nothing_is_learned_from_an_empty_replay():
+    env = probes.DiscountProbe()
+    agent = dqn(spec(env, env.default_params), torso=MLP(hidden=(4,)), **{**TARGETED, "learning_starts": 0})
+    tested = Subject(lambda spec: agent, env, env.default_params, spec=spec(env, env.default_params), rollout_length=0)
+    _, _, trajectory = tested.shapes
+    state = agent.init(tested.key, 2)
+    updated, metrics = agent.update(tested.key, state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), trajectory))
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), updated.learner, state.learner))
+    assert all(jnp.isfinite(value) for value in metrics.values())
+
+
 @pytest.mark.parametrize(
     "recipe",
     [

@@ -27,6 +27,11 @@ def test_returns_are_averaged_over_episodes_and_losses_over_updates():
     np.testing.assert_array_equal(summary["loss"], [3, 1])
 
 
+def test_updates_without_a_value_are_left_out_of_a_mean():
+    summary = summarize(chunk([[1.0] * 3] * 2, [[1, 1, 1]] * 2, [[np.nan, 2, 4], [np.nan] * 3]))
+    np.testing.assert_array_equal(summary["loss"], [3, np.nan])
+
+
 def summary_of(value, members=2):
     returns = np.full((members, 1), value)
     return summarize(chunk(returns, np.isfinite(returns).astype(int), returns))

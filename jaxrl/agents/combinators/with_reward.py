@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.arguments import check_steps
 from jaxrl.types import Agent, Array, Metrics, PyTree, RewardModel, Transition
 
 
@@ -79,6 +80,7 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
         return agent.act(key, _split(state)[0], observation, explore=explore)
 
     def update(key: Array, state: RewardedState, trajectory: Transition) -> tuple[RewardedState, Metrics]:
+        check_steps(trajectory.reward.shape)
         agent_key, reward_key, model_key = jax.random.split(key, 3)
         agent_state, model_state = _split(state)
         reward = _checked(reward_model.reward(reward_key, model_state, trajectory), trajectory.reward)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts.gradients import dropout_key
+from jaxrl.arguments import check_steps
 from jaxrl.ops import across
 from jaxrl.types import Array, Metrics
 
@@ -25,8 +26,9 @@ def check_minibatches(num_minibatches: int, rollout: tuple[int, ...], name: str 
       name: of the argument, for the message.
 
     Raises:
-      ValueError: it does not divide ``T x B``.
+      ValueError: it does not divide ``T x B``, or this is 0.
     """
+    check_steps(rollout)
     length, num_envs = rollout
     if (length * num_envs) % num_minibatches:
         where = f" on each of {across.size()} devices" if across.size() > 1 else ""

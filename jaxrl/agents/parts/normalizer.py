@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxrl import types
+from jaxrl.arguments import check_steps
 from jaxrl.networks import inputs
 from jaxrl.ops import normalize, returns
 from jaxrl.types import Array, Spec, Transition
@@ -69,7 +70,11 @@ def scale_rewards(
 
     Returns:
       ``(rewards [T, B], statistics, trace)``.
+
+    Raises:
+      ValueError: the trajectory is empty.
     """
+    check_steps(trajectory.reward.shape)
     if statistics.reward == ():
         return trajectory.reward, statistics, trace
     continue_t = returns.continues(trajectory.terminated, trajectory.truncated)

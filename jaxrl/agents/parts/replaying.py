@@ -132,7 +132,9 @@ def learn_rewards(
     if reward_model is None:
         return state, None, {}
     model = reward_model
-    new, metrics = model.update(jax.random.fold_in(key, REWARD_MODEL), state, trajectory._replace(extras=()))
+    new, metrics = state, {}
+    if trajectory.reward.size:
+        new, metrics = model.update(jax.random.fold_in(key, REWARD_MODEL), state, trajectory._replace(extras=()))
 
     def reward_fn(key: Array, transitions: Transition) -> Array:
         action, _ = to_environment(spec, transitions.action)
@@ -224,7 +226,7 @@ def store_and_learn(
         replay,
         shared.batch_size,
         shared.num_gradient_steps,
-        ready=steps >= shared.learning_starts,
+        ready=steps >= max(shared.learning_starts, 1),  # of an empty replay nothing is learned
         reward_fn=reward_fn,
     )
     return learner, steps, rewards, replay, {**metrics, **reward_metrics}

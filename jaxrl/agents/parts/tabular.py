@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxrl import types
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.recurrent import check_no_memory
-from jaxrl.arguments import Count, Real, Unit
+from jaxrl.arguments import Count, Real, Unit, check_steps
 from jaxrl.ops import across, exploration, returns, td
 from jaxrl.types import Array, Discrete, Metrics, Spec, Transition
 
@@ -164,7 +164,12 @@ class Step(NamedTuple):
 
 
 def as_steps(trajectory: Transition) -> Step:
-    """The steps of a trajectory ``[T, B]``; the next actions at the last index are unknown and set to 0."""
+    """The steps of a trajectory ``[T, B]``; the next actions at the last index are unknown and set to 0.
+
+    Raises:
+      ValueError: the trajectory is empty.
+    """
+    check_steps(trajectory.reward.shape)
     action = trajectory.action.astype(jnp.int32)
     reward = trajectory.reward.astype(jnp.float32)
     return Step(

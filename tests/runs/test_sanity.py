@@ -1,0 +1,84 @@
+"""Options without effect: which they are, that they have none, and that a run says so."""
+
+import dataclasses
+
+import pytest
+
+from jaxrl import agents, envs
+from jaxrl.envs import probes
+from jaxrl.networks import MLP
+from jaxrl.runs import sanity
+from jaxrl.runs.building import build
+from jaxrl.runs.config import Sweep
+from jaxrl.training.options import CONTEXTS, alternative, parameters, without_effect
+from jaxrl.training.programs import programs
+from jaxrl.training.subject import Subject
+
+from .conftest import make_config
+
+# The recipe, the options, the option that has no effect with them, and why.
+IDLE = {
+    "initial_temperature": (
+        "sac",
+        "Pendulum-v1",
+        {"temperature": 0.2, "initial_temperature": 2.0},
+        "temperature is 0.2",
+    ),
+    "noisy_sigma": ("dqn", "CartPole-v1", {"noisy_sigma": 0.3}, "noisy is False"),
+    "epsilon_start": ("c51", "CartPole-v1", {"noisy": True, "epsilon_start": 0.7}, "noisy is True"),
+    "epsilon_end": ("iqn", "CartPole-v1", {"noisy": True, "epsilon_end": 0.2}, "noisy is True"),
+    "epsilon_steps": ("rainbow", "CartPole-v1", {"epsilon_steps": 7}, "noisy is True"),
+    "value_coef": ("reinforce", "CartPole-v1", {"baseline": False, "value_coef": 0.3}, "baseline is False"),
+    "share_torso": ("reinforce", "CartPole-v1", {"baseline": False, "share_torso": True}, "baseline is False"),
+    "squash": ("ppo", "CartPole-v1", {"squash": True}, "actions are discrete"),
+    "state_dependent_std": ("a2c", "CartPole-v1", {"state_dependent_std": True}, "actions are discrete"),
+    "initial_log_std": ("trpo", "CartPole-v1", {"initial_log_std": -1.0}, "actions are discrete"),
+    "target_noise_clip": ("td3", "Pendulum-v1", {"target_noise": 0.0, "target_noise_clip": 0.1}, "target_noise is 0.0"),
+    "free_nats": ("world_models", "Catch-bsuite", {"kl_weight": 0.0, "free_nats": 1.0}, "kl_weight is 0.0"),
+    "num_layers": ("world_models", "Catch-bsuite", {"num_layers": 3}, "model is 'mdn_rnn'"),
+    "context": ("world_models", "Catch-bsuite", {"context": 3}, "model is 'mdn_rnn'"),
+}
+ELSEWHERE = {
+    "a pair is refused by the recipe": ("temperature", "target_entropy", "huber_delta", "clip_value_epsilon", "replay"),
+    "a run fills num_updates in": ("anneal_learning_rate", "anneal_clip", "num_updates"),
+}
+
+
+def test_every_option_with_a_condition_is_here():
+    assert {*IDLE, *(name for names in ELSEWHERE.values() for name in names)} == {*CONTEXTS}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_an_option_without_effect_is_named_before_training(name):
+    recipe, environment, values, reason = IDLE[name]
+    space = envs.spec(*envs.make(environment)).action
+    assert list(without_effect({**make_config(recipe=recipe).hyperparameters, **values}, [name], space)) == [
+        (name, reason)
+    ]
+
+
+# All of the same part: a recipe for each.
+@pytest.mark.parametrize("name", [name for name in IDLE if IDLE[name][0] in ("sac", "dqn", "c51", "reinforce", "ppo")])
+def test_it_has_no_effect(name):
+    recipe, environment, values, _ = IDLE[name]
+    make, env = getattr(agents, recipe), probes.DiscountProbe(continuous=environment == "Pendulum-v1")
+    subject = Subject(make, env, env.default_params, spec=envs.spec(env, env.default_params))
+    others = {"torso": MLP(hidden=(4,)), **{option: value for option, value in values.items() if option != name}}
+    before, after = (
+        programs(subject, subject.make(subject.spec, **others, **given), subject.spec)
+        for given in ({}, {name: alternative(name, parameters(make)[name], parameters(make)[name].default)})
+    )
+    assert all(before[part]() == after[part]() for part in before)
+
+
+def test_only_options_that_were_given_are_named():
+    config = make_config(recipe="dqn", parts={}, num_steps=10**6, hyperparameters={"noisy": True})
+    assert list(sanity.probable_mistakes(config, build(config))) == []
+    swept = dataclasses.replace(config, sweep=Sweep.grid({"epsilon_end": (0.05, 0.1)}))
+    assert list(sanity.probable_mistakes(swept, build(swept))) == [
+        "epsilon_end is swept, but has no effect while noisy is True"
+    ]
+    given = dataclasses.replace(config, hyperparameters={**config.hyperparameters, "epsilon_end": 0.3})
+    assert list(sanity.probable_mistakes(given, build(given))) == [
+        "epsilon_end is 0.3, but has no effect while noisy is True"
+    ]
