@@ -286,7 +286,7 @@ def test_the_complete_lists_are_complete(jaxrl):
         ),
         (["train", "ppo", "MemoryChain-6", "--torso", "transformer", "--torso.window"], "--window K"),
         ([*PPO, "--gama", "1"], "--gamma"),
-        ([*PPO, "--torso", "mpl"], "unknown torso 'mpl', did you mean 'mlp'?"),
+        ([*PPO, "--torso", "mpl"], "unknown torso 'mpl', did you mean 'mlp'"),
         ([*PPO, "--torso", "conv"], "Conv needs images"),
         ([*PPO, "--torso.hiden", "8"], "--torso.hidden"),
         ([*PPO, "--seeds", "two"], "got 'two', must be an integer"),
