@@ -15,12 +15,12 @@ import jax.numpy as jnp
 
 from jaxrl import types
 from jaxrl.arguments import Count, NonNegative
-from jaxrl.models.actions import action_input, action_size
 from jaxrl.models.fit import Fitted
 from jaxrl.models.fit import fit as fit_one
 from jaxrl.models.probabilistic_mlp import ProbabilisticMLP, Raw
 from jaxrl.models.scaling import Scale, identity, scale_of
 from jaxrl.networks import as_float
+from jaxrl.networks.actions import action_input, action_size
 from jaxrl.signature import recipe
 from jaxrl.types import Array, Model, PyTree, Simulated, Spec, Transition
 

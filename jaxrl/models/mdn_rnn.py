@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive
-from jaxrl.models.actions import action_size
 from jaxrl.models.sequence import Heads, Outputs, SequenceModel, loss_of, step_input
+from jaxrl.networks.actions import action_size
 from jaxrl.networks.initializers import gaussian, orthogonal
 from jaxrl.signature import recipe
 from jaxrl.types import Array, PyTree, Spec

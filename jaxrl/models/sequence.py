@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.models.actions import action_input
 from jaxrl.models.mixture import Chain, Mixture, mixture
 from jaxrl.models.vae import Latent
+from jaxrl.networks.actions import action_input
 from jaxrl.networks.initializers import gaussian
 from jaxrl.types import Array, Box, Discrete, PyTree
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive
-from jaxrl.models.actions import action_size
 from jaxrl.models.sequence import Heads, Outputs, SequenceModel, loss_of, step_input
+from jaxrl.networks.actions import action_size
 from jaxrl.networks.initializers import gaussian
 from jaxrl.networks.mlp import activation_fn
 from jaxrl.signature import recipe

@@ -52,6 +52,15 @@ def total(tree: Any) -> Any:
     return tree if size() == 1 else jax.lax.psum(tree, AXIS)
 
 
+def gather(tree: Any) -> Any:
+    """Each leaf ``[N, ...]`` with those of all indices behind each other, ``[size() N, ...]``, the same everywhere.
+
+    >>> jax.vmap(gather, axis_name=AXIS)(jnp.array([[1], [3]])).tolist()
+    [[1, 3], [1, 3]]
+    """
+    return tree if size() == 1 else jax.lax.all_gather(tree, AXIS, tiled=True)
+
+
 def least(x: Array) -> Array:
     """The minimum over the axis."""
     return x if size() == 1 else jax.lax.pmin(x, AXIS)

@@ -46,7 +46,7 @@ from jaxrl.agents.parts import planning
 from jaxrl.agents.world_models import memory_of as memory_of_model
 from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
 from jaxrl.envs.goals import BitFlipping, PointReach
-from jaxrl.feedback import rnd
+from jaxrl.feedback import preferences, rnd, teachers
 from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
 from jaxrl.ops import across
 from jaxrl.planners import sequence_like
@@ -139,6 +139,27 @@ def rewarded_dqn(
     model = curiosity(spec, learning_rate=bonus_learning_rate, **floats)
     replay = partial(prioritized, alpha=alpha, beta=beta, epsilon=epsilon)
     return dqn(spec, torso=torso, learning_rate=learning_rate, reward_model=model, replay=replay, n_step=2, **TARGETED)
+
+
+# A session in every update of 8 steps in 4 environments.
+ASKED = {"labels": 8, "queries": 2, "query_interval": 8, "segment_length": 3, "memory": 64, "num_gradient_steps": 10}
+
+
+def compared(spec, **floats):
+    return preferences(spec, torso=MLP(hidden=(4,)), batch_size=4, **ASKED, **floats)
+
+
+def preferring_ppo(spec, *, torso=None, learning_rate=3e-4):
+    return with_reward(ppo(spec, torso=torso, learning_rate=learning_rate), compared(spec))
+
+
+def preferring_dqn(
+    spec, *, torso=None, learning_rate=5e-4, model_learning_rate=1e-3, noise=0.1, initial_penalty=1e-4, mistake=0.1
+):
+    """With the floats of its reward model and of its teacher, so that those are traced too."""
+    floats = {"learning_rate": model_learning_rate, "noise": noise, "initial_penalty": initial_penalty}
+    model = compared(spec, teacher=teachers.scripted(mistake=mistake, rationality=1.0), **floats)
+    return dqn(spec, torso=torso, learning_rate=learning_rate, reward_model=model, n_step=2, **TARGETED)
 
 
 def hindsight_dqn(spec, *, torso=None, k=4.0, **options):
@@ -259,6 +280,10 @@ RECIPES = {
         environments=("discrete", "continuous"),
     ),
     "dqn_rewarded": Recipe(rewarded_dqn, {"learning_rate": 1e-3}, environments=("discrete",)),
+    "ppo_preferring": Recipe(
+        preferring_ppo, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("image", "continuous")
+    ),
+    "dqn_preferring": Recipe(preferring_dqn, {"learning_rate": 1e-3}, environments=("discrete",)),
     "td3_hindsight": Recipe(
         partial(td3, **REPLAYED, replay=hindsight(POINT.reward_fn)),
         {"num_gradient_steps": 2},
@@ -330,9 +355,9 @@ def learns_one_thing_on_two_devices(tested):
     states = pair(first, first)
     for _ in range(1 + tested.make_agent.keywords.get("delay", 0)):  # a late gradient moves nothing at first
         states, _ = update(jax.random.split(tested.key, 2), states, trajectories)
-    shared = states._replace(per_env=()) if hasattr(states, "per_env") else states
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shared):
-        assert (to_numpy(leaf)[0] == to_numpy(leaf)[1]).all(), jax.tree_util.keystr(path)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(states):
+        where = jax.tree_util.keystr(path)
+        assert ".per_env" in where or (to_numpy(leaf)[0] == to_numpy(leaf)[1]).all(), where
     moved = jax.tree.map(lambda new, old: (np.asarray(new)[0] != np.asarray(old)).any(), states.params, first.params)
     assert any(jax.tree.leaves(moved))
 

@@ -60,6 +60,7 @@ ACROSS = {
     "across.index": Row("", across.index, equals(0)),
     "across.mean": Row("r", across.mean, same),
     "across.total": Row("r", across.total, same),
+    "across.gather": Row("r", across.gather, same),
     "across.least": Row("r", across.least, same),
     "across.variance": Row("r", across.variance, share=1 / 16, power=0.5),
     "across.own": Row("k", across.own, lambda result, key: equals(True)(result == key)),

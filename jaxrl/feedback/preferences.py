@@ -1,0 +1,222 @@
+"""Rewards learned from comparisons of short segments. Christiano et al. 2017; PEBBLE, Lee et al. 2021.
+
+Legend of shapes: T steps, B environments, L steps of a segment, Q queries, E members.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import networks, optim, types
+from jaxrl.arguments import Count, Positive, Unit
+from jaxrl.feedback import comparisons as compared
+from jaxrl.feedback.comparisons import Comparisons, Fit, Learner
+from jaxrl.feedback.networks import make_network, standardize
+from jaxrl.feedback.queries import POOL, Choose, use
+from jaxrl.feedback.segments import Segments, draw, example, kept, masked_sum
+from jaxrl.feedback.teachers import TEACHERS, Teacher
+from jaxrl.ops import across, normalize, numerics
+from jaxrl.replay import ring
+from jaxrl.replay.base import num_rows
+from jaxrl.signature import Torso, recipe
+from jaxrl.types import Array, Metrics, PyTree, RewardModel, Spec, Transition
+
+TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random"]
+
+
+class PreferencesState(NamedTuple):
+    """The state of the reward model.
+
+    Attributes:
+      learner: the reward networks, leaves ``[E, ...]``.
+      scale: ``[E]`` root mean square of each member's rewards on recent experience.
+      statistics: mean and variance of the features.
+      comparisons: what the teacher was asked, and its answers.
+      fit: agreement with the answers after the last session.
+      steps: int32, environment steps so far.
+      per_env: the recent experience from which queries are made; the only place that has the environment's reward.
+    """
+
+    learner: Learner
+    scale: Array
+    statistics: normalize.RunningStatistics
+    comparisons: Comparisons
+    fit: Fit
+    steps: Array
+    per_env: ring.Ring
+
+
+class _Asked(NamedTuple):
+    """What a session with the teacher changes."""
+
+    learner: Learner
+    scale: Array
+    comparisons: Comparisons
+    fit: Fit
+
+
+@recipe
+def preferences(
+    spec: Spec,
+    *,
+    teacher: TeacherName | Teacher = "oracle",
+    labels: Count = 200,
+    queries: Count = 20,
+    query_interval: Count = 5_000,
+    segment_length: Count = 25,
+    choose: Choose = "disagreement",
+    num_members: Count = 3,
+    torso: Torso | None = None,
+    learning_rate: Positive = 1e-3,
+    noise: Unit = 0.1,
+    initial_penalty: Positive = 1e-4,
+    num_gradient_steps: Count = 200,
+    batch_size: Count = 32,
+    memory: Count = 10_000,
+) -> RewardModel:
+    """A reward learned from a teacher's comparisons of segments, in place of the environment's.
+
+    ``P(1 preferred) = (1 - noise) sigmoid(sum_t r(s_t, a_t) - sum_t r(s'_t, a'_t)) + noise / 2``, sums over the steps
+    of two segments, is fitted to the answers by an ensemble of networks; ties count half. The reward is the mean of the
+    members, each divided by its root mean square on recent experience. Christiano et al. 2017, "Deep reinforcement
+    learning from human preferences", arXiv:1706.03741; with a replay, where old transitions get the newest reward, it
+    is PEBBLE, Lee et al. 2021, arXiv:2106.05091. Two things differ from the first paper: members are scaled and not
+    centred, because a constant matters where episodes differ in length, and segments end with their episode, so that it
+    is learned. Until the first session every reward is 0. Every float may be a tracer.
+
+    A session is held whenever ``query_interval`` environment steps have passed, until ``labels`` queries were put to
+    the teacher. The agent never sees the environment's reward; a scripted teacher does.
+
+    Args:
+      spec: the environment's spec, from ``jaxrl.spec``.
+      teacher: who compares: a name in ``teachers.TEACHERS``, ``teachers.scripted(...)`` or another ``Teacher``.
+      labels: the number of queries of the whole run, skipped ones included.
+      queries: Q, queries of a session.
+      query_interval: environment steps, of all environments together, between two sessions.
+      segment_length: L, steps of a segment, which is shorter where its episode ends.
+      choose: how queries are chosen: "uniform", or from 10 times as many those about which members disagree most, or
+        those whose mean prediction has the highest "entropy".
+      num_members: E, networks of the ensemble.
+      torso: Flax module from ``[N, ...]`` to features ``[N, D]``; None chooses MLP or Conv by the observation's shape.
+      learning_rate: step size of Adam.
+      noise: fraction of answers that are assumed to be random.
+      initial_penalty: first coefficient of the sum of squared weights, which is adapted until the held-out loss is 1.1
+        to 1.5 times the training loss.
+      num_gradient_steps: gradient steps of a session.
+      batch_size: comparisons of a gradient step.
+      memory: transitions, all environments together, of the recent experience that segments are cut from.
+
+    Returns:
+      A ``RewardModel``. Its metrics are the mean ``reward``, the number of ``labels`` that were given, and the
+      ``train_loss``, ``held_out_loss`` and ``held_out_accuracy`` of the last session.
+
+    Raises:
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
+
+    >>> import jaxrl
+    >>> from jaxrl.feedback import preferences
+    >>> env, params = jaxrl.make("CartPole-v1")
+    >>> spec = jaxrl.spec(env, params)
+    >>> agent = jaxrl.with_reward(jaxrl.ppo(spec), preferences(spec, teacher="mistake", labels=200))
+    """
+    ask: Teacher = TEACHERS[teacher] if isinstance(teacher, str) else teacher
+    network = make_network(spec, torso)
+    adam = optim.clipped(optax.adam, learning_rate)
+    shape = types.features(spec.observation).shape
+    remembered = example(spec)
+    num_candidates = queries if choose == "uniform" else POOL * queries
+
+    def init(key: Array, num_envs: int = 1) -> PreferencesState:
+        rows = num_rows(memory, num_envs, 1)
+        if rows < segment_length:
+            raise ValueError(
+                f"memory: got {memory}, must be at least segment_length x num_envs = {segment_length * num_envs}, one "
+                "segment of each environment"
+            )
+        observation, action = spec.zeros(1), jnp.zeros((1, *remembered.action.shape), remembered.action.dtype)
+        params = jax.vmap(lambda key: network.init(key, observation, action))(jax.random.split(key, num_members))
+        penalty = jnp.full((num_members,), initial_penalty, jnp.float32)
+        return PreferencesState(
+            Learner(params, jax.vmap(adam.init)(params), penalty),
+            jnp.ones((num_members,), jnp.float32),
+            normalize.init_statistics(shape),
+            compared.empty(remembered, labels, segment_length, num_members),
+            Fit(*jnp.zeros((3,), jnp.float32)),
+            jnp.zeros((), jnp.int32),
+            ring.init(remembered, rows, num_envs),
+        )
+
+    def of_member(statistics: normalize.RunningStatistics, params: PyTree, observation: Any, action: Array) -> Array:
+        """Rewards ``[...]`` of one member, not scaled."""
+        return network.apply(params, standardize(spec, statistics, observation), action)  # type: ignore[return-value]
+
+    def of_all(learner: Learner, statistics: normalize.RunningStatistics, steps: Transition) -> Array:
+        """Rewards ``[E, ...]`` of the members, not scaled."""
+        reward = partial(of_member, statistics, observation=steps.observation, action=steps.action)
+        return jax.vmap(reward)(learner.params)
+
+    def reward(key: Array, state: PreferencesState, trajectory: Transition) -> Array:
+        del key
+        members = of_all(state.learner, state.statistics, kept(trajectory))
+        mean = (members / state.scale.reshape(-1, *(1,) * (members.ndim - 1))).mean(axis=0)
+        return jnp.where(state.comparisons.asked > 0, mean, 0.0)
+
+    def chosen(state: PreferencesState, candidates: Segments) -> Segments:
+        """The queries ``[Q, 2, L]`` that are put to the teacher, of ``[N, 2, L]``."""
+        if choose == "uniform":
+            return candidates
+        members = of_all(state.learner, state.statistics, candidates.transitions)
+        both = masked_sum(members, candidates.mask[None])
+        _, best = jax.lax.top_k(use(choose, both[..., 0] - both[..., 1]), across.share("queries", queries))
+        return jax.tree.map(lambda leaf: leaf[best], candidates)
+
+    def session(key: Array, state: PreferencesState) -> _Asked:
+        """Asks the teacher and fits the networks to all answers so far."""
+        draw_key, teacher_key, held_out_key, fit_key = jax.random.split(key, 4)
+        pool = draw(draw_key, state.per_env, 2 * across.share("queries", num_candidates), segment_length)
+        candidates = jax.tree.map(lambda leaf: leaf.reshape(-1, 2, *leaf.shape[1:]), pool)
+        pairs = chosen(state, candidates)
+        label, given = ask(teacher_key, pairs, pool)
+        unheard = jax.random.bernoulli(held_out_key, compared.HELD_OUT, (*label.shape, num_members))
+        answered = compared.added(state.comparisons, *across.gather((pairs, label, given, unheard)))
+        learner, fit = compared.fit(
+            fit_key,
+            state.learner,
+            answered,
+            partial(of_member, state.statistics),
+            adam,
+            noise=noise,
+            num_steps=num_gradient_steps,
+            batch_size=batch_size,
+        )
+        members = of_all(learner, state.statistics, pool.transitions)
+        squares = masked_sum(jnp.square(members), pool.mask[None]).sum(axis=1)
+        scale = jnp.sqrt(across.total(squares) / jnp.maximum(across.total(pool.mask.sum()), 1))
+        return _Asked(learner, jnp.maximum(scale, 1e-6), answered, fit)
+
+    def update(key: Array, state: PreferencesState, trajectory: Transition) -> tuple[PreferencesState, Metrics]:
+        before = state
+        steps = numerics.count_up(before.steps, trajectory.reward.size * across.size())
+        state = before._replace(steps=steps, per_env=ring.add(before.per_env, kept(trajectory)))
+        if trajectory.reward.size:  # an update without steps has no features
+            seen = networks.as_float(types.features(trajectory.observation))
+            state = state._replace(statistics=normalize.update_statistics(before.statistics, seen))
+        is_time = steps // query_interval > before.steps // query_interval
+        due = is_time & (before.comparisons.asked < labels)
+        old = _Asked(before.learner, before.scale, before.comparisons, before.fit)
+
+        def held() -> _Asked:
+            return jax.tree.map(lambda new, old: jnp.where(due, new, old), session(key, state), old)
+
+        # Not ``due`` itself, which has a batch axis where seeds are vmapped: both branches would be computed.
+        new = jax.lax.cond(across.any_vmapped(due), held, lambda: old)
+        state = state._replace(**new._asdict())
+        mean = reward(key, before, trajectory).mean() if trajectory.reward.size else jnp.zeros((), jnp.float32)
+        return state, {"labels": new.comparisons.given.sum(), **new.fit._asdict(), "reward": mean}
+
+    return RewardModel(init, reward, update)
