@@ -1,9 +1,9 @@
 """Agents that learn from comparisons of segments, beside the same with random answers.
 
 ``python -m benchmarks.feedback --row cartpole`` trains ``ppo`` on CartPole-v1 with 200 labels of a teacher that errs in
-10% of them, ``--row pendulum`` trains ``sac`` (PEBBLE) on Pendulum-v1 with ``--labels`` of an oracle; ``--teacher`` names
-another teacher. Seeds of ``split(key(--seed), --num-seeds)`` run in one program; greedy evaluation on 128 episodes a
-seed, by the environment's reward, which no agent saw. Settings were chosen on ``--seed 0``.
+10% of them, ``--row pendulum`` trains ``sac`` (PEBBLE) on Pendulum-v1 with ``--labels`` of an oracle; ``--teacher``
+names another teacher. Seeds of ``split(key(--seed), --num-seeds)`` run in one program; greedy evaluation on 128
+episodes a seed, by the environment's reward, which no agent saw. Settings were chosen on ``--seed 0``.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def main(row: str, teacher: str | None, labels: int | None, num_seeds: int, seed
     found = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(seed), num_seeds))
     returns, last = jax.tree.map(np.asarray, found)
     print(
-        f"{recipe} + preferences, {environment}, {labels} labels of '{teacher}', key({seed}): mean {returns.mean():.1f}, "
-        f"worst {returns.min():.1f}, held-out accuracy {last['held_out_accuracy'].mean():.3f}, "
+        f"{recipe} + preferences, {environment}, {labels} labels of '{teacher}', key({seed}): mean "
+        f"{returns.mean():.1f}, worst {returns.min():.1f}, held-out accuracy {last['held_out_accuracy'].mean():.3f}, "
         f"{time.perf_counter() - begin:.0f} s"
     )
     print("each seed:", " ".join(f"{value:.1f}" for value in returns), flush=True)

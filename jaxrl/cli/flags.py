@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -20,7 +20,7 @@ from jaxrl.cli.parsing import as_flag
 from jaxrl.cli.run_flags import TrainFlags, names, part_fields
 from jaxrl.runs.building import environment_settings, fit_replay, make_environment
 from jaxrl.runs.config import Chosen, RunConfig, Sweep
-from jaxrl.runs.parts import PARTS, default_part, parts_of, settings_of
+from jaxrl.runs.parts import PARTS, default_part, parts_of, setting_flag, settings_of
 from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import RECIPES, SHORTHANDS, Parameter, find_recipe, hyperparameters, shorthands_of, summary
 from jaxrl.runs.trainers import with_trainer_settings
@@ -218,15 +218,17 @@ def _flags_of(
     """``TrainFlags`` with one flag per part and one group of flags per signature."""
     annotated: Any = Annotated  # a type checker would read its brackets as a type
     fields = part_fields(parts_of(recipe), parts, shorthands_of(recipe))
-    groups = {_field(recipe): _group("Hyperparameters", hyper.values(), prefix="")}
+    groups = {_field(recipe): _group("Hyperparameters", hyper.values(), lambda name: name)}
     if of_env:
-        groups["env"] = _group("Environment", of_env, prefix="env.")
+        groups["env"] = _group("Environment", of_env, "env.{}".format)
     for part in parts_of(recipe):
         chosen = parts.get(part)
         if chosen and chosen.settings:
             known = settings_of(part, chosen.name)
             settings = [known[name]._replace(default=value) for name, value in chosen.settings.items()]
-            groups[_group_name(part, chosen)] = _group(part.title(), settings, prefix=f"{part}.")
+            groups[_group_name(part, chosen)] = _group(
+                part.title(), settings, lambda name, part=part: setting_flag(part, name)
+            )
     for name, group in groups.items():
         fields.append((name, annotated[group, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass("Flags", fields, bases=(TrainFlags,), frozen=True)
@@ -242,12 +244,12 @@ def _field(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
-def _group(name: str, parameters: Any, prefix: str) -> type:
-    """A dataclass with one field per parameter; the help comes from the docstring."""
+def _group(name: str, parameters: Any, called: Callable[[str], str]) -> type:
+    """A dataclass with one field per parameter, whose flag is ``called(name)``; the help comes from the docstring."""
     annotated: Any = Annotated
     fields = []
     for parameter in parameters:
-        flag = prefix + parameter.name.replace("_", "-")
+        flag = called(parameter.name).replace("_", "-")
         annotation = annotated[parameter.type, tyro.conf.arg(name=flag, help=parameter.help)]
         fields.append((parameter.name, annotation, dataclasses.field(default=parameter.default)))
     return dataclasses.make_dataclass(name, fields, frozen=True)
@@ -256,7 +258,7 @@ def _group(name: str, parameters: Any, prefix: str) -> type:
 def _names(recipe: str, parts: Mapping[str, Chosen]) -> list[str]:
     """The names of all flags."""
     own = [as_flag(name) for name in (*parts_of(recipe), *shorthands_of(recipe), *hyperparameters(recipe))]
-    settings = [as_flag(f"{part}.{name}") for part, chosen in parts.items() for name in chosen.settings]
+    settings = [as_flag(setting_flag(part, name)) for part, chosen in parts.items() for name in chosen.settings]
     return [*names(), *own, *settings]
 
 
@@ -271,7 +273,7 @@ def _elsewhere(recipe: str, parts: Mapping[str, Chosen]) -> dict[str, str]:
         taken = f" (this run's is {parts[part].name})" if part in parts else ""
         for choice in PARTS[part].choices:
             for name in settings_of(part, choice):
-                found.setdefault(as_flag(f"{part}.{name}"), f"a setting of --{part} {choice}{taken}")
+                found.setdefault(as_flag(setting_flag(part, name)), f"a setting of --{part} {choice}{taken}")
     return {flag: text for flag, text in found.items() if flag not in _names(recipe, parts)}
 
 

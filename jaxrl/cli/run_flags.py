@@ -109,9 +109,10 @@ def part_fields(parts: Iterable[str], chosen: Mapping[str, Chosen], shorthands: 
     annotated: Any = Annotated  # a type checker would read its brackets as a type
     fields: list[Any] = []
     for part in parts:
+        short = sorted(map(as_flag, PARTS[part].short))
         flag = tyro.conf.arg(
             metavar="{" + ",".join(PARTS[part].choices) + "}",
-            help=f"{PARTS[part].help} Its settings are the flags --{part}.*.",
+            help=f"{PARTS[part].help} Its settings are the flags {', '.join([f'--{part}.*', *short])}.",
             help_behavior_hint=_of_recipe,
         )
         fields.append((part, annotated[str | None, flag], chosen[part].name if part in chosen else None))

@@ -5,9 +5,29 @@ recipes with a replay take it as ``reward_model=``.
 """
 
 from jaxrl.feedback import teachers
+from jaxrl.feedback.evaluative import CoachState, TamerState, as_advantage, coach, tamer
 from jaxrl.feedback.preferences import PreferencesState, preferences
 from jaxrl.feedback.rnd import RNDState, rnd
 from jaxrl.feedback.segments import Segments
 from jaxrl.feedback.teachers import Answers, Teacher
+from jaxrl.feedback.trainers import Signals, Trainer, TrainerState, trainer
 
-__all__ = ["Answers", "PreferencesState", "RNDState", "Segments", "Teacher", "preferences", "rnd", "teachers"]
+__all__ = [
+    "Answers",
+    "CoachState",
+    "PreferencesState",
+    "RNDState",
+    "Segments",
+    "Signals",
+    "TamerState",
+    "Teacher",
+    "Trainer",
+    "TrainerState",
+    "as_advantage",
+    "coach",
+    "preferences",
+    "rnd",
+    "tamer",
+    "teachers",
+    "trainer",
+]

@@ -6,7 +6,7 @@ Legend of shapes: T steps, B environments, L steps of a segment, Q queries, E me
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,12 @@ from jaxrl.feedback.comparisons import Comparisons, Fit, Learner
 from jaxrl.feedback.networks import make_network, standardize
 from jaxrl.feedback.queries import POOL, Choose, use
 from jaxrl.feedback.segments import Segments, draw, example, kept, masked_sum
-from jaxrl.feedback.teachers import TEACHERS, Teacher
+from jaxrl.feedback.teachers import TEACHERS, Teacher, TeacherName
 from jaxrl.ops import across, normalize, numerics
 from jaxrl.replay import ring
 from jaxrl.replay.base import num_rows
 from jaxrl.signature import Torso, recipe
 from jaxrl.types import Array, Metrics, PyTree, RewardModel, Spec, Transition
-
-TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random"]
 
 
 class PreferencesState(NamedTuple):

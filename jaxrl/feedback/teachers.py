@@ -7,7 +7,7 @@ of a reward model does. Legend of shapes: Q queries, L steps of a segment, M seg
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,10 @@ def scripted(
     return teacher
 
 
-TEACHERS: dict[str, Teacher] = {
+TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random"]
+"""The names of ``TEACHERS``."""
+
+TEACHERS: dict[TeacherName, Teacher] = {
     "oracle": scripted(),
     "equal": scripted(equal=0.1),
     "skip": scripted(skip=0.1),

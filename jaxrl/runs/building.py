@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrl import envs, networks
+from jaxrl.agents.combinators import with_reward
 from jaxrl.arguments import check_count, nearest
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
@@ -22,10 +23,14 @@ from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperp
 from jaxrl.runs.trainers import trainer_of
 from jaxrl.training.loop import count_updates
 from jaxrl.training.program import Runnable
-from jaxrl.types import Agent, Array, PyTree, Spec
+from jaxrl.types import Agent, Array, PyTree, RewardModel, Spec
 
 MOST = 2**31 - 1
 """The largest number of updates, and the largest integer setting, of a run."""
+
+
+LATE_PARTS = ("feedback",)
+"""Parts that are made for the environment as the agent sees it, after the run has wrapped it."""
 
 
 class Built(NamedTuple):
@@ -102,10 +107,12 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     if config.sweep is not None:
         check_sweep(config.recipe, recipe, config.sweep)
     env, params = make_environment(config.environment, config.environment_settings, given)
-    parts = {
-        part: given.parts[part] if part in given.parts else make_part(part, chosen.name, chosen.settings, env, params)
-        for part, chosen in config.parts.items()
-    }
+
+    def part_of(name: str, env: Any) -> Any:
+        chosen = config.parts[name]
+        return given.parts[name] if name in given.parts else make_part(name, chosen.name, chosen.settings, env, params)
+
+    parts = {name: part_of(name, env) for name in config.parts if name not in LATE_PARTS}
     kind, trainer = kind_of(env), trainer_of(config)
     kind.check_trainer(config, trainer)
     trainer.check(config)
@@ -121,12 +128,13 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     if memory is not None:
         env = envs.remember(env, memory)
         spec = envs.spec(env, params)
+    reward_model = part_of("feedback", env) if "feedback" in config.parts else None
     fixed = {argument: values[what] for argument, what in wanted.items()}
     # The part is named, so that the switch that says the same in short has nothing to say.
     fixed |= {name: False for name, shorthand in shorthands_of(recipe).items() if shorthand.part in parts}
 
     def make_agent(**swept: Any) -> Agent:
-        return recipe(spec, **parts, **{**config.hyperparameters, **fixed, **swept})
+        return _rewarded(recipe, reward_model, spec, **parts, **{**config.hyperparameters, **fixed, **swept})
 
     sweep = config.sweep or Sweep((), ((),))
     for setting in sweep.values:
@@ -149,6 +157,21 @@ def check_size(config: RunConfig) -> None:
         if not least <= value <= MOST:
             bound = f"at least {least}" if value < least else f"at most {MOST}"
             raise ConfigError(f"{name}: got {value}, must be {bound}")
+
+
+def _rewarded(recipe: Recipe, reward_model: RewardModel | None, spec: Spec, **options: Any) -> Agent:
+    """The recipe's agent; with a reward model, whose rewards a recipe with a replay computes when it samples.
+
+    Raises:
+      ValueError: there are two reward models.
+    """
+    if reward_model is None:
+        return recipe(spec, **options)
+    if "reward_model" not in inspect.signature(recipe).parameters:
+        return with_reward(recipe(spec, **options), reward_model)
+    if options.get("reward_model") is not None:
+        raise ValueError(f"reward_model: got {options['reward_model']!r} beside feedback, give one of the two")
+    return recipe(spec, **{**options, "reward_model": reward_model})
 
 
 def _check_counters(config: RunConfig, num_updates: int) -> None:

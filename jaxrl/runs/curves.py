@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+from jaxrl.runs import learned_rewards
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.fonts import families_for, plain, replace
 from jaxrl.runs.kinds import CurveColumns, kind_of_run
@@ -189,6 +190,9 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str | None = None) ->
     """
     matplotlib.use("Agg")
 
+    learned = None
+    if metric is None and len(folders) == 1:
+        learned = learned_rewards.read(folders[0], folders[0].peek_config().num_members)
     metric = metric or metric_of(folders)
     names = labels(folders)
     swept = {config.sweep.title if config.sweep else None for config in (folder.peek_config() for folder in folders)}
@@ -204,21 +208,36 @@ def draw(folders: Sequence[RunFolder], path: Path, metric: str | None = None) ->
     curves = [curve._replace(label=plain(label)) for curve, label in zip(curves, drawn, strict=True)]
     title = plain(replace(_title(folders), missing, "?"))
     with matplotlib.rc_context({"font.family": families}):
-        _draw(curves, path, title=title, metric=_name(metric, folders), in_common=in_common)
+        _draw(curves, path, title=title, metric=_name(metric, folders), in_common=in_common, learned=learned)
     return replaced
 
 
-def _draw(curves: Sequence[Curve], path: Path, *, title: str, metric: str, in_common: str | None) -> None:
+def _draw(
+    curves: Sequence[Curve],
+    path: Path,
+    *,
+    title: str,
+    metric: str,
+    in_common: str | None,
+    learned: learned_rewards.LearnedReward | None,
+) -> None:
     from matplotlib import pyplot
 
     longest = max(len(curve.label) for curve in curves)
     size = (8, 5) if len(curves) == 1 else (8.6 + 0.085 * max(longest, 24), 5)
-    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
+    if learned is None:
+        figure, axes = pyplot.subplots(figsize=size, layout="constrained")
+    else:
+        size = (size[0], 1.5 * size[1])
+        figure, (axes, below) = pyplot.subplots(
+            2, figsize=size, height_ratios=(2, 1), sharex=True, layout="constrained"
+        )
+        learned_rewards.draw(below, learned)
     for index, curve in enumerate(curves):
         _draw_curve(axes, curve, _color(index, len(curves)), alone=len(curves) == 1)
     last = max(curve.env_steps[-1] for curve in curves if curve.env_steps.size)
     axes.set_xlim(0, 1.03 * last)
-    axes.set_xlabel("environment steps per seed")
+    axes.set_xlabel("environment steps per seed" if learned is None else "")
     axes.set_ylabel(metric)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.grid(alpha=0.25)

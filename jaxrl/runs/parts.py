@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 
-from jaxrl import networks, planners, replay
+from jaxrl import envs, feedback, networks, planners, replay
 from jaxrl.agents.parts import planning, plans
 from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.objects import import_object, is_object, name_of
@@ -29,7 +29,8 @@ from jaxrl.runs.recipes import (
     parameters,
     shorthands_of,
 )
-from jaxrl.types import Spec
+from jaxrl.signature import recipe
+from jaxrl.types import RewardModel, Spec
 
 
 class Choice(NamedTuple):
@@ -54,12 +55,16 @@ class Part(NamedTuple):
       default: ``(recipe, spec) ->`` what a recipe whose own default is None takes; without one it is what the
         recipe's switch says (see ``SHORTHANDS``), or left to the recipe.
       given: arguments of the choices that the recipe passes itself, so that they are no settings.
+      of_every_recipe: whether it is no argument of recipes, but goes with any that does not plan in the simulator.
+      short: settings whose flags have no prefix: ``--labels`` beside ``--feedback.queries``.
     """
 
     help: str
     choices: dict[str, Choice]
     default: Callable[[str, Spec], Any] | None = None
     given: frozenset[str] = frozenset()
+    of_every_recipe: bool = False
+    short: frozenset[str] = frozenset()
 
 
 def module(kind: Callable[..., Any]) -> Choice:
@@ -105,6 +110,22 @@ def _frames(num_stacked: int = 4, prioritized: bool = False) -> Any:
     return replay.frames(num_stacked, replay.prioritized if prioritized else replay.uniform)
 
 
+def model(function: Callable[..., Any]) -> Choice:
+    """A reward model ``(spec, *, settings)``, made for the environment as the agent sees it."""
+    return Choice(function, lambda env, params, **settings: function(envs.spec(env, params), **settings))
+
+
+@recipe(extends=feedback.preferences)
+def preferences(spec: Spec, *, teacher: feedback.teachers.TeacherName = "oracle", **options: Any) -> RewardModel:
+    """``feedback.preferences`` with a scripted teacher.
+
+    Args:
+      spec: of the environment.
+      teacher: who compares segments of experience, by the environment's reward, which the agent does not see.
+    """
+    return feedback.preferences(spec, teacher=teacher, **options)
+
+
 def _written(value: Any) -> str:
     """A value in the form that a flag reads."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -143,13 +164,32 @@ PARTS: dict[str, Part] = {
             "frames": Choice(_frames, lambda env, params, **settings: _frames(**settings)),
         },
     ),
+    "feedback": Part(
+        "A reward model that replaces or adds to the environment's reward, for any recipe without a simulator.",
+        {"preferences": model(preferences), "rnd": model(feedback.rnd)},
+        of_every_recipe=True,
+        short=frozenset({"teacher", "labels"}),
+    ),
 }
 """Argument of a recipe -> its choices."""
 
 
 def parts_of(recipe: str | Recipe) -> list[str]:
     """The arguments of a recipe that are chosen by a name in ``PARTS``; raises like ``find_recipe``."""
-    return [name for name in inspect.signature(find_recipe(recipe)).parameters if name in PARTS]
+    found = find_recipe(recipe)
+    return [*(name for name in inspect.signature(found).parameters if name in PARTS), *_of_every_recipe(found)]
+
+
+def _of_every_recipe(recipe: Recipe) -> list[str]:
+    """The parts that go with a recipe and are no argument of it. A simulator would pay its own rewards."""
+    if "simulator" in filled_in(recipe).values():
+        return []
+    return [name for name, part in PARTS.items() if part.of_every_recipe]
+
+
+def setting_flag(part: str, setting: str) -> str:
+    """The name of a setting's flag, without dashes: ``torso.hidden``, or ``labels`` where it is short."""
+    return setting if part in PARTS and setting in PARTS[part].short else f"{part}.{setting}"
 
 
 def object_arguments(recipe: str | Recipe) -> list[str]:
@@ -157,7 +197,8 @@ def object_arguments(recipe: str | Recipe) -> list[str]:
     found = find_recipe(recipe)
     others = {"spec", *hyperparameters(found), *filled_in(found), *shorthands_of(found)}
     known = inspect.signature(found).parameters
-    return [name for name, each in known.items() if name not in others and each.kind is each.KEYWORD_ONLY]
+    own = [name for name, each in known.items() if name not in others and each.kind is each.KEYWORD_ONLY]
+    return [*own, *_of_every_recipe(found)]
 
 
 def choice_of(part: str, name: str) -> Choice:
@@ -213,7 +254,7 @@ def default_part(recipe: str | Recipe, part: str, spec: Spec) -> tuple[str, dict
       LookupError: the default has no name.
     """
     known, row = inspect.signature(find_recipe(recipe)).parameters, PARTS[part]
-    value = known[part].default
+    value = known[part].default if part in known else None
     for name, shorthand in shorthands_of(recipe).items():
         if value is None and shorthand.part == part:
             value = row.choices[shorthand.on if known[name].default else shorthand.off].described
@@ -233,7 +274,7 @@ def described(part: str, value: Any) -> tuple[str, dict[str, Any]]:
         value = row[value].described
     bound = value.keywords if isinstance(value, functools.partial) else {}
     kind = value.func if isinstance(value, functools.partial) else value
-    own = {} if inspect.isroutine(kind) else vars(value)
+    own = {} if inspect.isroutine(kind) else getattr(value, "__dict__", {})
     name = next((name for name, choice in row.items() if choice.described in (kind, type(value))), None)
     name = name or name_of(kind if inspect.isroutine(kind) else type(value))
     if name.startswith(":") or not (inspect.isroutine(kind) or isinstance(value, nn.Module)):

@@ -93,7 +93,7 @@ def test_a_default_is_found_by_what_it_is(monkeypatch, default, named):
 
     monkeypatch.setitem(recipes.RECIPES, "recipe", recipe)
     monkeypatch.setitem(PARTS, "memory", Part("Where it is kept.", {"plain": maker(plain), "skewed": maker(skewed)}))
-    assert parts_of("recipe") == ["memory"]
+    assert parts_of("recipe") == ["memory", "feedback"]
     assert parts.default_part("recipe", "memory", None) == named
     monkeypatch.setitem(PARTS, "memory", Part("Where it is kept.", {}))
     if default is None:
