@@ -115,8 +115,8 @@ def frames(num_stacked: int = 4, replay: MakeReplay = uniform) -> MakeReplay:
 
 def _make(k: int, steps: Replay, capacity: int, n_step: int) -> Replay:
     def init(example: Transition, num_envs: int) -> FramesState:
-        seen = example.observation
-        shape = getattr(seen, "shape", ())
+        seen: Any = example.observation
+        shape: tuple[int, ...] = tuple(getattr(seen, "shape", ()))
         if len(shape) != 3 or shape[-1] % k:
             found = list(shape) if hasattr(seen, "shape") else type(seen).__name__
             raise ValueError(
@@ -127,7 +127,7 @@ def _make(k: int, steps: Replay, capacity: int, n_step: int) -> Replay:
         picture = (num_envs, *shape[:2], shape[2] // k)
         number, flag = jnp.zeros((num_envs,), jnp.int32), jnp.zeros((num_envs,), bool)
         place = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), Place(number, number, number, flag))
-        following = NextPlace(place, jax.ShapeDtypeStruct((), bool), jax.ShapeDtypeStruct((), jnp.int32))
+        following = NextPlace(place, ended=place.repeated, final=place.row)  # their shapes and dtypes
         return FramesState(
             steps=steps.init(example._replace(observation=place, next_observation=following), num_envs),
             # The oldest step needs k - 1 pictures before its own, and the newest one the picture after it.

@@ -57,8 +57,8 @@ class Atari:
         lives = np.array(info["lives"])
         kept = np.where(lives < self._lives, 0.0, 1.0) if self._lose_life else None
         self._lives = lives
-        copies = (np.array(part) for part in (self._seen, reward, terminated, truncated))
-        return Stepped(*copies, discount=kept)
+        seen, reward, terminated, truncated = (np.array(x) for x in (self._seen, reward, terminated, truncated))
+        return Stepped(seen, reward, terminated, truncated, discount=kept)
 
     def render(self, index: int) -> NDArray[np.uint8]:
         """The newest grey frame that the agent sees, enlarged three times."""
