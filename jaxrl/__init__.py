@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.i2a import i2a
     from jaxrl.agents.iqn import iqn
     from jaxrl.agents.mbmf import mbmf
+    from jaxrl.agents.mbpo import mbpo
+    from jaxrl.agents.mbve import mbve
     from jaxrl.agents.mpc import mpc
     from jaxrl.agents.muzero import muzero
     from jaxrl.agents.parts.functions import functions
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.reinforce import reinforce
     from jaxrl.agents.sac import sac
     from jaxrl.agents.sarsa import sarsa
+    from jaxrl.agents.steve import steve
     from jaxrl.agents.td3 import td3
     from jaxrl.agents.trpo import trpo
     from jaxrl.agents.world_models import world_models
@@ -80,6 +83,8 @@ _HOME = {
     "load": "runs",
     "make": "envs",
     "mbmf": "agents",
+    "mbpo": "agents",
+    "mbve": "agents",
     "mpc": "agents",
     "muzero": "agents",
     "pets": "agents",
@@ -92,6 +97,7 @@ _HOME = {
     "reinforce": "agents",
     "sac": "agents",
     "sarsa": "agents",
+    "steve": "agents",
     "spec": "envs",
     "start": "training",
     "td3": "agents",
@@ -141,6 +147,8 @@ __all__ = [
     "losses",
     "make",
     "mbmf",
+    "mbpo",
+    "mbve",
     "models",
     "mpc",
     "muzero",
@@ -161,6 +169,7 @@ __all__ = [
     "runs",
     "sac",
     "sarsa",
+    "steve",
     "search",
     "spec",
     "start",

@@ -13,6 +13,8 @@ from jaxrl.agents.expected_sarsa import expected_sarsa
 from jaxrl.agents.i2a import i2a
 from jaxrl.agents.iqn import iqn
 from jaxrl.agents.mbmf import mbmf
+from jaxrl.agents.mbpo import mbpo
+from jaxrl.agents.mbve import mbve
 from jaxrl.agents.mpc import mpc
 from jaxrl.agents.muzero import muzero
 from jaxrl.agents.pets import pets
@@ -24,6 +26,7 @@ from jaxrl.agents.rainbow import rainbow
 from jaxrl.agents.reinforce import reinforce
 from jaxrl.agents.sac import sac
 from jaxrl.agents.sarsa import sarsa
+from jaxrl.agents.steve import steve
 from jaxrl.agents.td3 import td3
 from jaxrl.agents.trpo import trpo
 from jaxrl.agents.world_models import world_models
@@ -39,6 +42,8 @@ __all__ = [
     "i2a",
     "iqn",
     "mbmf",
+    "mbpo",
+    "mbve",
     "mpc",
     "muzero",
     "pets",
@@ -50,6 +55,7 @@ __all__ = [
     "reinforce",
     "sac",
     "sarsa",
+    "steve",
     "td3",
     "trpo",
     "world_models",

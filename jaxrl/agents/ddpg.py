@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxrl.agents.parts import critics, replaying, targets
-from jaxrl.agents.parts.critics import Params
+from jaxrl.agents.parts.critics import Bootstrap, Params
 from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.arguments import NonNegative
-from jaxrl.ops import td
 from jaxrl.replay import Sample
 from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -85,10 +85,15 @@ def ddpg(spec: Spec, *, exploration_noise: NonNegative = 0.1, **options: Any) ->
         transition, target_params = sample.transition, learner.target_params
 
         # y = r + gamma Q'(s', mu'(s'))
-        next_action = nets.policy(target_params["actor"], transition.next_observation)
-        next_value = nets.first_q(target_params["critics"], transition.next_observation, next_action)
-        target = td.one_step_target(transition.reward, sample.discount, next_value)
-        learner, errors, metrics = critics.critic_step(critic_key, nets, shared.optimizers, learner, sample, target)
+        def policy(key: Array, observation: Any) -> tuple[Array, Array]:
+            action = nets.policy(target_params["actor"], observation)
+            return action, jnp.zeros(action.shape[:1], jnp.float32)
+
+        def values(key: Array, observation: Any) -> Array:
+            return nets.q(target_params["critics"], observation, policy(key, observation)[0])
+
+        bootstrap = Bootstrap(policy, lambda *args: values(*args)[0], values)
+        learner, errors, metrics = critics.critic_step(critic_key, nets, shared, learner, sample, bootstrap)
 
         def actor_loss(actor: PyTree) -> Array:  # -E Q(s, mu(s)), whose gradient is eq. 6
             rngs = {"dropout": dropout_key(actor_key)}

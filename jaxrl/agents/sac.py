@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 from jaxrl import networks, types
 from jaxrl.agents.parts import critics, replaying, targets
-from jaxrl.agents.parts.critics import Networks, Params
+from jaxrl.agents.parts.critics import Bootstrap, Networks, Params
 from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
-from jaxrl.arguments import NonNegative, Positive, Real
+from jaxrl.arguments import Count, NonNegative, Positive, Real
 from jaxrl.ops import td
 from jaxrl.ops.policy_gradient import categorical_entropy
 from jaxrl.replay import Sample
@@ -61,6 +61,7 @@ def sac(
     temperature: NonNegative | None = None,
     initial_temperature: Positive = 1.0,
     target_entropy: Real | None = None,
+    num_critics: Count = 2,
     **options: Any,
 ) -> Agent:
     """Soft actor-critic: maximises return plus entropy, with a temperature that keeps the entropy at a target.
@@ -77,6 +78,7 @@ def sac(
       initial_temperature: (temperature=None) initial value of alpha.
       target_entropy: (temperature=None) for continuous actions in nats, of actions in [-1, 1]^D, None for -D; for
         discrete actions as a fraction of the log of the number of legal actions, None for 0.5.
+      num_critics: number of critics; targets and the actor use the smallest value.
 
     Returns:
       An ``Agent``.
@@ -90,7 +92,7 @@ def sac(
             "target entropy; give one of the two"
         )
     shared = critics.shared(spec, **options)
-    nets = make_networks(spec, shared.torso)
+    nets = make_networks(spec, shared.torso, num_critics)
     discrete = isinstance(spec.action, Discrete)
 
     def alpha(params: Params) -> Any:
@@ -132,11 +134,22 @@ def sac(
         transition, params = sample.transition, learner.params
 
         # y = r + gamma V(s'), V by the target critics and the current policy
-        next_value, _ = soft_value(
-            critic_key, params["actor"], learner.target_params["critics"], alpha(params), transition.next_observation
-        )
-        target = td.one_step_target(transition.reward, sample.discount, next_value)
-        learner, errors, metrics = critics.critic_step(critic_key, nets, shared.optimizers, learner, sample, target)
+        def policy(key: Array, observation: Any) -> tuple[Array, Array]:
+            chosen = nets.policy(params["actor"], observation)
+            if discrete:
+                return chosen.sample(seed=key), alpha(params) * categorical_entropy(chosen.logits)
+            raw, log_prob = chosen.sample_and_log_prob(seed=key)
+            return jnp.tanh(raw), -alpha(params) * log_prob
+
+        def value(key: Array, observation: Any, q_params: PyTree = learner.target_params["critics"]) -> Array:
+            return soft_value(key, params["actor"], q_params, alpha(params), observation)[0]
+
+        def values(key: Array, observation: Any) -> Array:
+            each = jax.tree.map(lambda x: x[:, None], learner.target_params["critics"])
+            return jax.vmap(value, (None, None, 0))(key, observation, each)
+
+        bootstrap = Bootstrap(policy, value, values)
+        learner, errors, metrics = critics.critic_step(critic_key, nets, shared, learner, sample, bootstrap)
         params = learner.params
 
         def actor_loss(actor: PyTree) -> tuple[Array, Array]:  # E[alpha log pi(a|s) - min_i Q_i(s, a)]
@@ -167,8 +180,8 @@ def sac(
     return Agent(init, act, update)
 
 
-def make_networks(spec: Spec, torso: nn.Module) -> Networks:
-    """A categorical or tanh-Gaussian policy, and two critics."""
+def make_networks(spec: Spec, torso: nn.Module, num_critics: int = 2) -> Networks:
+    """A categorical or tanh-Gaussian policy, and its critics."""
     action = spec.action
 
     def make_actor(torso: nn.Module, event_rank: int) -> nn.Module:
@@ -176,7 +189,7 @@ def make_networks(spec: Spec, torso: nn.Module) -> Networks:
             return networks.CategoricalPolicy(torso, action.num_actions, event_rank)
         return networks.SquashedGaussianPolicy(torso, math.prod(action.shape), event_rank)
 
-    return critics.make_networks(spec, torso, make_actor, num_critics=2)
+    return critics.make_networks(spec, torso, make_actor, num_critics)
 
 
 def functions(spec: Spec, *, torso: nn.Module | None = None) -> Functions:

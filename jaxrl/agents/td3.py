@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts import critics, replaying, targets
-from jaxrl.agents.parts.critics import Params
+from jaxrl.agents.parts.critics import Bootstrap, Params
 from jaxrl.agents.parts.critics import default_torso as default_torso
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import dropout_key, gradient_norm
 from jaxrl.agents.parts.targets import Learner
 from jaxrl.agents.parts.when import when
 from jaxrl.arguments import Count, NonNegative
-from jaxrl.ops import exploration, td
+from jaxrl.ops import exploration
 from jaxrl.replay import Sample
 from jaxrl.signature import recipe
 from jaxrl.types import Agent, Array, Metrics, PyTree, Spec, Transition
@@ -57,6 +57,7 @@ def td3(
     target_noise: NonNegative = 0.2,
     target_noise_clip: NonNegative = 0.5,
     policy_delay: Count = 2,
+    num_critics: Count = 2,
     **options: Any,
 ) -> Agent:
     """Twin delayed DDPG: targets use the smaller of two critics at a noisy action, and actor updates are delayed.
@@ -71,6 +72,7 @@ def td3(
       target_noise: standard deviation sigma of the noise on the actions of targets, in the same units.
       target_noise_clip: c, target_noise is clipped to [-c, c].
       policy_delay: critic steps per step of the actor and per update of the target networks.
+      num_critics: number of critics; targets use the smallest value.
 
     Returns:
       An ``Agent``.
@@ -79,7 +81,7 @@ def td3(
       TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     shared = critics.shared(spec, **options)
-    nets = critics.deterministic_networks(spec, shared.torso, num_critics=2, name="td3")
+    nets = critics.deterministic_networks(spec, shared.torso, num_critics, name="td3")
 
     def init(key: Array, num_envs: int = 1) -> TD3State:
         params = critics.init_params(key, spec, nets)
@@ -97,11 +99,16 @@ def td3(
         transition, target_params = sample.transition, learner.target_params
 
         # eq. 14: y = r + gamma min_i Q_i'(s', clip(mu'(s') + clip(N(0, sigma^2), -c, c)))
-        next_action = nets.policy(target_params["actor"], transition.next_observation)
-        next_action = exploration.gaussian(critic_key, next_action, target_noise, target_noise_clip)
-        next_value = nets.q(target_params["critics"], transition.next_observation, next_action).min(axis=0)
-        target = td.one_step_target(transition.reward, sample.discount, next_value)
-        learner, errors, metrics = critics.critic_step(critic_key, nets, shared.optimizers, learner, sample, target)
+        def policy(key: Array, observation: Any) -> tuple[Array, Array]:
+            action = nets.policy(target_params["actor"], observation)
+            action = exploration.gaussian(key, action, target_noise, target_noise_clip)
+            return action, jnp.zeros(action.shape[:1], jnp.float32)
+
+        def values(key: Array, observation: Any) -> Array:
+            return nets.q(target_params["critics"], observation, policy(key, observation)[0])
+
+        bootstrap = Bootstrap(policy, lambda *args: values(*args).min(axis=0), values)
+        learner, errors, metrics = critics.critic_step(critic_key, nets, shared, learner, sample, bootstrap)
 
         def actor_step(carry: tuple[Learner, Metrics]) -> tuple[Learner, Metrics]:
             learner, _ = carry

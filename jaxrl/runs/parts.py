@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 
 from jaxrl import envs, feedback, networks, planners, replay
-from jaxrl.agents.parts import planning, plans
+from jaxrl.agents.mbve import BASES
+from jaxrl.agents.parts import critics, expansion, planning, plans
 from jaxrl.agents.parts.torsos import torso_of
 from jaxrl.runs.objects import import_object, is_object, name_of
 from jaxrl.runs.recipes import (
@@ -153,6 +154,15 @@ PARTS: dict[str, Part] = {
         "How a recipe that plans by a model finds its actions.",
         {name: maker(function) for name, function in plans.PLANNERS.items()},
         given=frozenset(inspect.signature(planners.PlanFn.__call__).parameters),
+    ),
+    "base": Part(
+        "The recipe whose targets look ahead in a model.",
+        {name: maker(function) for name, function in BASES.items()},
+        given=frozenset({*inspect.signature(critics.shared).parameters, "num_critics"}),
+    ),
+    "targets": Part(
+        "How rollouts in a model become the targets of critics.",
+        {name: maker(function) for name, function in expansion.TARGETS.items()},
     ),
     "replay": Part(
         "Where a recipe with a replay keeps transitions, and how it samples them. Hindsight needs goals, frames needs "

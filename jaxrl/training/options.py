@@ -124,6 +124,9 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "activation": lambda default: "relu" if default != "relu" else "tanh",
     "planner": lambda default: planners.mppi if default == "cem" else planners.cem,
     "terminal_value": lambda default: lambda observation: jnp.ones(jax.tree.leaves(observation)[0].shape[:1]),
+    "base": lambda default: "sac" if default != "sac" else "td3",
+    "targets": lambda default: "last" if default != "last" else "td_k",
+    "target_fn": lambda default: lambda key, sample, bootstrap: (sample, sample.transition.reward),
     "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),
 }
 """Functions from the default to another value, for options that are not numbers."""

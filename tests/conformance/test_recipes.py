@@ -26,6 +26,8 @@ from jaxrl.agents import (
     i2a,
     iqn,
     mbmf,
+    mbpo,
+    mbve,
     mpc,
     muzero,
     pets,
@@ -37,6 +39,7 @@ from jaxrl.agents import (
     reinforce,
     sac,
     sarsa,
+    steve,
     td3,
     trpo,
     world_models,
@@ -88,6 +91,7 @@ PLANNED_BOX = expose_state(probes.ContinuousObservationActionProbe())
 PLAN_REMEMBERED = remember(expose_state(probes.MaskedProbe()), sequence_like(Discrete(3), 3))
 GAME = expose_state(make("pgx/tic_tac_toe")[0])
 DYNAMICS = {"hidden": (8,), "horizon": 2, "population": 10, "max_epochs": 2, "batch_size": 4, "data_capacity": 48}
+MODELLED = {**REPLAYED, "hidden": (8,), "max_epochs": 2, "model_batch_size": 4, "refit_every": 8}
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
 WORLD = {
     "latent_size": 2,
@@ -265,6 +269,27 @@ RECIPES = {
     "mbmf": Recipe(
         partial(mbmf, **DYNAMICS, random_steps=1, planned_steps=8, cloned_steps=8, num_minibatches=4),
         {"num_members": 2, "termination": "learned", "normalize_reward": True, "squash": True},
+        environments=("discrete", "continuous"),
+    ),
+    "mbve": Recipe(
+        partial(mbve, **MODELLED, horizon=2, num_members=2, data_capacity=48),
+        {"n_step": 2, "num_elites": 1, "termination": "learned", "num_gradient_steps": 2, **CLIMBING},
+        environments=("continuous",),
+    ),
+    "mbve_sac": Recipe(
+        partial(mbve, **MODELLED, base="sac", horizon=2, num_members=2, data_capacity=48),
+        {"targets": "last", "prioritized": True},
+        exempt=("options_matter",),
+        environments=("discrete", "continuous"),
+    ),
+    "steve": Recipe(
+        partial(steve, **MODELLED, horizon=2, num_members=2, num_critics=2, data_capacity=48),
+        {"termination": "learned"},
+        environments=("continuous",),
+    ),
+    "mbpo": Recipe(
+        partial(mbpo, **MODELLED, num_members=2, num_elites=1, num_rollouts=3, imagined_capacity=48),
+        {"rollout_steps": 2, "num_gradient_steps": 2, "termination": "learned", "target_entropy": -2.0, **CLIMBING},
         environments=("discrete", "continuous"),
     ),
     "dqn_hindsight": Recipe(

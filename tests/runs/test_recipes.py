@@ -28,6 +28,7 @@ def test_flags_are_the_plain_arguments_with_their_help(recipe):
         "optimizer",
         "reward",
         "reward_model",
+        "target_fn",
         "terminal_value",
         "termination",
         *filled_in(RECIPES[recipe]),
@@ -46,7 +47,11 @@ def test_recipes_with_a_replay_take_a_reward_model_except_those_with_a_model():
     arguments = {name: set(inspect.signature(recipe).parameters) for name, recipe in RECIPES.items()}
     with_replay = {name for name, taken in arguments.items() if taken & {"replay", "replay_capacity"}}
     rewarded = {name for name, taken in arguments.items() if "reward_model" in taken}
-    assert rewarded and rewarded < with_replay and with_replay - rewarded == {"alphazero", "muzero", "world_models"}
+    assert (
+        rewarded
+        and rewarded < with_replay
+        and with_replay - rewarded == {*("alphazero", "mbpo", "mbve", "muzero", "steve", "world_models")}
+    )
 
 
 def test_help_says_the_ranges_that_are_checked():

@@ -1,5 +1,6 @@
 """Combinators: functions from agents to an agent, one file each."""
 
+from jaxrl.agents.combinators.with_dynamics import DynamicsState, with_dynamics
 from jaxrl.agents.combinators.with_reward import RewardedState, with_reward
 
-__all__ = ["RewardedState", "with_reward"]
+__all__ = ["DynamicsState", "RewardedState", "with_dynamics", "with_reward"]

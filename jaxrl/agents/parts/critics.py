@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,36 @@ Optimizers = Mapping[str, optax.GradientTransformation]
 Params = dict[str, PyTree]
 
 
+class Bootstrap(NamedTuple):
+    """How a recipe values any observations ``[N, ...]``: by its policy for targets and by its target critics.
+
+    With the same key, all three functions draw the same actions.
+
+    Attributes:
+      policy: ``(key, observation) -> (action [N, ...], bonus [N])``: the action as the replay stores it, and what is
+        added to the reward for choosing it, ``-alpha log pi(a|s)`` in sac, 0 in ddpg and td3.
+      value: ``(key, observation) -> [N]``, ``V(s)``, bonus included.
+      values: ``(key, observation) -> [E, N]``, the same by each critic.
+    """
+
+    policy: Callable[[Array, Any], tuple[Array, Array]]
+    value: Callable[[Array, Any], Array]
+    values: Callable[[Array, Any], Array]
+
+
+TargetFn = Annotated[
+    Callable[[Array, Sample, Bootstrap], tuple[Sample, Array]],
+    "a function (key, sample, bootstrap) -> (sample [M], targets [M])",
+]
+"""Computes what the critics are fitted to. The M samples begin with the N given ones; others may follow."""
+
+
+def one_step(key: Array, sample: Sample, bootstrap: Bootstrap) -> tuple[Sample, Array]:
+    """``y = r + gamma V(s')`` for each sample."""
+    next_value = bootstrap.value(key, sample.transition.next_observation)
+    return sample, td.one_step_target(sample.transition.reward, sample.discount, next_value)
+
+
 class Shared(NamedTuple):
     """The options of the recipe, checked, with the parts built from them. Floats may be tracers; the rest is static.
 
@@ -49,6 +79,7 @@ class Shared(NamedTuple):
       tau: step size of the target networks towards the online networks.
       learning_rate: learning rate of the critics.
       reward_model: computes the rewards of sampled transitions; None for the environment's rewards.
+      target_fn: computes the targets of the critics.
     """
 
     torso: nn.Module
@@ -60,6 +91,7 @@ class Shared(NamedTuple):
     tau: Any
     learning_rate: Any
     reward_model: RewardModel | None
+    target_fn: TargetFn
 
 
 def shared(
@@ -80,6 +112,7 @@ def shared(
     gamma: Unit = 0.99,
     tau: Unit = 0.005,
     reward_model: RewardModel | None = None,
+    target_fn: TargetFn = one_step,
 ) -> Shared:
     """The options that DDPG, TD3 and SAC share, checked and built into a ``Shared``.
 
@@ -104,6 +137,8 @@ def shared(
       reward_model: computes the rewards of transitions when they are sampled, so that old transitions get
         the rewards of the newest model; see
         ``jaxrl.types.RewardModel``.
+      target_fn: ``(key, sample, bootstrap) -> (sample, targets)``, what the critics are fitted to; see
+        ``critics.Bootstrap``.
 
     Raises:
       TypeError: the torso or the environment has a memory.
@@ -122,6 +157,7 @@ def shared(
         tau=tau,
         learning_rate=learning_rate,
         reward_model=reward_model,
+        target_fn=target_fn,
     )
 
 
@@ -149,15 +185,14 @@ class Networks(NamedTuple):
         return self.actor.apply(params, observation, rngs=rngs)
 
     def q(self, params: PyTree, observation: Any, *action: Array, rngs: Any = None) -> Array:
-        """Values ``[E, N]`` of actions ``[N, D]`` by all critics; of all discrete actions, ``[E, N, A]``."""
-        values: Any = self.ensemble.apply(params, observation, *action, rngs=rngs)
+        """Values ``[E, N]`` of actions ``[N, D]``; of all discrete actions, ``[E, N, A]``. E is that of the params."""
+        num_critics = jax.tree.leaves(params)[0].shape[0]
+        values: Any = self.ensemble.clone(size=num_critics).apply(params, observation, *action, rngs=rngs)
         return values
 
     def first_q(self, params: PyTree, observation: Any, action: Array, rngs: Any = None) -> Array:
         """``[N]`` values of actions ``[N, D]`` by the first critic."""
-        first = jax.tree.map(lambda x: x[:1], params)
-        values: Any = self.ensemble.clone(size=1).apply(first, observation, action, rngs=rngs)
-        return values[0]
+        return self.q(jax.tree.map(lambda x: x[:1], params), observation, action, rngs=rngs)[0]
 
 
 def default_torso(spec: Spec) -> nn.Module:
@@ -258,20 +293,22 @@ def descend(optimizers: Optimizers, learner: Learner, name: str, grads: PyTree) 
 
 
 def critic_step(
-    key: Array, nets: Networks, optimizers: Optimizers, learner: Learner, sample: Sample, target: Array
+    key: Array, nets: Networks, shared: Shared, learner: Learner, sample: Sample, bootstrap: Bootstrap
 ) -> tuple[Learner, Array, Metrics]:
-    """One gradient step of all critics on ``sum_e E w (y - Q_e(s, a))^2 / 2``.
+    """One gradient step of all critics on ``sum_e E w (y - Q_e(s, a))^2 / 2``, by default ``y = r + gamma V(s')``.
 
     Args:
-      key: key of the dropout.
-      nets, optimizers: of the recipe.
+      key: key of the targets and of the dropout.
+      nets, shared: of the recipe.
       learner: learner before the step.
-      sample: sample from the replay, with the weights w.
-      target: ``[N]`` y, the same for every critic.
+      sample: N samples from the replay, with the weights w.
+      bootstrap: V, for the targets, which are the same for every critic.
 
     Returns:
       ``(learner, |y - Q(s, a)| [N], metrics)``, the errors averaged over the critics.
     """
+    num_samples = sample.weight.shape[0]
+    sample, target = shared.target_fn(key, sample, bootstrap)
     observation, action = sample.transition.observation, sample.transition.action
     rngs = {"dropout": dropout_key(key)}
 
@@ -284,6 +321,6 @@ def critic_step(
         return (sample.weight * terms).mean(), (abs(values - target[None]).mean(axis=0), values.mean())
 
     (loss, (errors, mean)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.params["critics"])
-    learner = descend(optimizers, learner, "critics", grads)
+    learner = descend(shared.optimizers, learner, "critics", grads)
     metrics = {"loss": loss, "value": mean, "gradient_norm": gradient_norm(grads)}
-    return learner._replace(gradient_steps=learner.gradient_steps + 1), errors, metrics
+    return learner._replace(gradient_steps=learner.gradient_steps + 1), errors[:num_samples], metrics

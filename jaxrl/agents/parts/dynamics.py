@@ -5,6 +5,7 @@ Legend of shapes: T steps of a rollout, B environments, N rows of data, K member
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,13 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import models, types
+from jaxrl.agents.parts import replaying
 from jaxrl.agents.parts.when import when
 from jaxrl.models.ensemble import Ensemble, EnsembleParams, EnsembleState, only
+from jaxrl.ops import numerics
 from jaxrl.replay import ring
 from jaxrl.replay.base import num_rows
 from jaxrl.replay.ring import Ring
 from jaxrl.rollout import stored
-from jaxrl.types import Array, Discrete, Metrics, Model, PyTree, Simulated, Spec, Transition
+from jaxrl.types import Array, Box, Discrete, Metrics, Model, PyTree, Simulated, Spec, Transition
+
+MODEL = 0x3D17
+"""Folded into the keys of a model beside an agent, so that the agent's keys are those that it has alone."""
 
 
 class Swarm(NamedTuple):
@@ -144,3 +150,46 @@ def members(params: EnsembleParams) -> EnsembleParams:
 def ensemble_of(spec: Spec, **options: Any) -> Ensemble:
     """``models.ensemble`` for what a rollout stores of a spec's observations."""
     return models.ensemble(spec._replace(observation=stored(spec.observation)), **options)
+
+
+def unit_ensemble(spec: Spec, *, reward: Any = None, termination: Any = None, **options: Any) -> Ensemble:
+    """``models.ensemble`` of actions as a replay stores them: continuous ones in units of the bounds, ``[D]``.
+
+    Args:
+      spec: of the environment, whose observation is a vector without other parts.
+      reward, termination: as ``models.ensemble`` takes them, of actions as the environment takes them.
+      **options: of ``models.ensemble``.
+
+    Raises:
+      ValueError: the observation has other parts, or is no vector.
+    """
+    if isinstance(spec.observation, types.Observation):
+        parts = [name for name, part in spec.observation._asdict().items() if part is not None]
+        raise ValueError(
+            f"spec: got observations with {', '.join(parts)}, must be vectors alone; a model predicts nothing else"
+        )
+
+    def of_environment(function: Any) -> Any:
+        if not callable(function):
+            return function
+        return lambda before, action, after: function(before, replaying.to_environment(spec, action)[0], after)
+
+    unit: Any = Box((math.prod(spec.action.shape),), -1.0, 1.0) if isinstance(spec.action, Box) else spec.action
+    known = {"reward": of_environment(reward), "termination": of_environment(termination)}
+    return models.ensemble(spec._replace(action=unit), **known, **options)
+
+
+def is_due(steps: Array, new_steps: int, starts: int, every: int) -> Array:
+    """Whether something is due that happens once ``starts`` steps are there, and ``every`` steps from then on.
+
+    Args:
+      steps: int32, steps before.
+      new_steps: steps since.
+      starts: steps before the first time.
+      every: steps from one time to the next.
+
+    >>> [bool(is_due(jnp.int32(steps), 10, starts=20, every=30)) for steps in range(0, 70, 10)]
+    [False, True, False, False, True, False, False]
+    """
+    done = jnp.where(steps > 0, (steps - starts) // every, -1)
+    return (numerics.count_up(steps, new_steps) - starts) // every > jnp.maximum(done, -1)

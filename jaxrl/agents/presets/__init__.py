@@ -16,6 +16,7 @@ from jaxrl.agents.presets import (
     planning,
     policy_gradient,
     tabular,
+    value_expansion,
     world_models,
 )
 
@@ -30,6 +31,7 @@ _FAMILIES: tuple[Any, ...] = (
     alphazero,
     muzero,
     planning,
+    value_expansion,
     world_models,
 )
 

@@ -1,0 +1,85 @@
+"""Short rollouts in a model that branch off from transitions of a replay, and samples of both.
+
+Legend of shapes: B environments, R rollouts of each, k steps, N samples, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import models, replay, rollout, types
+from jaxrl.models.ensemble import Ensemble, EnsembleParams
+from jaxrl.replay import Replay, Sample, ring
+from jaxrl.replay.ring import Ring
+from jaxrl.types import Agent, Array, Box, Discrete, Transition
+
+
+def short_rollouts(
+    key: Array,
+    ensemble: Ensemble,
+    params: EnsembleParams,
+    data: Ring,
+    policy: Callable[[Array, Array], Array],
+    action: Discrete | Box,
+    *,
+    num_rollouts: int,
+    length: int,
+) -> Transition:
+    """Rollouts of a policy in the model, from observations of the replay on: algorithm 2 of Janner et al. 2019.
+
+    Each step is a sample of a random elite. A rollout is truncated after ``length`` steps; where it terminates earlier,
+    another one begins from the replay, so that every row is a transition.
+
+    Args:
+      key: consumed.
+      ensemble, params: the model, of actions as the replay stores them.
+      data: the replay, not empty.
+      policy: ``(key, observation [M, D]) -> action [M, ...]``, as the replay stores it.
+      action: the actions of the model.
+      num_rollouts: R, for each environment of the replay.
+      length: k.
+
+    Returns:
+      Leaves ``[k R, B, ...]``, the steps of a rollout R rows apart; truncated where a rollout was cut.
+    """
+
+    def start(key: Array, params: EnsembleParams) -> tuple[Array, Any]:
+        row_key, member_key = jax.random.split(key)
+        row, env = (index[0] for index in ring.draw(row_key, data, 1))
+        observation = jnp.asarray(ring.take(data.transitions.observation, row, env), jnp.float32)
+        return observation, ensemble.start(member_key, params, observation)
+
+    def act(key: Array, state: Any, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
+        del state, explore
+        return policy(key, types.features(observation)), ()
+
+    env = models.as_env(ensemble.model("ts_1"), params, start, action, max_steps=length)
+    reset_key, rollout_key = jax.random.split(key)
+    agent: Any = Agent(init=None, act=act, update=None)  # type: ignore[arg-type]
+    observation, env_state = rollout.reset(reset_key, env, env.default_params, num_rollouts * data.num_envs)
+    rolled = rollout.rollout(rollout_key, agent, (), env, env.default_params, env_state, observation, length)[2]
+    return jax.tree.map(lambda x: x.reshape(length * num_rollouts, data.num_envs, *x.shape[2:]), rolled)
+
+
+def mixed(real: Ring, imagined: Ring, real_share: Any, gamma: Any) -> Replay:
+    """A replay of two rings that are filled elsewhere. A sample is from the first with probability ``real_share``."""
+    of_ring = replay.uniform(1, n_step=1, gamma=gamma)
+
+    def sample(key: Array, state: Any, batch_size: int, *, reward_fn: Any = None) -> Sample:
+        del state, reward_fn
+        choice_key, *keys = jax.random.split(key, 3)
+        is_real = jax.random.uniform(choice_key, (batch_size,)) < real_share
+        both = (of_ring.sample(key, data, batch_size) for key, data in zip(keys, (real, imagined), strict=True))
+        choose = lambda x, y: jnp.where(is_real.reshape(-1, *(1,) * (x.ndim - 1)), x, y)  # noqa: E731
+        return jax.tree.map(choose, *both)
+
+    return Replay(
+        init=lambda example, num_envs: (),
+        add=lambda state, trajectory: state,
+        sample=sample,
+        update_priorities=lambda state, index, priorities: state,
+    )
