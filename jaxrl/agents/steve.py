@@ -14,7 +14,7 @@ from jaxrl.signature import recipe
 from jaxrl.types import Agent, Spec
 
 
-@recipe(extends=mbve, without=("targets",))
+@recipe(extends=mbve, without=("targets", "num_elites"))
 def steve(
     spec: Spec,
     *,

@@ -12,6 +12,7 @@ _PENDULUM: dict[str, Any] = {
     "learning_starts": 500,
     "gamma": 0.98,
     "torso": {"name": "mlp", "hidden": (64, 64), "activation": "relu"},
+    "model_learning_rate": 3e-3,
 }
 
 FALLBACK: dict[str, dict[str, Any]] = {"mbpo": dict(_LOOP), "mbve": dict(_LOOP), "steve": dict(_LOOP)}
@@ -24,8 +25,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_steps": 3_000,
             "num_envs": 1,
             "num_gradient_steps": 10,
+            "num_members": 5,
+            "num_elites": 3,
         }
     },
-    "mbve": {"Pendulum-v1": dict(_PENDULUM)},
+    "mbve": {"Pendulum-v1": {**_PENDULUM, "num_members": 3}},
     "steve": {"Pendulum-v1": dict(_PENDULUM)},
 }
