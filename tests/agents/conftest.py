@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from jaxrl.agents import ppo
 from jaxrl.networks import MLP
@@ -67,3 +68,19 @@ class Kit(NamedTuple):
 @pytest.fixture(scope="session")
 def kit():
     return Kit()
+
+
+@pytest.fixture
+def primitives():
+    """``(jaxpr, inside=False)``: names of what is computed always, or with inside=True in conditionals too."""
+
+    def names(jaxpr, inside=False):
+        found = set()
+        for equation in jaxpr.eqns:
+            found.add(equation.primitive.name)
+            if inside or equation.primitive.name != "cond":
+                for inner in jaxprs_in_params(equation.params):
+                    found |= names(inner, inside)
+        return found
+
+    return names

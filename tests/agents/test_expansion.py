@@ -200,18 +200,7 @@ def test_mbve_with_horizon_0_is_td3_bit_for_bit():
     assert int(theirs.gradient_steps) == 2
 
 
-def primitives(jaxpr, inside=False):
-    """Names of what is computed always, or also inside of conditionals."""
-    found = set()
-    for equation in jaxpr.eqns:
-        found.add(equation.primitive.name)
-        if inside or equation.primitive.name != "cond":
-            for inner in jax.core.jaxprs_in_params(equation.params):
-                found |= primitives(inner, inside)
-    return found
-
-
-def test_a_fit_is_not_computed_when_it_is_not_due_in_a_population_either():
+def test_a_fit_is_not_computed_when_it_is_not_due_in_a_population_either(primitives):
     agent = jaxrl.mbve(SPEC, **SMALL)
     keys = jax.random.split(KEY, 2)
     states = jax.eval_shape(jax.vmap(lambda key: agent.init(key, 2)), keys)

@@ -131,18 +131,7 @@ def test_what_is_stored_and_imagined_in_each_update():
     assert not imagined.transitions.truncated[6:9].any() and imagined.transitions.truncated[9:12].all()
 
 
-def primitives(jaxpr, inside=False):
-    """Names of what is computed always, or also inside of conditionals."""
-    found = set()
-    for equation in jaxpr.eqns:
-        found.add(equation.primitive.name)
-        if inside or equation.primitive.name != "cond":
-            for inner in jax.core.jaxprs_in_params(equation.params):
-                found |= primitives(inner, inside)
-    return found
-
-
-def test_nothing_is_fitted_or_imagined_before_it_is_due_in_a_population_either():
+def test_nothing_is_fitted_or_imagined_before_it_is_due_in_a_population_either(primitives):
     agent = jaxrl.mbpo(SPEC, **SMALL)
     keys = jax.random.split(KEY, 2)
     states = jax.eval_shape(jax.vmap(lambda key: agent.init(key, 2)), keys)
