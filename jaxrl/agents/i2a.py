@@ -17,7 +17,7 @@ from jaxrl import optim, types
 from jaxrl.agents.parts import actor_critic
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.gradients import Learned, gradient_step
-from jaxrl.agents.parts.imagination import Parts, make_mind, with_rollouts
+from jaxrl.agents.parts.imagination import Parts, make_mind, next_rollouts, with_rollouts
 from jaxrl.agents.parts.minibatches import check_minibatches, epochs
 from jaxrl.agents.ppo import PPOState, ppo
 from jaxrl.arguments import Count, NonNegative
@@ -167,11 +167,11 @@ def i2a(
         return action, Extras(extras, imagined)
 
     def model_loss(params: PyTree, batch: Transition, key: Array) -> tuple[Array, Metrics]:
-        """Cross-entropy, summed over pixels, and half the squared error of the reward."""
+        """Cross-entropy, summed over pixels, and half the squared error of the reward, read from the true images."""
         del key
         assert mind.network is not None
         image, after = (types.features(x) for x in (batch.observation, batch.next_observation))
-        predicted: Any = mind.network.apply(params, image, batch.action)
+        predicted: Any = mind.network.apply(params, image, batch.action, after)
         logits, reward = predicted
         pixels = optax.sigmoid_binary_cross_entropy(logits, as_float(after)).sum((1, 2, 3)).mean()
         errors = jnp.square(reward - batch.reward).mean()
@@ -191,11 +191,12 @@ def i2a(
         imagination_key, policy_key, model_key, distillation_key = jax.random.split(key, 4)
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)  # noqa: E731
         unflat = lambda tree: jax.tree.map(lambda x: x.reshape(*trajectory.reward.shape, *x.shape[1:]), tree)  # noqa: E731
-        # What acted had these rollouts; what came next is imagined now, as it is known only now where episodes end.
-        ahead = flat(trajectory.next_observation)
+        # What acted had these rollouts. What came next acted a step later, but for where rollout or episode end.
         seen = flat(trajectory.observation)
         thinking = with_rollouts(seen, flat(trajectory.extras.imagined))
-        next_thinking = with_rollouts(ahead, mind.imagine(imagination_key, state.params, ahead))
+        imagine = lambda key, observation: mind.imagine(key, state.params, observation)  # noqa: E731
+        ahead = next_rollouts(imagination_key, imagine, trajectory)
+        next_thinking = with_rollouts(flat(trajectory.next_observation), flat(ahead))
         augmented = trajectory._replace(
             observation=unflat(thinking), next_observation=unflat(next_thinking), extras=trajectory.extras.policy
         )

@@ -5,6 +5,7 @@ Legend of shapes: N observations, A actions, D steps of an imagined rollout, ``[
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,12 +21,15 @@ from jaxrl.networks.inputs import as_float, pooled
 class NextImage(nn.Module):
     """The next image and the reward of an action. Weber et al. 2017, arXiv:1707.06203, appendix C.
 
-    The action is painted over the image as one-hot planes; convolutions of 3 x 3 keep the size of the image.
+    The action is painted over the image as one-hot planes; convolutions of 3 x 3 keep the size of the image. The reward
+    is read from both images and the action: a dense layer at each pixel, whose sum and maximum over pixels go on, since
+    a mean would hide a reward that one pixel in fifty decides; beside them the mean of the convolutions, which know
+    places by their distance from the edge.
 
     Attributes:
       num_actions: A.
       channels: of each convolution.
-      hidden: the width of the reward's layer.
+      hidden: the width of the reward's layers.
     """
 
     num_actions: int
@@ -33,8 +37,16 @@ class NextImage(nn.Module):
     hidden: int = 64
 
     @nn.compact
-    def __call__(self, image: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """From images ``[N, H, W, C]`` and actions ``[N]``: logits ``[N, H, W, C]`` of pixels, and rewards ``[N]``."""
+    def __call__(
+        self, image: jax.Array, action: jax.Array, after: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The logits ``[N, H, W, C]`` of the next image's pixels, and rewards ``[N]``.
+
+        Args:
+          image: ``[N, H, W, C]``.
+          action: ``[N]``.
+          after: the true next image, which the reward is then read from; None for the predicted one.
+        """
         image = as_float(image)
         painted = jnp.broadcast_to(
             jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)[:, None, None],
@@ -48,10 +60,12 @@ class NextImage(nn.Module):
         logits = nn.Dense(image.shape[-1], kernel_init=gaussian(0.1))(x) + nn.Dense(
             image.shape[-1], use_bias=False, kernel_init=gaussian(0.1)
         )(image)
-        pooled = nn.relu(nn.Dense(self.hidden, kernel_init=gaussian(1.4))(x)).mean((1, 2))
-        reward = nn.Dense(1, kernel_init=gaussian(0.1))(
-            nn.relu(nn.Dense(self.hidden, kernel_init=gaussian(1.4))(pooled))
-        )
+        seen = nn.sigmoid(logits) if after is None else as_float(after)
+        both = jnp.concatenate([image, painted, seen], axis=-1)
+        pixels = nn.relu(nn.Dense(self.hidden, kernel_init=gaussian(1.4))(both))
+        total = pixels.sum((1, 2)) / math.sqrt(image.shape[1] * image.shape[2])
+        code = jnp.concatenate([total, pixels.max((1, 2)), x.mean((1, 2))], axis=-1)
+        reward = nn.Dense(1, kernel_init=gaussian(0.1))(nn.relu(nn.Dense(self.hidden, kernel_init=gaussian(1.4))(code)))
         return logits, reward[..., 0]
 
 

@@ -1,17 +1,20 @@
 """I2A: whose rollouts are imagined, who reads them, and what each gradient reaches."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxrl
 from jaxrl import rollout
-from jaxrl.agents.parts.imagination import copy_model, imagine, learned_model
+from jaxrl.agents.parts.imagination import copy_model, imagine, learned_model, next_rollouts
 from jaxrl.envs import probes
 from jaxrl.networks import Conv
-from jaxrl.networks.imagination import ImaginationTorso, Imagined, stack, unstack
-from jaxrl.types import Box, Model, Simulated
+from jaxrl.networks.imagination import ImaginationTorso, Imagined, NextImage, stack, unstack
+from jaxrl.types import Box, Model, Simulated, Transition
 
 N, A, D = 5, 3, 4
 IMAGES = np.random.default_rng(0).random((N, 4, 4, 2)).astype(np.float32)
@@ -30,6 +33,12 @@ def rolled(params, key, state, action):
     """A model that rolls the image by the action and pays what comes to its corner."""
     image = jnp.roll(state, action + 1, axis=0) * params
     return Simulated(image, image, image[0, 0, 0], jnp.float32(1.0), jnp.bool_(False))
+
+
+class Kept(NamedTuple):
+    """Extras of a trajectory."""
+
+    imagined: Imagined
 
 
 ROLL = Model(lambda key: jnp.float32(0.9), rolled)
@@ -128,6 +137,33 @@ def tried():
     )
 
 
+def test_next_observations_have_their_own_rollouts():
+    """As if each were imagined anew, except where an episode terminates, whose value is not read."""
+    length, num_envs = 6, 3
+    random = np.random.default_rng(1)
+    shape = (length, num_envs)
+    observation, fresh = random.random((2, *shape, 4, 4, 2)).astype(np.float32)
+    terminated, truncated = random.random((2, *shape)) < np.array([0.2, 0.5])[:, None, None]
+    ended = terminated | truncated
+    ahead = np.where(ended[..., None, None, None], fresh, np.concatenate([observation[1:], fresh[-1:]]))
+
+    @jax.jit
+    def rollouts(images):
+        found = imagine(None, ROLL, jnp.float32(0.9), first_column, images.reshape(-1, 4, 4, 2), A, D)
+        return jax.tree.map(lambda x: x.reshape(*images.shape[:-3], *x.shape[1:]), found)
+
+    zeros = np.zeros(shape, np.float32)
+    found = Transition(
+        observation, zeros, zeros, 1.0 - terminated, terminated, truncated, ahead, Kept(rollouts(observation))
+    )
+    found = jax.jit(lambda x: next_rollouts(jax.random.key(0), lambda key, image: rollouts(image), x))(found)
+    wanted = rollouts(ahead)
+    assert terminated.any() and (truncated & ~terminated)[:-1].sum() > num_envs, "more than one group of them"
+    for name in ("image", "reward"):
+        x, y = (np.asarray(getattr(rollout, name))[~terminated] for rollout in (found, wanted))
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
 def leaves(state, name):
     return jax.tree.leaves(getattr(state.params, name))
 
@@ -198,6 +234,38 @@ def test_a_learned_model_is_a_model_of_single_states():
     np.testing.assert_allclose(simulated.observation, jax.nn.sigmoid(logits[0]), rtol=1e-5)
     np.testing.assert_allclose(simulated.reward, reward[0], rtol=1e-5)
     assert simulated.discount == 1.0 and not simulated.truncated
+
+
+def test_a_reward_that_two_pixels_decide_is_learned():
+    """One pixel in 49 is on, and pays where it meets a mark. Always saying the mean has an error of 0.25, and so has a
+    network that reads the mean over pixels."""
+    network, adam = NextImage(2, (8, 8), 16), optax.adam(5e-3)
+
+    def batch(key):
+        spot_key, mark_key = jax.random.split(key)
+        spot = jax.nn.one_hot(jax.random.randint(spot_key, (64,), 0, 49), 49)
+        image = jnp.stack([spot, jax.random.bernoulli(mark_key, 0.5, (64, 49))], axis=-1).reshape(64, 7, 7, 2)
+        return image, (image[..., 0] * image[..., 1]).sum((1, 2))
+
+    @jax.jit
+    def fit(params):
+        def step(carry, key):
+            params, optimizer_state = carry
+            image, paid = batch(key)
+
+            def loss(params):
+                _, reward = network.apply(params, image, jnp.zeros(64, jnp.int32), image)
+                return jnp.square(reward - paid).mean()
+
+            error, gradient = jax.value_and_grad(loss)(params)
+            updates, optimizer_state = adam.update(gradient, optimizer_state)
+            return (optax.apply_updates(params, updates), optimizer_state), error
+
+        return jax.lax.scan(step, (params, adam.init(params)), jax.random.split(jax.random.key(1), 400))[1]
+
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 7, 7, 2)), jnp.zeros(1, jnp.int32))
+    errors = fit(params)
+    assert errors[-50:].mean() < 0.05, errors[::50]
 
 
 def test_functions_say_what_the_agent_does(tried):

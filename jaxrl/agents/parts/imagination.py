@@ -18,7 +18,7 @@ from jaxrl.agents.parts.action_values import check_discrete
 from jaxrl.networks.conv import is_image
 from jaxrl.networks.imagination import ImaginationTorso, Imagined, NextImage, stack
 from jaxrl.networks.inputs import as_float
-from jaxrl.types import Array, Model, Observation, PyTree, Simulated, Spec
+from jaxrl.types import Array, Model, Observation, PyTree, Simulated, Spec, Transition
 
 
 class Parts(NamedTuple):
@@ -133,7 +133,7 @@ def make_mind(
     own = networks.Conv() if torso is None else torso
     joined = ImaginationTorso(own, num_actions, depth, (encoder_channels,), encoder_size, hidden)
     given, network = (model, None) if model is not None else learned_model(spec, model_channels, model_hidden)
-    distilled = actor_critic.make_network(spec, networks.Conv(), critic=False)
+    distilled = actor_critic.make_network(spec, networks.Conv(hidden=(32,)), critic=False)
 
     def imagined(key: Array | None, params: Parts, observation: Any) -> Imagined:
         policy = lambda image: mind.follow(params.distilled, image)  # noqa: E731
@@ -147,6 +147,36 @@ def with_rollouts(observation: Any, imagined: Imagined) -> Any:
     """Observations ``[N, ...]`` with rollouts behind their images."""
     stacked = stack(types.features(observation), imagined)
     return observation._replace(features=stacked) if isinstance(observation, Observation) else stacked
+
+
+def next_rollouts(key: Array, imagine: Callable[[Array, Any], Imagined], trajectory: Transition) -> Imagined:
+    """The rollouts ``[T, B, A, D, ...]`` of next observations, imagining only those that did not act.
+
+    Within an episode the next observation acts in the next step, and ``extras.imagined`` has its rollouts. At the end
+    of the trajectory and at time limits they are imagined anew, B at a time. Where an episode terminates the next value
+    counts nothing, and the result has the rollouts of the next episode.
+
+    Args:
+      key: consumed.
+      imagine: from a key and observations ``[N, ...]`` to their rollouts.
+      trajectory: ``[T, B]``.
+    """
+    length, num_envs = trajectory.reward.shape
+    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)  # noqa: E731
+    last = jnp.arange(length)[:, None] == length - 1
+    missing = ((trajectory.truncated | last) & ~trajectory.terminated).ravel()
+    order = jnp.argsort(~missing)
+    ahead = flat(trajectory.next_observation)
+
+    def fill(i: Array, rollouts: Imagined) -> Imagined:
+        rows = jax.lax.dynamic_slice_in_dim(order, i * num_envs, num_envs)
+        new = imagine(jax.random.fold_in(key, i), jax.tree.map(lambda x: x[rows], ahead))
+        return jax.tree.map(lambda old, new: old.at[rows].set(new), rollouts, new)
+
+    shifted = jax.tree.map(lambda x: jnp.concatenate([x[1:], x[-1:]]), trajectory.extras.imagined)
+    chunks = (missing.sum() + num_envs - 1) // num_envs
+    filled = jax.lax.fori_loop(0, chunks, fill, flat(shifted))
+    return jax.tree.map(lambda x: x.reshape(length, num_envs, *x.shape[1:]), filled)
 
 
 def _stacked_spec(spec: Spec, rollouts: int) -> Spec:

@@ -113,7 +113,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "TwoBox": {**_TWO_BOX, "share_torso": True, "torso": {"name": "conv", "channels": (32,), "hidden": (128,)}},
         **{game: _PPO_MINATAR for game in MINATAR},
     },
-    "i2a": {"TwoBox": {**_TWO_BOX, "model_minibatches": 32, "model_learning_rate": 2e-3}},
+    "i2a": {
+        "TwoBox": {
+            **_TWO_BOX,
+            "model_channels": 24,
+            "model_hidden": 32,
+            "model_minibatches": 32,
+            "model_learning_rate": 5e-3,
+        }
+    },
     "trpo": {
         "CartPole-v1": {
             "num_steps": 100_000,
