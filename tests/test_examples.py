@@ -88,3 +88,8 @@ def test_every_example_is_tested():
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_say_what_they_show(path):
     assert path.read_text().startswith('"""')
+
+
+def test_preferences_are_enough_for_cartpole():
+    episode_return, accuracy = load("preferences").main(num_steps=20_000)
+    assert episode_return > 100 and accuracy > 0.75
