@@ -5,6 +5,7 @@ recipes with a replay take it as ``reward_model=``.
 """
 
 from jaxrl.feedback import teachers
+from jaxrl.feedback.clipped import clipped
 from jaxrl.feedback.evaluative import CoachState, TamerState, as_advantage, coach, tamer
 from jaxrl.feedback.preferences import PreferencesState, preferences
 from jaxrl.feedback.rnd import RNDState, rnd
@@ -24,6 +25,7 @@ __all__ = [
     "Trainer",
     "TrainerState",
     "as_advantage",
+    "clipped",
     "coach",
     "preferences",
     "rnd",

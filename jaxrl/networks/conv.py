@@ -28,6 +28,18 @@ def patches(images: jax.Array, size: int) -> jax.Array:
     return jnp.concatenate(shifts, axis=-1)
 
 
+def strided_patches(images: jax.Array, size: int, stride: int) -> jax.Array:
+    """The windows of ``[N, H, W, C]`` at every ``stride``-th pixel, no padding: ``[N, H', W', size*size*C]``.
+
+    ``stride`` divides ``size``, so that the windows consist of blocks of ``stride x stride`` pixels: first the images
+    are cut into blocks, then windows of ``size / stride`` blocks are taken with stride 1.
+    """
+    number, height, width, channels = images.shape
+    rows, columns = ((length - size) // stride + size // stride for length in (height, width))
+    blocks = images[:, : rows * stride, : columns * stride].reshape(number, rows, stride, columns, stride, channels)
+    return patches(blocks.swapaxes(2, 3).reshape(number, rows, columns, -1), size // stride)
+
+
 def is_image(shape: Sequence[int]) -> bool:
     """Whether an observation of this shape is an image ``[H, W, C]`` of at least 3 x 3 pixels."""
     return len(shape) == 3 and min(shape[:2]) >= 3

@@ -176,7 +176,7 @@ PARTS: dict[str, Part] = {
     ),
     "feedback": Part(
         "A reward model that replaces or adds to the environment's reward, for any recipe without a simulator.",
-        {"preferences": model(preferences), "rnd": model(feedback.rnd)},
+        {"preferences": model(preferences), "rnd": model(feedback.rnd), "clipped": model(feedback.clipped)},
         of_every_recipe=True,
         short=frozenset({"teacher", "labels"}),
     ),

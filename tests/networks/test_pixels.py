@@ -12,9 +12,13 @@ from jaxrl.networks import GRU, ImpalaCNN, NatureCNN
 SCREENS = jax.ShapeDtypeStruct((1, 84, 84, 4), jnp.uint8)
 
 
-def conv(weights, x, stride, padding):
+def conv(weights, x, size, stride, padding):
+    """A convolution with the weights of a dense layer over windows, which consist of blocks as large as the stride."""
+    channels, blocks = x.shape[-1], size // stride
+    kernel = weights["kernel"].reshape(blocks, blocks, stride, stride, channels, -1)
+    kernel = kernel.swapaxes(1, 2).reshape(size, size, channels, -1)
     dimensions = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x, weights["kernel"], (stride, stride), padding, dimension_numbers=dimensions)
+    y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=dimensions)
     return y + weights["bias"][None, None, None]
 
 
@@ -39,9 +43,9 @@ def test_nature_against_the_convolutions_by_hand():
     params = torso.init(jax.random.key(1), x)
     weights = params["params"]
     y = x.reshape(6, 44, 40, 2) / 255.0
-    for i, stride in enumerate((4, 2, 1)):
-        y = jnp.maximum(conv(weights[f"Conv_{i}"], y, stride, "VALID"), 0)
-    dense = weights["Dense_0"]
+    for i, (size, stride) in enumerate(((8, 4), (4, 2), (3, 1))):
+        y = jnp.maximum(conv(weights[f"Dense_{i}"], y, size, stride, "VALID"), 0)
+    dense = weights["Dense_3"]
     expected = jnp.maximum(y.reshape(6, -1) @ dense["kernel"] + dense["bias"][None], 0).reshape(2, 3, 5)
     np.testing.assert_allclose(torso.apply(params, x), expected, rtol=1e-4, atol=1e-5)
 
@@ -50,12 +54,12 @@ def test_impala_against_the_convolutions_by_hand():
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
     torso = ImpalaCNN(channels=(4,), hidden=())
     params = torso.init(jax.random.key(1), x)
-    first, *blocks = (params["params"][f"Conv_{i}"] for i in range(5))
-    padded = np.pad(conv(first, x, 1, "SAME"), ((0, 0), (1, 1), (0, 1), (0, 0)), constant_values=-np.inf)
+    first, *blocks = (params["params"][f"Dense_{i}"] for i in range(5))
+    padded = np.pad(conv(first, x, 3, 1, "SAME"), ((0, 0), (1, 1), (0, 1), (0, 0)), constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
     y = windows.max((-1, -2))
     for one, two in (blocks[:2], blocks[2:]):
-        y = y + conv(two, jnp.maximum(conv(one, jnp.maximum(y, 0), 1, "SAME"), 0), 1, "SAME")
+        y = y + conv(two, jnp.maximum(conv(one, jnp.maximum(y, 0), 3, 1, "SAME"), 0), 3, 1, "SAME")
     np.testing.assert_allclose(torso.apply(params, x), jnp.maximum(y, 0).reshape(2, -1), rtol=1e-4, atol=1e-5)
 
 
@@ -69,4 +73,4 @@ def test_what_is_no_screen_is_refused():
 def test_memory_encodes_screens_by_the_nature_network():
     x, memory = jax.ShapeDtypeStruct((2, 3, 84, 84, 1), jnp.uint8), jax.ShapeDtypeStruct((3, 64), jnp.float32)
     params = jax.eval_shape(GRU().init, jax.random.key(0), x, memory, jax.ShapeDtypeStruct((2, 3), jnp.bool_))
-    assert params["params"]["NatureCNN_0"]["Dense_0"]["kernel"].shape == (3_136, 64)
+    assert params["params"]["NatureCNN_0"]["Dense_3"]["kernel"].shape == (3_136, 64)
