@@ -30,6 +30,13 @@ _ANY = Spec(jax.ShapeDtypeStruct((1,), "float32"), Discrete(2))
 """The environment that ``jaxrl train RECIPE --help`` assumes when none is given."""
 
 
+OTHERS = (
+    "The settings of an environment are the flags --env.*; jaxrl train RECIPE ENV --help lists them. --no-cache "
+    "compiles anew instead of reading programs from the user's cache folder."
+)
+"""What the list of flags can't show."""
+
+
 def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
     """Reads ``RECIPE ENV [flags]``; the preset gives the defaults.
 
@@ -62,7 +69,7 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:
         prog=f"jaxrl train {recipe}",
         flags=[*_names(recipe, parts), *(as_flag(f"env.{name}") for name in env_settings.known)],
         elsewhere=lambda: _elsewhere(recipe, parts),
-        description=f"{recipe}: {summary(recipe)} Defaults are those for {where}.",
+        description=f"{recipe}: {summary(recipe)} Defaults are those for {where}.\n\n{OTHERS}",
         default=start,
     )
     config = _config(recipe, parts, flags, rest)

@@ -42,19 +42,23 @@ class ListFlags:
     what: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="[{" + ",".join(LISTS) + "} | RECIPE ...]", help_behavior_hint="(default: an overview)"),
+        tyro.conf.arg(
+            metavar="[{" + ",".join(LISTS) + "} | RECIPE | SUITE ...]", help_behavior_hint="(default: an overview)"
+        ),
     ] = ()
-    """One of the complete lists, or the names of recipes whose presets to print."""
+    """One of the complete lists, the names of recipes whose presets to print, or a suite outside JAX: gymnasium."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
     what = parse(ListFlags, arguments, prog="jaxrl list").what
-    for word in what:
-        if word not in (*LISTS, *RECIPES):
-            hint = nearest(word, (*RECIPES, *LISTS))
+    outside = [word for word in what if word not in (*LISTS, *RECIPES)]
+    for word in outside:
+        if word not in outside_suites():
+            hint = nearest(word, (*RECIPES, *LISTS, *outside_suites()))
             raise UsageError(
-                f"LIST: got '{word}', must be one of {', '.join(LISTS)}, or a recipe ({', '.join(RECIPES)}){hint}"
+                f"LIST: got '{word}', must be one of {', '.join(LISTS)}, a suite outside JAX "
+                f"({', '.join(outside_suites())}), or a recipe ({', '.join(RECIPES)}){hint}"
             )
     recipes = [word for word in what if word in RECIPES]
     console = make_console()
@@ -63,7 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     if "recipes" in what:
         print_recipes(console)
     if "environments" in what:
-        print_environments(console)
+        print_environments(console, _environments())
+    for suite in outside:
+        print_environments(console, _outside(suite))
     if "presets" in what or recipes:
         print_presets(console, recipes)
     return 0
@@ -76,12 +82,14 @@ def print_overview(console: Console) -> None:
     _print_lines(console, "recipes, as in jaxrl train RECIPE ENV", rows, width)
     listed = suites(_environments())
     rows = {f"{suite} ({len(names)})": ", ".join(names) for suite, names in listed.items()}
+    rows["outside JAX"] = ", ".join(f"{suite}/NAME" for suite in outside_suites())
     _print_lines(console, "environments", rows, width)
     rows = {f"--{name}": ", ".join(part.choices) for name, part in PARTS.items()}
     _print_lines(console, "parts of recipes", rows, width)
     rows = {
         "jaxrl list recipes": "these lines in full",
-        "jaxrl list environments": "all names",
+        "jaxrl list environments": "all names in JAX",
+        "jaxrl list gymnasium": "the names of a suite outside JAX",
         "jaxrl list presets": "the defaults for every recipe and environment",
         "jaxrl list ppo": "the defaults of one recipe",
     }
@@ -102,6 +110,19 @@ def _environments() -> list[str]:
     from jaxrl import envs  # gymnax takes seconds to import, and recipes and presets don't need it
 
     return [f"{name}-N" if name in envs.registry.SIZED else name for name in envs.available()]
+
+
+def outside_suites() -> list[str]:
+    """The suites of environments outside JAX, whose names are listed by themselves."""
+    from jaxrl.envs.registry import ADAPTERS
+
+    return [name for name, adapter in ADAPTERS.items() if adapter.is_host]
+
+
+def _outside(suite: str) -> list[str]:
+    from jaxrl import envs
+
+    return envs.available(suite)
 
 
 def suites(names: Sequence[str]) -> dict[str, list[str]]:
@@ -138,9 +159,8 @@ def print_recipes(console: Console) -> None:
         console.print(f"--{name}: {', '.join(part.choices)}", markup=False)
 
 
-def print_environments(console: Console) -> None:
-    """Prints all names: in columns on a terminal, one per line in a pipe."""
-    names = _environments()
+def print_environments(console: Console, names: Sequence[str]) -> None:
+    """Prints names: in columns on a terminal, one per line in a pipe."""
     if console.is_terminal:
         console.print(Columns(names, padding=(0, 2)))
     else:

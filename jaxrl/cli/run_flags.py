@@ -34,9 +34,9 @@ class TrainFlags:
     """The settings of any run."""
 
     environment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
-    """Name of the environment; jaxrl list environments prints all."""
+    """Name of the environment; jaxrl list environments prints all. Or MODULE:NAME of a custom one."""
     num_steps: Annotated[int, tyro.conf.arg(aliases=("--steps",), help_behavior_hint=_of_preset)]
-    """Environment steps per seed, over all its environments; rounded down to whole updates."""
+    """Environment steps per seed, over all its environments, such as 100k or 1e6; rounded down to whole updates."""
     num_envs: Annotated[int, tyro.conf.arg(help_behavior_hint=_of_preset)]
     """Environments per seed, which are stepped together."""
     rollout_length: Annotated[int, tyro.conf.arg(help_behavior_hint=_of_preset)]
@@ -89,7 +89,7 @@ class _Recipe:
     """The arguments that the command adds to ``TrainFlags``."""
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
-    """Name of the recipe; jaxrl list recipes prints all."""
+    """Name of the recipe; jaxrl list recipes prints all. Or MODULE:NAME of a custom one."""
 
 
 def names() -> list[str]:
@@ -111,7 +111,7 @@ def part_fields(parts: Iterable[str], chosen: Mapping[str, Chosen], shorthands: 
     for part in parts:
         short = sorted(map(as_flag, PARTS[part].short))
         flag = tyro.conf.arg(
-            metavar="{" + ",".join(PARTS[part].choices) + "}",
+            metavar="{" + ",".join((*PARTS[part].choices, "MODULE:NAME")) + "}",
             help=f"{PARTS[part].help} Its settings are the flags {', '.join([f'--{part}.*', *short])}.",
             help_behavior_hint=_of_recipe,
         )

@@ -16,7 +16,8 @@ ABOUT = """Train a population of seeds in one program and write a run folder.
   jaxrl train ppo CartPole-v1 --seeds 4 --sweep learning_rate=1e-4,3e-4,1e-3
 
 These are the flags of every recipe. jaxrl train RECIPE --help adds its hyper-parameters, \
-jaxrl train RECIPE ENV --help their defaults there; jaxrl list prints the recipes and environments."""
+jaxrl train RECIPE ENV --help their defaults there and the settings of the environment, --env.*; jaxrl list prints \
+the recipes and environments. --no-cache compiles anew instead of reading programs from the user's cache folder."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -147,6 +147,8 @@ def test_help_of_train_shows_the_flags_of_every_run(jaxrl):
     assert all(flag in own for flag in (*run_flags.names(), "--torso", "--replay", "--prioritized"))
     assert "Number of seeds, which are" in shown and "Number of seeds, which are" in own
     assert "--gamma" not in shown and "--gamma" in own
+    for text in (shown, own):
+        assert all(word in text for word in ("--env.*", "--no-cache", "100k or 1e6", "MODULE:NAME"))
 
 
 def test_prioritized_is_written_down_in_one_way():
@@ -209,6 +211,7 @@ def test_list_fits_a_screen(capsys, monkeypatch):
     assert [line.split()[0] for line in lines[1 : len(RECIPES) + 1]] == list(RECIPES)
     assert " ppo             Proximal policy optimisation: several epochs of clipped …" in lines
     assert " pgx (17)             pgx/2048, pgx/animal_shogi, pgx/backgammon, pgx/chess …" in lines
+    assert any(line.split()[:2] == ["outside", "JAX"] and "gymnasium/NAME, envpool/NAME" in line for line in lines)
     assert "num_steps" not in "".join(lines), "presets are printed on request"
 
 
@@ -264,6 +267,8 @@ def test_the_complete_lists_are_complete(jaxrl):
     assert all(f"{name} {summary(name)}" in recipes for name in RECIPES) and "environments" not in recipes
     listed = jaxrl("list", "environments").out.split()
     assert [name.removesuffix("-N") for name in listed] == envs.available() and "BitFlipping-N" in listed
+    outside = jaxrl("list", "gymnasium").out.split()
+    assert outside == envs.available("gymnasium") and "gymnasium/CartPole-v1" in outside
     presets = jaxrl("list", "presets").out
     for rows in PRESETS.values():
         for row in rows.values():
