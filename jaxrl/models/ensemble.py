@@ -177,7 +177,7 @@ def ensemble(
     def predict(params: EnsembleParams, observation: Any, action: Array) -> Prediction:
         given = raw(params, observation, action)
         mean = params.outputs.restore(given.mean)
-        variance = jnp.exp(given.log_variance) * jnp.square(params.outputs.trailing(params.outputs.scale, given.mean))
+        variance = given.variance * jnp.square(params.outputs.trailing(params.outputs.scale, given.mean))
         before = jnp.broadcast_to(_vector(observation)[None], (*mean.shape[:-1], size))
         after = before + mean[..., :size]
         if reward is None:
@@ -196,8 +196,8 @@ def ensemble(
 
     def negative_log_likelihood(given: Raw, y: Array, terminated: Array, log_scale: Array) -> Array:
         """``sum_o (y - mu)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2``, and the cross-entropy of the termination."""
-        errors = jnp.square(y - given.mean) * jnp.exp(-given.log_variance)
-        gaussian = 0.5 * (errors + given.log_variance + math.log(2.0 * math.pi)).sum(-1) + log_scale
+        errors = jnp.square(y - given.mean) / given.variance
+        gaussian = 0.5 * (errors + jnp.log(given.variance) + math.log(2.0 * math.pi)).sum(-1) + log_scale
         if not learns_end:
             return gaussian
         return gaussian + jax.nn.softplus(given.logit) - given.logit * terminated
@@ -257,15 +257,19 @@ def ensemble(
         propagation: str,
         noise: bool,
     ) -> Simulated:
-        member_key, noise_key, reward_key = jax.random.split(key, 3)
-        member = state.member if propagation == "ts_infinity" else jax.random.choice(member_key, params.elites)
+        member = state.member
+        if propagation == "ts_1":
+            key, member_key = jax.random.split(key)
+            member = jax.random.choice(member_key, params.elites)
         # Evaluates all members and selects one: under vmap a matrix product, whereas a gather would copy weights per
-        # state.
-        one = jax.tree.map(lambda leaf: leaf[member, 0], predict(params, state.observation[None], action[None]))
+        # state. The only member needs no gather, which would cost more than its network.
+        found = predict(params, state.observation[None], action[None])
+        one = jax.tree.map(lambda leaf: leaf[0 if leaf.shape[0] == 1 else member, 0], found)
         after, rewards = one.observation, one.reward
         if noise:
-            after = after + jnp.sqrt(one.observation_variance) * jax.random.normal(noise_key, after.shape, after.dtype)
-            rewards = rewards + jnp.sqrt(one.reward_variance) * jax.random.normal(reward_key, (), after.dtype)
+            drawn = jax.random.normal(key, (size + 1,), after.dtype)  # one draw: in plans its cost is that of a layer
+            after = after + jnp.sqrt(one.observation_variance) * drawn[:size]
+            rewards = rewards + jnp.sqrt(one.reward_variance) * drawn[size]
         if reward is not None:
             rewards = jnp.asarray(reward(state.observation, action, after), jnp.float32)
         ends = one.termination_logit > 0.0
