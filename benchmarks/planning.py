@@ -1,12 +1,13 @@
 """Planning on Pendulum-v1: with the true model, with a learned one, and what cloning makes of the plans.
 
     python -m benchmarks.planning mpc       # CEM in the true simulator, horizons 25 and 15
-    python -m benchmarks.planning speed     # plans per second of each planner in the true simulator
+    python -m benchmarks.planning speed     # plans per second of each planner in the true simulator, and of pets
+    python -m benchmarks.planning phases    # what phases that are not due cost eight vmapped seeds
     python -m benchmarks.planning pets      # 2k steps, 8 seeds, beside the same agent with shuffled transitions
     python -m benchmarks.planning mbmf      # 5k steps, 8 seeds, beside cloning alone and td3
 
-Episodes of mpc start from the same 256 states as in the other rows of Pendulum-v1, those of ``key(0)``. Tuning was done
-on ``key(0)``; seeds are those of ``split(key(1), 8)``.
+Episodes start from the same 256 states as in the other rows of Pendulum-v1, those of ``key(0)``. Tuning was done on
+``key(0)``; seeds are those of ``split(key(1), 8)``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import jaxrl
 from jaxrl import envs, planners
 from jaxrl.agents.parts.plans import PLANNERS
 from jaxrl.agents.presets import LOOP
-from jaxrl.rollout import reset
+from jaxrl.rollout import reset, rollout
 
 ENVIRONMENT = "Pendulum-v1"
 NUM_STARTS = 256
@@ -78,75 +79,137 @@ def speed(horizon: int = 25, population: int = 100, repeats: int = 20) -> None:
             jax.block_until_ready(found)
             seconds = (time.perf_counter() - begin) / repeats
             print(f"{name:9} {batch:4} states: {1e3 * seconds:.1f} ms, {batch / seconds:.0f} plans/s", flush=True)
+    learned_speed()
 
 
-def pets(members: tuple[int, ...] = tuple(range(8)), num_steps: int = 2_000, num_episodes: int = 16) -> None:
-    """Prints the mean return of each seed, as it is and with each outcome put to another step of its rollout.
-
-    Each seed has starts of its own, the same in both rows.
-    """
+def learned_speed(repeats: int = 20) -> None:
+    """Plans per second of pets with its preset, of one state and of 256 at once."""
     preset = jaxrl.preset("pets", ENVIRONMENT)
-    size = {name: preset.pop(name) for name in LOOP} | {"num_steps": num_steps}
+    options = with_planner({name: value for name, value in preset.items() if name not in LOOP})
+    env, params, _ = planning_environment(options["horizon"])
+    agent = jaxrl.pets(jaxrl.spec(env, params), **{**options, "learning_starts": 0})
+    state = agent.init(jax.random.key(0))
+    for batch in (1, NUM_STARTS):
+        observation, _ = reset(jax.random.key(0), env, params, batch)
+        times = max(1, repeats // batch)
+        seconds, cpu = timed(lambda key, seen: agent.act(key, state, seen), observation, times=times)
+        print(f"pets      {batch:4} states: {batch / seconds:.0f} plans/s, {batch / cpu:.0f} a CPU second", flush=True)
+
+
+def phases(num_seeds: int = 8) -> None:
+    """Seconds of acting and of an update of eight vmapped seeds of mbmf, by phase, beside trpo alone."""
+    preset = jaxrl.preset("mbmf", ENVIRONMENT)
+    size = {name: preset.pop(name) for name in LOOP}
+    env, params, _ = planning_environment(preset["horizon"])
+    plain, _ = jaxrl.make(ENVIRONMENT)
+    options = with_planner(preset) | {"dyna": 0}
+    own = {"planner", "horizon", "population", "num_members", "random_steps", "planned_steps", "cloned_steps"}
+    own |= {"dyna", "dyna_updates"}
+    tuned = sum(options[name] for name in ("random_steps", "planned_steps", "cloned_steps"))
+    model_free = jaxrl.trpo(jaxrl.spec(plain, params), **{n: v for n, v in options.items() if n not in own})
+    agents = (
+        ("trpo alone", model_free, plain, 0),
+        ("mbmf, fine-tuning", jaxrl.mbmf(jaxrl.spec(env, params), **options), env, tuned),
+        ("mbmf, planning", jaxrl.mbmf(jaxrl.spec(env, params), **options), env, options["random_steps"]),
+    )
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+    for name, agent, within, steps in agents:
+        state = jax.jit(jax.vmap(agent.init))(keys)
+        if hasattr(state, "steps"):
+            state = state._replace(steps=jnp.full_like(state.steps, steps))
+        observation, env_state = reset(jax.random.key(0), within, params, 1)
+
+        def roll(
+            keys: Any, state: Any, agent: Any = agent, env: Any = within, seen: Any = (env_state, observation)
+        ) -> Any:
+            one = lambda key, state: rollout(key, agent, state, env, params, *seen, size["rollout_length"])[2]  # noqa: E731
+            return jax.vmap(one)(keys, state)
+
+        trajectory = jax.jit(roll)(keys, state)
+        acting, _ = timed(roll, state, key=keys)
+        update = lambda keys, state, agent=agent: jax.vmap(agent.update)(keys, state, trajectory)  # noqa: E731, B023
+        learning, _ = timed(update, state, key=keys)
+        print(f"{name}: rollout {1e3 * acting:.0f} ms, update {1e3 * learning:.0f} ms", flush=True)
+
+
+def timed(function: Any, *inputs: Any, key: Any = None, times: int = 5) -> tuple[float, float]:
+    """Wall seconds and CPU seconds of a call, the least of some."""
+    program = jax.jit(function)
+    given = (jax.random.key(0) if key is None else key, *inputs)
+    jax.block_until_ready(program(*given))
+    found = []
+    for _ in range(times):
+        begin = time.perf_counter(), time.process_time()
+        jax.block_until_ready(program(*given))
+        found.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    return min(wall for wall, _ in found), min(cpu for _, cpu in found)
+
+
+def pets(members: tuple[int, ...], rows: tuple[str, ...] = ("pets", "shuffled"), num_starts: int = NUM_STARTS) -> None:
+    """Prints the mean return of each seed, as it is and with each outcome put to another step of its rollout."""
+    preset = jaxrl.preset("pets", ENVIRONMENT)
+    size = {name: preset.pop(name) for name in LOOP}
     env, params, _ = planning_environment(preset.get("horizon", 25))
     agent = jaxrl.pets(jaxrl.spec(env, params), **with_planner(preset))
 
     @jax.jit
     def run(key: Any, is_shuffled: Any) -> Any:
-        train_key, evaluation_key = jax.random.split(key)
-
         def update(key: Any, state: Any, trajectory: Any) -> Any:
             order = jax.random.permutation(jax.random.fold_in(key, 1), size["rollout_length"])
             order = jnp.where(is_shuffled, order, jnp.arange(size["rollout_length"]))
             reward, after = jax.tree.map(lambda x: x[order], (trajectory.reward, trajectory.next_observation))
             return agent.update(key, state, trajectory._replace(reward=reward, next_observation=after))
 
-        state, metrics = jaxrl.train(train_key, agent._replace(update=update), env, params, **size)
-        returns = jaxrl.evaluate(evaluation_key, agent, state.agent, env, params, num_episodes=num_episodes).returns
-        return returns.mean(), metrics["model_held_out"][-1]
+        state, metrics = jaxrl.train(key, agent._replace(update=update), env, params, **size)
+        found = jaxrl.evaluate(jax.random.key(0), agent, state.agent, env, params, num_episodes=num_starts)
+        return found.returns, metrics["model_held_out"][-1]
 
-    found: dict[str, list[float]] = {"pets": [], "pets, shuffled": []}
-    for member in members:
-        for name, is_shuffled in zip(found, (False, True), strict=True):
+    for name in rows:
+        means = []
+        for member in members:
             begin = time.perf_counter()
-            score, held_out = run(jax.random.split(jax.random.key(1), 8)[member], is_shuffled)
-            found[name].append(float(score))
+            returns, held_out = run(jax.random.split(jax.random.key(1), 8)[member], name == "shuffled")
+            means.append(float(returns.mean()))
             print(
-                f"{name}, seed {member}: {float(score):.1f}, held-out negative log-likelihood {float(held_out):.1f}, "
-                f"{time.perf_counter() - begin:.0f} s",
+                f"{name}, seed {member}: {means[-1]:.1f}, worst start {float(returns.min()):.1f}, held-out negative "
+                f"log-likelihood {float(held_out):.1f}, {time.perf_counter() - begin:.0f} s",
                 flush=True,
             )
-    for name, returns in found.items():
-        report(name, np.array(returns))
+        report(name, np.array(means))
 
 
-def mbmf(members: tuple[int, ...] = tuple(range(8)), num_steps: int = 5_000) -> None:
+def mbmf(members: tuple[int, ...], rows: tuple[str, ...] = ("mbmf", "cloning", "td3")) -> None:
     """Prints the mean return of each seed: of mbmf, of cloning alone (the planner acts to the end), and of td3."""
     preset = jaxrl.preset("mbmf", ENVIRONMENT)
-    size = {name: preset.pop(name) for name in LOOP} | {"num_steps": num_steps}
-    planning, params, _ = planning_environment(preset.get("horizon", 20))
+    size = {name: preset.pop(name) for name in LOOP}
+    planning, params, _ = planning_environment(preset["horizon"])
     plain, _ = jaxrl.make(ENVIRONMENT)
     options, spec = with_planner(preset), jaxrl.spec(planning, params)
-    alone = {"planned_steps": num_steps - preset["random_steps"], "cloned_steps": 0}
+    alone = {"planned_steps": size["num_steps"] - preset["random_steps"], "cloned_steps": 0, "dyna": 0}
     model_free = jaxrl.preset("td3", ENVIRONMENT)
-    td3_size = {name: model_free.pop(name) for name in LOOP} | {"num_steps": num_steps}
-    rows: tuple[tuple[str, Any, Any, dict[str, Any]], ...] = (
-        ("mbmf", jaxrl.mbmf(spec, **options), planning, size),
-        ("cloning alone", jaxrl.mbmf(spec, **{**options, **alone}), planning, size),
-        ("td3", jaxrl.td3(jaxrl.spec(plain, params), **model_free), plain, td3_size),
-    )
+    td3_size = {name: model_free.pop(name) for name in LOOP} | {"num_steps": size["num_steps"]}
+    agents: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "mbmf": (jaxrl.mbmf(spec, **options), planning, size),
+        "cloning": (jaxrl.mbmf(spec, **{**options, **alone}), planning, size),
+        "td3": (jaxrl.td3(jaxrl.spec(plain, params), **model_free), plain, td3_size),
+    }
 
     def run(agent: Any, env: Any, loop: dict[str, Any], key: Any) -> Any:
         state, _ = jaxrl.train(key, agent, env, params, **loop)
-        evaluated = jaxrl.evaluate(jax.random.key(0), agent, state.agent, env, params, num_episodes=NUM_STARTS)
-        return evaluated.returns.mean()
+        return jaxrl.evaluate(jax.random.key(0), agent, state.agent, env, params, num_episodes=NUM_STARTS).returns
 
-    for name, agent, env, loop in rows:
-        program, returns = jax.jit(partial(run, agent, env, loop)), []
+    for name in rows:
+        program, means = jax.jit(partial(run, *agents[name])), []
         for member in members:
             begin = time.perf_counter()
-            returns.append(float(program(jax.random.split(jax.random.key(1), 8)[member])))
-            print(f"{name}, seed {member}: {returns[-1]:.1f}, {time.perf_counter() - begin:.0f} s", flush=True)
-        report(name, np.array(returns))
+            returns = program(jax.random.split(jax.random.key(1), 8)[member])
+            means.append(float(returns.mean()))
+            seconds = time.perf_counter() - begin
+            print(
+                f"{name}, seed {member}: {means[-1]:.1f}, worst start {float(returns.min()):.1f}, {seconds:.0f} s",
+                flush=True,
+            )
+        report(name, np.array(means))
 
 
 def with_planner(preset: dict[str, Any]) -> dict[str, Any]:
@@ -164,12 +227,15 @@ def report(name: str, returns: np.ndarray) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", choices=["mpc", "speed", "pets", "mbmf"])
+    parser.add_argument("row", choices=["mpc", "speed", "phases", "pets", "mbmf"])
     parser.add_argument("--members", type=int, nargs="+", default=list(range(8)), help="which of the 8 seeds")
+    parser.add_argument("--only", nargs="+", help="which agents of a row")
+    parser.add_argument("--starts", type=int, default=NUM_STARTS, help="of pets, whose evaluation plans at each step")
     arguments = parser.parse_args()
-    if arguments.row == "mpc":
-        mpc()
-    elif arguments.row == "speed":
-        speed()
+    chosen = {} if arguments.only is None else {"rows": tuple(arguments.only)}
+    if arguments.row == "pets":
+        pets(tuple(arguments.members), num_starts=arguments.starts, **chosen)
+    elif arguments.row == "mbmf":
+        mbmf(tuple(arguments.members), **chosen)
     else:
-        {"pets": pets, "mbmf": mbmf}[arguments.row](tuple(arguments.members))
+        {"mpc": mpc, "speed": speed, "phases": phases}[arguments.row]()

@@ -79,6 +79,11 @@ def test_ppo_learns_in_a_dream_what_it_needs_in_the_real_environment():
     assert returns["PPO before the dream"] < 75
 
 
+def test_plans_in_a_learned_ensemble_become_those_in_the_simulator():
+    true, first, last = load("planning").main(num_steps=1_400, num_episodes=4)
+    assert true > -300 and first < -700 and last > -400  # single episodes: none is above -400 with random actions
+
+
 def test_every_example_is_tested():
     source = Path(__file__).read_text()
     missing = [path.stem for path in EXAMPLES.glob("*.py") if f'load("{path.stem}")' not in source]

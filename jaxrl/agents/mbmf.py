@@ -90,6 +90,8 @@ def mbmf(
     random_steps: CountOrZero = 500,
     planned_steps: CountOrZero = 1_500,
     cloned_steps: CountOrZero = 1_000,
+    dyna: CountOrZero = 0,
+    dyna_updates: Count = 1,
     data_capacity: Count = 10_000,
     **options: Any,
 ) -> Agent:
@@ -120,6 +122,9 @@ def mbmf(
       random_steps: steps with random actions.
       planned_steps: the steps after those in which the planner acts.
       cloned_steps: the steps after those in which the policy acts and the planner labels.
+      dyna: steps of a rollout in the dynamics, of which ``trpo`` learns too, as it does of those in the environment:
+        one from each of as many stored states as an update has steps; 0 for none.
+      dyna_updates: such updates for each update of ``trpo`` in the environment.
       data_capacity: transitions kept, of all environments together; a full ring loses the oldest.
 
     Returns:
@@ -131,6 +136,8 @@ def mbmf(
     plan = plans.plan_fn(planner)
     plans.check_memory(spec, horizon)
     space, plain = spec.action, spec._replace(observation=stored(spec.observation))
+    if dyna and isinstance(plain.observation, types.Observation) and any(x is not None for x in plain.observation[1:]):
+        raise ValueError(f"dyna: got {dyna}, must be 0 where observations have masks or goals, which no model predicts")
     check_no_memory(plain, torso)
     model_free = trpo(plain, torso=torso, **options)
     gaussian = {name: options[name] for name in _GAUSSIAN if name in options}
@@ -206,13 +213,36 @@ def mbmf(
         actor, metrics = dynamics.fitted_when(due, fitted, actor)
         return join(actor, critic), {f"clone_{name}": value for name, value in metrics.items()}
 
+    def dreamt(key: Array, params: EnsembleParams, policy: TRPOState, data: Ring, num_branches: int) -> TRPOState:
+        """The policy after updates on short rollouts in the dynamics: Dyna, Sutton 1991."""
+
+        def step(policy: TRPOState, key: Array) -> tuple[TRPOState, None]:
+            imagine_key, update_key = jax.random.split(key)
+            seen = dynamics.imagined(
+                imagine_key,
+                ensemble,
+                params,
+                data,
+                model_free,
+                policy,
+                space=space,
+                length=dyna,
+                num_branches=num_branches,
+            )
+            # Scales of rewards and observations, and what is annealed, are those of the environment.
+            traces = jax.tree.map(lambda x: jnp.zeros((num_branches, *x.shape[1:]), x.dtype), policy.per_env)
+            after = model_free.update(update_key, policy._replace(per_env=traces), seen)[0]
+            return policy._replace(params=after.params, optimizer_state=after.optimizer_state), None
+
+        return jax.lax.scan(step, policy, jax.random.split(key, dyna_updates))[0] if dyna else policy
+
     def update(key: Array, state: MBMFState, trajectory: Transition) -> tuple[MBMFState, Metrics]:
-        model_key, clone_key, tune_key = jax.random.split(key, 3)
+        model_key, clone_key, tune_key, dream_key = jax.random.split(key, 4)
         seen = dynamics.without_memory(trajectory)
         data = ring.add(state.per_env[0], seen._replace(extras=seen.extras.label))
         steps = state.steps + replaying.num_steps(trajectory)
 
-        is_modelled = (state.steps < first_tuned) & (steps >= random_steps)
+        is_modelled = ((state.steps < first_tuned) | (dyna > 0)) & (steps >= random_steps)
         optimizer = optim.clipped(optim.ADAM, model_learning_rate)
         fitted, of_model = dynamics.refit(
             is_modelled, model_key, ensemble, state.dynamics, data, optimizer=optimizer, **fit_options
@@ -222,12 +252,12 @@ def mbmf(
         own = seen._replace(extras=seen.extras.policy)
 
         def tuned(policy: TRPOState) -> tuple[TRPOState, Metrics]:
-            return model_free.update(tune_key, policy, own)
+            policy, metrics = model_free.update(tune_key, policy, own)
+            return dreamt(dream_key, fitted, policy, data, own.reward.size), metrics
 
         # From the first clone on the critic learns of what the policy does; the policy itself is still being taught.
-        no_metrics = jax.tree.map(
-            lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(lambda: tuned(policy)[1])
-        )
+        learns = jax.eval_shape(lambda: model_free.update(tune_key, policy, own)[1])
+        no_metrics = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), learns)
         policy, of_policy = when(state.steps >= first_clone, tuned, lambda policy: (policy, no_metrics), policy)
         is_taught = state.steps < first_tuned
         actor = jax.tree.map(

@@ -49,6 +49,12 @@ class Fitted(NamedTuple):
         }
         return {name: value.mean() for name, value in scalars.items()}
 
+    @staticmethod
+    def no_metrics() -> Metrics:
+        """The metrics where nothing was fitted: NaN."""
+        nothing = jnp.full((), jnp.nan, jnp.float32)
+        return dict.fromkeys(("held_out_before", "held_out", "train", "epochs"), nothing)
+
 
 class _Progress(NamedTuple):
     key: Array

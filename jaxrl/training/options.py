@@ -54,6 +54,7 @@ CONTEXTS: dict[str, Context] = {
     "free_nats": Context(unless={"kl_weight": 0.0}),
     "num_layers": Context({"model": "transformer"}),
     "context": Context({"model": "transformer"}),
+    "dyna_updates": Context(unless={"dyna": 0}),
     "noisy_sigma": Context({"noisy": True}),
     **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end", "epsilon_steps")},
 }

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.agents.parts import dynamics
 from jaxrl.agents.trpo import split
 from jaxrl.envs import make, probes, spec
 from jaxrl.networks import GRU
 from jaxrl.rollout import reset, rollout
-from jaxrl.types import Remembered
+from jaxrl.types import Model, Remembered, Simulated
 
 PENDULUM, PARAMS = make("Pendulum-v1", max_steps_in_episode=8)
 SPEC = spec(PENDULUM, PARAMS)
@@ -114,6 +115,56 @@ def test_it_plans_nothing_once_it_is_tuned():
     assert "top_k" in text and "top_k" not in text.split("cond[")[0]
 
 
+def test_imagined_rollouts_branch_off_from_what_is_stored():
+    """In a model that counts up and ends at 3, with the sum of state and action as reward; written out as a loop."""
+    ensemble = dynamics.ensemble_of(SPEC, num_members=2, hidden=(4,))
+    params = ensemble.init(jax.random.key(0))
+
+    def step(params, key, state, action):
+        after = state._replace(observation=state.observation + 1.0)
+        discount = jnp.where(after.observation[0] >= 3.0, 0.0, 1.0)
+        reward = state.observation[0] + action[0]
+        return Simulated(after, after.observation, reward, discount, jnp.bool_(False))
+
+    counting = ensemble._replace(model=lambda propagation: Model(ensemble.init, step))
+    data = dynamics.empty_data(SPEC, 8, 1)
+    stored = data.transitions._replace(observation=jnp.arange(8.0)[:, None, None] * jnp.ones((8, 1, 3)))
+    data = data._replace(transitions=stored, filled=jnp.int32(2))  # observations 0 and 1
+    actor = jaxrl.Agent(None, lambda key, state, seen, *, explore=True: (0.5 * seen[:, :1], seen[:, 0]), None)
+    branches = jax.jit(
+        lambda key: dynamics.imagined(
+            key, counting, params, data, actor, (), space=SPEC.action, length=4, num_branches=16
+        )
+    )(jax.random.key(1))
+    at = np.asarray(branches.observation)[..., 0]
+    assert set(at[0].tolist()) == {0.0, 1.0}
+    np.testing.assert_array_equal(branches.extras, at)
+    np.testing.assert_allclose(branches.reward, 1.5 * at)
+    np.testing.assert_array_equal(np.asarray(branches.next_observation)[..., 0], at + 1.0)
+    ends = at == 2.0
+    np.testing.assert_array_equal(branches.terminated, ends)
+    np.testing.assert_array_equal(branches.discount, np.where(ends, 0.0, 1.0))
+    # What was truncated or terminated is followed by a stored state, all else by the next observation.
+    assert not branches.truncated.any()  # each ends before its four steps are over
+    follows = at[1:] == at[:-1] + 1.0
+    assert (follows | ends[:-1]).all() and np.isin(at[1:][ends[:-1]], (0.0, 1.0)).all()
+
+
+def test_dyna_teaches_the_policy_what_the_model_says():
+    """The given reward prefers an action of 1; that of the environment, which trpo sees without dyna, does not."""
+    options = {**SMALL, "random_steps": 8, "planned_steps": 0, "cloned_steps": 0, "num_minibatches": 2}
+    options |= {"reward": lambda seen, action, after: -jnp.square(action[0] - 1.0), "num_epochs": 1, "gamma": 0.0}
+
+    def mean_action(dyna):
+        agent = jaxrl.mbmf(SPEC, **options, planner=always(0.0), dyna=dyna, dyna_updates=30)
+        run = jax.jit(lambda key: jaxrl.train(key, agent, PENDULUM, PARAMS, num_steps=64, num_envs=2, rollout_length=8))
+        state, _ = run(jax.random.key(0))
+        observation = reset(jax.random.key(5), PENDULUM, PARAMS, 16)[0]
+        return float(agent.act(jax.random.key(0), state.agent, observation, explore=False)[0].mean())
+
+    assert abs(mean_action(2) - 1.0) < 0.3 < abs(mean_action(0) - 1.0)
+
+
 def test_plans_are_remembered():
     env = jaxrl.envs.remember(PENDULUM, jaxrl.planners.sequence_like(SPEC.action, 2))
     agent = jaxrl.mbmf(spec(env, PARAMS), **SMALL, **PHASES)
@@ -126,6 +177,7 @@ def test_what_does_not_fit_is_refused_by_name():
     for options, error, said in (
         ({"planner": "x"}, ValueError, "^planner: got 'x'"),
         ({"planned_steps": -1}, ValueError, "^planned_steps: got -1"),
+        ({"dyna": -1}, ValueError, "^dyna: got -1"),
         ({"max_kl": 0.0}, ValueError, "^max_kl: got 0"),
         ({"torso": GRU(size=4)}, TypeError, "^torso: .*GRU"),
         ({"colour": 1}, TypeError, "colour"),

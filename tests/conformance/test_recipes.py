@@ -268,7 +268,7 @@ RECIPES = {
     # Eight steps of each: the first update of the second rollout clones.
     "mbmf": Recipe(
         partial(mbmf, **DYNAMICS, random_steps=1, planned_steps=8, cloned_steps=8, num_minibatches=4),
-        {"num_members": 2, "termination": "learned", "normalize_reward": True, "squash": True},
+        {"num_members": 2, "termination": "learned", "normalize_reward": True, "squash": True, "dyna": 2},
         environments=("discrete", "continuous"),
     ),
     "mbve": Recipe(

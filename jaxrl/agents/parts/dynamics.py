@@ -1,4 +1,4 @@
-"""Learned dynamics in an agent: the data they are fitted to, when they are fitted, and particles to plan with.
+"""Learned dynamics in an agent: their data, when they are fitted, particles to plan with, and imagined rollouts.
 
 Legend of shapes: T steps of a rollout, B environments, N rows of data, K members, P particles of a member, D features.
 """
@@ -17,12 +17,13 @@ from jaxrl import models, types
 from jaxrl.agents.parts import replaying
 from jaxrl.agents.parts.when import when
 from jaxrl.models.ensemble import Ensemble, EnsembleParams, EnsembleState, only
+from jaxrl.models.fit import Fitted
 from jaxrl.ops import numerics
 from jaxrl.replay import ring
 from jaxrl.replay.base import num_rows
 from jaxrl.replay.ring import Ring
-from jaxrl.rollout import stored
-from jaxrl.types import Array, Box, Discrete, Metrics, Model, PyTree, Simulated, Spec, Transition
+from jaxrl.rollout import reset, rollout, stored
+from jaxrl.types import Agent, Array, Box, Discrete, Metrics, Model, PyTree, Simulated, Spec, Transition
 
 MODEL = 0x3D17
 """Folded into the keys of a model beside an agent, so that the agent's keys are those that it has alone."""
@@ -100,10 +101,8 @@ def refit(
 def fitted_when(
     due: Array, fitted: Callable[[tuple[PyTree, Metrics]], tuple[PyTree, Metrics]], params: PyTree
 ) -> tuple[PyTree, Metrics]:
-    """``fitted((params, {}))`` where due, else the parameters as they were and metrics of NaN."""
-    metrics = jax.eval_shape(lambda: fitted((params, {}))[1])
-    nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
-    return when(due, fitted, lambda state: state, (params, nothing))
+    """``fitted((params, metrics))`` where due, else the parameters as they were and metrics of NaN."""
+    return when(due, fitted, lambda state: state, (params, Fitted.no_metrics()))
 
 
 def swarm(dynamics: Ensemble, particles_per_member: int) -> tuple[Model, Callable[[Any, int], Any]]:
@@ -145,6 +144,49 @@ def swarm(dynamics: Ensemble, particles_per_member: int) -> tuple[Model, Callabl
 def members(params: EnsembleParams) -> EnsembleParams:
     """Each elite as an ensemble of one, leaves ``[K, ...]``."""
     return jax.vmap(only, (None, 0))(params, params.elites)
+
+
+def imagined(
+    key: Array,
+    dynamics: Ensemble,
+    params: EnsembleParams,
+    data: Ring,
+    agent: Agent,
+    state: PyTree,
+    *,
+    space: Discrete | Box,
+    length: int,
+    num_branches: int,
+) -> Transition:
+    """Short rollouts of an agent in learned dynamics, from real states. Janner et al. 2019, arXiv:1906.08253.
+
+    A branch begins at the observation of a stored transition, chosen uniformly; a branch that terminates is followed by
+    another. The last step of each is truncated, so that its value is bootstrapped.
+
+    Args:
+      key: consumed.
+      dynamics, params: the ensemble; each branch keeps one of the elites.
+      data: real transitions, see ``empty_data``.
+      agent, state: what acts.
+      space: of the actions.
+      length: steps of a branch.
+      num_branches: N.
+
+    Returns:
+      A trajectory ``[length, N]``.
+    """
+    rows, size = rows_of(data)
+
+    def begin(key: Array, params: PyTree) -> tuple[Array, EnsembleState]:
+        row_key, member_key = jax.random.split(key)
+        row = jax.random.randint(row_key, (), 0, jnp.maximum(size, 1))
+        seen = jnp.asarray(types.features(rows.observation)[row], jnp.float32)
+        return seen, dynamics.start(member_key, params, seen)
+
+    env = models.as_env(dynamics.model("ts_infinity"), params, begin, space, max_steps=length)
+    reset_key, key = jax.random.split(key)
+    observation, env_state = reset(reset_key, env, env.default_params, num_branches)
+    return rollout(key, agent, state, env, env.default_params, env_state, observation, length)[2]
 
 
 def ensemble_of(spec: Spec, **options: Any) -> Ensemble:
