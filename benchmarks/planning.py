@@ -100,7 +100,7 @@ def phases(num_seeds: int = 8) -> None:
     """Seconds of acting and of an update of eight vmapped seeds of mbmf, by phase, beside trpo alone."""
     preset = jaxrl.preset("mbmf", ENVIRONMENT)
     size = {name: preset.pop(name) for name in LOOP}
-    env, params, _ = planning_environment(preset["horizon"])
+    env, params, _ = planning_environment(preset.get("horizon", 20))
     plain, _ = jaxrl.make(ENVIRONMENT)
     options = with_planner(preset) | {"dyna": 0}
     own = {"planner", "horizon", "population", "num_members", "random_steps", "planned_steps", "cloned_steps"}
@@ -182,7 +182,7 @@ def mbmf(members: tuple[int, ...], rows: tuple[str, ...] = ("mbmf", "cloning", "
     """Prints the mean return of each seed: of mbmf, of cloning alone (the planner acts to the end), and of td3."""
     preset = jaxrl.preset("mbmf", ENVIRONMENT)
     size = {name: preset.pop(name) for name in LOOP}
-    planning, params, _ = planning_environment(preset["horizon"])
+    planning, params, _ = planning_environment(preset.get("horizon", 20))
     plain, _ = jaxrl.make(ENVIRONMENT)
     options, spec = with_planner(preset), jaxrl.spec(planning, params)
     alone = {"planned_steps": size["num_steps"] - preset["random_steps"], "cloned_steps": 0, "dyna": 0}

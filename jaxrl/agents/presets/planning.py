@@ -19,7 +19,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_envs": 1,
             "rollout_length": 250,
             "planner": {"name": "cem", "num_iterations": 3},
-            "horizon": 20,
             "population": 30,
             "num_members": 3,
             "random_steps": 250,
