@@ -76,8 +76,8 @@ def make_models(
     context: int = 16,
     num_components: int = 5,
     chain_size: int = 16,
-    termination_coef: Any = 5.0,
-    terminal_weight: Any = 10.0,
+    termination_coef: Any = 1.0,
+    terminal_weight: Any = 100.0,
 ) -> tuple[VAE, SequenceModel]:
     """V and M, of the arguments of the recipe."""
     vision = models.vae(spec, latent_size=latent_size, kl_weight=kl_weight, free_nats=free_nats)
@@ -115,8 +115,8 @@ def world_models(
     context: Count = 16,
     num_components: Count = 5,
     chain_size: CountOrZero = 16,
-    termination_coef: NonNegative = 5.0,
-    terminal_weight: Positive = 10.0,
+    termination_coef: NonNegative = 1.0,
+    terminal_weight: Positive = 100.0,
     num_rounds: Count = 1,
     steps_per_round: Count = 20_000,
     replay_capacity: Count = 20_000,
@@ -128,7 +128,7 @@ def world_models(
     model_epochs: Count = 150,
     model_batch_size: Count = 32,
     model_learning_rate: Positive = 5e-3,
-    temperature: NonNegative = 1.0,
+    temperature: NonNegative = 1.15,
     strategy: Literal["cma_es", "sep_cma_es"] = "cma_es",
     population: Count = 64,
     num_generations: Count = 60,
@@ -158,7 +158,8 @@ def world_models(
         independent numbers, as in the paper.
       termination_coef: weight of the termination in M's loss.
       terminal_weight: w, weight of terminal steps, which are rare, in the termination's loss. A dream ends where the
-        probability of the end is above ``1 / (1 + w)``: with 1, C learns to stay where the end is uncertain.
+        probability of the end is above ``1 / (1 + w)``: with a small w, C learns to be where the end is
+        uncertain.
       num_rounds: rounds of collecting, fitting and evolving; the paper has one.
       steps_per_round: environment steps before each round, over all environments.
       replay_capacity: steps kept.
