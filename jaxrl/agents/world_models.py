@@ -76,8 +76,8 @@ def make_models(
     context: int = 16,
     num_components: int = 5,
     chain_size: int = 16,
-    termination_coef: Any = 1.0,
-    terminal_weight: Any = 100.0,
+    termination_coef: Any = 5.0,
+    terminal_weight: Any = 10.0,
 ) -> tuple[VAE, SequenceModel]:
     """V and M, of the arguments of the recipe."""
     vision = models.vae(spec, latent_size=latent_size, kl_weight=kl_weight, free_nats=free_nats)
@@ -115,8 +115,8 @@ def world_models(
     context: Count = 16,
     num_components: Count = 5,
     chain_size: CountOrZero = 16,
-    termination_coef: NonNegative = 1.0,
-    terminal_weight: Positive = 100.0,
+    termination_coef: NonNegative = 5.0,
+    terminal_weight: Positive = 10.0,
     num_rounds: Count = 1,
     steps_per_round: Count = 20_000,
     replay_capacity: Count = 20_000,
