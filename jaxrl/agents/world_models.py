@@ -121,7 +121,7 @@ def world_models(
     steps_per_round: Count = 20_000,
     replay_capacity: Count = 20_000,
     held_out: Unit = 0.1,
-    vision_epochs: Count = 20,
+    vision_epochs: Count = 12,
     vision_batch_size: Count = 128,
     vision_learning_rate: Positive = 1e-3,
     sequence_length: Count = 32,
