@@ -1,5 +1,7 @@
 """The ensemble on dynamics that are known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), Box((1,), -1.0, 1.0))
 N = 400
 
 
+@partial(jax.jit, static_argnames="size")
 def transitions(key=0, size=N, spread=1.0):
     """``s' = s + (a, 0.5 s_0 + noise, 0)``, reward ``s_0 + a``, ends where ``s_0 > 0.5``; the third feature is 7."""
     keys = jax.random.split(jax.random.key(key), 3)
@@ -38,17 +41,21 @@ OPTIONS = {"num_members": 4, "hidden": (32,), "termination": "learned"}
 FIT = {"max_epochs": 60, "batch_size": 32, "patience": 60}
 
 
+def ensemble(spec, **options):
+    """Of functions that are compiled, rather than each of their operations."""
+    made = models.ensemble(spec, **options)
+    functions = {name: jax.jit(getattr(made, name)) for name in ("init", "predict", "loss", "start")}
+    return made._replace(fit=jax.jit(made.fit, static_argnames=("max_epochs", "batch_size", "patience")), **functions)
+
+
 @pytest.fixture(scope="module")
 def dynamics():
-    return models.ensemble(SPEC, **OPTIONS)
+    return ensemble(SPEC, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def fitted(dynamics):
-    params = dynamics.init(jax.random.key(0))
-    return jax.jit(lambda key, params, data: dynamics.fit(key, params, data, **FIT))(
-        jax.random.key(1), params, transitions()
-    )
+    return dynamics.fit(jax.random.key(1), dynamics.init(jax.random.key(0)), transitions(), **FIT)
 
 
 def test_it_learns_the_dynamics_their_noise_the_reward_and_the_end(dynamics, fitted):
@@ -109,7 +116,7 @@ def test_steps_are_draws_from_the_members(dynamics, fitted):
     np.testing.assert_allclose(steps.observation.mean(0), found.observation[2, 0], atol=0.01)
     np.testing.assert_allclose(steps.observation.std(0), jnp.sqrt(found.observation_variance[2, 0]), rtol=0.06)
     np.testing.assert_allclose(steps.reward.std(), jnp.sqrt(found.reward_variance[2, 0]), rtol=0.06)
-    quiet = dynamics.model(noise=False).step(params, keys[0], state, action)
+    quiet = jax.jit(dynamics.model(noise=False).step)(params, keys[0], state, action)
     np.testing.assert_allclose(quiet.observation, found.observation[2, 0], rtol=1e-5)
     np.testing.assert_allclose(quiet.reward, found.reward[2, 0], rtol=1e-5)
     assert float(quiet.discount) == float(found.termination_logit[2, 0] <= 0)
@@ -121,19 +128,19 @@ def test_a_fresh_member_each_step_comes_from_the_elites(dynamics, fitted):
     state = dynamics.start(jax.random.key(0), params, jnp.zeros((500, 3)))
     assert set(np.asarray(state.member).tolist()) == {1, 3}
     keys = jax.random.split(jax.random.key(1), 500)
-    after = jax.vmap(model.step, (None, 0, 0, None))(params, keys, state, jnp.zeros(1)).state.member
+    after = jax.jit(jax.vmap(model.step, (None, 0, 0, None)))(params, keys, state, jnp.zeros(1)).state.member
     assert set(np.asarray(after).tolist()) == {1, 3}
     assert (after != state.member).any()
 
 
 def test_elites_are_the_members_with_the_lowest_held_out_loss():
-    dynamics = models.ensemble(SPEC, **OPTIONS, num_elites=2)
+    dynamics = ensemble(SPEC, **OPTIONS, num_elites=2)
     params, curves = dynamics.fit(jax.random.key(0), dynamics.init(jax.random.key(1)), transitions(), max_epochs=2)
     assert set(np.asarray(params.elites).tolist()) == set(np.argsort(np.asarray(curves.best))[:2].tolist())
 
 
 def test_known_reward_and_termination():
-    dynamics = models.ensemble(
+    dynamics = ensemble(
         SPEC,
         **{**OPTIONS, "termination": lambda s, a, n: n[0] > 0.0},
         reward=lambda s, a, n: 10.0 * a[0] + n[0],
@@ -143,14 +150,14 @@ def test_known_reward_and_termination():
     np.testing.assert_allclose(found.reward, 10.0 * data.action[None, :, 0] + found.observation[..., 0], rtol=1e-5)
     np.testing.assert_array_equal(found.termination_logit > 0, found.observation[..., 0] > 0)
     state = models.EnsembleState(data.observation[0], jnp.int32(0))
-    step = dynamics.model().step(params, jax.random.key(3), state, data.action[0])
+    step = jax.jit(dynamics.model().step)(params, jax.random.key(3), state, data.action[0])
     np.testing.assert_allclose(step.reward, 10.0 * data.action[0, 0] + step.observation[0], rtol=1e-5)
     assert float(step.discount) == float(step.observation[0] <= 0.0)
 
 
 def test_discrete_actions_and_a_member_alone():
     spec = SPEC._replace(action=Discrete(3))
-    dynamics = models.ensemble(spec, **{**OPTIONS, "termination": None})
+    dynamics = ensemble(spec, **{**OPTIONS, "termination": None})
     params = dynamics.init(jax.random.key(0))
     observation, action = jnp.ones((2, 3)), jnp.array([0, 2])
     found = dynamics.predict(params, observation, action)
@@ -159,7 +166,8 @@ def test_discrete_actions_and_a_member_alone():
     alone = dynamics.predict(models.only(params, 3), observation, action)
     np.testing.assert_allclose(alone.observation[0], found.observation[3], rtol=1e-5)
     state = dynamics.start(jax.random.key(1), params, observation)
-    step = jax.vmap(dynamics.model().step, (None, 0, 0, 0))(params, jax.random.split(jax.random.key(2)), state, action)
+    step = jax.jit(jax.vmap(dynamics.model().step, (None, 0, 0, 0)))
+    step = step(params, jax.random.split(jax.random.key(2)), state, action)
     np.testing.assert_array_equal(step.discount, [1.0, 1.0])
 
 

@@ -14,10 +14,18 @@ from jaxrl.types import Box, Discrete, Spec
 
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), Discrete(3))
 CONTINUOUS = SPEC._replace(action=Box((2,), -1.0, 1.0))
+
+
+def compiled(sequence):
+    """The model with its functions compiled, rather than each of their operations."""
+    functions = {name: jax.jit(getattr(sequence, name)) for name in ("init", "unroll", "step", "loss")}
+    return sequence._replace(**functions)
+
+
 MAKERS = {
-    "mdn_rnn": lambda spec=SPEC, **options: models.mdn_rnn(spec, latent_size=2, hidden_size=8, **options),
-    "transformer": lambda spec=SPEC, **options: models.transformer(
-        spec, latent_size=2, **{"width": 8, "num_heads": 2, "context": 4, **options}
+    "mdn_rnn": lambda spec=SPEC, **options: compiled(models.mdn_rnn(spec, latent_size=2, hidden_size=8, **options)),
+    "transformer": lambda spec=SPEC, **options: compiled(
+        models.transformer(spec, latent_size=2, **{"width": 8, "num_heads": 2, "context": 4, **options})
     ),
     "chain": lambda spec=SPEC, **options: models.mdn_rnn(spec, latent_size=2, hidden_size=8, chain_size=4, **options),
 }
@@ -67,7 +75,7 @@ def test_without_temperature_the_mode_is_drawn(temperature):
 @pytest.mark.parametrize("maker", MAKERS)
 def test_the_scale_has_a_floor(maker):
     sequence = MAKERS[maker](scale_floor=0.3)
-    params = jax.tree.map(lambda leaf: -100.0 * abs(leaf), jax.jit(sequence.init)(jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: -100.0 * abs(leaf), sequence.init(jax.random.key(0)))
     outputs = sequence.unroll(params, jnp.ones((2, 3, 2)), jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 3), bool))
     # The density of two numbers is highest where both are at the mean of a component of the smallest scale.
     highest = -2.0 * np.log(0.3 * np.sqrt(2.0 * np.pi))
@@ -141,7 +149,7 @@ def given(num=3, length=9, space=SPEC.action):
 def test_steps_equal_the_pass_over_whole_sequences(maker, spec):
     """Over more steps than the transformer's context, with episodes that end in between."""
     sequence = MAKERS[maker](spec)
-    params = jax.jit(sequence.init)(jax.random.key(0))
+    params = sequence.init(jax.random.key(0))
     z, action, reset = given(space=spec.action)
     expected = sequence.unroll(params, z, action, reset)
     start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), sequence.memory)
@@ -157,10 +165,11 @@ def test_steps_equal_the_pass_over_whole_sequences(maker, spec):
 @pytest.mark.parametrize("maker", MAKERS)
 def test_the_future_and_other_episodes_change_nothing(maker):
     sequence = MAKERS[maker](**({"context": 16} if maker == "transformer" else {}))
-    params = jax.jit(sequence.init)(jax.random.key(0))
+    params = sequence.init(jax.random.key(0))
     z, action, _ = given(num=1)
     reset = jnp.zeros((1, 9), bool).at[:, 5].set(True)
-    gradient = jax.jacobian(lambda z: sequence.unroll(params, z, action, reset).features[0, :, 0])(z)[:, 0]
+    features = lambda z: sequence.unroll(params, z, action, reset).features[0, :, 0]  # noqa: E731
+    gradient = jax.jit(jax.jacobian(features))(z)[:, 0]
     depends = np.asarray(abs(gradient).sum(-1)) > 0.0
     t, s = np.indices((9, 9))
     np.testing.assert_array_equal(depends, (s <= t) & ((s >= 5) == (t >= 5)))
@@ -169,7 +178,7 @@ def test_the_future_and_other_episodes_change_nothing(maker):
 @pytest.mark.parametrize("maker", MAKERS)
 def test_a_permuted_batch_gives_permuted_outputs(maker):
     sequence = MAKERS[maker]()
-    params, (z, action, reset) = jax.jit(sequence.init)(jax.random.key(0)), given()
+    params, (z, action, reset) = sequence.init(jax.random.key(0)), given()
     order = jnp.array([2, 0, 1])
     permuted = sequence.unroll(params, z[order], action[order], reset[order])
     expected = sequence.unroll(params, z, action, reset)
@@ -202,7 +211,7 @@ def test_they_learn_what_needs_memory(maker):
         lambda key, params: models.fit(
             key, params, data, sequence.loss, optimizer=optax.adam(0.01), batch_size=32, max_epochs=100, patience=20
         )
-    )(jax.random.key(1), jax.jit(sequence.init)(jax.random.key(0)))
+    )(jax.random.key(1), sequence.init(jax.random.key(0)))
     outputs = sequence.unroll(fitted.params, data.latent.mean, data.action, data.reset)
     assert float(abs(outputs.reward - data.reward).mean()) < 0.3
     assert float(((outputs.termination_logit > 0) == data.terminated).mean()) > 0.97
@@ -228,7 +237,7 @@ def test_a_terminal_step_weighs_as_much_as_so_many_copies_of_it(maker):
 @pytest.mark.parametrize("maker", MAKERS)
 def test_steps_that_are_not_valid_do_not_count(maker):
     sequence = MAKERS[maker]()
-    params, data = jax.jit(sequence.init)(jax.random.key(0)), sequences(num=3)
+    params, data = sequence.init(jax.random.key(0)), sequences(num=3)
     valid = data.valid.at[:, 4:].set(False).at[2].set(False)
     spoiled = data._replace(reward=data.reward.at[:, 4:].set(1e6), valid=valid)
     short = jax.tree.map(lambda leaf: leaf[:, :4], data)

@@ -1,5 +1,7 @@
 """The variational autoencoder against exact solutions."""
 
+from functools import partial
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -16,12 +18,19 @@ VECTOR = Spec(jax.ShapeDtypeStruct((4,), jnp.float32), Discrete(2))
 IMAGE = Spec(jax.ShapeDtypeStruct((16, 16, 3), jnp.uint8), Discrete(2))
 
 
+def vae(spec, **options):
+    """Of functions that are compiled, rather than each of their operations."""
+    made = models.vae(spec, **options)
+    functions = {name: jax.jit(getattr(made, name)) for name in ("init", "encode", "decode", "loss")}
+    return made._replace(**functions)
+
+
 def test_the_elbo_at_the_exact_posterior_of_a_linear_decoder_is_the_log_evidence():
     """``x = W z + b + s e``: with orthogonal columns of W the posterior is diagonal, the evidence a Gaussian."""
     s, rng = 0.5, np.random.default_rng(0)
     weights = np.linalg.qr(rng.normal(size=(4, 2)))[0] * np.array([1.5, 0.7])
     bias = rng.normal(size=4)
-    linear = models.vae(
+    linear = vae(
         VECTOR, latent_size=2, likelihood=models.normal(s), encoder=MLP(()), decoder=models.MLPDecoder((4,), ())
     )
     precision = 1.0 + (weights**2).sum(0) / s**2
@@ -39,12 +48,12 @@ def test_the_elbo_at_the_exact_posterior_of_a_linear_decoder_is_the_log_evidence
     x = rng.normal(size=(3, 4)) * 2.0
     evidence = scipy.stats.multivariate_normal(bias, weights @ weights.T + s**2 * np.eye(4)).logpdf(x)
     keys = jax.random.split(jax.random.key(1), 20_000)
-    terms = jax.vmap(lambda key: linear.terms(leaves, key, jnp.float32(x)))(keys)
+    terms = jax.jit(jax.vmap(lambda key: linear.terms(leaves, key, jnp.float32(x))))(keys)
     np.testing.assert_allclose((terms.log_likelihood - terms.kl).mean(0), evidence, atol=0.03)
     # Any other posterior is worse.
     worse = jax.tree.map(lambda leaf: leaf, leaves)
     worse["params"]["posterior"]["bias"] = worse["params"]["posterior"]["bias"] + jnp.array([0.5, 0.0, 0.3, 0.0])
-    terms = jax.vmap(lambda key: linear.terms(worse, key, jnp.float32(x)))(keys)
+    terms = jax.jit(jax.vmap(lambda key: linear.terms(worse, key, jnp.float32(x))))(keys)
     assert ((terms.log_likelihood - terms.kl).mean(0) < evidence - 0.2).all()
 
 
@@ -66,8 +75,8 @@ def test_likelihoods_are_scipys():
 
 
 def test_the_loss_is_a_sum_over_pixels_and_latents():
-    autoencoder = models.vae(IMAGE, latent_size=3, kl_weight=2.0)
-    params = jax.jit(autoencoder.init)(jax.random.key(0))
+    autoencoder = vae(IMAGE, latent_size=3, kl_weight=2.0)
+    params = autoencoder.init(jax.random.key(0))
     images = jax.random.randint(jax.random.key(1), (5, 16, 16, 3), 0, 256).astype(jnp.uint8)
     key = jax.random.key(2)
     posterior = autoencoder.encode(params, images)
@@ -81,15 +90,16 @@ def test_the_loss_is_a_sum_over_pixels_and_latents():
 @pytest.mark.parametrize(("free_nats", "moves"), [(0.0, True), (100.0, False)])
 def test_no_gradient_of_the_kl_below_the_free_nats(free_nats, moves):
     # A decoder that ignores z leaves the KL alone to move the encoder.
-    autoencoder = models.vae(VECTOR, latent_size=2, free_nats=free_nats, likelihood=models.normal(1.0))
-    params = jax.jit(autoencoder.init)(jax.random.key(0))
+    autoencoder = vae(VECTOR, latent_size=2, free_nats=free_nats, likelihood=models.normal(1.0))
+    params = autoencoder.init(jax.random.key(0))
     params["params"]["own_decoder"] = jax.tree.map(jnp.zeros_like, params["params"]["own_decoder"])
     x = jax.random.normal(jax.random.key(1), (8, 4))
-    gradient = jax.grad(lambda params: autoencoder.loss(params, jax.random.key(2), x).mean())(params)["params"]
+    gradient = jax.jit(jax.grad(lambda params: autoencoder.loss(params, jax.random.key(2), x).mean()))(params)["params"]
     assert (sum(float(abs(leaf).sum()) for leaf in jax.tree.leaves(gradient["posterior"])) > 0.0) == moves
 
 
-def squares(size=200):
+@partial(jax.jit, static_argnums=0)
+def squares(size):
     """Images with one bright square at one of nine places."""
     place = jax.random.randint(jax.random.key(3), (size, 2), 0, 3) * 5 + 1
     rows = (jnp.arange(16)[None] >= place[:, :1]) & (jnp.arange(16)[None] < place[:, :1] + 4)
@@ -98,11 +108,11 @@ def squares(size=200):
 
 
 def test_it_learns_images_and_a_permuted_batch_gives_permuted_outputs():
-    images = squares()
+    images = squares(200)
     spec = Spec(jax.ShapeDtypeStruct((16, 16, 1), jnp.uint8), Discrete(2))
     encoder, decoder = models.ConvEncoder((4, 8)), models.ConvDecoder((16, 16, 1), (4, 8))
-    autoencoder = models.vae(spec, latent_size=4, encoder=encoder, decoder=decoder)
-    params = jax.jit(autoencoder.init)(jax.random.key(0))
+    autoencoder = vae(spec, latent_size=4, encoder=encoder, decoder=decoder)
+    params = autoencoder.init(jax.random.key(0))
     fitted = jax.jit(
         lambda key: models.fit(
             key, params, images, autoencoder.loss, optimizer=optax.adam(5e-3), batch_size=32, max_epochs=60
@@ -120,7 +130,7 @@ def test_it_learns_images_and_a_permuted_batch_gives_permuted_outputs():
 def test_x64_keeps_float32_and_observations_may_have_parts():
     with jax.enable_x64(True):
         for spec, x in ((VECTOR, jnp.ones((2, 4), jnp.float64)), (IMAGE, jnp.ones((2, 16, 16, 3), jnp.uint8))):
-            autoencoder = models.vae(spec, latent_size=2, likelihood=models.normal(0.5))
+            autoencoder = vae(spec, latent_size=2, likelihood=models.normal(0.5))
 
             def run(key, x, autoencoder=autoencoder):
                 params = autoencoder.init(key)
@@ -147,7 +157,7 @@ def test_what_is_refused(name, changed):
 
 
 def test_a_decoder_of_another_shape_is_refused():
-    autoencoder = models.vae(VECTOR, decoder=models.MLPDecoder((5,)))
+    autoencoder = vae(VECTOR, decoder=models.MLPDecoder((5,)))
     with pytest.raises(ValueError, match="^decoder: got "):
         autoencoder.init(jax.random.key(0))
     with pytest.raises(ValueError, match="^scale: got "):

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +49,10 @@ class Problem:
         flat, unravel = ravel_pytree(self.params)
         if self.kind == "discrete":
             log_probs = lambda flat: jax.nn.log_softmax(self.policy(unravel(flat)).logits)  # noqa: E731
-            scores, probs = np.asarray(jax.jacobian(log_probs)(flat), np.float64), np.exp(log_probs(flat))
+            scores, probs = np.asarray(jax.jit(jax.jacobian(log_probs))(flat), np.float64), np.exp(log_probs(flat))
             return np.einsum("na,nai,naj->ij", probs, scores, scores) / N
         moments = lambda flat: (self.policy(unravel(flat)).loc, jnp.log(self.policy(unravel(flat)).scale_diag))  # noqa: E731
-        of_mean, of_log_std = (np.asarray(x, np.float64) for x in jax.jacobian(moments)(flat))
+        of_mean, of_log_std = (np.asarray(x, np.float64) for x in jax.jit(jax.jacobian(moments))(flat))
         std = np.exp(np.asarray(moments(flat)[1], np.float64))
         # Of N(mu, sigma): 1 / sigma^2 for mu, 2 for log sigma.
         whitened = of_mean / std[..., None]
@@ -63,10 +64,24 @@ def problem(request):
     return Problem(request.param)
 
 
+@cache
+def stepped(kind):
+    """Jitted ``(seed, max_divergence) -> (what was found, divergence, value before, value after)``."""
+
+    @jax.jit
+    def step(seed, max_divergence):
+        there = Problem(kind, seed)
+        updates, (_, found) = there.step(optim.trust_region(max_divergence, damping=1e-3, num_backtracks=30))
+        after = optax.apply_updates(there.params, updates)
+        return found, there.divergence(after), there.value(there.params), there.value(after)
+
+    return step
+
+
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 def test_the_product_is_that_of_the_explicit_matrix(problem, damping):
     fisher = problem.explicit_fisher() + damping * np.eye(ravel_pytree(problem.params)[0].size)
-    product = optim.fisher_vector_product(problem.divergence, problem.params, damping)
+    product = jax.jit(optim.fisher_vector_product(problem.divergence, problem.params, damping))
     for seed in range(3):
         v = jax.tree.map(lambda p, s=seed: jnp.cos(7.0 * p + s), problem.params)
         expected = fisher @ np.asarray(ravel_pytree(v)[0], np.float64)
@@ -76,7 +91,7 @@ def test_the_product_is_that_of_the_explicit_matrix(problem, damping):
 def test_the_step_solves_the_damped_system(problem):
     """Enough conjugate-gradient steps give the direction of the dense solution, at the length of the bound."""
     delta, damping = 0.02, 0.1
-    updates, _ = problem.step(optim.natural_gradient(delta, num_cg_steps=100, damping=damping))
+    updates, _ = jax.jit(lambda: problem.step(optim.natural_gradient(delta, num_cg_steps=100, damping=damping)))()
     gradient = np.asarray(ravel_pytree(jax.grad(problem.value)(problem.params))[0], np.float64)
     damped = problem.explicit_fisher() + damping * np.eye(gradient.size)
     x = np.linalg.solve(damped, gradient)
@@ -97,6 +112,11 @@ class TestQuadratic:
         divergence = lambda params: 0.5 * moved(params) @ jnp.asarray(self.A, jnp.float32) @ moved(params)  # noqa: E731
         return {"divergence_fn": divergence, "value_fn": lambda p: jnp.asarray(self.SLOPE, jnp.float32) @ moved(p)}
 
+    def update(self, optimizer, grads):
+        """Of the optimizer in this problem, compiled as one program."""
+        state, functions = optimizer.init(self.START), self.functions()
+        return jax.jit(lambda grads: optimizer.update(grads, state, self.START, **functions))(grads)
+
     def closed_form(self, delta):
         x = np.linalg.solve(self.A, self.SLOPE)
         return -np.sqrt(2 * delta / (self.SLOPE @ x)) * x
@@ -104,7 +124,7 @@ class TestQuadratic:
     def test_closed_form(self):
         grads = ravel_pytree(self.START)[1](jnp.asarray(self.SLOPE, jnp.float32))
         optimizer = optim.natural_gradient(0.05, damping=0.0)
-        updates, _ = optimizer.update(grads, optimizer.init(self.START), self.START, **self.functions())
+        updates, _ = self.update(optimizer, grads)
         step = np.asarray(ravel_pytree(updates)[0], np.float64)
         np.testing.assert_allclose(step, self.closed_form(0.05), rtol=1e-4)
         np.testing.assert_allclose(0.5 * step @ self.A @ step, 0.05, rtol=1e-4)
@@ -116,7 +136,7 @@ class TestQuadratic:
     def test_one_step_of_conjugate_gradient_is_steepest_descent(self):
         grads = ravel_pytree(self.START)[1](jnp.asarray(self.SLOPE, jnp.float32))
         optimizer = optim.natural_gradient(0.05, num_cg_steps=1, damping=0.0)
-        updates, _ = optimizer.update(grads, optimizer.init(self.START), self.START, **self.functions())
+        updates, _ = self.update(optimizer, grads)
         expected = -np.sqrt(0.1 / (self.SLOPE @ self.A @ self.SLOPE)) * self.SLOPE
         np.testing.assert_allclose(ravel_pytree(updates)[0], expected, rtol=1e-4)
 
@@ -125,7 +145,7 @@ class TestQuadratic:
         decay, delta = 0.7, 0.05
         step = ravel_pytree(self.START)[1](jnp.asarray(too_long * self.closed_form(delta), jnp.float32))
         search = optim.backtrack(delta, decay=decay)
-        updates, found = search.update(step, search.init(self.START), self.START, **self.functions())
+        updates, found = self.update(search, step)
         assert decay**tries * too_long <= 1 < decay ** (tries - 1) * too_long or tries == 0
         np.testing.assert_allclose(found.scale, decay**tries, rtol=1e-6)
         np.testing.assert_allclose(found.divergence, delta * (too_long * decay**tries) ** 2, rtol=1e-4)
@@ -140,7 +160,7 @@ class TestQuadratic:
         step = {"uphill": -down, "too far": 100.0 * down, "nan": down * jnp.nan}[broken]
         search = optim.backtrack(0.05, num_backtracks=5)
         given = ravel_pytree(self.START)[1](step)
-        updates, found = search.update(given, search.init(self.START), self.START, **self.functions())
+        updates, found = self.update(search, given)
         assert all((np.asarray(u) == 0.0).all() for u in jax.tree.leaves(updates))
         assert tuple(map(float, found)) == (0.0, 0.0, 0.0)
 
@@ -149,12 +169,10 @@ class TestQuadratic:
 def test_the_divergence_is_never_above_its_bound(problem, max_divergence):
     taken = 0
     for seed in range(5):
-        there = Problem(problem.kind, seed)
-        updates, (_, found) = there.step(optim.trust_region(max_divergence, damping=1e-3, num_backtracks=30))
-        after = optax.apply_updates(there.params, updates)
-        assert there.divergence(after) <= max_divergence * (1 + 1e-5)
-        np.testing.assert_allclose(found.divergence, there.divergence(after), rtol=1e-3, atol=1e-6)
-        assert there.value(after) < there.value(there.params) if found.scale else found.improvement == 0.0
+        found, divergence, before, after = stepped(problem.kind)(seed, max_divergence)
+        assert divergence <= max_divergence * (1 + 1e-5)
+        np.testing.assert_allclose(found.divergence, divergence, rtol=1e-3, atol=1e-6)
+        assert after < before if found.scale else found.improvement == 0.0
         taken += bool(found.scale)
     assert taken == 5
 
