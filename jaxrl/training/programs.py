@@ -49,8 +49,6 @@ class Program:
             return NotImplemented
         return self.outline == other.outline and self.text == other.text and self.constants == other.constants
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 def _reduced(function: Callable[..., Any], args: Any) -> tuple[Any, list[Any], list[bool]]:
     """The jaxpr of a function without dead code, its constants, and which inputs it reads."""

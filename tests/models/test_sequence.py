@@ -27,7 +27,9 @@ MAKERS = {
     "transformer": lambda spec=SPEC, **options: compiled(
         models.transformer(spec, latent_size=2, **{"width": 8, "num_heads": 2, "context": 4, **options})
     ),
-    "chain": lambda spec=SPEC, **options: models.mdn_rnn(spec, latent_size=2, hidden_size=8, chain_size=4, **options),
+    "chain": lambda spec=SPEC, **options: compiled(
+        models.mdn_rnn(spec, latent_size=2, hidden_size=8, chain_size=4, **options)
+    ),
 }
 
 
@@ -223,7 +225,7 @@ def test_they_learn_what_needs_memory(maker):
 def test_a_terminal_step_weighs_as_much_as_so_many_copies_of_it(maker):
     """So the logit is positive where the probability of the end is above ``1 / (1 + w)``."""
     key, data = jax.random.key(1), sequences(num=3)
-    params = jax.jit(MAKERS[maker]().init)(jax.random.key(0))
+    params = MAKERS[maker]().init(jax.random.key(0))
     losses = [MAKERS[maker](terminal_weight=w, termination_coef=2.0).loss(params, key, data) for w in (1.0, 4.0)]
     z = data.latent.sample(jax.random.split(key)[0])
     logit = np.asarray(MAKERS[maker]().unroll(params, z, data.action, data.reset).termination_logit, np.float64)
