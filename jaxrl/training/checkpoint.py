@@ -64,8 +64,8 @@ def _text(described: Mapping[str, Any]) -> str:
 def _check_leaves(where: str, saved: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raises CheckpointError naming the first leaf that differs."""
     for problem, names in (
-        ("asked for {}, which was not saved", [name for name in asked if name not in saved]),
-        ("{} was saved, but not asked for", [name for name in saved if name not in asked]),
+        ("{} is expected, but was not saved", [name for name in asked if name not in saved]),
+        ("{} was saved, but is not expected", [name for name in saved if name not in asked]),
     ):
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
@@ -74,7 +74,7 @@ def _check_leaves(where: str, saved: dict[str, Any], asked: dict[str, Any]) -> N
         if _text(saved[name]) != _text(_describe(leaf)):
             raise CheckpointError(
                 f"{where} has other shapes or dtypes: {name!r} was saved as {_text(saved[name])}, "
-                f"asked for as {_text(_describe(leaf))}"
+                f"expected {_text(_describe(leaf))}"
             )
 
 
@@ -339,7 +339,7 @@ class Checkpoints:
         for name, asked in self.identity.items():
             if name not in identity or identity[name] != asked:
                 saved = repr(identity[name]) if name in identity else "none"
-                raise CheckpointError(f"{where} is of another run: {name} is {saved}, asked for {asked!r}")
+                raise CheckpointError(f"{where} is of another run: {name} is {saved}, expected {asked!r}")
         return record
 
     def _read(self, path: Path, where: str, leaves: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -265,9 +265,9 @@ checkpoints.save(2, {{"x": np.ones(3)}})
 
     def test_another_identity(self, saved, state, toys):
         other = Checkpoints(saved.directory, identity={"recipe": "a2c", "environment": "CartPole-v1"})
-        with pytest.raises(CheckpointError, match="is of another run: recipe is 'ppo', asked for 'a2c'"):
+        with pytest.raises(CheckpointError, match="is of another run: recipe is 'ppo', expected 'a2c'"):
             other.restore(state)
-        with pytest.raises(CheckpointError, match="another run: torso is none, asked for 'mlp'"):
+        with pytest.raises(CheckpointError, match="another run: torso is none, expected 'mlp'"):
             Checkpoints(saved.directory, identity={"torso": "mlp"}).restore(state)
         toys.assert_same(Checkpoints(saved.directory).restore(state), state)  # nothing asked, nothing checked
 
@@ -281,21 +281,21 @@ checkpoints.save(2, {{"x": np.ones(3)}})
     def test_other_shapes_and_dtypes(self, saved, state):
         other = jax.tree.map(lambda x: x, state)
         other["agent"]["params"]["kernel"] = jnp.zeros((4, 40, 30))
-        expected = r"'agent.params.kernel' was saved as float32\[2, 40, 30\], asked for as float32\[4, 40, 30\]"
+        expected = r"'agent.params.kernel' was saved as float32\[2, 40, 30\], expected float32\[4, 40, 30\]"
         with pytest.raises(CheckpointError, match=expected):
             saved.restore(other)
-        with pytest.raises(CheckpointError, match=r"'bits' was saved as uint32\[3\], asked for as int32\[3\]"):
+        with pytest.raises(CheckpointError, match=r"'bits' was saved as uint32\[3\], expected int32\[3\]"):
             saved.restore({**state, "bits": jnp.arange(3)})
-        with pytest.raises(CheckpointError, match=r"'agent' was saved as key<rbg>\[2\], asked for as key<fry>\[2\]"):
+        with pytest.raises(CheckpointError, match=r"'agent' was saved as key<rbg>\[2\], expected key<fry>\[2\]"):
             path = saved.directory.with_name("keys")
             Checkpoints(path).save(0, {"agent": jax.random.split(jax.random.key(0, impl="rbg"), 2)})
             Checkpoints(path).restore({"agent": state["agent"]["keys"]})
 
     def test_another_structure(self, saved, state):
-        with pytest.raises(CheckpointError, match=r"asked for 'more.0', which was not saved \(and 1 more\)"):
+        with pytest.raises(CheckpointError, match=r"'more.0' is expected, but was not saved \(and 1 more\)"):
             saved.restore({**state, "more": [jnp.ones(1), jnp.ones(1)]})
         fewer = {name: leaf for name, leaf in state.items() if name != "half"}
-        with pytest.raises(CheckpointError, match="another structure: 'half' was saved, but not asked for"):
+        with pytest.raises(CheckpointError, match="another structure: 'half' was saved, but is not expected"):
             saved.restore(fewer)
 
     def test_another_format_version(self, saved, state):
