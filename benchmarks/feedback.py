@@ -27,6 +27,7 @@ class Row(NamedTuple):
       recipe, environment: who learns, where, by the preset of both.
       teacher: the default teacher.
       labels: the default number of labels.
+      num_steps: environment steps of a seed.
       options: of ``preferences``.
     """
 
@@ -34,25 +35,26 @@ class Row(NamedTuple):
     environment: str
     teacher: str
     labels: int
+    num_steps: int
     options: dict[str, Any]
 
 
 ROWS = {
-    "cartpole": Row("ppo", "CartPole-v1", "mistake", 200, {}),
+    "cartpole": Row("ppo", "CartPole-v1", "mistake", 200, 60_000, {"query_interval": 2_000, "num_gradient_steps": 50}),
     "pendulum": Row(
-        "sac", "Pendulum-v1", "oracle", 500, {"queries": 50, "query_interval": 1_000, "num_gradient_steps": 100}
+        "sac", "Pendulum-v1", "oracle", 500, 20_000, {"queries": 50, "query_interval": 1_000, "num_gradient_steps": 100}
     ),
 }
 
 
 def main(row: str, teacher: str | None, labels: int | None, num_seeds: int, seed: int) -> dict[str, np.ndarray]:
     """The mean return and the last metrics of each seed."""
-    recipe, environment, its_teacher, its_labels, options = ROWS[row]
+    recipe, environment, its_teacher, its_labels, num_steps, options = ROWS[row]
     teacher, labels = teacher or its_teacher, labels or its_labels
     env, params = jaxrl.make(environment)
     spec = jaxrl.spec(env, params)
     preset = jaxrl.preset(recipe, environment)
-    size = {name: preset.pop(name) for name in LOOP}
+    size = {name: preset.pop(name) for name in LOOP} | {"num_steps": num_steps}
     model = preferences(spec, teacher=teacher, labels=labels, **options)
     if recipe == "ppo":
         preset["num_updates"] = size["num_steps"] // (size["num_envs"] * size["rollout_length"])

@@ -115,6 +115,15 @@ def probable_mistakes(config: RunConfig, built: Built, before: int = 0) -> Itera
     for name, value in (("window", config.window), ("n_step", values.get("n_step"))):
         if isinstance(value, int) and limit is not None and value > limit:
             yield f"{name} is {value}, but an episode ends after {limit} steps: it never sees more than those"
+    teacher = config.parts.get("feedback")
+    if teacher is not None and {"labels", "queries", "query_interval"} <= {*teacher.settings}:
+        labels, queries, interval = (int(teacher.settings[name]) for name in ("labels", "queries", "query_interval"))
+        asked = queries * (steps // interval)
+        if asked < labels:
+            yield (
+                f"labels is {labels}, but the teacher is asked {asked} times: {queries} (--feedback.queries) every "
+                f"{interval} steps (--feedback.query-interval) of {steps}"
+            )
     unused = config.num_steps - steps
     if config.rollout_length and unused >= config.num_envs * config.rollout_length // 2 and unused > steps // 10:
         yield (

@@ -43,6 +43,7 @@ def test_a_recipe_with_a_replay_pays_old_transitions_anew(jaxrl, tmp_path):
     arguments = ["train", "dqn", "CartPole-v1", *SESSIONS, *SMALL, "--steps", 256, "--learning-starts", 64]
     outcome = jaxrl(*arguments, "--replay-capacity", 256, "--batch-size", 4, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.error
+    assert "note: labels is 8, but the teacher is asked 4 times" in jaxrl(*arguments, "--steps", 128, "--dry-run").out
     state = restore(tmp_path / "run")[2].agent
     assert not isinstance(state, RewardedState) and state.reward_model.comparisons.asked.tolist() == [8]
 
