@@ -1,4 +1,4 @@
-"""AlphaZero measured: by every line of play, by an exact solver, and by opponents.
+"""AlphaZero measured by all lines of play, by an exact solver, and against opponents.
 
     python -m benchmarks.alphazero tic_tac_toe RUN    # does it ever lose, miss a win in one, or fail to block one?
     python -m benchmarks.alphazero connect_four RUN   # against random and UCT; its moves beside the exact ones
@@ -30,10 +30,10 @@ class Verdict(NamedTuple):
 
     Attributes:
       lost: lines of play that it loses, as the first and as the second player.
-      lines: lines of play in all, against every reply, likewise.
+      lines: all lines of play, against every reply, as the first and as the second player.
       wins_missed, wins: positions with a win in one where it takes none, and how many there are.
       blocks_missed, blocks: positions with no win in one where to block a loss in one holds the game, and it does not.
-      idle, lost_anyway: likewise, but the game is lost whatever is played, so that the best play need not block.
+      idle, lost_anyway: the same where the game is lost whatever is played, so that the best play need not block.
       wrong: positions where its move gives away what the position is worth.
       positions: how many there are.
     """
@@ -85,7 +85,7 @@ def _follow(policy: dict[tic_tac_toe.Board, int], board: tic_tac_toe.Board, ours
 
 
 def measure_tic_tac_toe(run: str, simulations: int | None, keys: int) -> bool:
-    """Prints a row for each seed and key; True where nothing was lost or missed."""
+    """Prints a row for each seed and key; returns whether nothing was lost or missed."""
     config, built, states = _restore(run, "pgx/tic_tac_toe", simulations)
     lines = tic_tac_toe.positions()
     observations, decide, fine = observe(built.env, built.params, list(lines.values())), make_decide(built), True
@@ -115,7 +115,7 @@ def wrong_moves(outcomes: np.ndarray, actions: np.ndarray) -> np.ndarray:
 
 
 def exact_outcomes(lines: Iterable[Sequence[int]]) -> np.ndarray:
-    """``[P, 7]`` what every column leads to after lines of connect four."""
+    """``[P, 7]``, the exact outcome of every column after lines of connect four."""
     solver = connect_four.Solver()
     return np.array([solver.outcomes(connect_four.board_of(list(line))) for line in lines])
 

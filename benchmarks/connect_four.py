@@ -1,7 +1,7 @@
-"""Connect four solved exactly: alpha-beta on bitboards, and the positions that agents are asked about.
+"""Connect four solved exactly by alpha-beta on bitboards, and random positions to test agents on.
 
 A board is two integers of 49 bits, 7 a column from the bottom up and the seventh always empty: ``mine``, the stones of
-the player to move, and ``both``. What is known of the method is Allis 1988, "A knowledge-based approach of
+the player to move, and ``both``. The method is described in Allis 1988, "A knowledge-based approach of
 connect-four", Tromp's bitboards (https://tromp.github.io/c4/c4.html) and Pons's tutorial
 (http://blog.gamesolver.org); ``outcome`` asks who wins, not in how many moves, which is all that a wrong move needs.
 """
@@ -37,11 +37,11 @@ class Board(NamedTuple):
         return Board(self.mine ^ self.both, self.both | (self.both + (1 << (_H * column))))
 
     def legal(self) -> list[int]:
-        """Columns that are not full."""
+        """The columns that are not full."""
         return [column for column in range(COLUMNS) if not self.both & (1 << (_H * column + ROWS - 1))]
 
     def over(self) -> bool:
-        """Whether the player that has just moved has won, or the board is full."""
+        """Whether the game is over: the player that has just moved has won, or the board is full."""
         return bool(_has_four(self.mine ^ self.both)) or self.both == _BOARD
 
 
@@ -144,7 +144,7 @@ def _wins(mine, both, draws_win, known):
 
 
 class Solver:
-    """Exact outcomes of positions; what one search has found out serves the next."""
+    """Exact outcomes of positions, with a table of results that all searches share."""
 
     def __init__(self) -> None:
         self._known = np.zeros(_SLOTS, np.int64)
@@ -161,7 +161,7 @@ class Solver:
         return DRAW if _wins(mine, both, 1, self._known) else LOSS
 
     def outcomes(self, board: Board) -> list[int]:
-        """What every column leads to for the player to move, ``ILLEGAL`` where it is full."""
+        """The outcome of every column for the player to move, ``ILLEGAL`` where it is full."""
         found = [ILLEGAL] * COLUMNS
         for column in board.legal():
             after = board.play(column)

@@ -17,7 +17,7 @@ class Model(NamedTuple):
 
     Attributes:
       probability: ``[S, A, S]`` of the next state.
-      reward: ``[S, A]`` its expectation.
+      reward: ``[S, A]`` the expected reward.
       future: ``[S, A, S]`` 0 where the task ends with the step, else 1.
       start: the first state.
     """
@@ -29,7 +29,7 @@ class Model(NamedTuple):
 
 
 def model_of(env: FrozenLake) -> Model:
-    """The lake of an environment: each of its moves made once without slipping, then mixed as slipping mixes them."""
+    """The model of an environment: each move is made once without slipping, and the results are mixed by slipping."""
     rows, columns = env.desc.shape
     tiles = np.asarray(env.desc).reshape(-1)
     certain = FrozenLake(
@@ -89,5 +89,5 @@ def policy_values(model: Model, policy: Any, gamma: float) -> Values:
 
 
 def share_of_best(model: Model, policy: Any, gamma: float = 0.99) -> float:
-    """What a policy is worth at the start, over what the best one is."""
+    """The value of a policy at the start, divided by that of the best one."""
     return float(policy_values(model, policy, gamma)[model.start] / value_iteration(model, gamma)[model.start])

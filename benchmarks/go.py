@@ -1,7 +1,7 @@
-"""Simulations a second of ``alphazero`` on the boards of Go: ``python -m benchmarks.go``.
+"""Simulations per second of ``alphazero`` on the boards of Go: ``python -m benchmarks.go``.
 
-What is timed is ``act``, network and rules of the game included; compile time apart. Beside it the same with a network
-that costs next to nothing, which is the search and the rules alone.
+It times ``act``, which includes the network and the rules of the game, without compilation. A second column has a
+network of almost no cost, so that only the search and the rules are timed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NETWORKS: dict[str, Any] = {
 
 
 def measure(name: str, torso: Any, batch: int, num_simulations: int, seconds: float) -> tuple[float, float]:
-    """``(compile seconds, simulations a second)`` of searching from the first position of many games."""
+    """``(compile seconds, simulations per second)`` of searches from the first position of many games."""
     game, params = envs.make(name)
     env = envs.expose_state(game)
     agent = jaxrl.alphazero(

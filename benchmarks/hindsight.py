@@ -4,7 +4,7 @@
     python benchmarks/hindsight.py --bits 5 10 --seeds 2 --num-steps 50000 --out curve.png
 
 Every cell is a command line of ``jaxrl train dqn BitFlipping-N`` with the preset of the recipe, ``--replay`` aside:
-nothing was tuned for the plain replay. Success is that of greedy episodes after training, on starts and goals never
+nothing was tuned for the plain replay. Success is measured in greedy episodes after training, on starts and goals never
 seen. ``examples/hindsight.py`` shows one of these sizes as it learns.
 """
 
@@ -45,7 +45,7 @@ def measure(bits: list[int], num_steps: int, seeds: int, console: Console) -> Cu
 
 
 def draw(bits: list[int], curves: Curves, title: str, out: Path) -> None:
-    """The mean of each replay as a line, its seeds as points."""
+    """Draws the mean of each replay as a line, and its seeds as points."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, label in REPLAYS.items():
         (line,) = axes.plot(bits, [values.mean() for values in curves[name]], marker="o", label=label)

@@ -1,4 +1,4 @@
-"""Learning: greedy (or sampled) returns at the end of a stated budget, mean and worst seed, against a stated mark.
+"""Learning: greedy or sampled returns after a stated budget, mean and worst seed, beside a stated target.
 
     python benchmarks/learning.py                    # the rows of a laptop
     python benchmarks/learning.py ppo a2c            # of these recipes
@@ -48,7 +48,7 @@ def success(row: Row, built: Built, state: Any, explore: bool) -> np.ndarray:
 
 
 def exact_value(row: Row, built: Built, state: Any, explore: bool) -> np.ndarray:
-    """Percent of the best policy's value at FrozenLake's start that greedy ones have, both solved for, ``[S]``."""
+    """The value of greedy policies at FrozenLake's start in percent of the best policy's, both exact, ``[S]``."""
     del row, explore  # greedy policies, whole
     model = frozen_lake.model_of(built.env)
     return np.array(
@@ -57,7 +57,7 @@ def exact_value(row: Row, built: Built, state: Any, explore: bool) -> np.ndarray
 
 
 class Row(NamedTuple):
-    """A command line, what its mean and its worst seed should reach, and how it is scored.
+    """A command line, the targets of its mean and its worst seed, and how it is scored.
 
     ``policies``: greedy, sampled, or both. ``score``: a function of the row, the run, its last state and ``explore``.
     ``seeds``: a run for each ``--seed``, one after the other.
@@ -139,14 +139,14 @@ TRANSFORMER_ROWS = (
 
 
 def describe_machine() -> str:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     device = jax.devices()[0]
     versions = f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, Python {platform.python_version()}"
     return f"{device.device_kind} ({device.platform}), {os.cpu_count()} cores, {versions}, {datetime.date.today()}"
 
 
 def trained(command: str, console: Console) -> tuple[Built, Any, float]:
-    """Runs a command line to its end: the run, its last state, and the seconds that took, compilation included."""
+    """Runs a command line to its end; returns the run, its last state, and the seconds, compilation included."""
     config, _ = parse(command.split())
     built = build(config)
     program = make_program(config, built, make_mesh(config))
@@ -163,7 +163,7 @@ def trained(command: str, console: Console) -> tuple[Built, Any, float]:
 
 
 def measure(row: Row, console: Console) -> str:
-    """Runs a row: a line of a Markdown table for each policy."""
+    """Runs a row; returns a line of a Markdown table for each policy."""
     runs = [trained(f"{row.command} --seed {seed}", console) for seed in row.seeds]
     seconds = sum(run[2] for run in runs)
     scores = {
@@ -174,7 +174,7 @@ def measure(row: Row, console: Console) -> str:
 
 
 def line(row: Row, policy: str, scores: np.ndarray, seconds: float) -> str:
-    """Of the table: the mean of the seeds, their standard error, the worst of them."""
+    """A line of the table: the mean of the seeds, their standard error, and the worst one."""
     error = scores.std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else float("nan")
     reach = "reported" if row.reach is None else f">= {row.reach:g}"
     reach += "" if row.worst is None else f", worst >= {row.worst:g}"

@@ -4,9 +4,9 @@
     python -m benchmarks.memory TMaze-20 --agents gru      # a part of it
     python -m benchmarks.memory MemoryChain-40 --seeds 2
 
-Every row is a command line of ``jaxrl train ppo`` with the preset of the task, and differs in the torso and in what it
-is shown. An answer is right where the episode pays more than 0. Whoever forgets is right in half of the episodes: in
-the memory chain whatever he does, in the T-maze at best. Greedy actions.
+Every row is a command line of ``jaxrl train ppo`` with the preset of the task; rows differ in the torso and the window.
+An answer is right if the return of the episode is above 0. An agent without memory is right in half of the episodes: in
+the memory chain whatever it does, in the T-maze at best. Actions are greedy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def flags_of(agent: str, task: str) -> str:
 
 
 def measure(task: str, agent: str, seeds: int, console: Console) -> str:
-    """Trains and evaluates: a line of a Markdown table."""
+    """Trains and evaluates; returns a line of a Markdown table."""
     command = f"ppo {task} {flags_of(agent, task)} --seeds {seeds}"
     built, state, seconds = trained(f"{command} --seed 1", console)
     returns = evaluate_members(built, state.agent, num_episodes=EPISODES).returns

@@ -4,7 +4,7 @@
     python -m benchmarks.muzero --only learned --members 3 4
 
 The preset, for both; greedy evaluation on 128 episodes per seed, one seed after the other. The control keeps the
-dynamics and the reward head that ``init`` drew, so that its searches plan in a model of nothing, while representation,
+dynamics and the reward head that ``init`` drew, so that its searches plan in a random model, while representation,
 policy and value learn. Connect four is a run of the command line, which ``python -m benchmarks.alphazero connect_four
 RUN`` measures.
 """
@@ -28,7 +28,7 @@ FROZEN = ("transition", "reward_head")
 
 
 def frozen(make: Any = optax.adamw) -> Any:
-    """An optimizer that leaves the dynamics as they were drawn."""
+    """An optimizer that does not change the dynamics."""
 
     def labels(params: Any) -> Any:
         return {"params": {name: "frozen" if name in FROZEN else "learned" for name in params["params"]}}

@@ -1,4 +1,4 @@
-"""Planning on Pendulum-v1: with the true model, with a learned one, and what cloning makes of the plans.
+"""Planning on Pendulum-v1: in the true model, in a learned one, and as a teacher of a policy.
 
     python -m benchmarks.planning mpc       # CEM in the true simulator, horizons 25 and 15
     python -m benchmarks.planning speed     # plans per second of each planner in the true simulator, and of pets
@@ -146,7 +146,7 @@ def timed(function: Any, *inputs: Any, key: Any = None, times: int = 5) -> tuple
 
 
 def pets(members: tuple[int, ...], rows: tuple[str, ...] = ("pets", "shuffled"), num_starts: int = NUM_STARTS) -> None:
-    """Prints the mean return of each seed, as it is and with each outcome put to another step of its rollout."""
+    """Prints the mean return of each seed, with the data as they are and with outcomes shuffled within a rollout."""
     preset = jaxrl.preset("pets", ENVIRONMENT)
     size = {name: preset.pop(name) for name in LOOP}
     env, params, _ = planning_environment(preset.get("horizon", 25))

@@ -1,4 +1,4 @@
-"""Positions of a game as an agent sees them, and what it does there.
+"""Observations of positions of a game, and the actions of trained agents there.
 
 Legend of shapes: P positions.
 """

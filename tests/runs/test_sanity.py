@@ -36,6 +36,7 @@ IDLE = {
     "target_noise_clip": ("td3", "Pendulum-v1", {"target_noise": 0.0, "target_noise_clip": 0.1}, "target_noise is 0.0"),
     "free_nats": ("world_models", "Catch-bsuite", {"kl_weight": 0.0, "free_nats": 1.0}, "kl_weight is 0.0"),
     "num_layers": ("world_models", "Catch-bsuite", {"num_layers": 3}, "model is 'mdn_rnn'"),
+    "dyna_updates": ("mbmf", "Pendulum-v1", {"dyna": 0, "dyna_updates": 3}, "dyna is 0"),
     "context": ("world_models", "Catch-bsuite", {"context": 3}, "model is 'mdn_rnn'"),
 }
 ELSEWHERE = {
