@@ -12,6 +12,7 @@ _PENDULUM: dict[str, Any] = {
     "learning_starts": 500,
     "gamma": 0.98,
     "torso": {"name": "mlp", "hidden": (64, 64), "activation": "relu"},
+    "replay_capacity": 10_000,
     "model_learning_rate": 3e-3,
 }
 
@@ -29,6 +30,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_elites": 3,
         }
     },
-    "mbve": {"Pendulum-v1": {**_PENDULUM, "num_members": 3}},
-    "steve": {"Pendulum-v1": dict(_PENDULUM)},
+    "mbve": {"Pendulum-v1": {**_PENDULUM, "num_members": 3, "data_capacity": 10_000}},
+    "steve": {"Pendulum-v1": {**_PENDULUM, "data_capacity": 10_000}},
 }
