@@ -129,7 +129,7 @@ def base_of(base: Any) -> Callable[..., Agent]:
     if "target_fn" not in inspect.signature(base).parameters:
         name = getattr(base, "__name__", repr(base))
         raise TypeError(f"base: got {name}, which takes no target_fn; must be td3, ddpg, sac or take it as they do")
-    return base  # type: ignore[no-any-return]
+    return base
 
 
 def targets_of(targets: Any) -> Callable[..., Any]:
@@ -143,7 +143,7 @@ def targets_of(targets: Any) -> Callable[..., Any]:
             raise ValueError(f"targets: got {targets!r}, must be {' or '.join(TARGETS)}, or a function")
         return TARGETS[targets]
     check_callable("targets", targets, "td_k, last or a function (key, sample, bootstrap, world) -> (sample, targets)")
-    return targets  # type: ignore[no-any-return]
+    return targets
 
 
 def functions(spec: Spec, *, base: Any = "td3", torso: nn.Module | None = None) -> Functions:
