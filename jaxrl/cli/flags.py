@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -225,7 +226,7 @@ def _flags_of(
     """``TrainFlags`` with one flag per part and one group of flags per signature."""
     annotated: Any = Annotated  # a type checker would read its brackets as a type
     fields = part_fields(parts_of(recipe), parts, shorthands_of(recipe))
-    groups = {_field(recipe): _group("Hyperparameters", hyper.values(), lambda name: name)}
+    groups = {_field(recipe): _group("Hyperparameters", hyper.values(), str)}
     if of_env:
         groups["env"] = _group("Environment", of_env, "env.{}".format)
     for part in parts_of(recipe):
@@ -233,9 +234,7 @@ def _flags_of(
         if chosen and chosen.settings:
             known = settings_of(part, chosen.name)
             settings = [known[name]._replace(default=value) for name, value in chosen.settings.items()]
-            groups[_group_name(part, chosen)] = _group(
-                part.title(), settings, lambda name, part=part: setting_flag(part, name)
-            )
+            groups[_group_name(part, chosen)] = _group(part.title(), settings, partial(setting_flag, part))
     for name, group in groups.items():
         fields.append((name, annotated[group, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass("Flags", fields, bases=(TrainFlags,), frozen=True)

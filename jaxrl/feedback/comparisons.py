@@ -85,9 +85,9 @@ def added(comparisons: Comparisons, pairs: Segments, label: Array, given: Array,
     rows = comparisons.asked + jnp.arange(count, dtype=jnp.int32)
     new = (pairs.transitions.observation, pairs.transitions.action, pairs.mask, label, given, held_out)
     write = lambda old, new: old.at[rows].set(new.astype(old.dtype), mode="drop")  # noqa: E731
-    return Comparisons(
-        *jax.tree.map(write, tuple(comparisons[:-1]), new), jnp.minimum(comparisons.asked + count, capacity)
-    )
+    observation, action, mask, label, given, held_out = jax.tree.map(write, tuple(comparisons[:-1]), new)
+    asked = jnp.minimum(comparisons.asked + count, capacity)
+    return Comparisons(observation, action, mask, label, given, held_out, asked)
 
 
 class Learner(NamedTuple):

@@ -43,10 +43,9 @@ def example(spec: Spec) -> Transition:
     """One remembered transition without a batch axis, as shapes and dtypes."""
     scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
     flag: Any = jax.ShapeDtypeStruct((), jnp.bool_)
-    discrete = isinstance(spec.action, types.Discrete)
-    action: Any = (
-        jax.ShapeDtypeStruct((), jnp.int32) if discrete else jax.ShapeDtypeStruct(spec.action.shape, scalar.dtype)
-    )
+    action: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    if isinstance(spec.action, types.Box):
+        action = jax.ShapeDtypeStruct(spec.action.shape, jnp.float32)
     return kept(Transition(spec.observation, action, scalar, scalar, flag, flag, spec.observation))
 
 

@@ -84,8 +84,8 @@ def scripted(
     """
     check_float("rationality", rationality, NON_NEGATIVE, optional=True)
     check_callable("score", score, "a function from transitions [..., L] to values [..., L]")
-    for name, value in (("discount", discount), ("mistake", mistake), ("skip", skip), ("equal", equal)):
-        check_float(name, value, UNIT)
+    for name, flaw in (("discount", discount), ("mistake", mistake), ("skip", skip), ("equal", equal)):
+        check_float(name, flaw, UNIT)
 
     def value(segments: Segments) -> Array:
         """``sum_t discount^(n - t) r_t`` of each segment."""

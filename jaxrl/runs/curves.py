@@ -228,9 +228,8 @@ def _draw(
     if learned is None:
         figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     else:
-        size = (size[0], 1.5 * size[1])
         figure, (axes, below) = pyplot.subplots(
-            2, figsize=size, height_ratios=(2, 1), sharex=True, layout="constrained"
+            2, figsize=(size[0], 1.5 * size[1]), height_ratios=(2, 1), sharex=True, layout="constrained"
         )
         learned_rewards.draw(below, learned)
     for index, curve in enumerate(curves):
