@@ -31,9 +31,9 @@ class I2AState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of policy and value, of the model, and of the distilled policy.
-      optimizer_state: of optax, for each.
-      statistics: what rewards are normalised with.
+      params: parameters of policy and value, of the model, and of the distilled policy.
+      optimizer_state: states of the optax optimizers, one for each.
+      statistics: statistics that normalise rewards.
       updates: int32, calls of ``update`` so far.
       per_env: ``[B]`` the running discounted return of each environment; () without reward normalisation.
     """
@@ -118,7 +118,7 @@ def i2a(
     "Imagination-augmented agents for deep reinforcement learning". Every float may be a tracer.
 
     Args:
-      spec: of the environment, whose observations are images ``[H, W, C]`` between 0 and 1, with discrete actions.
+      spec: the environment's spec; observations are images ``[H, W, C]`` between 0 and 1, actions are discrete.
       torso: the model-free path, from ``[N, H, W, C]`` to features ``[N, D]``; None for Conv.
       heads: extra modules on the joined features, for auxiliary losses.
       model: a given ``Model`` whose state is the image, with the parameters of its ``init``; None for a learned one.
@@ -127,13 +127,13 @@ def i2a(
       model_channels: channels of each of the learned model's two convolutions.
       model_hidden: width of the learned model's reward layers.
       model_epochs: passes of the learned model over each rollout.
-      model_minibatches: gradient steps of the learned model a pass; divides rollout_length x num_envs.
+      model_minibatches: gradient steps of the learned model per pass; divides rollout_length x num_envs.
       distillation_learning_rate: step size of the distilled policy.
       encoder_channels: channels of the convolution that sees imagined images.
-      encoder_size: of the encoding of an imagined image, and of a rollout.
+      encoder_size: size of the encoding of an imagined image, and of a rollout.
       joint_size: the width of the layer that joins both paths.
       num_epochs: passes of PPO over each rollout.
-      num_minibatches: gradient steps a pass; divides rollout_length x num_envs.
+      num_minibatches: gradient steps per pass; divides rollout_length x num_envs.
 
     Returns:
       An ``Agent``.

@@ -52,7 +52,7 @@ class MBMFState(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What the planner said of a step.
+    """The planner's action for a step.
 
     Attributes:
       action: ``[B, ...]`` its action; of continuous ones ``[B, D]`` in units of the bounds.
@@ -104,34 +104,34 @@ def mbmf(
     with model-free fine-tuning". Every float may be a tracer.
 
     Args:
-      spec: of the environment, whose features are vectors; with ``envs.remember(env, planners.sequence_like(action,
-        horizon))`` around it each plan begins from the last one.
+      spec: the environment's spec; its features are vectors. With ``envs.remember(env, planners.sequence_like(action,
+        horizon))`` around the environment each plan starts from the previous one.
       torso: Flax module of the policy from ``[N, ...]`` to features ``[N, D]``; None chooses an MLP.
       planner: "random_shooting", the paper's, "cem", "mppi", or a function, see ``planners.PlanFn``.
-      horizon: steps of a plan; its rewards have the discount ``gamma``.
-      population: candidates of an iteration.
+      horizon: number of steps of a plan; its rewards have the discount ``gamma``.
+      population: number of candidates per iteration.
       reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
       termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
-      num_members: networks of the dynamics; plans are made with one particle of each.
-      hidden: widths of the layers of a network of the dynamics.
+      num_members: number of networks of the dynamics; plans use one particle of each.
+      hidden: widths of the hidden layers of the dynamics.
       model_learning_rate: step size of Adam, for the dynamics.
       clone_learning_rate: step size of Adam, for cloning.
-      batch_size: rows of a gradient step of both.
-      max_epochs: passes over the data of a fit of either, at most.
-      patience: passes without a lower held-out loss after which a fit ends.
-      random_steps: steps with random actions.
-      planned_steps: the steps after those in which the planner acts.
-      cloned_steps: the steps after those in which the policy acts and the planner labels.
+      batch_size: number of rows per gradient step of both.
+      max_epochs: largest number of passes over the data in a fit of either.
+      patience: number of passes without a lower held-out loss after which a fit stops.
+      random_steps: number of environment steps with random actions.
+      planned_steps: number of steps after those, in which the planner acts.
+      cloned_steps: number of steps after those, in which the policy acts and the planner labels its states.
       dyna: steps of a rollout in the dynamics, of which ``trpo`` learns too, as it does of those in the environment:
         one from each of as many stored states as an update has steps; 0 for none.
       dyna_updates: such updates for each update of ``trpo`` in the environment.
-      data_capacity: transitions kept, of all environments together; a full ring loses the oldest.
+      data_capacity: number of transitions kept, all environments together; the oldest are overwritten.
 
     Returns:
       An ``Agent``, whose greedy policy is the planner until the first cloning.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     plan = plans.plan_fn(planner)
     plans.check_memory(spec, horizon)
@@ -276,7 +276,7 @@ _GAUSSIAN = ("squash", "state_dependent_std", "initial_log_std")
 
 
 def _raw(action: Array, squash: bool) -> Array:
-    """An action in units of the bounds as the policy scores it."""
+    """An action in units of the bounds, in the space in which the policy scores it."""
     return jnp.arctanh(jnp.clip(action, -0.999, 0.999)) if squash else action
 
 

@@ -26,7 +26,7 @@ class PETSState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      params: of the ensemble.
+      params: parameters of the ensemble.
       steps: int32, environment steps seen, all environments together.
       updates: int32, calls of ``update`` so far.
       per_env: all transitions, leaves ``[rows, B, ...]``.
@@ -69,33 +69,33 @@ def pets(
     reinforcement learning in a handful of trials using probabilistic dynamics models". Every float may be a tracer.
 
     Args:
-      spec: of the environment, whose features are vectors; with ``envs.remember(env, planners.sequence_like(action,
-        horizon))`` around it each plan begins from the last one.
+      spec: the environment's spec; its features are vectors. With ``envs.remember(env, planners.sequence_like(action,
+        horizon))`` around the environment each plan starts from the previous one.
       planner: "cem", "mppi", "random_shooting", or a function, see ``planners.PlanFn``.
-      horizon: steps of a plan.
-      population: candidates of an iteration.
-      gamma: discount of the future, a step.
+      horizon: number of steps of a plan.
+      population: number of candidates per iteration.
+      gamma: discount factor per step.
       reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
       termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
-      num_members: networks of the ensemble.
-      num_elites: how many of them plans are made with, those of the lowest held-out loss; None for all.
-      particles_per_member: imagined runs of each candidate by each of them.
-      hidden: widths of the layers of a network.
-      activation: of a network: one of tanh, relu, gelu, silu, elu.
+      num_members: number of networks of the ensemble.
+      num_elites: number of members that plans are made with, those with the lowest held-out loss; None for all.
+      particles_per_member: number of simulated rollouts of each candidate in each of these members.
+      hidden: widths of the hidden layers.
+      activation: activation function, one of tanh, relu, gelu, silu, elu.
       learning_rate: step size of Adam.
       weight_decay: weight of the sum of squares of the weights.
-      batch_size: rows of a gradient step.
-      max_epochs: passes over the data of a fit, at most.
-      patience: passes without a lower held-out loss after which a fit ends.
-      refit_every: calls of update from one fit to the next.
-      learning_starts: steps with random actions, before the first fit.
-      data_capacity: transitions kept, of all environments together; a full ring loses the oldest.
+      batch_size: number of rows per gradient step.
+      max_epochs: largest number of passes over the data in a fit.
+      patience: number of passes without a lower held-out loss after which a fit stops.
+      refit_every: number of calls of update between two fits.
+      learning_starts: environment steps with random actions before the first fit.
+      data_capacity: number of transitions kept, all environments together; the oldest are overwritten.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     plan = plans.plan_fn(planner)
     plans.check_memory(spec, horizon)

@@ -289,8 +289,8 @@ def dream_env(
     """The dream that C was evolved in, as an environment whose observation is [z, h].
 
     Args:
-      spec: of the environment.
-      learned: of the agent's state.
+      spec: the environment's spec.
+      learned: the field of the agent's state.
       temperature, max_steps: see ``models.as_env``.
       **options: of the recipe, those that V and M are made of.
     """
