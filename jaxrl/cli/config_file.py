@@ -41,7 +41,8 @@ class ConfigFile:
         if own != recipe:
             raise UsageError(f"--config: {self.path} is for {own}, not for {recipe}; leave the recipe out")
         known = hyperparameters(recipe)
-        values, parts = {}, {}
+        values: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
         for name, value in self.hyperparameters.items():
             if name not in known:
                 hint = nearest(str(name), known)
@@ -68,7 +69,7 @@ class ConfigFile:
             raise UsageError(f"{where}: got name {name!r}, must be the name of a {part}, such as 'name: mlp'")
         if not isinstance(settings, dict):
             raise UsageError(f"{where}: got settings {settings!r}, must be a mapping of settings")
-        known, read = settings_of(part, name), {}
+        known, read = settings_of(part, name), dict[str, Any]()
         for setting, value in _tuples(settings).items():
             if setting not in known:
                 hint = nearest(str(setting), known)

@@ -6,7 +6,7 @@ import contextlib
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
     }
 
 
-def _mean(values: Floats, weight: NDArray[np.generic]) -> Floats:
+def _mean(values: Floats, weight: NDArray[Any]) -> Floats:
     """``[S]``, the weighted mean of ``[S, updates]``; NaN where all weights are 0."""
     count = np.asarray(weight.sum(-1), np.float64)
     total = np.where(weight > 0, values * weight, 0.0).sum(-1)

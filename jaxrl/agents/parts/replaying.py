@@ -132,7 +132,8 @@ def learn_rewards(
     if reward_model is None:
         return state, None, {}
     model = reward_model
-    new, metrics = state, {}
+    new: PyTree = state
+    metrics: Metrics = {}
     if trajectory.reward.size:
         new, metrics = model.update(jax.random.fold_in(key, REWARD_MODEL), state, trajectory._replace(extras=()))
 
