@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.a3c import a3c
     from jaxrl.agents.alphazero import alphazero
     from jaxrl.agents.c51 import c51
-    from jaxrl.agents.combinators import with_reward
+    from jaxrl.agents.combinators.with_reward import with_reward
     from jaxrl.agents.ddpg import ddpg
     from jaxrl.agents.dqn import dqn
     from jaxrl.agents.expected_sarsa import expected_sarsa
