@@ -20,6 +20,7 @@ import numpy as np
 import jaxrl
 from jaxrl import feedback
 from jaxrl.agents.presets import LOOP
+from jaxrl.networks import MLP
 from jaxrl.types import Agent, Transition
 
 
@@ -87,6 +88,8 @@ def from_comparisons(row: str, teacher: str | None, labels: int | None) -> tuple
         preset["num_updates"] = size["num_steps"] // (size["num_envs"] * size["rollout_length"])
         agent = jaxrl.with_reward(jaxrl.ppo(spec, **preset), model)
     else:
+        torso = preset.pop("torso")
+        preset["torso"] = MLP(torso["hidden"], torso["activation"])
         agent = jaxrl.sac(spec, **preset, reward_model=model)
     return f"{recipe} + preferences, {environment}, {labels} labels of '{teacher}'", env, params, agent, size
 
