@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -18,36 +18,7 @@ from jaxrl.training.options import CONTEXTS, Context, alternative, is_float, is_
 from jaxrl.training.subject import ConformanceError, Subject, require
 from jaxrl.types import Agent, Box, Spec
 
-
-class Program:
-    """A program without dead code; two are equal if their texts and their constants are.
-
-    Writing the text takes a third of the time of a trace, so outlines are compared first.
-    """
-
-    def __init__(self, jaxpr: Any, consts: list[Any]) -> None:
-        self._jaxpr, self._consts = jaxpr, consts
-
-    @cached_property
-    def outline(self) -> list[tuple[Any, ...]]:
-        """The primitives with the shapes and dtypes of their results, all of which the text contains."""
-        return list(_outline(self._jaxpr))
-
-    @cached_property
-    def text(self) -> str:
-        """The program as text."""
-        # The text of callbacks and custom derivatives contains memory addresses.
-        return re.sub(r"0x[0-9a-f]+", "", str(self._jaxpr))
-
-    @cached_property
-    def constants(self) -> tuple[bytes, ...]:
-        """The constants, those of nested programs included."""
-        return tuple(_bytes(const) for const in [*self._consts, *_inner_constants(self._jaxpr)])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Program):
-            return NotImplemented
-        return self.outline == other.outline and self.text == other.text and self.constants == other.constants
+Program = tuple[str, tuple[bytes, ...]]
 
 
 def _reduced(function: Callable[..., Any], args: Any) -> tuple[Any, list[Any], list[bool]]:
@@ -58,14 +29,16 @@ def _reduced(function: Callable[..., Any], args: Any) -> tuple[Any, list[Any], l
 
 
 def program(function: Callable[..., Any], args: Any) -> Program:
-    """The program of a function without dead code.
+    """The program of a function without dead code: its text and its constants.
 
     Args:
       function: function to trace, without a cache.
       args: pytrees of arrays or of ``jax.ShapeDtypeStruct``.
     """
     jaxpr, consts, _ = _reduced(lambda *args: function(*args), args)
-    return Program(jaxpr, consts)
+    # The text of callbacks and custom derivatives contains memory addresses.
+    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
+    return text, tuple(_bytes(const) for const in [*consts, *_inner_constants(jaxpr)])
 
 
 def reads(function: Callable[..., Any], floats: Mapping[str, float], *args: Any) -> set[str]:
@@ -79,28 +52,17 @@ def reads(function: Callable[..., Any], floats: Mapping[str, float], *args: Any)
     return {name for name, is_read in zip(sorted(floats), inputs, strict=False) if is_read}
 
 
-def _inner(equation: Any) -> list[Any]:
-    """The nested programs of an equation, closed or not."""
-    leaves = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns"))
-    return [leaf for leaf in leaves if hasattr(leaf, "eqns")]
-
-
 def _inner_constants(jaxpr: Any) -> list[Any]:
     """The constants of nested programs, which the text does not show."""
     found: list[Any] = []
     for equation in jaxpr.eqns:
         found += [atom.val for atom in equation.invars if hasattr(atom, "val")]
-        for inner in _inner(equation):
-            found += [*getattr(inner, "consts", ()), *_inner_constants(getattr(inner, "jaxpr", inner))]
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "consts"):
+                found += inner.consts
+            if hasattr(inner, "eqns"):
+                found += _inner_constants(getattr(inner, "jaxpr", inner))
     return found
-
-
-def _outline(jaxpr: Any) -> Iterator[tuple[Any, ...]]:
-    for equation in jaxpr.eqns:
-        results = [(getattr(out.aval, "shape", ()), str(getattr(out.aval, "dtype", ""))) for out in equation.outvars]
-        yield equation.primitive.name, *results
-        for inner in _inner(equation):
-            yield from _outline(getattr(inner, "jaxpr", inner))
 
 
 def _bytes(const: Any) -> bytes:
