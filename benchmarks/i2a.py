@@ -7,10 +7,11 @@
 
 ``ppo`` has a torso with as many parameters as I2A's three networks together. ``copy`` imagines that nothing ever
 happens (the paper's control), ``untrained`` imagines in a model that never learns, ``true`` in the rules themselves:
-what a perfect model is worth. All data of the model is the agent's own, so each row has the same budget. Seed i of a
-run is ``split(key(KEY), n)[i]``. Levels are held out (``held_out=True``); actions are sampled, and greedy. Of a learned
-model the table shows, in held-out levels that the agent plays, how many next images are right in each pixel, among all
-and among those in which a box moves, and the mean absolute error of rewards other than -0.1.
+what a perfect model is worth. ``random`` learns a model and no policy: how good the model is. All data of the model is
+the agent's own, so each row has the same budget. Seed i of a run is ``split(key(KEY), n)[i]``. Levels are held out
+(``held_out=True``); actions are sampled, and greedy. Of a learned model the table shows, in held-out levels that the
+agent plays, how many next images are right in each pixel, among all and among those in which a box moves, and the mean
+absolute error of rewards other than -0.1.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from jaxrl.networks import Conv
 from jaxrl.training.loop import start, train_step
 from jaxrl.types import Agent, Array, Model, Simulated, Spec
 
-ROWS = ("i2a", "ppo", "copy", "untrained", "true")
+ROWS = ("i2a", "ppo", "copy", "untrained", "true", "random")
 EPISODES = 1000
 LOOP = ("num_steps", "num_envs", "rollout_length")
 
@@ -67,6 +68,7 @@ def make_agent(row: str, env: Any, params: Any, num_updates: int) -> Agent:
         "copy": {"model": copy_model(spec)},
         "untrained": {"model_learning_rate": 0.0},
         "true": {"model": true_model(env, params)},
+        "random": {"learning_rate": 0.0},
     }[row]
     return jaxrl.i2a(spec, **{**hyperparameters("i2a"), **changed}, num_updates=num_updates)
 
@@ -128,7 +130,7 @@ def measure(row: str, key: int, seeds: int, num_steps: int, num_pulls: int, done
             jaxrl.evaluate(judged, agent, state, env, held_out, num_episodes=EPISODES, explore=explore)
             for explore in (True, False)
         ]
-        return played, model_accuracy(agent, state, env, held_out) if row == "i2a" else {}
+        return played, model_accuracy(agent, state, env, held_out) if row in ("i2a", "random") else {}
 
     for seed in range(seeds):
         run_of = {
