@@ -36,7 +36,7 @@ from jaxrl.training.loop import start, train_step
 from jaxrl.types import Agent, Array, Model, Simulated, Spec
 
 ROWS = ("i2a", "ppo", "copy", "untrained", "true", "random")
-EPISODES = 1000
+EPISODES = 500
 LOOP = ("num_steps", "num_envs", "rollout_length")
 
 

@@ -25,12 +25,13 @@ _PPO_MINATAR = {
 }
 _REINFORCE_MINATAR = {"num_steps": 10_000_000, "num_envs": 64, "rollout_length": 64, "learning_rate": 1e-3}
 _TWO_BOX = {
-    "num_envs": 32,
-    "rollout_length": 64,
-    "learning_rate": 1e-3,
-    "gamma": 0.97,
+    "num_envs": 64,
+    "rollout_length": 32,
+    "learning_rate": 2e-3,
+    "gamma": 0.95,
+    "entropy_coef": 0.005,
     "normalize_reward": True,
-    "num_minibatches": 16,
+    "num_minibatches": 8,
 }
 # The learning rate is high enough that memory is learned before the policy converges without it.
 _PPO_RECALL = {"num_steps": 200_000, "learning_rate": 3e-3, "torso": {"name": "gru", "size": 32}}
