@@ -81,7 +81,7 @@ def num_parameters(agent: Agent) -> int:
 
 def equal_torso(spec: Spec) -> Conv:
     """A torso with which PPO has at least as many parameters as I2A."""
-    wanted = num_parameters(jaxrl.i2a(spec, **hyperparameters("i2a")))
+    wanted = num_parameters(jaxrl.i2a(spec, **hyperparameters("i2a"), num_updates=1))
     for width in range(128, 1024, 8):
         torso = Conv(channels=(32,), hidden=(width,))
         if num_parameters(jaxrl.ppo(spec, share_torso=True, torso=torso)) >= wanted:
