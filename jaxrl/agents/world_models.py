@@ -158,8 +158,7 @@ def world_models(
         independent numbers, as in the paper.
       termination_coef: weight of the termination in M's loss.
       terminal_weight: w, weight of terminal steps, which are rare, in the termination's loss. A dream ends where the
-        probability of the end is above ``1 / (1 + w)``: with a small w, C learns to be where the end is
-        uncertain.
+        probability of the end is above ``1 / (1 + w)``.
       num_rounds: rounds of collecting, fitting and evolving; the paper has one.
       steps_per_round: environment steps before each round, over all environments.
       replay_capacity: steps kept.
