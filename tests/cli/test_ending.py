@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import psutil
 
 from jaxrl.runs.folder import RunFolder
@@ -52,12 +53,14 @@ def test_a_name_that_storage_changes_is_refused_before_training(jaxrl, tmp_path)
 def test_no_room_for_a_checkpoint_is_said_and_nothing_is_lost(jaxrl, tmp_path, short_chunks):
     folder = tmp_path / "run"
     assert jaxrl("train", "ppo", "CartPole-v1", "--steps", 256, "--eval-episodes", 0, *TINY, "--out", folder).code == 0
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, kept = resource.getrlimit(resource.RLIMIT_FSIZE), jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)  # a program that is cut off would be kept
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))  # the checkpoint's data are larger
     try:
         full = jaxrl("resume", folder, "--steps", 512, "--eval-episodes", 0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)
     assert full.code == 1 and "can't be written" in full.error and "File too large" in full.error
     assert "the last good checkpoint is update 4 of 8" in full.error and f"jaxrl resume {folder}" in full.error
     assert jaxrl("resume", folder, "--steps", 512, "--eval-episodes", 0).code == 0
