@@ -187,6 +187,8 @@ def mbmf(members: tuple[int, ...], rows: tuple[str, ...] = ("mbmf", "cloning", "
     options, spec = with_planner(preset), jaxrl.spec(planning, params)
     alone = {"planned_steps": size["num_steps"] - preset["random_steps"], "cloned_steps": 0, "dyna": 0}
     model_free = jaxrl.preset("td3", ENVIRONMENT)
+    torso = {name: value for name, value in model_free["torso"].items() if name != "name"}
+    model_free["torso"] = jaxrl.networks.MLP(**torso)
     td3_size = {name: model_free.pop(name) for name in LOOP} | {"num_steps": size["num_steps"]}
     agents: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "mbmf": (jaxrl.mbmf(spec, **options), planning, size),
