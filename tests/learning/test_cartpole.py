@@ -25,7 +25,7 @@ ROWS = {
     "ppo_on_eight_devices": ("ppo CartPole-v1 --seeds 4 --num-steps 100000 --seed 1 --devices 8", 490, 450),
 }
 
-# Half way through learning the rounding of other compiler flags moves a seed by 100, so these take more seeds, and their
+# Half way through learning the rounding of other compiler flags moves a seed by 100, so these take more seeds. Their
 # bounds are far above the 22 of a random policy and far below what they reach: 372, 297 and 112.
 SHORT_ROWS = {
     "a2c": ("a2c CartPole-v1 --seeds 8 --num-steps 40000 --seed 2", 250, 100),
