@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import models, optim, types
-from jaxrl.agents.parts import actor_critic, dynamics, plans, replaying
+from jaxrl.agents.parts import actor_critic, dynamics, normalizer, plans, replaying
 from jaxrl.agents.parts.actor_critic import Extras
 from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.recurrent import check_no_memory
@@ -195,7 +195,7 @@ def mbmf(
         labelled = Label(label, jnp.broadcast_to(is_planned, (batch,)))
         return plans.remembered(observation, found, action), MBMFExtras(extras, labelled)
 
-    def clone(due: Array, key: Array, params: PyTree, data: Ring) -> tuple[PyTree, Metrics]:
+    def clone(due: Array, key: Array, params: PyTree, statistics: PyTree, data: Ring) -> tuple[PyTree, Metrics]:
         """The policy fitted to the planner's actions: eq. 9, as a likelihood."""
         actor, critic = split(params)
 
@@ -206,6 +206,7 @@ def mbmf(
 
         def fitted(state: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
             rows, size = dynamics.rows_of(data)
+            rows = rows._replace(observation=normalizer.standardize(plain, statistics, rows.observation))
             optimizer = optim.clipped(optim.ADAM, clone_learning_rate)
             found = models.fit(key, state[0], rows, loss, size=size, optimizer=optimizer, **fit_options)
             return found.params, found.metrics()
@@ -229,7 +230,8 @@ def mbmf(
                 length=dyna,
                 num_branches=num_branches,
             )
-            # Scales of rewards and observations, and what is annealed, are those of the environment.
+            # The statistics of the environment are kept. The scale of imagined rewards counts the imagined returns too,
+            # which begin at 0; a learning rate that is annealed falls with each of these updates.
             traces = jax.tree.map(lambda x: jnp.zeros((num_branches, *x.shape[1:]), x.dtype), policy.per_env)
             after = model_free.update(update_key, policy._replace(per_env=traces), seen)[0]
             return policy._replace(params=after.params, optimizer_state=after.optimizer_state), None
@@ -265,7 +267,7 @@ def mbmf(
         )
         params = join(actor, split(policy.params)[1])
         due = (steps >= first_clone) & (state.steps < max(first_tuned, 1))
-        params, of_clone = clone(due, clone_key, params, data)
+        params, of_clone = clone(due, clone_key, params, policy.statistics, data)
         policy, trace = policy._replace(params=params, per_env=()), policy.per_env
         return MBMFState(fitted, policy, steps, (data, trace)), {**of_policy, **of_model, **of_clone}
 

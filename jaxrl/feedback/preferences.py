@@ -85,10 +85,10 @@ def preferences(
     learning from human preferences", arXiv:1706.03741; with a replay, where old transitions get the newest reward, it
     is PEBBLE, Lee et al. 2021, arXiv:2106.05091. Two things differ from the first paper: members are scaled and not
     centred, because a constant matters where episodes differ in length, and segments end with their episode, so that it
-    is learned. Until the first session every reward is 0. Every float may be a tracer.
+    is learned. Until the first answer every reward is 0. Every float may be a tracer.
 
-    A session is held whenever ``query_interval`` environment steps have passed, until ``labels`` queries were put to
-    the teacher. The agent never sees the environment's reward; a scripted teacher does.
+    A session is held whenever ``query_interval`` environment steps have passed, at most one in an update, until
+    ``labels`` queries were put to the teacher. The agent never sees the environment's reward; a scripted teacher does.
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``.
@@ -162,7 +162,7 @@ def preferences(
         del key
         members = of_all(state.learner, state.statistics, kept(trajectory))
         mean = (members / state.scale.reshape(-1, *(1,) * (members.ndim - 1))).mean(axis=0)
-        return jnp.where(state.comparisons.asked > 0, mean, 0.0)
+        return jnp.where(state.comparisons.given.any(), mean, 0.0)
 
     def chosen(state: PreferencesState, candidates: Segments) -> Segments:
         """The queries ``[Q, 2, L]`` that are put to the teacher, of ``[N, 2, L]``."""

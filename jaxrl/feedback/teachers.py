@@ -62,10 +62,11 @@ def scripted(
     ``sigmoid(rationality (R_1 - R_2) / sigma)``, sigma the standard deviation of R in the pool, or the larger R where
     rationality is None. In this order: a query whose two returns are low is skipped, a label is flipped by mistake, and
     two returns that differ little are called equal. Lee et al. 2021, "B-Pref: benchmarking preference-based
-    reinforcement learning", arXiv:2111.03026. Two things differ from its code: thresholds are multiplied by their
-    epsilon once, and low means near the worst return of the pool, ``R < min + skip (mean - min)``, which is B-Pref's
-    where the worst return is 0 and makes sense where returns are negative. Returns that are exactly equal are a tie.
-    Every float may be a tracer.
+    reinforcement learning", arXiv:2111.03026. Four things differ from its code: rationality is in units of that
+    standard deviation; thresholds are multiplied by their epsilon once, and compare discounted returns; low means near
+    the worst return of the pool, ``R < min + skip (mean - min)``, which is B-Pref's where the worst return is 0 and
+    makes sense where returns are negative; for perfect rationality, returns that are exactly equal are a tie. Every
+    float may be a tracer.
 
     Args:
       rationality: inverse temperature in units of the standard deviation of returns; None for perfect rationality, 0

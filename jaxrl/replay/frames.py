@@ -87,9 +87,11 @@ class FramesState(NamedTuple):
 def frames(num_stacked: int = 4, replay: MakeReplay = uniform) -> MakeReplay:
     """Makes replays that store each picture of a stack once.
 
-    Samples are those of ``replay`` to the last bit, with two exceptions. After a terminal step, where the next
+    Samples are those of ``replay`` to the last bit, with three exceptions. After a terminal step, where the next
     observation has no weight, its newest picture is not stored, and that of the observation takes its place. The same
     happens to a truncation that is older than the last F of its environment; F is 16 or a sixteenth of the rows.
+    And where a resumed run resets environments outside JAX, the last step before it has the new episode's first picture
+    as its next one.
 
     Observations have to be stacks: the next one is the last one without its oldest picture, and the first one of an
     episode repeats its picture or begins with zeros.

@@ -113,8 +113,14 @@ def _first_failure(chunk: Chunk) -> tuple[int, int, str] | None:
     if unpaid.size:
         return int(unpaid[0, 1]), int(unpaid[0, 0]), "episode_return"
     bad = first_bad(chunk.metrics)
-    if bad is None or not processes.fetch(_finite_members(chunk.state)).all():
-        return bad
+    finite = np.asarray(processes.fetch(_finite_members(chunk.state)))
+    if bad is None:
+        return None
+    if not finite.all():  # of these members, the first number that went wrong and was right before
+        broken = {
+            name: ~finite[:, None] & ~np.isnan(values).all(-1, keepdims=True) for name, values in chunk.metrics.items()
+        }
+        return first_bad({name: np.where(broken[name], values, 0) for name, values in chunk.metrics.items()}) or bad
     return first_bad({name: np.where(np.isnan(values), 0, values) for name, values in chunk.metrics.items()})
 
 

@@ -10,6 +10,7 @@ from jaxrl.agents.parts import dynamics
 from jaxrl.agents.trpo import split
 from jaxrl.envs import make, probes, spec
 from jaxrl.networks import GRU
+from jaxrl.ops import normalize
 from jaxrl.rollout import reset, rollout
 from jaxrl.types import Model, Remembered, Simulated
 
@@ -102,6 +103,31 @@ def test_the_policy_is_cloned_from_the_planner():
     first, labels = agent.act(jax.random.key(0), agent.init(jax.random.key(1), 2), observation, explore=False)
     np.testing.assert_allclose(first, 1.0)
     assert labels.label.is_known.all()
+
+
+def test_the_clone_sees_what_the_policy_sees():
+    """With standardised observations it is fitted to them; the planner says an eighth of the speed."""
+
+    def planner(key, params, model, state, *, space, horizon, warm_start, **options):
+        leaf = jax.tree.leaves(state)[0]  # [B, members, particles, 3]
+        speed = leaf.reshape(leaf.shape[0], -1)[:, 2:3]
+        sequence = jnp.broadcast_to(speed[:, None] / 8.0, (speed.shape[0], horizon, 1))
+        return jaxrl.planners.Plan(jax.vmap(space.from_unit)(sequence[:, 0]), sequence, jnp.zeros(speed.shape[0]))
+
+    options = {**SMALL, **PHASES, "max_epochs": 300, "patience": 300, "planned_steps": 60, "clone_learning_rate": 1e-2}
+    agent = jaxrl.mbmf(SPEC, **options, planner=planner, normalize_observation=True)
+    train = lambda key: jaxrl.train(key, agent, PENDULUM, PARAMS, num_steps=64, num_envs=2, rollout_length=16)[0]  # noqa: E731
+    state = jax.jit(train)(jax.random.key(0)).agent
+    # Until it acts, the policy has no statistics; give it those of its observations, and let it be cloned again.
+    seen = state.per_env[0].transitions.observation.reshape(-1, 3)
+    statistics = state.policy.statistics
+    statistics = statistics._replace(observation=normalize.update_statistics(statistics.observation, seen))
+    state = state._replace(policy=state.policy._replace(statistics=statistics), steps=jnp.int32(60))
+    observation, env_state = reset(jax.random.key(2), PENDULUM, PARAMS, 2)
+    again = rollout(jax.random.key(1), agent, state, PENDULUM, PARAMS, env_state, observation, 2)
+    state = jax.jit(agent.update)(jax.random.key(3), state, again[2])[0]
+    action, _ = agent.act(jax.random.key(0), state, seen, explore=False)
+    np.testing.assert_allclose(action[:, 0] / 2.0, seen[:, 2] / 8.0, atol=0.1)
 
 
 def test_it_plans_nothing_once_it_is_tuned():

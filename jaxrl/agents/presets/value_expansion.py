@@ -8,7 +8,7 @@ _LOOP: dict[str, Any] = {"num_steps": 200_000, "num_envs": 1, "rollout_length": 
 _PENDULUM: dict[str, Any] = {
     "num_steps": 5_000,
     "num_envs": 4,
-    "num_gradient_steps": 4,
+    "num_gradient_steps": 16,
     "learning_starts": 500,
     "gamma": 0.98,
     "torso": {"name": "mlp", "hidden": (64, 64), "activation": "relu"},
