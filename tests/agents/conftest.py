@@ -10,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 
 from jaxrl.agents import ppo
 from jaxrl.networks import MLP
+from jaxrl.rollout import reset, rollout
 from jaxrl.types import Box, Discrete, Spec, Transition
 
 T, B, D = 8, 2, 3
@@ -84,3 +85,21 @@ def primitives():
         return found
 
     return names
+
+
+@pytest.fixture
+def primitives_of_population(primitives):
+    """``(agent, env, params)``: what an update of two vmapped members computes always, and in conditionals too."""
+
+    def found(agent, env, params):
+        key = jax.random.key(0)
+        keys = jax.random.split(key, 2)
+        states = jax.eval_shape(jax.vmap(lambda key: agent.init(key, 2)), keys)
+        observation, env_state = reset(key, env, params, 2)
+        trajectory = jax.eval_shape(
+            lambda key: rollout(key, agent, agent.init(key, 2), env, params, env_state, observation, 2)[2], key
+        )
+        traced = jax.make_jaxpr(jax.vmap(agent.update, (0, 0, None)))(keys, states, trajectory)
+        return primitives(traced.jaxpr), primitives(traced.jaxpr, inside=True)
+
+    return found

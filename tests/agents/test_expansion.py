@@ -200,18 +200,10 @@ def test_mbve_with_horizon_0_is_td3_bit_for_bit():
     assert int(theirs.gradient_steps) == 2
 
 
-def test_a_fit_is_not_computed_when_it_is_not_due_in_a_population_either(primitives):
-    agent = jaxrl.mbve(SPEC, **SMALL)
-    keys = jax.random.split(KEY, 2)
-    states = jax.eval_shape(jax.vmap(lambda key: agent.init(key, 2)), keys)
-    observation, env_state = reset(KEY, PENDULUM, PARAMS, 2)
-    trajectory = jax.eval_shape(
-        lambda key: rollout(key, agent, agent.init(key, 2), PENDULUM, PARAMS, env_state, observation, 2)[2], KEY
-    )
-    traced = jax.make_jaxpr(jax.vmap(agent.update, (0, 0, None)))(keys, states, trajectory)
-    always = primitives(traced.jaxpr)
+def test_a_fit_is_not_computed_when_it_is_not_due_in_a_population_either(primitives_of_population):
+    always, inside = primitives_of_population(jaxrl.mbve(SPEC, **SMALL), PENDULUM, PARAMS)
     assert "cond" in always and not always & {"while", "dot_general"}
-    assert {"while", "dot_general"} <= primitives(traced.jaxpr, inside=True)
+    assert {"while", "dot_general"} <= inside
 
 
 def test_the_fit_comes_before_the_first_target_and_again_when_due():
