@@ -156,10 +156,15 @@ def test_a_probe_is_learned_from_imagined_steps_alone():
         model_learning_rate=1e-2,
         termination=lambda *args: jnp.bool_(True),
     )
-    train = partial(jaxrl.train, agent=agent, env=probe, params=params, num_steps=256, num_envs=4, rollout_length=2)
-    state, _ = jax.jit(lambda key: train(key))(KEY)
-    returns = jaxrl.evaluate(jax.random.key(1), agent, state.agent, probe, params, num_episodes=32, max_steps=1).returns
-    assert returns.mean() > -0.1
+    play = partial(jaxrl.evaluate, jax.random.key(1), agent, env=probe, params=params, num_episodes=32, max_steps=1)
+
+    def run(key):
+        state, _ = jaxrl.train(key, agent, probe, params, num_steps=256, num_envs=4, rollout_length=2)
+        return play(state.agent).returns.mean()
+
+    # Several seeds, because one ends between -0.05 and -0.2; what is not trained gets -1.
+    returns = jax.jit(jax.vmap(run))(jax.random.split(KEY, 6))
+    assert returns.mean() > -0.25 and play(agent.init(KEY, 4)).returns.mean() < -0.7
 
 
 def test_what_does_not_fit_is_refused_by_name():
