@@ -85,20 +85,25 @@ def synchronous(num_steps: int) -> float:
     return time.perf_counter() - begin
 
 
+def finished(returns: np.ndarray) -> np.ndarray:
+    """The mean over seeds of episodes that ended; NaN, which is not drawn, where none did."""
+    return np.ma.masked_invalid(returns).mean(axis=0).filled(np.nan)
+
+
 def draw(threads: dict[int, Any], delays: dict[int, np.ndarray], seconds: float, num_steps: int, out: str) -> None:
     """Three panels: threads over steps, threads over wall time, delays over steps."""
     steps = (np.arange(POINTS) + 1) * num_steps / POINTS
     figure, (of_steps, of_time, of_delays) = plt.subplots(1, 3, figsize=(13, 5), sharey=True, layout="constrained")
     colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, max(len(threads), len(delays))))
     for color, (workers, found) in zip(colors, threads.items(), strict=False):
-        mean = np.nanmean(found["return"], axis=0)
+        mean = finished(found["return"])
         label = f"{workers} worker{'s' if workers > 1 else ''}, staleness {found['staleness'].mean():.1f}"
         of_steps.plot(steps, mean, color=color, label=label)
         taken = found["seconds"].mean(0)
         of_time.plot(taken, mean, color=color, label=f"{workers} in {taken[-1]:.0f} s")
     of_time.axvline(seconds, color="gray", linestyle=":", label=f"A2C in one program, {seconds:.0f} s")
     for color, (delay, returns) in zip(colors, delays.items(), strict=False):
-        of_delays.plot(steps, np.nanmean(returns, axis=0), color=color, label=f"{delay} late" if delay else "A2C")
+        of_delays.plot(steps, finished(returns), color=color, label=f"{delay} late" if delay else "A2C")
     of_steps.set(xlabel="environment steps", ylabel="return of finished episodes", title="threads")
     of_time.set(xlabel="seconds", title="threads, wall time")
     of_delays.set(xlabel="environment steps", title="delays, in updates")
