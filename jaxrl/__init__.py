@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         rollout,
         runs,
         search,
+        text,
         training,
         types,
     )
@@ -120,6 +121,7 @@ _PACKAGES = (
     "rollout",
     "runs",
     "search",
+    "text",
     "training",
     "types",
 )
@@ -174,6 +176,7 @@ __all__ = [
     "spec",
     "start",
     "td3",
+    "text",
     "train",
     "training",
     "trpo",

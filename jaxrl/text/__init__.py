@@ -1,0 +1,20 @@
+"""Language models: a causal transformer, generation, and log-probabilities of completions."""
+
+from jaxrl.text.generate import Completion, Scores, generate, last_true, log_probs, score
+from jaxrl.text.transformer import Transformer, gpt2, llama
+
+__all__ = [
+    "Completion",
+    "Scores",
+    "Transformer",
+    "generate",
+    "gpt2",
+    "last_true",
+    "llama",
+    "log_probs",
+    "score",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
