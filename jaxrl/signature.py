@@ -17,7 +17,7 @@ import flax.linen as nn
 import optax
 
 from jaxrl.arguments import check_argument, nearest
-from jaxrl.types import Box, Discrete, Spec
+from jaxrl.types import Box, Discrete, Spec, Texts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +43,8 @@ def recipe(
     without: tuple[str, ...] = (),
     fills: Mapping[str, str] = ...,
     remembers: Any = ...,
+    writes: bool = ...,
+    groups: bool = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -54,6 +56,8 @@ def recipe(
     without: tuple[str, ...] = (),
     fills: Mapping[str, str] = types.MappingProxyType({}),
     remembers: Callable[[Spec, Mapping[str, Any]], Any] | None = None,
+    writes: bool = False,
+    groups: bool = False,
 ) -> Any:
     """Decorates a recipe ``(spec, *, options)``: its arguments are checked before it is called.
 
@@ -78,7 +82,11 @@ def recipe(
       remembers: ``(spec, options) -> memory`` of an agent that has a memory without a recurrent torso, such as its last
         plan; a run then wraps the environment in ``envs.remember``. Kept as ``recipe.remembers``, or that of
         ``extends``.
+      writes: whether its actions are texts: it takes a spec whose actions are ``Texts``, and no other does.
+      groups: whether it compares answers to one prompt; a run then gives each prompt ``rollout_length`` times
+        (``envs.repeat``). Kept as ``recipe.groups``, or that of ``extends``.
     """
+    writes = writes or getattr(extends, "writes", False)
 
     def decorate(own: Callable[..., Any]) -> Callable[..., Any]:
         hints = {**_hints(extends), **_hints(own)}
@@ -105,7 +113,7 @@ def recipe(
             # Python's call checks the number of positional arguments.
             for name, value in (*zip(positional, args, strict=False), *options.items()):
                 if hints.get(name) is Spec:
-                    _check_spec(name, value)
+                    _check_spec(own.__name__, name, value, writes)
                 elif name in hints and name in parameters:
                     check_argument(name, value, hints[name])
             return own(*args, **options)
@@ -125,6 +133,8 @@ def recipe(
             name: made for name, made in known.items() if name in parameters
         }
         checked.remembers = remembers or getattr(extends, "remembers", None)  # type: ignore[attr-defined]
+        checked.writes = writes  # type: ignore[attr-defined]
+        checked.groups = groups or getattr(extends, "groups", False)  # type: ignore[attr-defined]
         checked.__doc__ = _joined(own.__doc__, extends.__doc__ if extends is not None else None, inherited)
         return checked
 
@@ -136,9 +146,19 @@ def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable
     return recipe(extends=base, without=without)
 
 
-def _check_spec(name: str, value: Any) -> None:
-    if not isinstance(value, Spec) or not isinstance(value.action, (Discrete, Box)):
+def _check_spec(recipe: str, name: str, value: Any, writes: bool) -> None:
+    if not isinstance(value, Spec) or not isinstance(value.action, (Discrete, Box, Texts)):
         raise TypeError(f"{name}: got {value!r}, must be a Spec, from jaxrl.spec(env, params)")
+    if writes and not isinstance(value.action, Texts):
+        raise TypeError(
+            f"{name}: got actions {value.action}, {recipe} writes texts; take a text task such as Reverse-6, or a "
+            "recipe such as ppo"
+        )
+    if isinstance(value.action, Texts) and not writes:
+        raise TypeError(
+            f"{name}: got actions {value.action}, {recipe} takes Discrete or Box; recipes that write texts are grpo, "
+            "rloo and rlhf"
+        )
 
 
 def _hints(function: Callable[..., Any] | None) -> dict[str, Any]:

@@ -126,19 +126,46 @@ class Box(NamedTuple):
         return jnp.where(bounded, jnp.clip(between, low_or_0, high_or_0), jnp.clip(action, low, high))
 
 
+class Text(NamedTuple):
+    """Texts as tokens: a prompt, or an answer, which is one action.
+
+    Attributes:
+      tokens: ``[..., N]`` int32; what stands at padding has no meaning.
+      mask: ``[..., N]`` bool, True for the text's own tokens, up to and including the token that ends it. An answer
+        that is True throughout and has no end was cut.
+    """
+
+    tokens: Any
+    mask: Any
+
+
+class Texts(NamedTuple):
+    """Actions that are whole texts, each a ``Text`` of ``length`` tokens with its mask.
+
+    Attributes:
+      num_tokens: size of the vocabulary, of prompts and answers.
+      length: N, the most tokens of an answer, with its end.
+      end: the token that ends an answer; it is no padding.
+    """
+
+    num_tokens: int
+    length: int
+    end: int
+
+
 class Spec(NamedTuple):
     """The description of an environment, from which agents are made. ``jaxrl.spec(env, params)`` makes it.
 
     Attributes:
       observation: one observation (no batch axis) with a ``jax.ShapeDtypeStruct`` for each leaf.
-      action: ``Discrete`` or ``Box``.
+      action: ``Discrete``, ``Box``, or ``Texts``, which only recipes of language models take.
       num_observations: the number of possible observations, where they are single integers from 0 on; else None.
       flags: bool, in the shape of the features: True for binary features, which are not normalised (``envs.window``);
         None without any. A NumPy array, so that it is static.
     """
 
     observation: Any
-    action: Discrete | Box
+    action: Any
     num_observations: int | None = None
     flags: Any = None
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxrl.envs.abstract import (
     SIGNATURES,
@@ -30,7 +29,7 @@ from jaxrl.envs.episodes import Run, check_run
 from jaxrl.envs.protocol import Environment
 from jaxrl.envs.registry import DOWNLOADS
 from jaxrl.envs.specs import SpecError, spec
-from jaxrl.types import Array, Box, Discrete, PyTree, Remembered, Spec, action_mask, memory
+from jaxrl.types import Array, Box, Discrete, PyTree, Remembered, Spec, Text, Texts, action_mask, memory
 
 KNOWN_EXCEPTIONS: dict[str, str] = dict.fromkeys(DOWNLOADS, "downloads its data set when it is made")
 """Environments of ``available()`` that are not known to pass ``check``, with the reason."""
@@ -84,6 +83,7 @@ def check(
         described = _check_spec(env, params)
         weak_types = _check_step(env, params, described, observation, state)
         run = _record(env, params, described, num_steps, num_envs, key)
+        _check_padding(env, params, described, num_envs, key)
     check_run(run)
     terminated, truncated = int(run.terminated.sum()), int(run.truncated.sum())
     episodes = int((run.terminated | run.truncated).sum())
@@ -128,13 +128,7 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
         require_arrays("final_observation", info["final_observation"])
         return result
 
-    action = described.action
-    action_struct = (
-        jax.ShapeDtypeStruct((), jnp.int32)
-        if isinstance(action, Discrete)
-        else jax.ShapeDtypeStruct(action.shape, jnp.float32)
-    )
-    arguments = (jax.random.key(0), state, _with_memory(action_struct, described.observation))
+    arguments = (jax.random.key(0), state, _with_memory(_action_struct(described.action), described.observation))
     observed, stepped, *_, info = _abstract("step", step, *arguments)
     require_same("observation", observation, observed)
     require_same("final_observation", observation, info["final_observation"])
@@ -146,6 +140,15 @@ def _check_step(env: Environment, params: PyTree, described: Spec, observation: 
         "numpy.random or a counter in the object; draw from key and keep it in the state",
     )
     return _weak_types("observation", observation, observed) + _weak_types("state", state, stepped)
+
+
+def _action_struct(action: Discrete | Box | Texts) -> Any:
+    """One action as shapes and dtypes."""
+    if isinstance(action, Texts):
+        return Text(*(jax.ShapeDtypeStruct((action.length,), dtype) for dtype in (jnp.int32, jnp.bool_)))
+    if isinstance(action, Discrete):
+        return jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.ShapeDtypeStruct(action.shape, jnp.float32)
 
 
 def _weak_types(name: str, at_reset: PyTree, at_step: PyTree) -> tuple[str, ...]:
@@ -170,12 +173,14 @@ def _strong(leaf: Array) -> Array:
     return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
-def _draw(key: Array, action: Discrete | Box, num_steps: int, num_envs: int) -> NDArray[np.float32]:
-    """Random actions ``[T, B, *shape]`` of a Box, or random scores ``[T, B, A]`` of discrete actions."""
+def _draw(key: Array, action: Discrete | Box | Texts, num_steps: int, num_envs: int) -> Any:
+    """Random actions ``[T, B, *shape]`` of a Box, random texts, or random scores ``[T, B, A]`` of discrete actions."""
     # On the host, because compiling JAX's generator takes longer than the rest of a check.
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     if isinstance(action, Discrete):
         return generator.random((num_steps, num_envs, action.num_actions), np.float32)
+    if isinstance(action, Texts):
+        return _draw_texts(generator, action, num_steps, num_envs)
     low, high = (np.broadcast_to(np.asarray(bound, np.float32), action.shape) for bound in (action.low, action.high))
     bounded = np.isfinite(low) & np.isfinite(high)
     shape = (num_steps, num_envs, *action.shape)
@@ -184,7 +189,39 @@ def _draw(key: Array, action: Discrete | Box, num_steps: int, num_envs: int) -> 
     return np.clip(actions, low, high)
 
 
-def _choose(drawn: Array, action: Discrete | Box, observation: Any) -> Any:
+def _draw_texts(generator: np.random.Generator, action: Texts, num_steps: int, num_envs: int) -> Text:
+    """Random texts ``[T, B, N]`` of all lengths; those of full length have no end in half of the cases."""
+    shape = (num_steps, num_envs, action.length)
+    tokens = generator.integers(0, action.num_tokens, shape)
+    last = generator.integers(0, action.length, shape[:2])[..., None]
+    position = np.arange(action.length)
+    tokens = np.where(tokens == action.end, (action.end + 1) % action.num_tokens, tokens)
+    is_cut = (last == action.length - 1) & (generator.random(last.shape) < 0.5)
+    tokens = np.where((position == last) & ~is_cut, action.end, tokens)
+    return Text(np.where(position <= last, tokens, 0).astype(np.int32), position <= last)
+
+
+def _check_padding(env: Environment, params: PyTree, described: Spec, num_envs: int, key: Array) -> None:
+    """Checks that what stands at the padding of an answer changes no reward."""
+    if not isinstance(described.action, Texts):
+        return
+    drawn: Text = jax.tree.map(lambda x: x[0], _draw(key, described.action, 1, num_envs))
+    other = drawn._replace(tokens=np.where(drawn.mask, drawn.tokens, 10**9).astype(np.int32))
+
+    @jax.jit
+    def rewards(keys: Array, answers: Text) -> Array:
+        def pay(key: Array, answer: Text) -> Any:
+            observation, state = env.reset(key, params)
+            return env.step(key, state, _with_memory(answer, observation), params)[2]
+
+        return jax.vmap(pay)(keys, answers)
+
+    keys = jax.random.split(key, num_envs)
+    same = np.array_equal(rewards(keys, drawn), rewards(keys, other))
+    require(same, "padding", "the reward changed with the tokens at padding, must not; use them where the mask is True")
+
+
+def _choose(drawn: Array, action: Discrete | Box | Texts, observation: Any) -> Any:
     """The action of one environment: the legal one with the highest score, or the one drawn from a Box."""
     if not isinstance(action, Discrete):
         return _with_memory(drawn, observation)

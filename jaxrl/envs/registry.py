@@ -15,7 +15,7 @@ import numpy as np
 from gymnax import registration
 
 from jaxrl.arguments import nearest
-from jaxrl.envs import foresight, goals, recall
+from jaxrl.envs import foresight, goals, recall, texts
 from jaxrl.envs.abstract import ProtocolError, check_environment
 from jaxrl.envs.games import pgx_games
 from jaxrl.envs.host import atari, suites
@@ -26,10 +26,15 @@ DOWNLOADS = frozenset({"MNISTBandit-bsuite"})
 """Names that download a data set when they are made."""
 
 
-OURS: dict[str, Callable[..., Any]] = {**goals.ENVIRONMENTS, **recall.ENVIRONMENTS, **foresight.ENVIRONMENTS}
+OURS: dict[str, Callable[..., Any]] = {
+    **goals.ENVIRONMENTS,
+    **recall.ENVIRONMENTS,
+    **foresight.ENVIRONMENTS,
+    **texts.ENVIRONMENTS,
+}
 """Environments of this package: name -> constructor."""
 
-SIZED = {**goals.SIZED, **recall.SIZED, **foresight.SIZED}
+SIZED = {**goals.SIZED, **recall.SIZED, **foresight.SIZED, **texts.SIZED}
 """Names that a size may follow -> the argument it sets, as in "BitFlipping-40"."""
 
 

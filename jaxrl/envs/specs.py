@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl.envs.abstract import ProtocolError, check_environment, check_reset, show
 from jaxrl.envs.protocol import Environment
-from jaxrl.types import Box, Discrete, Observation, PyTree, Spec, features
+from jaxrl.types import Box, Discrete, Observation, PyTree, Spec, Text, Texts, features
 
 
 class SpecError(ValueError):
@@ -83,7 +83,12 @@ def num_observations(env: Environment, params: PyTree, observation: Any) -> int 
       observation is not a single integer or the space declares no number.
     """
     seen = features(observation)
-    if seen.shape != () or not jnp.issubdtype(seen.dtype, jnp.integer) or not hasattr(env, "observation_space"):
+    if (
+        isinstance(seen, Text)
+        or seen.shape != ()
+        or not jnp.issubdtype(seen.dtype, jnp.integer)
+        or not hasattr(env, "observation_space")
+    ):
         return None
     space: Any = env.observation_space(params)
     if isinstance(observation, Observation):
@@ -94,16 +99,18 @@ def num_observations(env: Environment, params: PyTree, observation: Any) -> int 
     return int(space.n) if "Discrete" in kinds and int(getattr(space, "start", 0)) == 0 else None
 
 
-def observation_spec(observation: Any, action: Discrete | Box) -> Any:
+def observation_spec(observation: Any, action: Discrete | Box | Texts) -> Any:
     """Checks an abstract observation and reduces its leaves to ``jax.ShapeDtypeStruct``.
 
     Args:
-      observation: an array or an ``Observation``, of arrays or of ``jax.ShapeDtypeStruct``.
+      observation: an array, a ``Text`` or an ``Observation``, of arrays or of ``jax.ShapeDtypeStruct``.
       action: the action spec, which the mask has to fit.
 
     Raises:
       SpecError: the observation is not an array or an ``Observation``, a dtype is not numeric, or a mask does not fit.
     """
+    if isinstance(observation, Text):
+        return _text_spec(observation)
     if not isinstance(observation, Observation):
         return _array_spec("observation", observation)
     parts = {
@@ -123,11 +130,12 @@ def observation_spec(observation: Any, action: Discrete | Box) -> Any:
     return Observation(**parts, **free)
 
 
-def action_spec(space: Any) -> Discrete | Box:
+def action_spec(space: Any) -> Discrete | Box | Texts:
     """Converts an action space.
 
     Args:
-      space: ``Discrete`` or ``Box`` of gymnax, of Gymnasium (by the name of the class), or of ``jaxrl.types``.
+      space: ``Discrete`` or ``Box`` of gymnax, of Gymnasium (by the name of the class), or of ``jaxrl.types``, or
+        ``jaxrl.types.Texts``.
 
     Raises:
       SpecError: the space is of another kind, or looks supported but is not (a Box of integers).
@@ -136,6 +144,8 @@ def action_spec(space: Any) -> Discrete | Box:
         return _discrete_spec(space.num_actions)
     if isinstance(space, Box):
         return _box_spec(space) and space
+    if isinstance(space, Texts):
+        return _texts_spec(space)
     kinds = {cls.__name__ for cls in type(space).__mro__}
     if "Discrete" in kinds:
         if int(getattr(space, "start", 0)) != 0:
@@ -179,6 +189,26 @@ def _box_spec(space: Any) -> Box:
         if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
             raise SpecError(f"action space: got Box bounds low={low} high={high}, low must be at most high")
     return Box(shape, low, high)
+
+
+def _texts_spec(space: Texts) -> Texts:
+    for name, least in (("num_tokens", 2), ("length", 1), ("end", 0)):
+        value = getattr(space, name)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise SpecError(f"action space: got {name}={value!r} in {space}, must be an integer of at least {least}")
+    if space.end >= space.num_tokens:
+        raise SpecError(f"action space: got end={space.end} in {space}, must be a token, below {space.num_tokens}")
+    return space
+
+
+def _text_spec(text: Text) -> Text:
+    """A prompt ``[P]``: int32 tokens and their mask."""
+    for name, dtype in (("tokens", jnp.int32), ("mask", jnp.bool_)):
+        leaf = getattr(text, name)
+        if not hasattr(leaf, "shape") or len(leaf.shape) != 1 or leaf.dtype != dtype or leaf.shape != text.mask.shape:
+            shown = show(leaf)
+            raise SpecError(f"Text.{name}: got {shown}, must be {jnp.dtype(dtype).name}[P], one for each token")
+    return Text(_struct(text.tokens), _struct(text.mask))
 
 
 def _bound(space: Any, name: str, shape: tuple[int, ...]) -> Any:

@@ -1,5 +1,6 @@
 """Every public function of ops at the edges of every float dtype: one row each."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from jaxrl.ops import (
     across,
     distributional,
     exploration,
+    groups,
     normalize,
     numerics,
     outcomes,
+    pairs,
     policy_gradient,
     returns,
     td,
+    tokens,
     value,
 )
 
@@ -192,8 +196,44 @@ VALUE = {
     "value.compress": Row("v", value.compress, finite),
     "value.expand": Row("v", value.expand),
 }
+TOGETHER = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], bool)[:, :, None]
+"""Of T = 3 answers, which have the same prompt."""
+TEXTS = {
+    "groups.same_prompt": Row(
+        "nm",
+        jax.jit(groups.same_prompt),
+        lambda same, *_: equals(True)(bool(jnp.diagonal(same).all())),
+    ),
+    "groups.group_advantage": Row(
+        "r",
+        jax.jit(lambda r: groups.group_advantage(r, jnp.asarray(TOGETHER))),
+        within(-T, T),
+        share=1 / 8,
+        power=0.5,
+    ),
+    "groups.leave_one_out": Row(
+        "r", jax.jit(lambda r: groups.leave_one_out(r, jnp.asarray(TOGETHER))), finite, share=1 / 8
+    ),
+    "pairs.dpo_term": Row("vv", lambda x, y: pairs.dpo_term(x, y, 0.1), within(0.0, np.inf), share=0.5),
+    "pairs.ipo_term": Row("vv", lambda x, y: pairs.ipo_term(x, y, 0.1), within(0.0, np.inf), share=0.5),
+    "tokens.masked_sum": Row("qm", tokens.masked_sum, share=1 / 32),
+    "tokens.masked_mean": Row("qm", jax.jit(tokens.masked_mean), finite, share=1 / 32),
+    "tokens.whiten": Row(
+        "qm", jax.jit(tokens.whiten), within(-np.sqrt(N * A), np.sqrt(N * A)), share=1 / 32, power=0.5
+    ),
+    "tokens.last": Row(
+        "m", jax.jit(tokens.last), lambda ends, mask: equals(True)(bool((ends.sum(-1) == mask.any(-1)).all()))
+    ),
+    "tokens.kl_k1": Row("v", tokens.kl_k1, finite),
+    "tokens.kl_k3": Row("v", tokens.kl_k3, finite, oracle=False),
+    "tokens.token_rewards": Row("vqmu", jax.jit(tokens.token_rewards), finite, share=0.25),
+    "tokens.token_gae": Row(
+        "qqmu", jax.jit(lambda r, v, mask, u: tokens.token_gae(r, v, mask, u, 0.95)), finite, share=1 / 32
+    ),
+}
 ROWS = {
-    **ACROSS, **DISTRIBUTIONS, **EXPLORATION, **NORMALIZE, **NUMERICS, **POLICY_GRADIENT, **RETURNS, **TD, **VALUE
+    **ACROSS, **DISTRIBUTIONS, **EXPLORATION, **NORMALIZE, **NUMERICS, **POLICY_GRADIENT, **RETURNS, **TD, **TEXTS,
+    **VALUE
 }  # fmt: skip
 
 
