@@ -19,10 +19,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             # Gumbel's scale of values, made for many actions, makes a choice between two nearly certain at once.
             "search": {"name": "puct"},
             "num_simulations": 16,
-            "gamma": 0.99,
+            # The cart drifts off the track over hundreds of steps, which a horizon of 100 steps does not see.
+            "gamma": 0.997,
+            "n_step": 25,
             "anneal_learning_rate": True,
-            # All steps: values are made anew, and steps of early episodes show what failing is.
-            "replay_capacity": 50_000,
+            # Policies of old searches hold the network back.
+            "replay_capacity": 15_000,
             "num_gradient_steps": 16,
         },
         "pgx/connect_four": {
