@@ -16,7 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,12 +83,28 @@ def ours_of(policy: str, num_actions: int, num_simulations: int, **options: Any)
     return lambda key, root: OURS[policy](key, (), root, model, num_simulations, **options)
 
 
-def compare(policy: str, size: tuple[int, int, int], repeats: int) -> tuple[str, float]:
-    """A row of the table, and the ratio."""
+class Compared(NamedTuple):
+    """One policy at one size, and mctx at the same work: simulations a second, compile seconds, and what was found."""
+
+    ours: float
+    theirs: float
+    our_compile: float
+    their_compile: float
+    paths: str
+    equal: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast."""
+        return self.ours / self.theirs
+
+
+def measure(policy: str, size: tuple[int, int, int], repeats: int) -> Compared:
+    """Both libraries on one problem, in turn."""
     batch, num_actions, num_simulations = size
     key, root, model = jax.random.key(1), make_root(batch, num_actions), make_model(num_actions)
-    ours, ours_compile = compiled(ours_of(policy, num_actions, num_simulations), key, root)
-    theirs, theirs_compile = compiled(
+    ours, our_compile = compiled(ours_of(policy, num_actions, num_simulations), key, root)
+    theirs, their_compile = compiled(
         lambda key, root: THEIRS[policy]((), key, root, model, num_simulations, **OPTIONS[policy]), key, root
     )
     mine, peer = ours().search_tree, theirs().search_tree
@@ -99,11 +115,17 @@ def compare(policy: str, size: tuple[int, int, int], repeats: int) -> tuple[str,
     depths = np.asarray(mine.depths())[:, 1:]
     paths = f"{depths.mean():.1f}, {depths.max(axis=0).mean():.1f}, {depths.max()}"
     total = batch * num_simulations
+    return Compared(total / fast, total / slow, our_compile, their_compile, paths, float(equal))
+
+
+def compare(policy: str, size: tuple[int, int, int], repeats: int) -> tuple[str, float]:
+    """A row of the table, and the ratio."""
+    found = measure(policy, size, repeats)
     row = (
-        f"| {policy} | {batch}, {num_actions}, {num_simulations} | {total / fast:,.0f} | {total / slow:,.0f} | "
-        f"{slow / fast:.1f}x | {ours_compile:.1f} s, {theirs_compile:.1f} s | {paths} | {equal:.0%} |"
+        f"| {policy} | {', '.join(map(str, size))} | {found.ours:,.0f} | {found.theirs:,.0f} | {found.ratio:.1f}x "
+        f"| {found.our_compile:.1f} s, {found.their_compile:.1f} s | {found.paths} | {found.equal:.0%} |"
     )
-    return row, slow / fast
+    return row, found.ratio
 
 
 def compare_all(policies: list[str], sizes: list[tuple[int, int, int]], repeats: int) -> None:

@@ -80,9 +80,13 @@ def compile_run(work: Work) -> tuple[Callable[[], Any], float]:
         )
 
     keys = jax.random.split(jax.random.key(0), work.num_seeds)
-    begin = time.perf_counter()
     # One seed is not vmapped, as nobody would.
-    function, argument = (run, keys[0]) if work.num_seeds == 1 else (jax.vmap(run), keys)
+    return compiled_call(run, keys[0]) if work.num_seeds == 1 else compiled_call(jax.vmap(run), keys)
+
+
+def compiled_call(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[], Any], float]:
+    """The compiled call of a function of one argument, and the seconds it took to compile."""
+    begin = time.perf_counter()
     compiled = jax.jit(function).lower(argument).compile()
     return lambda: compiled(argument), time.perf_counter() - begin
 
