@@ -4,7 +4,7 @@ A reward model is a ``jaxrl.types.RewardModel``. ``jaxrl.with_reward(agent, rewa
 recipes with a replay take it as ``reward_model=``.
 """
 
-from jaxrl.feedback import teachers
+from jaxrl.feedback import judge, teachers
 from jaxrl.feedback.clipped import clipped
 from jaxrl.feedback.evaluative import CoachState, TamerState, as_advantage, coach, tamer
 from jaxrl.feedback.preferences import PreferencesState, preferences
@@ -27,6 +27,7 @@ __all__ = [
     "as_advantage",
     "clipped",
     "coach",
+    "judge",
     "preferences",
     "rnd",
     "tamer",
