@@ -69,6 +69,10 @@ class Cache:
         bound = 2**62 if most is None else most
         return self._do("UPDATE calls SET sent = sent + 1 WHERE sent < ? RETURNING sent", bound) is not None
 
+    def refund(self) -> None:
+        """Takes back a call that did not reach the server."""
+        self._do("UPDATE calls SET sent = sent - 1")
+
     @property
     def calls(self) -> int:
         """The number of calls so far, repeated ones included."""

@@ -47,7 +47,7 @@ class Limits(NamedTuple):
       concurrency: questions that are under way at once.
       tries: requests for a question, the first included.
       backoff: seconds before the second try; the wait doubles with each further one, less up to half of it at random.
-      calls: requests in all, tries included; None for no limit.
+      calls: requests in all that reach the server, tries included; None for no limit.
     """
 
     connect: float = 5.0
@@ -103,7 +103,8 @@ class Client:
     def ask(self, bodies: Sequence[Mapping[str, Any]]) -> list[Reply]:
         """Sends questions, at most ``concurrency`` at once, and returns their replies in order.
 
-        A question that was answered before is not sent again, and equal questions are sent once.
+        A question that was answered before is not sent again, and equal questions are sent once. Once a question has
+        failed for good, as when the server is away, those that were not begun are "unreachable" too.
 
         Args:
           bodies: JSON objects of the requests.
@@ -127,14 +128,20 @@ class Client:
         is_secret = self.url.startswith("https")  # else there is no certificate, and loading the known ones takes 0.1 s
         settings: dict[str, Any] = {"headers": _headers(), "timeout": times, "limits": most, "verify": is_secret}
         async with httpx.AsyncClient(**settings, trust_env=not is_near) as http:
+            lost: list[Reply] = []
 
             async def one(key: str, body: Mapping[str, Any]) -> Reply:
                 async with gate:
+                    if lost:  # the others would wait as long, for nothing
+                        return lost[0]
                     try:
                         async with asyncio.timeout(limits.total):
-                            return await self._tried(http, key, body)
+                            reply = await self._tried(http, key, body)
                     except TimeoutError:
-                        return Reply("unreachable", problem=f"no answer within {limits.total:g} s")
+                        reply = Reply("unreachable", problem=f"no answer within {limits.total:g} s")
+                    if reply.status == "unreachable":
+                        lost.append(reply)
+                    return reply
 
             return await asyncio.gather(*(one(key, body) for key, body in bodies.items()))
 
@@ -151,6 +158,8 @@ class Client:
             try:
                 response = await http.post(self.url, json=body)
             except (httpx.TransportError, httpx.DecodingError) as error:
+                if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+                    self.cache.refund()
                 reply = Reply("unreachable", problem=_without_key(f"{type(error).__name__} {error}".strip()))
             else:
                 reply = _read(response)

@@ -2,7 +2,8 @@
 
 A server is asked for one token with the probabilities of its alternatives ("logprobs"); for JSON by a schema ("json")
 where it has none; for text with a pattern ("pattern") where it knows neither. Which of them works is tried out once and
-noted in the cache. An answer that is cut or can't be read is skipped.
+noted in the cache. An answer that is cut or can't be read is skipped, as is a
+question that the budget has no call for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from jaxrl.arguments import NON_NEGATIVE, Range, check_count, check_float
 from jaxrl.feedback.judge_client import Client, Reply
@@ -74,52 +75,21 @@ def server(
     check_float("top_p", top_p, Range("(0, 1]"))
     check_count("max_tokens", max_tokens)
 
-    def body(form: Form, question: str, answers: Sequence[str]) -> dict[str, Any]:
-        content = f"{question}\n{ENDINGS[form].format(example=answers[0])}"
-        request: dict[str, Any] = {
-            "model": model,
-            "messages": [{"role": "user", "content": content}],
-            "temperature": temperature,
-            "top_p": top_p,
-            "max_tokens": 1 if form == "logprobs" else max_tokens,
-        }
-        if form == "logprobs":
-            request |= {"logprobs": True, "top_logprobs": TOP}
-        if form == "json":
-            request["response_format"] = {"type": "json_schema", "json_schema": _schema(answers)}
-        return request
-
-    def known_form() -> Form | Reply:
-        """The form that the server knows, or the reply that says why that is not known now."""
-        name = f"form of {client.url} {model} {temperature} {top_p}"
-        noted = client.cache.fact(name)
-        if noted in get_args(Form):
-            return noted  # type: ignore[return-value]
-        form: Form = "pattern"
-        tried: tuple[Form, Form] = ("logprobs", "json")
-        for each in tried:
-            reply = client.ask([body(each, pair_question(task, *PROBE), LETTERS)])[0]
-            if reply.status in ("unreachable", "spent"):
-                return reply
-            if reply.status == "refused" and reply.code in HOPELESS:
-                raise _refusal(reply)
-            if reply.body is not None and _works(each, reply.body["choices"][0]):
-                form = each
-                break
-        client.cache.note(name, form)
-        return form
+    sampling = {"model": model, "temperature": temperature, "top_p": top_p}
 
     def ask(questions: Sequence[str], answers: Sequence[str], value: Callable[[dict[str, float]], float]) -> Opinions:
-        form = known_form() if questions else "pattern"
+        if not questions:
+            return opinions([])
+        form = known_form(client, sampling, max_tokens)
         if isinstance(form, Reply):
-            return opinions([None] * len(questions), [True] * len(questions))
-        replies = client.ask([body(form, question, answers) for question in questions])
+            return opinions([None] * len(questions), [form.status == "unreachable"] * len(questions))
+        replies = client.ask([_body(form, question, answers, sampling, max_tokens) for question in questions])
         refusal = next((reply for reply in replies if reply.status == "refused"), None)
         if refusal is not None:
             raise _refusal(refusal)
         bodies = (reply.body for reply in replies)
         read = [None if body is None else read_answer(form, body["choices"][0], answers) for body in bodies]
-        waiting = [reply.status in ("unreachable", "spent") for reply in replies]
+        waiting = [reply.status == "unreachable" for reply in replies]
         return opinions([None if found is None else value(found) for found in read], waiting)
 
     def compare(pairs: Sequence[Pair]) -> Opinions:
@@ -130,6 +100,50 @@ def server(
         return ask([single_question(task, text) for text in texts], DIGITS, mean)
 
     return Judge(compare, score)
+
+
+def _body(
+    form: Form, question: str, answers: Sequence[str], sampling: Mapping[str, Any], max_tokens: int
+) -> dict[str, Any]:
+    """A request; ``sampling`` has the model and how it samples."""
+    content = f"{question}\n{ENDINGS[form].format(example=answers[0])}"
+    request = {**sampling, "messages": [{"role": "user", "content": content}]}
+    if form == "logprobs":
+        return request | {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+    if form == "json":
+        request["response_format"] = {"type": "json_schema", "json_schema": _schema(answers)}
+    return request | {"max_tokens": max_tokens}
+
+
+def known_form(client: Client, sampling: Mapping[str, Any], max_tokens: int) -> Form | Reply:
+    """The form of answers that a server knows, tried out unless it is noted; or the reply why that is not known now.
+
+    Args:
+      client: of the server.
+      sampling: the model, temperature and top_p of requests.
+      max_tokens: of an answer that is not one token.
+
+    Raises:
+      JudgeError: the server refuses every form.
+    """
+    name = f"form of {client.url} {json.dumps(sampling, sort_keys=True)}"
+    noted = client.cache.fact(name)
+    if noted in get_args(Form):
+        return cast(Form, noted)
+    found: Form = "pattern"
+    forms: tuple[Form, Form] = ("logprobs", "json")
+    for form in forms:
+        question = pair_question("Solve the task.", *PROBE)
+        reply = client.ask([_body(form, question, LETTERS, sampling, max_tokens)])[0]
+        if reply.status in ("unreachable", "spent"):
+            return reply
+        if reply.status == "refused" and reply.code in HOPELESS:
+            raise _refusal(reply)
+        if reply.body is not None and _works(form, reply.body["choices"][0]):
+            found = form
+            break
+    client.cache.note(name, found)
+    return found
 
 
 def _refusal(reply: Reply) -> JudgeError:

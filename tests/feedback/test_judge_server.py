@@ -8,7 +8,7 @@ import pytest
 from jaxrl.feedback.judge import Cache, Client, JudgeError, Limits, by_scores, in_both_orders, server
 from tests.loopback import alternatives, free_port, reply, serving
 
-FAST = Limits(connect=1.0, read=2.0, total=5.0, tries=2, backoff=0.01)
+FAST = Limits(connect=10.0, read=10.0, total=60.0, tries=2, backoff=0.01)
 
 
 def longer(body):
@@ -122,6 +122,13 @@ def test_scores_are_mean_digits_and_compare():
         found = by_scores(judge, [("a good one", "another"), ("another", "a good one"), ("another", "another")])
         np.testing.assert_array_equal(found.label, [1.0, 0.0, 0.5])
         assert len(answering.requests) == 3  # each text is scored once
+
+
+def test_the_budget_ends_in_skips():
+    with serving(lambda body, number: reply("A", alternatives(A=-0.1), "length")) as answering:
+        judge = server(Client(answering.url, limits=FAST._replace(calls=3)), "m", "Be good.")
+        found = judge.compare([(str(number), "x") for number in range(4)])
+        assert found.given.sum() == 2 and not found.waiting.any() and len(answering.requests) == 3
 
 
 def test_a_judge_that_is_away_lets_pairs_wait_and_a_wrong_key_ends_it():
