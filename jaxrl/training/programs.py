@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -16,29 +16,29 @@ from jax.interpreters import partial_eval
 
 from jaxrl.training.options import CONTEXTS, Context, alternative, is_float, is_number, parameters
 from jaxrl.training.subject import ConformanceError, Subject, require
-from jaxrl.types import Agent, Box, Spec
+from jaxrl.types import Agent, Box, PyTree, Spec
 
 Program = tuple[str, tuple[bytes, ...]]
 
 
-def _reduced(function: Callable[..., Any], args: Any) -> tuple[Any, list[Any], list[bool]]:
-    """The jaxpr of a function without dead code, its constants, and which inputs it reads."""
-    closed = jax.make_jaxpr(function)(*args)
+def _reduced(closed: Any) -> tuple[Any, list[Any], list[bool]]:
+    """The jaxpr without dead code, its constants, and which inputs it reads."""
     jaxpr, consts, inputs = partial_eval.dce_jaxpr_consts(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return jaxpr, [const for const, keep in zip(closed.consts, consts, strict=True) if keep], inputs
 
 
-def program(function: Callable[..., Any], args: Any) -> Program:
-    """The program of a function without dead code: its text and its constants.
+def program(function: Callable[..., Any], args: Any) -> tuple[Program, PyTree]:
+    """The program of a function without dead code, and the shapes of its results, from one trace.
 
     Args:
       function: function to trace, without a cache.
       args: pytrees of arrays or of ``jax.ShapeDtypeStruct``.
     """
-    jaxpr, consts, _ = _reduced(lambda *args: function(*args), args)
+    closed, shapes = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*args)
+    jaxpr, consts, _ = _reduced(closed)
     # The text of callbacks and custom derivatives contains memory addresses.
     text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
-    return text, tuple(_bytes(const) for const in [*consts, *_inner_constants(jaxpr)])
+    return (text, tuple(_bytes(const) for const in [*consts, *_inner_constants(jaxpr)])), shapes
 
 
 def reads(function: Callable[..., Any], floats: Mapping[str, float], *args: Any) -> set[str]:
@@ -47,7 +47,7 @@ def reads(function: Callable[..., Any], floats: Mapping[str, float], *args: Any)
     Raises:
       jax.errors.JAXTypeError: a float can't be a tracer.
     """
-    *_, inputs = _reduced(function, (dict(floats), *args))
+    *_, inputs = _reduced(jax.make_jaxpr(function)(dict(floats), *args))
     # The leaves of a dict are ordered by name.
     return {name for name, is_read in zip(sorted(floats), inputs, strict=False) if is_read}
 
@@ -70,32 +70,65 @@ def _bytes(const: Any) -> bytes:
     return np.asarray(jax.random.key_data(const) if is_key else const).tobytes()
 
 
-PARTS = ("update", "act", "init", "act with explore=False")
+PARTS = ("init", "act", "update", "act with explore=False")
+"""The functions of an agent; what is cheap to trace comes first."""
 
 
-def _call(part: str, agent: Agent, num_envs: int, key: Any, state: Any, observation: Any, trajectory: Any) -> Any:
+def _call(part: str, agent: Agent, num_envs: int, *args: Any) -> Any:
     if part == "update":
-        return agent.update(key, state, trajectory)[0]
+        return agent.update(*args)[0]
     if part == "init":
-        return agent.init(key, num_envs)
-    return agent.act(key, state, observation, explore=part == "act")
+        return agent.init(*args, num_envs)
+    return agent.act(*args, explore=part == "act")
 
 
-def programs(subject: Subject, agent: Agent, spec: Spec) -> dict[str, Callable[[], Program]]:
-    """The programs of an agent's functions without metrics; each is traced on first use."""
-    shapes = subject.shapes if agent is subject.agent else subject.abstract(agent, spec)
-    args = (subject.key, *shapes)
-    return {part: partial(program, partial(_call, part, agent, subject.num_envs), args) for part in PARTS}
+class Programs:
+    """The programs of an agent's functions without metrics; each is traced once, when it is first asked for."""
+
+    def __init__(self, subject: Subject, agent: Agent, spec: Spec) -> None:
+        self.num_envs = subject.num_envs
+        self._subject, self._agent = subject, agent
+        self._observation = subject.observed(spec)
+        self._traced: dict[str, tuple[Program, PyTree]] = {}
+
+    def __getitem__(self, part: str) -> Program:
+        return self._trace(part)[0]
+
+    def args(self, part: str) -> tuple[Any, ...]:
+        """What a part is called with, the key first, as shapes and dtypes."""
+        if part == "init":
+            return (self._subject.key,)
+        state = self._trace("init")[1]
+        if part == "update":
+            return self._subject.key, state, self._subject.travelled(self._observation, *self._trace("act")[1])
+        return self._subject.key, state, self._observation
+
+    def _trace(self, part: str) -> tuple[Program, PyTree]:
+        if part not in self._traced:
+            self._traced[part] = program(partial(_call, part, self._agent, self.num_envs), self.args(part))
+        return self._traced[part]
+
+
+@lru_cache(maxsize=1)
+def own_programs(subject: Subject) -> Programs:
+    """The programs of the agent under test, for all properties."""
+    return Programs(subject, subject.agent, subject.spec)
 
 
 class _Readers:
-    """The parts that read float hyper-parameters as tracers; one trace of a part serves all hyper-parameters."""
+    """The parts that read float hyper-parameters as tracers; one trace of a part serves all hyper-parameters.
 
-    def __init__(self, subject: Subject, spec: Spec, given: dict[str, Any], floats: dict[str, float]) -> None:
-        self.floats = floats
-        self._make = lambda floats: subject.make(spec, **{**given, **floats})
-        self._num_envs = subject.num_envs
-        self._args = (subject.key, *subject.abstract(subject.make(spec, **{**given, **floats}), spec))
+    Args:
+      make: ``(**floats) -> Agent``.
+      floats: the hyper-parameters by name.
+      programs: those of the agent with these floats.
+    """
+
+    # What most of them reach comes first.
+    ORDER = ("update", "act", "init", "act with explore=False")
+
+    def __init__(self, make: Callable[..., Agent], floats: dict[str, float], programs: Programs) -> None:
+        self.floats, self._make, self._programs = floats, make, programs
         self._read: dict[str, set[str]] = {}
 
     def first(self, name: str) -> str | None:
@@ -104,20 +137,16 @@ class _Readers:
         Raises:
           jax.errors.JAXTypeError: a float can't be a tracer.
         """
-        return next((part for part in PARTS if name in self._reads(part)), None)
+        return next((part for part in self.ORDER if name in self._reads(part)), None)
 
     def _reads(self, part: str) -> set[str]:
         if part not in self._read:
 
             def run(floats: dict[str, Any], *args: Any) -> Any:
-                return _call(part, self._make(floats), self._num_envs, *args)
+                return _call(part, self._make(**floats), self._programs.num_envs, *args)
 
-            self._read[part] = reads(run, self.floats, *self._args)
+            self._read[part] = reads(run, self.floats, *self._programs.args(part))
         return self._read[part]
-
-
-def _first_difference(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    return next((part for part in before if before[part]() != after[part]()), None)
 
 
 def options_matter(subject: Subject) -> dict[str, str]:
@@ -126,7 +155,7 @@ def options_matter(subject: Subject) -> dict[str, str]:
     Metrics are ignored.
 
     Returns:
-      For each option the first of update, act and init that it changes.
+      For each option a part that it changes: of init, act and update the first that is found.
 
     Raises:
       ConformanceError: nothing reads an option, no other value of it can be derived, or a float with default None can't
@@ -146,12 +175,13 @@ def options_matter(subject: Subject) -> dict[str, str]:
             spec = spec._replace(action=context.action)
         base = f"{given} {spec.action}"
         if base not in bases:
-            made = programs(subject, subject.make(spec, **given), spec)
-            cached = {part: cache(trace) for part, trace in made.items()}
+            make = partial(subject.make, spec, **given)
+            own = not given and spec is subject.spec
+            before = own_programs(subject) if own else Programs(subject, make(), spec)
             floats = {other: given.get(other, value) for other, value in subject.floats.items()}
             floats = {other: value for other, value in floats.items() if is_number(value)}
-            bases[base] = cached, _Readers(subject, spec, given, floats)
-        programs_before, readers = bases[base]
+            bases[base] = before, _Readers(make, floats, before)
+        before, readers = bases[base]
         if name in readers.floats and name not in subject.options:
             try:
                 part, traced = readers.first(name), True
@@ -160,7 +190,7 @@ def options_matter(subject: Subject) -> dict[str, str]:
         else:
             part, traced = _first_reader(subject, spec, given, name, option)
         read = part is not None
-        part = part or _first_difference(programs_before, _altered(subject, spec, given, name, option))
+        part = part or _first_difference(before, subject, spec, given, name, option)
         require(part, "options_matter", f"option {name!r} changes nothing: another value gives the same programs")
         message = f"option {name!r} is read as a plain float only, as a tracer it changes nothing"
         require(read or not traced, "options_matter", message)
@@ -179,7 +209,8 @@ def _first_reader(
         return None, False
     try:
         with _refused(name, other, given):
-            return _Readers(subject, spec, given, {name: float(other)}).first(name), True
+            make, floats = partial(subject.make, spec, **given), {name: float(other)}
+            return _Readers(make, floats, Programs(subject, make(**floats), spec)).first(name), True
     except jax.errors.JAXTypeError as error:
         raise ConformanceError(f"options_matter: option {name!r} can't be a tracer: {error}") from error
 
@@ -194,13 +225,14 @@ def _other(subject: Subject, given: dict[str, Any], name: str, option: inspect.P
         raise ConformanceError(f"options_matter: {error}, give options={{{name!r}: ...}}") from error
 
 
-def _altered(
-    subject: Subject, spec: Spec, given: dict[str, Any], name: str, option: inspect.Parameter
-) -> dict[str, Callable[[], Program]]:
-    """The programs with another value of an option."""
+def _first_difference(
+    before: Programs, subject: Subject, spec: Spec, given: dict[str, Any], name: str, option: inspect.Parameter
+) -> str | None:
+    """The first part that another value of an option changes."""
     other = _other(subject, given, name, option)
     with _refused(name, other, given):
-        return programs(subject, subject.make(spec, **{**given, name: other}), spec)
+        after = Programs(subject, subject.make(spec, **{**given, name: other}), spec)
+        return next((part for part in PARTS if before[part] != after[part]), None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.training.evaluate import evaluate
-from jaxrl.training.programs import programs
+from jaxrl.training.programs import PARTS, Programs, own_programs
 from jaxrl.training.subject import (
     ConformanceError,
     Run,
@@ -43,7 +43,7 @@ def speaks_contract(subject: Subject) -> None:
     space = subject.spec.action
     discrete = isinstance(space, Discrete)
     shape = (subject.num_envs, *(() if isinstance(space, Discrete) else space.shape))
-    state, observation, trajectory = subject.shapes
+    state, observation, _ = subject.shapes
     jitted_act = jax.jit(subject.agent.act, static_argnames="explore")  # callers may jit an agent's functions
     for explore in (True, False):
         act = partial(jitted_act, explore=explore)
@@ -55,7 +55,7 @@ def speaks_contract(subject: Subject) -> None:
         fits = action.shape == shape and jnp.issubdtype(action.dtype, jnp.integer if discrete else jnp.floating)
         wanted = f"{'an integer' if discrete else 'a float'} array {list(shape)}"
         require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {wanted}")
-    _, metrics = jax.eval_shape(jax.jit(subject.agent.update), subject.key, state, trajectory)
+    _, metrics = subject.updated_shapes
     require(isinstance(metrics, dict), promise, f"metrics are a {type(metrics).__name__}, not a dict")
     for name, leaf in metrics.items():
         scalar = isinstance(name, str) and getattr(leaf, "shape", None) == ()
@@ -64,8 +64,7 @@ def speaks_contract(subject: Subject) -> None:
 
 def keeps_state(subject: Subject) -> None:
     """``update`` returns a state of the same structure, shapes, dtypes and weak types."""
-    state, _, trajectory = subject.shapes
-    updated, _ = jax.eval_shape(subject.agent.update, subject.key, state, trajectory)
+    state, updated = subject.shapes[0], subject.updated_shapes[0]
     structures: list[Any] = [jax.tree.structure(tree) for tree in (state, updated)]
     require(structures[0] == structures[1], "keeps_state", f"update turns {structures[0]} into {structures[1]}")
     for (name, before), after in zip(leaves(state), jax.tree.leaves(updated), strict=True):
@@ -100,10 +99,10 @@ def repeats(subject: Subject) -> None:
     acted = [subject.act(subject.fold(10), updated, observation) for _ in range(2)]
     require_equal("repeats", "act with the same key", *acted)
     second = subject.make(subject.spec)
-    traced = [programs(subject, agent, subject.spec) for agent in (subject.agent, second)]
-    for name in traced[0]:
-        message = f"two traces of {name} differ: it reads something besides its arguments, such as numpy.random"
-        require(traced[0][name]() == traced[1][name](), "repeats", message)
+    own, others = own_programs(subject), Programs(subject, second, subject.spec)
+    for part in PARTS:
+        message = f"two traces of {part} differ: it reads something besides its arguments, such as numpy.random"
+        require(own[part] == others[part], "repeats", message)
 
 
 def seeds_differ(subject: Subject) -> None:

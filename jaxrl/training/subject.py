@@ -229,21 +229,33 @@ class Subject:
 
     def abstract(self, agent: Agent, spec: Spec) -> tuple[PyTree, Any, Transition]:
         """State, observation and trajectory of an agent as shapes and dtypes, without computing them."""
-        batch = (self.num_envs,)
-
-        def lead(shape: tuple[int, ...], tree: Any) -> Any:
-            return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*shape, *x.shape), x.dtype), tree)
-
-        observation = lead(batch, spec.observation)
+        observation = self.observed(spec)
         state = jax.eval_shape(lambda key: agent.init(key, self.num_envs), self.key)
         action, extras = jax.eval_shape(lambda key, *args: agent.act(key, *args), self.key, state, observation)
-        number: Any = jax.ShapeDtypeStruct(batch, jnp.float32)
-        flag: Any = jax.ShapeDtypeStruct(batch, jnp.bool_)
+        return state, observation, self.travelled(observation, action, extras)
+
+    def observed(self, spec: Spec) -> Any:
+        """A batch of observations as shapes and dtypes."""
+        return _lead((self.num_envs,), spec.observation)
+
+    def travelled(self, observation: Any, action: Any, extras: Any) -> Transition:
+        """A trajectory as shapes and dtypes, from those of a step."""
+        number: Any = jax.ShapeDtypeStruct((self.num_envs,), jnp.float32)
+        flag: Any = jax.ShapeDtypeStruct((self.num_envs,), jnp.bool_)
         seen = stored(observation)
         step = Transition(seen, without_memory(action), number, number, flag, flag, seen, extras)
         # From shapes only, with the function that rollouts use for arrays.
-        trajectory = jax.eval_shape(with_memory, lead((self.rollout_length,), step), observation)
-        return state, observation, trajectory
+        return jax.eval_shape(with_memory, _lead((self.rollout_length,), step), observation)
+
+    @cached_property
+    def updated_shapes(self) -> tuple[PyTree, Metrics]:
+        """What ``update``, jitted, returns, as shapes and dtypes."""
+        state, _, trajectory = self.shapes
+        return jax.eval_shape(jax.jit(self.agent.update), self.key, state, trajectory)
+
+
+def _lead(shape: tuple[int, ...], tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*shape, *x.shape), x.dtype), tree)
 
 
 def without_memory(action: Any) -> Any:

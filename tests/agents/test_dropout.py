@@ -12,7 +12,7 @@ import jaxrl
 from jaxrl.envs import probes
 from jaxrl.networks import Transformer
 from jaxrl.rollout import reset, rollout
-from jaxrl.training.programs import PARTS, programs
+from jaxrl.training.programs import PARTS, Programs
 from jaxrl.training.subject import Subject
 
 
@@ -49,9 +49,9 @@ def test_programs_differ_in_updates_alone(name):
     env, makers = pair(name, TORSOS.get(name, Torso))
     described = jaxrl.spec(env, env.default_params)
     subjects = [Subject(make, env, env.default_params, spec=described) for make in makers]
-    drops, keeps = (programs(subject, subject.agent, described) for subject in subjects)
+    drops, keeps = (Programs(subject, subject.agent, described) for subject in subjects)
     for part in PARTS:
-        assert (drops[part]() != keeps[part]()) == (part == "update"), part
+        assert (drops[part] != keeps[part]) == (part == "update"), part
 
 
 @pytest.mark.parametrize("name", ["a2c", "dqn", "ddpg"])

@@ -264,7 +264,7 @@ def test_what_can_not_be_derived_is_asked_for():
     with pytest.raises(checks.ConformanceError, match="option 'mode' can be derived from 'slow', give options="):
         checks.options_matter(subject)
     given = checks.Subject(make, ENV, ENV.default_params, spec=SPEC, options={"mode": "fast"})
-    assert checks.options_matter(given) == {"mode": "update"}
+    assert checks.options_matter(given) == {"mode": "act"}
 
 
 def test_contexts_and_names():

@@ -386,12 +386,29 @@ def learns_one_thing_on_two_devices(tested):
     assert any(jax.tree.leaves(moved))
 
 
+def takes_an_empty_trajectory_or_refuses_it_by_name(tested):
+    """As in a stage of rollout length 0: a recipe with a replay can learn from that."""
+    state, _, trajectory = tested.shapes
+    empty = jax.tree.map(lambda x: jax.ShapeDtypeStruct((0, *x.shape[1:]), x.dtype), trajectory)
+    try:
+        updated, _ = jax.eval_shape(tested.agent.update, tested.key, state, empty)
+    except ValueError as error:
+        assert str(error).startswith("trajectory: got 0 steps of 2 environments") and "rollout_length" in str(error)
+    else:
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), updated) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+        assert tested.make_agent.func not in (ppo, pqn, sarsa, alphazero, muzero, mpc)
+
+
 TRANSFORMER = Transformer(width=4, mlp_ratio=1, dropout=0.5)
 TRACED = {
     **{name: PROPERTIES[name] for name in ("speaks_contract", "keeps_state", "keeps_environments_apart")},
     "vmaps": vmaps,
 }
-COMPILED = {**PROPERTIES, "learns_one_thing_on_two_devices": learns_one_thing_on_two_devices}
+COMPILED = {
+    **PROPERTIES,
+    "learns_one_thing_on_two_devices": learns_one_thing_on_two_devices,
+    "takes_an_empty_trajectory_or_refuses_it_by_name": takes_an_empty_trajectory_or_refuses_it_by_name,
+}
 
 
 def properties(recipe, environment):
@@ -399,7 +416,9 @@ def properties(recipe, environment):
     last = environment == RECIPES[recipe].environments[-1]
     # Options that matter for continuous actions alone are tried with those in every environment.
     tests = COMPILED if last else TRACED
-    takes_a_transformer = isinstance(ENVIRONMENTS[environment][1], (MLP, Conv)) and (last or recipe in ("ppo", "dqn"))
+    # As tokens of pixels in one recipe, as tokens of numbers in all.
+    with_a_torso = isinstance(ENVIRONMENTS[environment][1], (MLP, Conv))
+    takes_a_transformer = with_a_torso and (last or (recipe, environment) == ("ppo", "image"))
     tests = {**tests, "vmaps_with_a_transformer": vmaps_with_a_transformer} if takes_a_transformer else tests
     return {name: test for name, test in tests.items() if name not in RECIPES[recipe].exempt}
 
@@ -423,21 +442,6 @@ def test_every_recipe_has_a_row_that_traces_its_options():
     }
     # The memory that world_models is fed depends on its options, so that they can't be varied in one environment.
     assert {*agents.__all__} - traced == {"world_models"}
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_an_empty_trajectory_keeps_the_state_or_is_refused_by_name(recipe):
-    """As in a stage of rollout length 0: a recipe with a replay can learn from that."""
-    tested = subject(recipe, RECIPES[recipe].environments[-1])
-    state, _, trajectory = tested.shapes
-    empty = jax.tree.map(lambda x: jax.ShapeDtypeStruct((0, *x.shape[1:]), x.dtype), trajectory)
-    try:
-        updated, _ = jax.eval_shape(tested.agent.update, tested.key, state, empty)
-    except ValueError as error:
-        assert str(error).startswith("trajectory: got 0 steps of 2 environments") and "rollout_length" in str(error)
-    else:
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), updated) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
-        assert recipe not in ("ppo", "pqn", "sarsa", "alphazero", "muzero", "mpc")
 
 
 def test_nothing_is_learned_from_an_empty_replay():

@@ -11,7 +11,7 @@ from jaxrl.runs import sanity
 from jaxrl.runs.building import build
 from jaxrl.runs.config import Sweep
 from jaxrl.training.options import CONTEXTS, alternative, parameters, without_effect
-from jaxrl.training.programs import programs
+from jaxrl.training.programs import PARTS, Programs
 from jaxrl.training.subject import Subject
 
 from .conftest import make_config
@@ -66,10 +66,10 @@ def test_it_has_no_effect(name):
     subject = Subject(make, env, env.default_params, spec=envs.spec(env, env.default_params))
     others = {"torso": MLP(hidden=(4,)), **{option: value for option, value in values.items() if option != name}}
     before, after = (
-        programs(subject, subject.make(subject.spec, **others, **given), subject.spec)
+        Programs(subject, subject.make(subject.spec, **others, **given), subject.spec)
         for given in ({}, {name: alternative(name, parameters(make)[name], parameters(make)[name].default)})
     )
-    assert all(before[part]() == after[part]() for part in before)
+    assert all(before[part] == after[part] for part in PARTS)
 
 
 def test_only_options_that_were_given_are_named():
