@@ -4,10 +4,8 @@ import gc
 import importlib.metadata
 import itertools
 import os
-import platform
-import sys
+import runpy
 import tempfile
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -24,15 +22,7 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join(flags)
 
 
-def program_folder():
-    """Where compiled programs are kept between sessions: by version of jax and Python, and by processor."""
-    versions = f"jax-{importlib.metadata.version('jaxlib')}-python-{sys.version_info[0]}.{sys.version_info[1]}"
-    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else platform.processor()
-    flags = next((line for line in about.splitlines() if line.startswith(("flags", "Features"))), about)
-    caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return caches / "jaxrl-tests" / f"{versions}-{zlib.crc32(flags.encode())}"
-
-
+program_folder = runpy.run_path(str(Path(__file__).with_name("program_folder.py")))["program_folder"]
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(program_folder()))
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # for tests of meshes; all else runs on the first
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share one GPU
@@ -60,7 +50,15 @@ def group_of(nodeid):
     return file
 
 
-LONG = ("test_processes", "test_examples", "tests/learning", "tests/cli", "conformance", "tests/agents", "tests/training")
+LONG = (
+    "test_processes",
+    "test_examples",
+    "tests/learning",
+    "tests/cli",
+    "conformance",
+    "tests/agents",
+    "tests/training",
+)
 """What takes longest begins first, so that no process ends with a long group while the others have none."""
 
 

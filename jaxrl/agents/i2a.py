@@ -46,7 +46,7 @@ class I2AState(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """What ``update`` needs from the moment of acting: PPO's extras, and the rollouts that were imagined."""
+    """The extras of a step, which ``update`` reads: those of PPO, and the imagined rollouts."""
 
     policy: actor_critic.Extras
     imagined: Imagined

@@ -64,7 +64,7 @@ class Label(NamedTuple):
 
 
 class MBMFExtras(NamedTuple):
-    """What ``update`` needs from the moment of acting."""
+    """The extras of a step, which ``update`` reads."""
 
     policy: Extras
     label: Label

@@ -17,7 +17,7 @@ class MPCState(NamedTuple):
     """The state of the agent.
 
     Attributes:
-      model: the parameters of the model, ``()`` for the true simulator.
+      model: the parameters of the model; ``()`` for the true simulator.
       per_env: ().
     """
 
@@ -40,25 +40,25 @@ def mpc(
     gamma: Unit = 1.0,
     terminal_value: Value | None = None,
 ) -> Agent:
-    """Model-predictive control in the true simulator: each action is the first one of a new plan. Nothing is learned.
+    """Model-predictive control in the true simulator: each action is the first one of a new plan; nothing is learned.
 
-    ``a_t = first of argmax_{a_1..a_H} sum_k gamma^k r(s_{t+k}, a_k) + gamma^H V(s_{t+H})``. Garcia et al. 1989, "Model
-    predictive control: theory and practice". Every float may be a tracer.
+    ``a_t`` is the first of the H actions that maximise ``sum_{k<H} gamma^k r(s_{t+k}, a_{t+k}) + gamma^H V(s_{t+H})``.
+    Garcia et al. 1989, "Model predictive control: theory and practice". Every float may be a tracer.
 
     Args:
-      spec: the spec of ``envs.expose_state(env)``; with ``envs.remember(env, planners.sequence_like(action,
-        horizon))`` around it each plan starts from the previous one.
+      spec: the spec of ``envs.expose_state(env)``. If that is wrapped in ``envs.remember(env,
+        planners.sequence_like(action, horizon))``, each plan starts from the previous one.
       model: ``envs.simulator(env, params)``, or another ``types.Model`` of the environment's states, with one player.
       planner: "cem", "mppi", "random_shooting", or a ``planners.PlanFn`` such as
         ``functools.partial(planners.cem, num_iterations=3)``.
       horizon: number of steps of a plan.
       population: number of candidates per iteration.
-      num_particles: number of simulated rollouts of each candidate; above 1 for a stochastic simulator.
+      num_particles: number of simulated rollouts of each candidate; more than 1 makes sense in a stochastic simulator.
       gamma: discount factor per step.
       terminal_value: ``(observation [N, ...]) -> [N]``, the value after the last step of a plan; None for 0.
 
     Returns:
-      An ``Agent``, whose ``act`` needs observations with an ``env_state``.
+      An ``Agent`` whose ``act`` needs observations with an ``env_state``.
 
     Raises:
       TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.

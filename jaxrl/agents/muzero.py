@@ -1,4 +1,4 @@
-"""MuZero: planning with a learned model that predicts rewards, values and policies, and no observations."""
+"""MuZero: planning with a learned model that predicts rewards, values and policies, but no observations."""
 
 from __future__ import annotations
 
@@ -73,26 +73,26 @@ def muzero(
     num_gradient_steps: Count = 4,
     learning_starts: CountOrZero = 1_000,
 ) -> Agent:
-    """MuZero: a search in a learned model chooses every action; no simulator is needed.
+    """MuZero: every action is chosen by a search in a learned model; no simulator is needed.
 
-    ``s^0 = h(o)``, ``r^k, s^k = g(s^{k-1}, a^k)``, ``p^k, v^k = f(s^k)`` are fitted along K steps of real episodes by
-    ``L = sum_k l^p(pi_{t+k}, p^k) + value_coef l^v(z_{t+k}, v^k) + l^r(u_{t+k}, r^k)``, to the policies pi of the
-    searches, to n-step returns z that bootstrap from values nu, and to rewards u. Schrittwieser et al. 2020, "Mastering
-    Atari, Go, chess and shogi by planning with a learned model", arXiv:1911.08265; Danihelka et al. 2022, "Policy
-    improvement by planning with Gumbel". It plays one-player environments, and two-player games by self-play. Every
-    float may be a tracer.
+    The networks ``s^0 = h(o)``, ``r^k, s^k = g(s^{k-1}, a^k)`` and ``p^k, v^k = f(s^k)`` are trained along K steps of
+    real episodes with ``L = sum_k l^p(pi_{t+k}, p^k) + value_coef l^v(z_{t+k}, v^k) + l^r(u_{t+k}, r^k)``. The targets
+    are the policies pi of the searches, n-step returns z that bootstrap from values nu, and rewards u. Schrittwieser et
+    al. 2020, "Mastering Atari, Go, chess and shogi by planning with a learned model", arXiv:1911.08265; Danihelka et
+    al. 2022, "Policy improvement by planning with Gumbel". It learns one-player environments, and two-player games by
+    self-play. Every float may be a tracer.
 
     Args:
       spec: the environment's spec, from ``jaxrl.spec``; its actions are discrete.
-      num_players: 2 for a two-player game: values change sign with every move, and returns lie in [-1, 1].
-      torso: h, Flax module from ``[N, ...]`` to hidden states ``[N, D]``; None chooses MLP or, for boards, Residual.
-        With Residual the dynamics g are residual too, otherwise an MLP.
+      num_players: 1, or 2 for a two-player game, where values change sign with every move and returns lie in [-1, 1].
+      torso: h, Flax module from ``[N, ...]`` to hidden states ``[N, D]``; None chooses an MLP or, for boards, Residual.
+        The dynamics g are residual too with Residual, and an MLP otherwise.
       search: "gumbel" (better with few simulations), "puct" (MuZero's), or a ``planning.SearchFn``.
       num_simulations: model steps of each search.
       unroll_steps: K, steps that the model is unrolled along an episode in training.
-      n_step: rewards summed before the bootstrap; for games at least the number of moves, so that z is the outcome.
-      reanalyze_values: nu is the network's value, computed for each batch, of the observation n steps on (appendix H);
-        False for the value that the search found when that step was taken, which grows old in the replay.
+      n_step: number of rewards before the bootstrap; for games at least the number of moves, so that z is the outcome.
+      reanalyze_values: whether nu is the network's present value of the observation n steps later, computed for each
+        batch (appendix H); False uses the value that the search found at that step, which becomes outdated.
       gamma: discount factor per step; 1 for games.
       support_size: number of bins of values and rewards on each side of 0, see ``distributional.Bins``.
       value_coef: weight of the value loss.

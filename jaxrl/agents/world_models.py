@@ -21,7 +21,7 @@ from jaxrl.types import Agent, Array, Metrics, PyTree, Remembered, Spec, Transit
 
 
 class Learned(NamedTuple):
-    """What a round changes.
+    """The part of the state that a round changes.
 
     Attributes:
       vision: parameters of V, the autoencoder.

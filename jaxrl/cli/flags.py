@@ -35,7 +35,7 @@ OTHERS = (
     "The settings of an environment are the flags --env.*; jaxrl train RECIPE ENV --help lists them. --no-cache "
     "compiles anew instead of reading programs from the user's cache folder."
 )
-"""What the list of flags can't show."""
+"""The end of the help text, about things that the list of flags can't show."""
 
 
 def parse(arguments: Sequence[str]) -> tuple[RunConfig, TrainFlags]:

@@ -18,7 +18,7 @@ from jaxrl.cli.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class HostFlags:
-    """How the processes of one run find each other."""
+    """The flags by which the processes of one run find each other."""
 
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run as one of several processes, which SLURM, Open MPI, Kubernetes or the next three flags describe."""

@@ -54,7 +54,7 @@ def number(text: str) -> float:
 
 
 def swept_value(words: Sequence[str]) -> tuple[float, ...] | dict[str, float] | None:
-    """What ``--value`` says of a sweep: numbers in its order, or ``NAME=NUMBER`` each; None of nothing.
+    """Reads ``--value`` of a sweep: numbers in its order, or ``NAME=NUMBER`` pairs; None if nothing is given.
 
     Raises:
       UsageError: anything else.
@@ -77,7 +77,7 @@ class _Kind(NamedTuple):
 _KINDS: dict[type, _Kind] = {int: _Kind("INT", whole_number), float: _Kind("FLOAT", number)}
 
 NUMBERS = ConstructorRegistry()
-"""How flags read numbers: ``INT``, ``FLOAT``, either of them ``|None``, or several, by spaces or commas."""
+"""Rules by which flags read numbers: ``INT``, ``FLOAT``, either of them ``|None``, or several, by spaces or commas."""
 
 
 @NUMBERS.primitive_rule

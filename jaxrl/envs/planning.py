@@ -1,4 +1,4 @@
-"""What planners need of an environment: its state in the observation, and its ``step`` as a model."""
+"""An environment for planners: its state in the observation, and its ``step`` as a model."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Argument(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """How ``make`` reaches a suite of environments.
+    """The functions by which ``make`` reaches a suite of environments.
 
     Attributes:
       make: ``(name without prefix, **arguments) -> (env, params)``; may rely on ``listed(name)`` being in ``names()``.

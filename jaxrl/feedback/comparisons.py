@@ -91,7 +91,7 @@ def added(comparisons: Comparisons, pairs: Segments, label: Array, given: Array,
 
 
 class Learner(NamedTuple):
-    """What fitting changes, leaves ``[E, ...]``.
+    """The part of the state that fitting changes, leaves ``[E, ...]``.
 
     Attributes:
       params: parameters of the reward networks.
@@ -105,7 +105,7 @@ class Learner(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """How well the networks agree with the answers, means over the members; zeros before any.
+    """The agreement of the networks with the answers, as means over the members; zeros before the first fit.
 
     Attributes:
       train_loss: cross-entropy of the comparisons that a member trains on, in nats.

@@ -50,7 +50,7 @@ class PreferencesState(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What a session with the teacher changes."""
+    """The part of the state that a session with the teacher changes."""
 
     learner: Learner
     scale: Array

@@ -32,7 +32,7 @@ class Segments(NamedTuple):
 
 
 def kept(trajectory: Transition) -> Transition:
-    """What is remembered of a trajectory: without next observations, extras, and the agent's memory."""
+    """The trajectory without next observations, extras, and the agent's memory, as it is remembered."""
     seen = trajectory.observation
     if isinstance(seen, types.Observation):
         seen = seen._replace(memory=None, env_state=None)

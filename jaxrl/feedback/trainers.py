@@ -20,7 +20,7 @@ JudgeFn = Callable[[Transition], Array]
 
 
 class Signals(NamedTuple):
-    """What a trainer says while a trajectory happens.
+    """The signals of a trainer along a trajectory.
 
     Attributes:
       value: ``[T, B]`` float32: 1 for praise, -1 for blame, 0 where nothing is said.

@@ -44,7 +44,7 @@ class Searched(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """What follows the n steps of a return: ``weight * v(observation)`` is to be added to it.
+    """The bootstrap of an n-step return: ``weight * v(observation)``, to be added to the sum of rewards.
 
     Attributes:
       observation: leaves ``[K + 1, N, ...]`` at t + k + n; any where the weight is 0.

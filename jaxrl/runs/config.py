@@ -382,4 +382,4 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "two integers in each entry, an update from 0 and a length of at least 1",
     ),
 }
-"""What is in a list or an object of JSON, and how a message says it."""
+"""The kinds of entries of JSON lists and objects, with their names in messages."""

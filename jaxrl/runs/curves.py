@@ -264,7 +264,7 @@ def _name(metric: str, folders: Sequence[RunFolder]) -> str:
 
 
 def _title(folders: Sequence[RunFolder]) -> str:
-    """What all runs have in common: the recipe and the environment, or one of them."""
+    """The title: the recipe and the environment, if all runs have the same, or one of them."""
     configs = [folder.peek_config() for folder in folders]
     recipes, environments = ({getattr(config, name) for config in configs} for name in ("recipe", "environment"))
     return " on ".join(names.pop() for names in (recipes, environments) if len(names) == 1)

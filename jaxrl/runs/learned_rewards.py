@@ -15,7 +15,7 @@ REWARD, LABELS = "reward_model_reward", "reward_model_labels"
 
 
 class LearnedReward(NamedTuple):
-    """What the panel shows, ``[S, points]`` of all members of a run.
+    """The curves of the panel, ``[S, points]`` for all members of a run.
 
     Attributes:
       reward: the mean learned reward of a step.

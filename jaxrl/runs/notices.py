@@ -22,7 +22,7 @@ def chance(config: RunConfig) -> str:
 
 
 def after_divergence(config: RunConfig, path: Path, failure: str) -> str:
-    """What to change after a run diverged; resuming it would only repeat the divergence.
+    """Says what to change after a run diverged; resuming it would only repeat the divergence.
 
     Args:
       config, path: those of the run.

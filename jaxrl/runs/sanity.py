@@ -10,7 +10,7 @@ from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.presets import defaults_of
 from jaxrl.runs.recipes import UnknownName, hyperparameters
 from jaxrl.training.evaluate import episode_limit
-from jaxrl.training.options import without_effect
+from jaxrl.training.options import is_number, without_effect
 
 
 def _steps(config: RunConfig, built: Built) -> int:
@@ -95,6 +95,21 @@ def probable_mistakes(config: RunConfig, built: Built, before: int = 0) -> Itera
         is_swept = config.sweep is not None and name in config.sweep.names
         given = "swept" if is_swept else repr(values[name])
         yield f"{name} is {given}, but has no effect while {reason}"
+    for name, value, what in (
+        ("learning_rate", 0, "nothing is learned"),
+        ("tau", 0, "the target network is never updated"),
+        ("real_share", 1, "the model is fitted, but nothing is learned from its rollouts"),
+    ):
+        if is_number(values.get(name)) and values[name] == value:
+            yield f"{name} is {values[name]!r}: {what}"
+    if values.get("horizon") == 0:
+        yield "horizon is 0: the model is fitted, but never used"
+    first, planned = values.get("random_steps"), values.get("planned_steps")
+    if isinstance(first, int) and isinstance(planned, int) and first + planned > before + steps:
+        yield (
+            f"planned_steps is {planned}, after {first} random ones, but the run has {before + steps} steps of each "
+            "seed (--steps): no policy is learned, and the planner acts to the end"
+        )
     held = min(values.get("replay_capacity", before + steps), before + steps)
     batch = values.get("batch_size")
     if batch is not None and "replay_capacity" in values and batch > held:

@@ -1,4 +1,4 @@
-"""How the players of a game became stronger: the scores of a run's snapshots against a random player."""
+"""Strength of play over training: the scores of a run's snapshots against a random player."""
 
 from __future__ import annotations
 

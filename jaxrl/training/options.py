@@ -26,11 +26,13 @@ class Context(NamedTuple):
       options: values of other options, and if needed of the option itself; options that a recipe lacks are ignored.
       action: the kind of action space, which replaces the environment's if that is another.
       unless: values of other options with which it does not matter.
+      equal: two options; it does not matter if their values are the same.
     """
 
     options: Mapping[str, Any] = {}
     action: Box | None = None
     unless: Mapping[str, Any] = {}
+    equal: tuple[str, str] | None = None
 
 
 _CONTINUOUS = Context(action=Box((2,), -1.0, 1.0))
@@ -55,8 +57,13 @@ CONTEXTS: dict[str, Context] = {
     "num_layers": Context({"model": "transformer"}),
     "context": Context({"model": "transformer"}),
     "dyna_updates": Context(unless={"dyna": 0}),
+    "targets": Context(unless={"horizon": 0}),
+    "gae_lambda": Context(unless={"gamma": 0.0}),
+    "td_lambda": Context(unless={"gamma": 0.0}),
+    "num_elites": Context(equal=("num_elites", "num_members")),
     "noisy_sigma": Context({"noisy": True}),
-    **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end", "epsilon_steps")},
+    **{name: Context({"noisy": False}) for name in ("epsilon_start", "epsilon_end")},
+    "epsilon_steps": Context({"noisy": False}, equal=("epsilon_start", "epsilon_end")),
 }
 """Options that only matter together with others, and their conditions."""
 
@@ -82,6 +89,10 @@ def without_effect(
             yield name, "actions are discrete"
         elif reasons:
             yield name, f"{reasons[0]} is {values[reasons[0]]!r}"
+        elif context.equal is not None and {*context.equal} <= {*values}:
+            first, second = context.equal
+            if values[first] == values[second]:
+                yield name, f"{first} and {second} are both {values[first]!r}"
 
 
 def _twice(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,7 +32,7 @@ def capacity(num_updates: int) -> int:
 
 
 class Runnable(Protocol):
-    """What ``fit`` runs: a ``Program``, or ``Asynchronous`` threads. See ``Program`` for what each does."""
+    """A ``Program`` or ``Asynchronous`` threads, for ``fit`` to run. ``Program`` documents each method."""
 
     num_envs: int
     rollout_length: int

@@ -71,7 +71,7 @@ def _bytes(const: Any) -> bytes:
 
 
 PARTS = ("init", "act", "update", "act with explore=False")
-"""The functions of an agent; what is cheap to trace comes first."""
+"""The functions of an agent, the cheapest to trace first."""
 
 
 def _call(part: str, agent: Agent, num_envs: int, *args: Any) -> Any:
@@ -95,7 +95,7 @@ class Programs:
         return self._trace(part)[0]
 
     def args(self, part: str) -> tuple[Any, ...]:
-        """What a part is called with, the key first, as shapes and dtypes."""
+        """The arguments of a part, the key first, as shapes and dtypes."""
         if part == "init":
             return (self._subject.key,)
         state = self._trace("init")[1]
@@ -124,7 +124,7 @@ class _Readers:
       programs: those of the agent with these floats.
     """
 
-    # What most of them reach comes first.
+    # Most of them reach the update.
     ORDER = ("update", "act", "init", "act with explore=False")
 
     def __init__(self, make: Callable[..., Agent], floats: dict[str, float], programs: Programs) -> None:

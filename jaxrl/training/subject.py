@@ -249,7 +249,7 @@ class Subject:
 
     @cached_property
     def updated_shapes(self) -> tuple[PyTree, Metrics]:
-        """What ``update``, jitted, returns, as shapes and dtypes."""
+        """The results of ``update``, jitted, as shapes and dtypes."""
         state, _, trajectory = self.shapes
         return jax.eval_shape(jax.jit(self.agent.update), self.key, state, trajectory)
 

@@ -13,6 +13,7 @@ from jaxrl.runs.config import Sweep
 from jaxrl.training.options import CONTEXTS, alternative, parameters, without_effect
 from jaxrl.training.programs import PARTS, Programs
 from jaxrl.training.subject import Subject
+from jaxrl.types import Discrete
 
 from .conftest import make_config
 
@@ -37,6 +38,10 @@ IDLE = {
     "free_nats": ("world_models", "Catch-bsuite", {"kl_weight": 0.0, "free_nats": 1.0}, "kl_weight is 0.0"),
     "num_layers": ("world_models", "Catch-bsuite", {"num_layers": 3}, "model is 'mdn_rnn'"),
     "dyna_updates": ("mbmf", "Pendulum-v1", {"dyna": 0, "dyna_updates": 3}, "dyna is 0"),
+    "targets": ("mbve", "Pendulum-v1", {"horizon": 0, "targets": "last"}, "horizon is 0"),
+    "gae_lambda": ("a2c", "CartPole-v1", {"gamma": 0.0, "gae_lambda": 0.5}, "gamma is 0.0"),
+    "td_lambda": ("pqn", "CartPole-v1", {"gamma": 0.0, "td_lambda": 0.5}, "gamma is 0.0"),
+    "num_elites": ("pets", "Pendulum-v1", {"num_elites": 5}, "num_elites and num_members are both 5"),
     "context": ("world_models", "Catch-bsuite", {"context": 3}, "model is 'mdn_rnn'"),
 }
 ELSEWHERE = {
@@ -56,6 +61,31 @@ def test_an_option_without_effect_is_named_before_training(name):
     assert list(without_effect({**make_config(recipe=recipe).hyperparameters, **values}, [name], space)) == [
         (name, reason)
     ]
+
+
+@pytest.mark.parametrize("recipe", ["dqn", "pqn", "sarsa"])
+def test_a_schedule_that_does_not_move_has_no_length(recipe):
+    values = {**make_config(recipe=recipe).hyperparameters, "epsilon_start": 0.1, "epsilon_end": 0.1}
+    reason = "epsilon_start and epsilon_end are both 0.1"
+    assert list(without_effect(values, ["epsilon_steps"], Discrete(2))) == [("epsilon_steps", reason)]
+    assert list(without_effect({**values, "epsilon_end": 0.05}, ["epsilon_steps"], Discrete(2))) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "message"),
+    [
+        ("mbve", {"horizon": 0}, "horizon is 0: the model is fitted, but never used"),
+        ("mbpo", {"real_share": 1.0}, "real_share is 1.0: the model is fitted, but nothing"),
+        ("sac", {"tau": 0.0}, "tau is 0.0: the target network is never updated"),
+        ("td3", {"learning_rate": 0.0}, "learning_rate is 0.0: nothing is learned"),
+        ("mbmf", {"random_steps": 300, "planned_steps": 400}, "planned_steps is 400, after 300 random ones"),
+    ],
+)
+def test_settings_with_which_a_part_does_nothing_are_named(recipe, given, message):
+    config = make_config(recipe=recipe, environment="Pendulum-v1", parts={}, hyperparameters=given)
+    assert any(mistake.startswith(message) for mistake in sanity.probable_mistakes(config, build(config)))
+    config = make_config(recipe=recipe, environment="Pendulum-v1", parts={}, num_steps=10**6)
+    assert not any(mistake.startswith(message[:12]) for mistake in sanity.probable_mistakes(config, build(config)))
 
 
 # All of the same part: a recipe for each.

@@ -37,13 +37,13 @@ Params = dict[str, PyTree]
 
 
 class Bootstrap(NamedTuple):
-    """How a recipe values any observations ``[N, ...]``: by its policy for targets and by its target critics.
+    """The recipe's target policy and target critics as functions of any observations ``[N, ...]``.
 
     With the same key, all three functions draw the same actions.
 
     Attributes:
-      policy: ``(key, observation) -> (action [N, ...], bonus [N])``: the action as the replay stores it, and what is
-        added to the reward for choosing it, ``-alpha log pi(a|s)`` in sac, 0 in ddpg and td3.
+      policy: ``(key, observation) -> (action [N, ...], bonus [N])``: the action as the replay stores it, and the
+        bonus that is added to the reward for choosing it, ``-alpha log pi(a|s)`` in sac, 0 in ddpg and td3.
       value: ``(key, observation) -> [N]``, ``V(s)``, bonus included.
       values: ``(key, observation) -> [E, N]``, the same by each critic.
     """

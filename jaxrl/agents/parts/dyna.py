@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import models, replay, rollout, types
+from jaxrl import replay, types
+from jaxrl.agents.parts import dynamics
 from jaxrl.models.ensemble import Ensemble, EnsembleParams
-from jaxrl.replay import Replay, Sample, ring
+from jaxrl.replay import Replay, Sample
 from jaxrl.replay.ring import Ring
 from jaxrl.types import Agent, Array, Box, Discrete, Transition
 
@@ -31,15 +32,14 @@ def short_rollouts(
 ) -> Transition:
     """Rollouts of a policy in the model, from observations of the replay on: algorithm 2 of Janner et al. 2019.
 
-    Each step is a sample of a random elite. A rollout is truncated after ``length`` steps; where it terminates earlier,
-    another one begins from the replay, so that every row is a transition.
+    Each step is a sample of a random elite, see ``dynamics.imagined``.
 
     Args:
       key: consumed.
-      ensemble, params: the model, of actions as the replay stores them.
-      data: the replay, not empty.
+      ensemble, params: the model of actions as the replay stores them.
+      data: the replay, which is not empty.
       policy: ``(key, observation [M, D]) -> action [M, ...]``, as the replay stores it.
-      action: the actions of the model.
+      action: the action space of the model.
       num_rollouts: R, for each environment of the replay.
       length: k.
 
@@ -47,21 +47,13 @@ def short_rollouts(
       Leaves ``[k R, B, ...]``, the steps of a rollout R rows apart; truncated where a rollout was cut.
     """
 
-    def start(key: Array, params: EnsembleParams) -> tuple[Array, Any]:
-        row_key, member_key = jax.random.split(key)
-        row, env = (index[0] for index in ring.draw(row_key, data, 1))
-        observation = jnp.asarray(ring.take(data.transitions.observation, row, env), jnp.float32)
-        return observation, ensemble.start(member_key, params, observation)
-
     def act(key: Array, state: Any, observation: Any, *, explore: bool = True) -> tuple[Array, Any]:
         del state, explore
         return policy(key, types.features(observation)), ()
 
-    env = models.as_env(ensemble.model("ts_1"), params, start, action, max_steps=length)
-    reset_key, rollout_key = jax.random.split(key)
     agent: Any = Agent(init=None, act=act, update=None)  # type: ignore[arg-type]
-    observation, env_state = rollout.reset(reset_key, env, env.default_params, num_rollouts * data.num_envs)
-    rolled = rollout.rollout(rollout_key, agent, (), env, env.default_params, env_state, observation, length)[2]
+    sizes = {"length": length, "num_branches": num_rollouts * data.num_envs}
+    rolled = dynamics.imagined(key, ensemble, params, data, agent, (), space=action, propagation="ts_1", **sizes)
     return jax.tree.map(lambda x: x.reshape(length * num_rollouts, data.num_envs, *x.shape[2:]), rolled)
 
 

@@ -157,33 +157,35 @@ def imagined(
     space: Discrete | Box,
     length: int,
     num_branches: int,
+    propagation: str = "ts_infinity",
 ) -> Transition:
     """Short rollouts of an agent in learned dynamics, from real states. Janner et al. 2019, arXiv:1906.08253.
 
-    A branch begins at the observation of a stored transition, chosen uniformly; a branch that terminates is followed by
-    another. The last step of each is truncated, so that its value is bootstrapped.
+    A branch begins at the observation of a stored transition, chosen uniformly. A branch that terminates is followed by
+    another one. A branch is truncated after ``length`` steps, so that its value is bootstrapped.
 
     Args:
       key: consumed.
-      dynamics, params: the ensemble; each branch keeps one of the elites.
+      dynamics, params: the ensemble.
       data: real transitions, see ``empty_data``.
-      agent, state: what acts.
-      space: of the actions.
-      length: steps of a branch.
+      agent, state: the agent that acts, and its state.
+      space: the action space of the ensemble.
+      length: number of steps of a branch.
       num_branches: N.
+      propagation: "ts_infinity", each branch keeps one of the elites, or "ts_1", each step draws one.
 
     Returns:
       A trajectory ``[length, N]``.
     """
-    rows, size = rows_of(data)
 
     def begin(key: Array, params: PyTree) -> tuple[Array, EnsembleState]:
-        row_key, member_key = jax.random.split(key)
-        row = jax.random.randint(row_key, (), 0, jnp.maximum(size, 1))
-        seen = jnp.asarray(types.features(rows.observation)[row], jnp.float32)
+        slot_key, member_key = jax.random.split(key)
+        slot = ring.draw(slot_key, data, 1)
+        stored = ring.take(types.features(data.transitions.observation), slot.row[0], slot.env[0])
+        seen = jnp.asarray(stored, jnp.float32)
         return seen, dynamics.start(member_key, params, seen)
 
-    env = models.as_env(dynamics.model("ts_infinity"), params, begin, space, max_steps=length)
+    env = models.as_env(dynamics.model(propagation), params, begin, space, max_steps=length)
     reset_key, key = jax.random.split(key)
     observation, env_state = reset(reset_key, env, env.default_params, num_branches)
     return rollout(key, agent, state, env, env.default_params, env_state, observation, length)[2]

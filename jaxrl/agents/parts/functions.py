@@ -14,7 +14,7 @@ from jaxrl.types import Agent, Spec
 class Functions(NamedTuple):
     """Functions ``(state, observation) -> ...`` of an agent's state and observations ``[B, ...]`` of the environment.
 
-    Observations are normalised with the statistics in the state. A function is None where the recipe has no such thing.
+    Observations are normalised with the statistics in the state. A function is None if the recipe does not have it.
 
     Attributes:
       policy: the distribution over raw actions (distrax), batch ``[B]``, or the actions of a deterministic policy.

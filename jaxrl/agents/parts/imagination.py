@@ -1,4 +1,4 @@
-"""What an agent imagines: a model of images, rollouts in it by a distilled policy, and the network that reads them.
+"""Imagined rollouts: a model of images, rollouts of a distilled policy in it, and the network that encodes them.
 
 Legend of shapes: N observations, A actions, D steps of an imagined rollout.
 """
@@ -22,7 +22,7 @@ from jaxrl.types import Array, Model, Observation, PyTree, Simulated, Spec, Tran
 
 
 class Parts(NamedTuple):
-    """What is held for each of the three networks: their parameters, or the states of their optimizers."""
+    """The parameters of the three networks, or the states of their optimizers."""
 
     policy: PyTree
     model: PyTree

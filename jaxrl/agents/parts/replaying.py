@@ -95,7 +95,7 @@ def to_environment(spec: Spec, chosen: Array) -> tuple[Array, Any]:
 
 
 def init(key: Array, spec: Spec, shared: Any, num_envs: int) -> tuple[Array, PyTree, PyTree]:
-    """What a recipe's state has beside its learner: ``(steps, reward_model, replay)``, no step taken, nothing stored.
+    """Initialises the rest of a recipe's state, beside its learner: ``(steps, reward_model, replay)``.
 
     Args:
       key: may be used again for other things.

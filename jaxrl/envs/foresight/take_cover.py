@@ -103,7 +103,7 @@ class TakeCover(environment.Environment[Any, Any]):
         return spaces.Box(0, 1, (SIZE, SIZE, 1), jnp.float32)
 
     def get_obs(self, state: TakeCoverState, params: Any = None, key: Any = None) -> Array:
-        """What is seen of a state."""
+        """The picture of a state."""
         columns = jnp.arange(SIZE)
         burning = (abs(columns[None, :] - state.incoming[:, None]) <= REACH).astype(jnp.float32)  # [flight, SIZE]
         fire = 0.5 * jnp.minimum(jnp.einsum("fr,fc->rc", self._rows, burning), 1.0)

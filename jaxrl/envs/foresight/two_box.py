@@ -131,7 +131,7 @@ class TwoBox(environment.Environment[Any, Any]):
         return spaces.Box(0, 1, (ROOM + 2, ROOM + 2, 4), jnp.float32)
 
     def get_obs(self, state: TwoBoxState, params: Any = None, key: Any = None) -> Array:
-        """What is seen of a state."""
+        """The picture of a state."""
         planes = jnp.stack([unpacked(cells) for cells in state[1:]], axis=-1).reshape(ROOM, ROOM, 4)
         planes = jnp.pad(planes.astype(jnp.float32), ((1, 1), (1, 1), (0, 0)))
         outside = np.pad(np.zeros((ROOM, ROOM), np.float32), 1, constant_values=1.0)
