@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.ddpg import ddpg
     from jaxrl.agents.dqn import dqn
     from jaxrl.agents.expected_sarsa import expected_sarsa
+    from jaxrl.agents.grpo import grpo
     from jaxrl.agents.i2a import i2a
     from jaxrl.agents.iqn import iqn
     from jaxrl.agents.mbmf import mbmf
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.qr_dqn import qr_dqn
     from jaxrl.agents.rainbow import rainbow
     from jaxrl.agents.reinforce import reinforce
+    from jaxrl.agents.rlhf import rlhf
+    from jaxrl.agents.rloo import rloo
     from jaxrl.agents.sac import sac
     from jaxrl.agents.sarsa import sarsa
     from jaxrl.agents.steve import steve
@@ -79,6 +82,7 @@ _HOME = {
     "evaluate": "training",
     "expected_sarsa": "agents",
     "functions": "agents.parts.functions",
+    "grpo": "agents",
     "i2a": "agents",
     "iqn": "agents",
     "load": "runs",
@@ -96,6 +100,8 @@ _HOME = {
     "qr_dqn": "agents",
     "rainbow": "agents",
     "reinforce": "agents",
+    "rlhf": "agents",
+    "rloo": "agents",
     "sac": "agents",
     "sarsa": "agents",
     "steve": "agents",
@@ -143,6 +149,7 @@ __all__ = [
     "expected_sarsa",
     "feedback",
     "functions",
+    "grpo",
     "i2a",
     "iqn",
     "load",
@@ -169,6 +176,8 @@ __all__ = [
     "replay",
     "rollout",
     "runs",
+    "rlhf",
+    "rloo",
     "sac",
     "sarsa",
     "steve",

@@ -10,6 +10,7 @@ from jaxrl.agents.c51 import c51
 from jaxrl.agents.ddpg import ddpg
 from jaxrl.agents.dqn import dqn
 from jaxrl.agents.expected_sarsa import expected_sarsa
+from jaxrl.agents.grpo import grpo
 from jaxrl.agents.i2a import i2a
 from jaxrl.agents.iqn import iqn
 from jaxrl.agents.mbmf import mbmf
@@ -24,6 +25,8 @@ from jaxrl.agents.q_learning import q_learning
 from jaxrl.agents.qr_dqn import qr_dqn
 from jaxrl.agents.rainbow import rainbow
 from jaxrl.agents.reinforce import reinforce
+from jaxrl.agents.rlhf import rlhf
+from jaxrl.agents.rloo import rloo
 from jaxrl.agents.sac import sac
 from jaxrl.agents.sarsa import sarsa
 from jaxrl.agents.steve import steve
@@ -39,6 +42,7 @@ __all__ = [
     "ddpg",
     "dqn",
     "expected_sarsa",
+    "grpo",
     "i2a",
     "iqn",
     "mbmf",
@@ -53,6 +57,8 @@ __all__ = [
     "qr_dqn",
     "rainbow",
     "reinforce",
+    "rlhf",
+    "rloo",
     "sac",
     "sarsa",
     "steve",

@@ -128,6 +128,8 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     if memory is not None:
         env = envs.remember(env, memory)
         spec = envs.spec(env, params)
+    if getattr(recipe, "groups", False):
+        env = envs.repeat(env, max(config.rollout_length, 1))
     reward_model = part_of("feedback", env) if "feedback" in config.parts else None
     fixed = {argument: values[what] for argument, what in wanted.items()}
     # The part is named, so that the switch that says the same in short has nothing to say.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 
-from jaxrl import envs, feedback, networks, planners, replay
+from jaxrl import envs, feedback, networks, planners, replay, text
 from jaxrl.agents.mbve import BASES
 from jaxrl.agents.parts import critics, expansion, planning, plans
 from jaxrl.agents.parts.torsos import torso_of
@@ -31,7 +31,7 @@ from jaxrl.runs.recipes import (
     shorthands_of,
 )
 from jaxrl.signature import recipe
-from jaxrl.types import RewardModel, Spec
+from jaxrl.types import RewardModel, Spec, Texts, features
 
 
 class Choice(NamedTuple):
@@ -127,6 +127,47 @@ def preferences(spec: Spec, *, teacher: feedback.teachers.TeacherName = "oracle"
     return feedback.preferences(spec, teacher=teacher, **options)
 
 
+def _gpt2(width: int = 128, num_layers: int = 4, num_heads: int = 4, dtype: str = "float32") -> Any:
+    """GPT-2's architecture.
+
+    Args:
+      width: width of the residual stream.
+      num_layers: number of layers.
+      num_heads: number of attention heads; divides width.
+      dtype: "float32", or "bfloat16" for matrix products.
+    """
+    return functools.partial(text.gpt2, width=width, num_layers=num_layers, num_heads=num_heads, dtype=dtype)
+
+
+def _llama(
+    width: int = 128, num_layers: int = 4, num_heads: int = 4, num_kv_heads: int = 4, dtype: str = "float32"
+) -> Any:
+    """Llama's architecture.
+
+    Args:
+      width: width of the residual stream.
+      num_layers: number of layers.
+      num_heads: number of attention heads; divides width.
+      num_kv_heads: number of heads of keys and values; divides num_heads.
+      dtype: "float32", or "bfloat16" for matrix products.
+    """
+    sizes = {"width": width, "num_layers": num_layers, "num_heads": num_heads, "num_kv_heads": num_kv_heads}
+    return functools.partial(text.llama, **sizes, dtype=dtype)
+
+
+def language_model(function: Callable[..., Any]) -> Choice:
+    """A language model with the vocabulary and the lengths of a text task."""
+
+    def make(env: Any, params: Any, **settings: Any) -> Any:
+        spec = envs.spec(env, params)
+        if not isinstance(spec.action, Texts):
+            raise ValueError(f"network: got actions {spec.action}, language models write texts; see Reverse-6")
+        length = features(spec.observation).tokens.shape[0] + spec.action.length
+        return function(**settings)(spec.action.num_tokens, max_length=length)
+
+    return Choice(function, make)
+
+
 def _written(value: Any) -> str:
     """A value in the form that a flag reads."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -145,6 +186,19 @@ PARTS: dict[str, Part] = {
             "gru": module(networks.GRU),
         },
         lambda recipe, spec: torso_of(RECIPES[recipe], spec),
+    ),
+    "network": Part(
+        "The language model of a recipe that writes texts.",
+        {"gpt2": language_model(_gpt2), "llama": language_model(_llama)},
+    ),
+    "start": Part(
+        "How a language model starts; by default with random parameters.",
+        {
+            "demonstrations": Choice(
+                text.demonstrations, lambda env, params, **settings: text.demonstrations(env, **settings)
+            )
+        },
+        given=frozenset({"env"}),
     ),
     "search": Part(
         "How a recipe that plans searches for its moves.",

@@ -18,6 +18,7 @@ from jaxrl.agents.presets import (
     tabular,
     value_expansion,
     world_models,
+    writing,
 )
 
 LOOP = ("num_steps", "num_envs", "rollout_length")
@@ -33,6 +34,7 @@ _FAMILIES: tuple[Any, ...] = (
     planning,
     value_expansion,
     world_models,
+    writing,
 )
 
 FALLBACK: dict[str, dict[str, Any]] = {name: row for family in _FAMILIES for name, row in family.FALLBACK.items()}
