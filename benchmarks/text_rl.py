@@ -3,8 +3,8 @@
 ``python -m benchmarks.text_rl --row grpo`` trains ``grpo`` on Reverse-6 from a model of 0.8M parameters that saw
 ``--start-updates`` batches of 64 demonstrations; ``--row rloo`` and ``--row rlhf`` train on the scripted taste of
 Vowels-16. Each line is one evaluation, of 512 held-out prompts: greedy answers for right ones, sampled answers for the
-mean score and the KL divergence from the reference, in nats a text. Seeds of ``split(key(--seed), --num-seeds)`` run one
-after the other; ``--seed 0`` is for choosing settings. ``--only 0 1`` runs some of them.
+mean score and the KL divergence from the reference, in nats a text. Seeds of ``split(key(--seed), --num-seeds)`` run
+one after the other; ``--seed 0`` is for choosing settings. ``--only 0 1`` runs some of them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main(arguments: argparse.Namespace) -> list[list[float]]:
     length = spec.observation.tokens.shape[0] + spec.action.length
     sizes = {"width": arguments.width, "num_layers": arguments.layers, "num_heads": 4, "max_length": length}
     model = text.gpt2(spec.action.num_tokens, **sizes)
-    start = text.demonstrations(task, num_updates=start_updates)
+    start = text.demonstrations(task, num_batches=start_updates)
     agent = recipe(spec, network=model, start=start, **options)
     begin = jax.jit(lambda key: jaxrl.start(key, agent, env, params, row.size["num_envs"]))
     steps = row.size["num_envs"] * row.size["rollout_length"]
@@ -82,13 +82,12 @@ def main(arguments: argparse.Namespace) -> list[list[float]]:
     @jax.jit
     def judge(key: Array, agent_state: Any) -> tuple[Array, Array, Array, Array]:
         """The share of full scores of greedy answers; mean and deviation of scores, and KL, of sampled ones."""
-        policy = agent_state.params["policy"] if row.recipe == "rlhf" else agent_state.params
         keys = jax.random.split(key, NUM_PROMPTS + 1)
         prompts = jax.vmap(held_out.prompt)(keys[1:])
         greedy, _ = agent.act(keys[0], agent_state, prompts, explore=False)
         sampled, _ = agent.act(keys[0], agent_state, prompts)
         log_prob, reference = (
-            text.log_probs(each, model, *prompts, *sampled) for each in (policy, agent_state.reference)
+            text.log_probs(each, model, *prompts, *sampled) for each in (agent_state.policy, agent_state.reference)
         )
         kl = tokens.masked_sum(log_prob - reference, sampled.mask, axis=-1).mean()
         right, scores = (jax.vmap(held_out.score)(prompts, answers) for answers in (greedy, sampled))

@@ -32,6 +32,11 @@ class GRPOState(NamedTuple):
     optimizer_state: PyTree
     updates: Array
 
+    @property
+    def policy(self) -> PyTree:
+        """Parameters of the language model."""
+        return self.params
+
 
 @recipe(writes=True, groups=True)
 def grpo(

@@ -35,6 +35,11 @@ class RLHFState(NamedTuple):
     kl_coef: Array
     updates: Array
 
+    @property
+    def policy(self) -> PyTree:
+        """Parameters of the language model."""
+        return self.params["policy"]
+
 
 @recipe(writes=True)
 def rlhf(
@@ -106,10 +111,10 @@ def rlhf(
         return RLHFState(params, policy, adam.init(params), jnp.float32(kl_coef), jnp.zeros((), jnp.int32))
 
     def act(key: Array, state: RLHFState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
-        return writing.write(key, state.params["policy"], model, spec, observation, temperature, explore)
+        return writing.write(key, state.policy, model, spec, observation, temperature, explore)
 
     def update(key: Array, state: RLHFState, trajectory: Transition) -> tuple[RLHFState, Metrics]:
-        policy, reference = state.params["policy"], state.reference
+        policy, reference = state.policy, state.reference
         batch = writing.make_batch(trajectory, policy, reference, model, temperature, num_minibatches)
         mask = batch.answer.mask
 

@@ -265,6 +265,8 @@ def transfer(run: str | Path, state: TrainState, *, trust: bool = False) -> Trai
         if not hasattr(agent_state, "params"):
             raise RunError(f"init_from {run}: a {type(agent_state).__name__} has no parameters to start from")
     replaced = {"params": _taken(run, "params", source.params, state.agent.params)}
+    if hasattr(state.agent, "reference"):  # the language model that this run's policy starts from
+        replaced["reference"] = _taken(run, "policy", source.policy, state.agent.reference)
     kept = [getattr(getattr(agent_state, "statistics", ()), "observation", ()) for agent_state in (source, state.agent)]
     if all(jax.tree.leaves(statistics) for statistics in kept):
         taken = _taken(run, "statistics.observation", *kept)

@@ -44,7 +44,7 @@ def supervised(
     model: Transformer,
     draw: DrawFn,
     *,
-    num_updates: int,
+    num_batches: int,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     params: PyTree = None,
@@ -55,7 +55,7 @@ def supervised(
       key: consumed.
       model: the language model.
       draw: ``key -> (prompt, answer)``, one pair.
-      num_updates: number of gradient steps.
+      num_batches: number of gradient steps.
       batch_size: pairs per step.
       learning_rate: largest step size; it rises over the first tenth of the steps and falls linearly to 0.
       params: parameters to start from; None for random ones.
@@ -66,15 +66,15 @@ def supervised(
     Raises:
       TypeError, ValueError: an argument has the wrong type or range; the message names it.
     """
-    check_count("num_updates", num_updates, 0)
+    check_count("num_batches", num_batches, 0)
     check_count("batch_size", batch_size)
     check_float("learning_rate", learning_rate, NON_NEGATIVE)
     init_key, fit_key = jax.random.split(key)
     params = init_params(init_key, model) if params is None else params
-    warm_up = max(num_updates // 10, 1)
+    warm_up = max(num_batches // 10, 1)
 
     def rate(count: Any) -> Any:
-        rising, falling = (count + 1) / warm_up, (num_updates - count) / max(num_updates - warm_up, 1)
+        rising, falling = (count + 1) / warm_up, (num_batches - count) / max(num_batches - warm_up, 1)
         return learning_rate * jnp.clip(jnp.minimum(rising, falling), 0.0, 1.0)
 
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
@@ -86,17 +86,17 @@ def supervised(
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    keys = jax.random.split(fit_key, num_updates)
+    keys = jax.random.split(fit_key, num_batches)
     (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
     return params
 
 
-def demonstrations(env: Any, num_updates: int = 300, batch_size: int = 64, learning_rate: float = 1e-3) -> StartFn:
+def demonstrations(env: Any, num_batches: int = 300, batch_size: int = 64, learning_rate: float = 1e-3) -> StartFn:
     """A start for a recipe: supervised learning on a text task's own demonstrations, none of them held out.
 
     Args:
       env: a text task with ``prompt(key)`` and ``demonstrate(key, prompt)``.
-      num_updates: number of gradient steps; few leave the policy something to learn.
+      num_batches: number of gradient steps; few leave the policy something to learn.
       batch_size: demonstrations per step.
       learning_rate: largest step size of Adam.
 
@@ -113,7 +113,7 @@ def demonstrations(env: Any, num_updates: int = 300, batch_size: int = 64, learn
                 "Reverse-6; or give start=, a function (key, model) -> params"
             )
         env = env.env
-    check_count("num_updates", num_updates, 0)
+    check_count("num_batches", num_batches, 0)
     check_count("batch_size", batch_size)
     check_float("learning_rate", learning_rate, NON_NEGATIVE)
 
@@ -123,4 +123,4 @@ def demonstrations(env: Any, num_updates: int = 300, batch_size: int = 64, learn
         return prompt, env.demonstrate(answer_key, prompt)
 
     settings: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
-    return lambda key, model: supervised(key, model, draw, num_updates=num_updates, **settings)
+    return lambda key, model: supervised(key, model, draw, num_batches=num_batches, **settings)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl import planners, replay
+from jaxrl import planners, replay, text
 from jaxrl.networks import MLP
 from jaxrl.types import Agent, Box, Discrete, Model, RewardModel, Simulated
 
@@ -56,6 +56,7 @@ CONTEXTS: dict[str, Context] = {
     "free_nats": Context(unless={"kl_weight": 0.0}),
     "num_layers": Context({"model": "transformer"}),
     "context": Context({"model": "transformer"}),
+    "kl_rate": Context({"target_kl": 3.0}),
     "dyna_updates": Context(unless={"dyna": 0}),
     "targets": Context(unless={"horizon": 0}),
     "gae_lambda": Context(unless={"gamma": 0.0}),
@@ -139,6 +140,10 @@ ALTERNATIVES: dict[str, Callable[[Any], Any]] = {
     "base": lambda default: "sac" if default != "sac" else "td3",
     "targets": lambda default: "last" if default != "last" else "td_k",
     "target_fn": lambda default: lambda key, sample, bootstrap: (sample, sample.transition.reward),
+    "network": lambda default: default.clone(mlp_width=3) if default is not None else None,
+    "start": lambda default: lambda key, model: jax.tree.map(jnp.zeros_like, text.init_params(key, model)),
+    "kl_in": lambda default: "reward" if default == "loss" else "loss",
+    "denominator": lambda default: "tokens" if default != "tokens" else "texts",
     "symmetries": lambda default: lambda key, features, mask, policy: (features, mask, policy[..., ::-1]),
 }
 """Functions from the default to another value, for options that are not numbers."""

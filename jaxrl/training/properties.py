@@ -25,7 +25,7 @@ from jaxrl.training.subject import (
     to_numpy,
     without_memory,
 )
-from jaxrl.types import Array, Discrete, PyTree, Remembered, memory
+from jaxrl.types import Array, Discrete, PyTree, Remembered, Texts, memory
 
 _NUM_KEYS = 16
 _NUM_DRAWS = 256
@@ -41,8 +41,6 @@ def speaks_contract(subject: Subject) -> None:
     """Actions fit the action space, memories fit those fed back, and metrics are a flat dict of scalars."""
     promise = "speaks_contract"
     space = subject.spec.action
-    discrete = isinstance(space, Discrete)
-    shape = (subject.num_envs, *(() if isinstance(space, Discrete) else space.shape))
     state, observation, _ = subject.shapes
     jitted_act = jax.jit(subject.agent.act, static_argnames="explore")  # callers may jit an agent's functions
     for explore in (True, False):
@@ -51,15 +49,29 @@ def speaks_contract(subject: Subject) -> None:
         kept, fed_back = (action.memory if isinstance(action, Remembered) else None), memory(observation)
         same = described(kept) == described(fed_back)
         require(same, promise, f"act(explore={explore}) remembers {kept}, the environment feeds back {fed_back}")
-        action = without_memory(action)
-        fits = action.shape == shape and jnp.issubdtype(action.dtype, jnp.integer if discrete else jnp.floating)
-        wanted = f"{'an integer' if discrete else 'a float'} array {list(shape)}"
-        require(fits, promise, f"act(explore={explore}) gives {describe(action)}, the spec asks for {wanted}")
+        for name, leaf, kind, shape in _wanted(space, without_memory(action), subject.num_envs):
+            fits = leaf.shape == shape and jnp.issubdtype(leaf.dtype, kind)
+            wanted = f"{_KINDS[kind]} array {list(shape)}"
+            found = f"act(explore={explore}) gives {name}{describe(leaf)}, the spec asks for {wanted}"
+            require(fits, promise, found)
     _, metrics = subject.updated_shapes
     require(isinstance(metrics, dict), promise, f"metrics are a {type(metrics).__name__}, not a dict")
     for name, leaf in metrics.items():
         scalar = isinstance(name, str) and getattr(leaf, "shape", None) == ()
         require(scalar, promise, f"metric {name!r} is no scalar")
+
+
+_KINDS = {jnp.integer: "an integer", jnp.floating: "a float", jnp.bool_: "a bool"}
+
+
+def _wanted(space: Any, action: Any, num_envs: int) -> list[tuple[str, Any, Any, tuple[int, ...]]]:
+    """The arrays of an action, each with its name, and the kind and the shape that the action space asks for."""
+    if isinstance(space, Texts):
+        shape = (num_envs, space.length)
+        return [("tokens ", action.tokens, jnp.integer, shape), ("mask ", action.mask, jnp.bool_, shape)]
+    if isinstance(space, Discrete):
+        return [("", action, jnp.integer, (num_envs,))]
+    return [("", action, jnp.floating, (num_envs, *space.shape))]
 
 
 def keeps_state(subject: Subject) -> None:
@@ -115,7 +127,7 @@ def seeds_differ(subject: Subject) -> None:
     _, state, _ = subject.experience.states
     keys = jax.random.split(subject.fold(10), _NUM_DRAWS)
     acted = [subject.act(key, state, subject.experience.observation)[0] for key in keys]
-    actions = np.stack([without_memory(action) for action in acted])
+    actions = np.stack([jax.tree.leaves(without_memory(action))[0] for action in acted])
     require(len(np.unique(actions, axis=0)) > 1, "seeds_differ", f"act explores alike with {_NUM_DRAWS} keys")
 
 

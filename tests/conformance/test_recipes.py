@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import agents
+from jaxrl import agents, text
 from jaxrl.agents import (
     a2c,
     a3c,
@@ -23,6 +23,7 @@ from jaxrl.agents import (
     ddpg,
     dqn,
     expected_sarsa,
+    grpo,
     i2a,
     iqn,
     mbmf,
@@ -37,6 +38,8 @@ from jaxrl.agents import (
     qr_dqn,
     rainbow,
     reinforce,
+    rlhf,
+    rloo,
     sac,
     sarsa,
     steve,
@@ -47,7 +50,7 @@ from jaxrl.agents import (
 from jaxrl.agents.combinators import with_reward
 from jaxrl.agents.parts import planning
 from jaxrl.agents.world_models import memory_of as memory_of_model
-from jaxrl.envs import expose_state, make, probes, remember, simulator, spec
+from jaxrl.envs import expose_state, make, probes, remember, repeat, simulator, spec, texts
 from jaxrl.envs.goals import BitFlipping, PointReach
 from jaxrl.feedback import preferences, rnd, teachers
 from jaxrl.networks import GRU, MLP, Conv, Transformer, memory_of
@@ -90,6 +93,9 @@ PLANNED = expose_state(probes.DiscountProbe())
 PLANNED_BOX = expose_state(probes.ContinuousObservationActionProbe())
 PLAN_REMEMBERED = remember(expose_state(probes.MaskedProbe()), sequence_like(Discrete(3), 3))
 GAME = expose_state(make("pgx/tic_tac_toe")[0])
+# Each of two prompts is answered eight times: a group is a rollout.
+TEXTS = repeat(texts.Vowels(2), 8)
+WRITER = text.gpt2(28, width=8, num_layers=1, num_heads=2, max_length=7)
 DYNAMICS = {"hidden": (8,), "horizon": 2, "population": 10, "max_epochs": 2, "batch_size": 4, "data_capacity": 48}
 MODELLED = {**REPLAYED, "hidden": (8,), "max_epochs": 2, "model_batch_size": 4, "refit_every": 8}
 PLANS = {"num_simulations": 4, "replay_capacity": 48, "batch_size": 4, "learning_starts": 2}
@@ -309,6 +315,13 @@ RECIPES = {
         preferring_ppo, {"learning_rate": 1e-3}, exempt=("options_matter",), environments=("image", "continuous")
     ),
     "dqn_preferring": Recipe(preferring_dqn, {"learning_rate": 1e-3}, environments=("discrete",)),
+    "grpo": Recipe(
+        partial(grpo, network=WRITER),
+        {"kl_in": "reward", "denominator": "tokens", "num_epochs": 2},
+        environments=("texts",),
+    ),
+    "rloo": Recipe(partial(rloo, network=WRITER), {"num_minibatches": 2}, environments=("texts",)),
+    "rlhf": Recipe(partial(rlhf, network=WRITER), {"target_kl": 3.0}, environments=("texts",)),
     "td3_hindsight": Recipe(
         partial(td3, **REPLAYED, replay=hindsight(POINT.reward_fn)),
         {"num_gradient_steps": 2},
@@ -331,6 +344,7 @@ ENVIRONMENTS = {
     "planned_box": (PLANNED_BOX, None),
     "plan_remembered": (PLAN_REMEMBERED, None),
     "game": (GAME, MLP(hidden=(8,))),
+    "texts": (TEXTS, None),
     "world_continuous": (world(probes.DiscountProbe(continuous=True), **WORLD), None),
     "world_transformer": (world(probes.DiscountProbe(), **{**WORLD, **WORLD_TRANSFORMER}), None),
 }

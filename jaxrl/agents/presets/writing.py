@@ -10,7 +10,7 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "rlhf": {"num_steps": 64_000, "num_envs": 128, "rollout_length": 1},
 }
 
-_START = {"start": {"name": "demonstrations", "num_updates": 300}}
+_START = {"start": {"name": "demonstrations", "num_batches": 300}}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     recipe: {f"{task}-N": _START for task in ("Add", "Brackets", "Reverse", "Sort", "Vowels")} for recipe in FALLBACK
