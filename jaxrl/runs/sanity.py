@@ -8,7 +8,7 @@ from jaxrl.runs.building import Built
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.presets import defaults_of
-from jaxrl.runs.recipes import UnknownName, hyperparameters
+from jaxrl.runs.recipes import UnknownName, find_recipe, hyperparameters
 from jaxrl.training.evaluate import episode_limit
 from jaxrl.training.options import is_number, without_effect
 
@@ -67,9 +67,22 @@ def contradictions(config: RunConfig, built: Built, before: int = 0) -> Iterator
                 f"{name}: got {length}, but the run has {steps} steps of each seed (--steps), so that the first {what} "
                 "would not end and nothing would be learned; lower it, or train for longer"
             )
+    if is_grouped(config.recipe) and config.rollout_length < 2:
+        yield (
+            f"rollout_length: got {config.rollout_length}, but {config.recipe} compares that many answers to a prompt; "
+            "give --rollout-length at least 2"
+        )
     delay = values.get("delay")
     if isinstance(delay, int) and delay >= built.num_updates:
         yield f"delay: got {delay}, but the run has {built.num_updates} updates: no gradient would ever be applied"
+
+
+def is_grouped(recipe: str) -> bool:
+    """Whether a recipe compares the answers of a rollout; of one that was given as an object it is not known."""
+    try:
+        return bool(getattr(find_recipe(recipe), "groups", False))
+    except (ConfigError, UnknownName):
+        return False
 
 
 def _given(config: RunConfig) -> list[str]:
