@@ -98,3 +98,8 @@ def test_examples_say_what_they_show(path):
 def test_preferences_are_enough_for_cartpole():
     episode_return, accuracy = load("preferences").main(num_steps=20_000)
     assert episode_return > 100 and accuracy > 0.75
+
+
+def test_a_language_model_learns_a_taste():
+    first, last = load("text_rl").main(num_updates=40, num_letters=2, width=16, learning_rate=1e-2)
+    assert first < 0.4 and last > 0.8  # 1 is the most: one vowel, and an end

@@ -161,7 +161,7 @@ def language_model(function: Callable[..., Any]) -> Choice:
     def make(env: Any, params: Any, **settings: Any) -> Any:
         spec = envs.spec(env, params)
         if not isinstance(spec.action, Texts):
-            raise ValueError(f"network: got actions {spec.action}, language models write texts; see Reverse-6")
+            raise ValueError(f"actions: got {spec.action}, must be Texts; take a text task such as Reverse-6")
         length = features(spec.observation).tokens.shape[0] + spec.action.length
         return function(**settings)(spec.action.num_tokens, max_length=length)
 
@@ -190,6 +190,7 @@ PARTS: dict[str, Part] = {
     "network": Part(
         "The language model of a recipe that writes texts.",
         {"gpt2": language_model(_gpt2), "llama": language_model(_llama)},
+        lambda recipe, spec: "gpt2",
     ),
     "start": Part(
         "How a language model starts; by default with random parameters.",

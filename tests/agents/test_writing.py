@@ -1,5 +1,7 @@
 """Recipes of language models: what padding must not change, ratios, lengths and cut answers."""
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,8 @@ import optax
 import pytest
 
 import jaxrl
-from jaxrl import envs, text
+from jaxrl import text
 from jaxrl.agents.parts import writing
-from jaxrl.envs.texts import Vowels
 from jaxrl.types import Spec, Text, Texts, Transition
 
 T, B, P, N, END = 4, 2, 3, 4, 5
@@ -49,16 +50,19 @@ def padded(given, where, filled):
     return given._replace(observation=prompt, action=answer, next_observation=prompt)
 
 
-def updated(name, given, **options):
-    """The state and the metrics after one update with SGD, whose steps are proportional to gradients."""
-    agent = RECIPES[name](
-        spec_of(given.observation.tokens.shape[-1]), network=MODEL, optimizer=optax.sgd, learning_rate=0.1, **options
-    )
+@lru_cache
+def program(name, length, options):
+    """A first state, whose policy is not the reference, and the compiled update; SGD's steps show gradients."""
+    agent = RECIPES[name](spec_of(length), network=MODEL, optimizer=optax.sgd, learning_rate=0.1, **dict(options))
     state = agent.init(jax.random.key(0), B)
-    # Not the reference: the divergence is not 0.
     moved = jax.tree.map(lambda x: x * 1.1, state.policy)
-    state = state._replace(params={**state.params, "policy": moved} if name == "rlhf" else moved)
-    return jax.jit(agent.update)(jax.random.key(1), state, given)
+    return state._replace(params={**state.params, "policy": moved} if name == "rlhf" else moved), jax.jit(agent.update)
+
+
+def updated(name, given, **options):
+    """The state and the metrics after one update."""
+    state, update = program(name, given.observation.tokens.shape[-1], tuple(options.items()))
+    return update(jax.random.key(1), state, given)
 
 
 def close(first, second, atol=1e-5):
@@ -92,7 +96,7 @@ def test_the_ratio_is_1_at_the_first_minibatch(name):
 def test_log_probabilities_are_those_of_sampling():
     """Row n is about token n (trl#6879 shifted the mask by one), at the temperature that was sampled at."""
     params = text.init_params(jax.random.key(2), MODEL)
-    params = jax.tree.map(lambda x: 10.0 * x, params)
+    params = jax.tree.map(lambda x: 4.0 * x, params)
     prompt = Text(jnp.array([[1, 2, 3]] * 8), jnp.ones((8, 3), bool))
 
     @jax.jit
@@ -175,17 +179,3 @@ def test_a_network_has_to_fit_the_task():
     env, params = jaxrl.make("CartPole-v1")
     with pytest.raises(TypeError, match="spec: got actions Discrete.*grpo writes texts"):
         jaxrl.grpo(jaxrl.spec(env, params))
-
-
-def test_a_policy_learns_what_pays():
-    """Vowels-2 pays most for one vowel and an end. It starts from demonstrations, which pay less."""
-    task = Vowels(2)
-    env, params = envs.repeat(task, 8), task.default_params
-    spec = jaxrl.spec(env, params)
-    model = text.gpt2(28, width=16, num_layers=1, num_heads=2, max_length=7)
-    start = text.demonstrations(task, num_batches=60, batch_size=32, learning_rate=1e-2)
-    agent = jaxrl.grpo(spec, network=model, start=start, learning_rate=1e-2, num_minibatches=2)
-    run = jax.jit(lambda key: jaxrl.train(key, agent, env, params, num_steps=64 * 40, num_envs=8, rollout_length=8))
-    _, metrics = run(jax.random.key(0))
-    score = np.asarray(metrics["score"])
-    assert score[:3].mean() < 0.4 < 0.8 < score[-5:].mean()
