@@ -1,6 +1,8 @@
-"""Language models: a causal transformer, generation, and log-probabilities of completions."""
+"""Language models: a causal transformer, generation, log-probabilities, files, tokenizers, and learning from answers."""
 
 from jaxrl.text.generate import Completion, Scores, generate, last_true, log_probs, score
+from jaxrl.text.hugging_face import LanguageModel, load, save
+from jaxrl.text.lora import Adapters, Factors, apply_adapted, lora, merge
 from jaxrl.text.pairs import (
     Pairs,
     accuracy,
@@ -13,16 +15,28 @@ from jaxrl.text.pairs import (
     reward_score,
     scored,
 )
+from jaxrl.text.pretrain import Pretrained, bits_per_byte, pretrain, prose
 from jaxrl.text.supervised import answer_loss, demonstrations, init_params, supervised
+from jaxrl.text.tokenizer import BPE, Bytes, Tokenizer, bpe, pad
 from jaxrl.text.transformer import Transformer, gpt2, llama
 
 __all__ = [
+    "Adapters",
+    "BPE",
+    "Bytes",
     "Completion",
+    "Factors",
+    "LanguageModel",
     "Pairs",
+    "Pretrained",
     "Scores",
+    "Tokenizer",
     "Transformer",
     "accuracy",
     "answer_loss",
+    "apply_adapted",
+    "bits_per_byte",
+    "bpe",
     "compare",
     "demonstrations",
     "dpo",
@@ -33,10 +47,17 @@ __all__ = [
     "ipo",
     "last_true",
     "llama",
+    "load",
     "log_probs",
+    "lora",
+    "merge",
+    "pad",
+    "pretrain",
+    "prose",
     "reward_accuracy",
     "reward_model",
     "reward_score",
+    "save",
     "score",
     "scored",
     "supervised",
