@@ -9,7 +9,14 @@ import pytest
 from jaxrl import text
 
 MODEL = text.gpt2(257, width=32, num_layers=1, num_heads=2, max_length=16)
-OPTIONS = {"tokenizer": text.Bytes(), "num_steps": 60, "batch_size": 8, "length": 16, "learning_rate": 0.02, "warm_up": 10}
+OPTIONS = {
+    "tokenizer": text.Bytes(),
+    "num_steps": 60,
+    "batch_size": 8,
+    "length": 16,
+    "learning_rate": 0.02,
+    "warm_up": 10,
+}
 CORPUS = "the cat sat on the mat. " * 40
 
 
