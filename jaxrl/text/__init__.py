@@ -1,8 +1,8 @@
-"""Language models: a causal transformer, generation, log-probabilities, files, tokenizers, and learning from answers."""
+"""Language models: a causal transformer, generation, log-probabilities, files, tokenizers, and fits to answers."""
 
 from jaxrl.text.generate import Completion, Scores, generate, last_true, log_probs, score
 from jaxrl.text.hugging_face import LanguageModel, load, save
-from jaxrl.text.lora import Adapters, Factors, apply_adapted, lora, merge
+from jaxrl.text.lora import Adapters, Factors, apply_lora, lora, merge_lora
 from jaxrl.text.pairs import (
     Pairs,
     accuracy,
@@ -34,7 +34,7 @@ __all__ = [
     "Transformer",
     "accuracy",
     "answer_loss",
-    "apply_adapted",
+    "apply_lora",
     "bits_per_byte",
     "bpe",
     "compare",
@@ -50,7 +50,7 @@ __all__ = [
     "load",
     "log_probs",
     "lora",
-    "merge",
+    "merge_lora",
     "pad",
     "pretrain",
     "prose",

@@ -71,7 +71,7 @@ def lora(key: Array, params: PyTree, *, rank: int = 8, kernels: str = ".*") -> A
     return adapters
 
 
-def merge(params: PyTree, adapters: Adapters, *, scale: Array | float = 1.0) -> PyTree:
+def merge_lora(params: PyTree, adapters: Adapters, *, scale: Array | float = 1.0) -> PyTree:
     """Parameters with the kernels ``W + scale A B``, of the shapes and dtypes of ``params``; differentiable.
 
     Args:
@@ -89,16 +89,16 @@ def merge(params: PyTree, adapters: Adapters, *, scale: Array | float = 1.0) -> 
     return jax.tree_util.tree_map_with_path(merged, params)
 
 
-def apply_adapted(
+def apply_lora(
     module: nn.Module, params: PyTree, adapters: Adapters, *arguments: Any, scale: Array | float = 1.0, **options: Any
 ) -> Any:
     """``module.apply(params, *arguments, **options)`` with ``x W + scale (x A) B`` for each adapted ``nn.Dense``.
 
-    It equals ``module.apply(merge(params, adapters), ...)``. No kernel's gradient or sum is made, which saves memory
+    It equals ``module.apply(merge_lora(params, adapters), ...)``. No kernel's gradient or sum is made, which saves memory
     where kernels are large.
 
     Raises:
-      TypeError: an adapted kernel is not that of an ``nn.Dense``; merge those.
+      TypeError: an adapted kernel is not that of an ``nn.Dense``; use ``merge_lora`` for those.
     """
     dense: set[str] = set()
 
@@ -114,5 +114,7 @@ def apply_adapted(
     with nn.intercept_methods(adapted):
         result = module.apply(params, *arguments, **options)
     if set(adapters) - dense:
-        raise TypeError(f"adapters: got {min(set(adapters) - dense)}, must be of an nn.Dense that is called; use merge")
+        raise TypeError(
+            f"adapters: got {min(set(adapters) - dense)}, must be of an nn.Dense that is called; use merge_lora"
+        )
     return result

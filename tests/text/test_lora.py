@@ -29,7 +29,7 @@ def test_logits_are_identical_at_the_start(setting):
     model, params, adapters, (tokens, mask) = setting
     assert len(adapters) == 4 * model.num_layers
     np.testing.assert_array_equal(
-        jax.jit(model.apply)(text.merge(params, adapters), tokens, mask)[0],
+        jax.jit(model.apply)(text.merge_lora(params, adapters), tokens, mask)[0],
         jax.jit(model.apply)(params, tokens, mask)[0],
     )
 
@@ -38,10 +38,10 @@ def test_merged_equals_unmerged_with_gradients(setting):
     model, params, adapters, (tokens, mask) = setting
 
     def merged(adapters):
-        return model.apply(text.merge(params, adapters, scale=0.5), tokens, mask)[0]
+        return model.apply(text.merge_lora(params, adapters, scale=0.5), tokens, mask)[0]
 
     def unmerged(adapters):
-        return text.apply_adapted(model, params, adapters, tokens, mask, scale=0.5)[0]
+        return text.apply_lora(model, params, adapters, tokens, mask, scale=0.5)[0]
 
     def both(function):
         value = lambda adapters: (function(adapters) ** 2).sum()  # noqa: E731
@@ -59,17 +59,17 @@ def test_any_module_and_any_kernel():
     params = torso.init(jax.random.key(0), x)
     adapters = changed(text.lora(jax.random.key(1), params, rank=1))
     np.testing.assert_allclose(
-        text.apply_adapted(torso, params, adapters, x), torso.apply(text.merge(params, adapters), x), atol=1e-5
+        text.apply_lora(torso, params, adapters, x), torso.apply(text.merge_lora(params, adapters), x), atol=1e-5
     )
     conv, image = nn.Conv(4, (3, 3)), jnp.ones((1, 5, 5, 2))
     params = conv.init(jax.random.key(0), image)
     adapters = changed(text.lora(jax.random.key(1), params, rank=1))
     (factors,) = adapters.values()
     assert factors.a.shape == (18, 1)
-    kernel = text.merge(params, adapters)["params"]["kernel"] - params["params"]["kernel"]
+    kernel = text.merge_lora(params, adapters)["params"]["kernel"] - params["params"]["kernel"]
     np.testing.assert_allclose(kernel.reshape(18, 4), factors.a @ factors.b, atol=1e-6)
     with pytest.raises(TypeError, match="adapters: got params/kernel"):
-        text.apply_adapted(conv, params, adapters, image)
+        text.apply_lora(conv, params, adapters, image)
 
 
 @pytest.mark.parametrize(("arguments", "named"), [({"kernels": "nowhere"}, "nowhere"), ({"rank": 0}, "rank: got 0")])
