@@ -94,8 +94,8 @@ def apply_lora(
 ) -> Any:
     """``module.apply(params, *arguments, **options)`` with ``x W + scale (x A) B`` for each adapted ``nn.Dense``.
 
-    It equals ``module.apply(merge_lora(params, adapters), ...)``. No kernel's gradient or sum is made, which saves memory
-    where kernels are large.
+    It equals ``module.apply(merge_lora(params, adapters), ...)``. No gradient of a whole kernel is made, which saves
+    memory where kernels are large.
 
     Raises:
       TypeError: an adapted kernel is not that of an ``nn.Dense``; use ``merge_lora`` for those.

@@ -73,7 +73,7 @@ def test_padding_changes_neither_log_probabilities_nor_loss_nor_gradient(loss_an
     assert has.sum() == has2.sum() == sum(len(ids) - 1 for ids in TEXTS)
     np.testing.assert_allclose(log_probs2[has2], log_probs[has], atol=1e-5)
     np.testing.assert_allclose(loss2, loss, rtol=1e-5)
-    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max() + 1e-5)  # noqa: E731
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-5)  # noqa: E731
     jax.tree.map(close, gradient2, gradient)
 
 
