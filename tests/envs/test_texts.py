@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.envs import check, make, repeat, spec, texts
+from jaxrl.envs import ProtocolError, SpecError, check, make, repeat, spec, specs, texts
 from jaxrl.envs.texts.base import is_held_out
 from jaxrl.types import Text, Texts
 
@@ -109,6 +109,38 @@ def test_what_is_held_out_is_never_drawn(name):
     for held_out in (False, True):
         env, _ = make(name, held_out=held_out)
         assert (drawn(env)[3] == held_out).all()
+
+
+class Leaky(texts.Reverse):
+    """Reads what stands at padding."""
+
+    def score(self, prompt, answer):
+        return answer.tokens.sum().astype(jnp.float32)
+
+
+def test_a_score_that_reads_padding_is_found():
+    env = Leaky(2)
+    with pytest.raises(ProtocolError, match="^padding: the reward changed"):
+        check(env, env.default_params, num_steps=2, num_envs=16)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (Texts(5, 4, 5), "got end=5 .* must be a token, below 5"),
+        (Texts(5, 0, 1), "got length=0 .* at least 1"),
+        (Texts(1, 4, 0), "got num_tokens=1 .* at least 2"),
+    ],
+)
+def test_a_vocabulary_has_its_end(space, message):
+    with pytest.raises(SpecError, match=message):
+        specs.action_spec(space)
+
+
+def test_a_prompt_has_a_mask_of_its_length():
+    tokens = jax.ShapeDtypeStruct((3,), jnp.int32)
+    with pytest.raises(SpecError, match=r"Text.mask: got bool\[4\]|Text.tokens: got int32\[3\]"):
+        specs.observation_spec(Text(tokens, jax.ShapeDtypeStruct((4,), jnp.bool_)), Texts(5, 4, 0))
 
 
 def test_a_sum_needs_32_bits():
