@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.text_pairs`` samples pairs of answers to Vowels-16 from a model that saw demonstrations, calls
 the one with the higher scripted score the better one, fits ``text.dpo`` and ``text.fit_reward`` to the same pairs, and
-trains ``rlhf`` against the fitted score alone. Each line of ``rlhf`` has the learned and the true score at a KL divergence
-from the reference: where the second falls while the first rises, the reward model is over-optimised. Seeds of
-``split(key(--seed), --num-seeds)`` run one after the other.
+trains ``rlhf`` against the fitted score alone. Each line of ``rlhf`` has the learned and the true score at a KL
+divergence from the reference: where the second falls while the first rises, the reward model is over-optimised. Seeds
+of ``split(key(--seed), --num-seeds)`` run one after the other.
 """
 
 from __future__ import annotations
