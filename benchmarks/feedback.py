@@ -14,14 +14,14 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxrl
 from jaxrl import feedback
 from jaxrl.agents.presets import LOOP
+from jaxrl.feedback import verdicts
 from jaxrl.networks import MLP
-from jaxrl.types import Agent, Transition
+from jaxrl.types import Agent
 
 
 class Row(NamedTuple):
@@ -58,17 +58,11 @@ SIGNALS = {"num_steps": 40_000, "num_envs": 8, "rollout_length": 32}
 """The size of ``--row coach`` and ``--row tamer``: a signal on 1 of 20 decisions, 1,000 signals in 20k steps."""
 
 
-def judge(steps: Transition) -> jax.Array:
-    """Praises a push towards the side to which the pole falls, and blames the other. It balances for 500 steps."""
-    falls_right = steps.observation[..., 2] + 0.5 * steps.observation[..., 3] > 0.0
-    return jnp.where(falls_right == (steps.action == 1), 1.0, -1.0)
-
-
 def from_signals(row: str, mistake: float) -> tuple[str, Any, Any, Agent, dict[str, int]]:
     """``reinforce`` with the signals of a trainer, two steps late: title, environment, params, agent and size."""
     env, params = jaxrl.make("CartPole-v1")
     spec = jaxrl.spec(env, params)
-    trainer = feedback.trainer(judge, num_signals=1_000, rate=0.05, mistake=mistake, delay=2)
+    trainer = feedback.trainer(verdicts.balancing, num_signals=1_000, rate=0.05, mistake=mistake, delay=2)
     models = {"coach": feedback.coach(trainer, delay=2), "tamer": feedback.tamer(spec, trainer, delay=2)}
     agent = jaxrl.reinforce(spec, loss=feedback.as_advantage, learning_rate=1e-2, max_grad_norm=0.5)
     title = f"reinforce + {row}, CartPole-v1, 1000 signals, {mistake:.0%} wrong"

@@ -13,7 +13,7 @@ from jaxrl.envs.abstract import check_environment, check_reset, check_step, requ
 from jaxrl.ops import across
 from jaxrl.types import Agent, Array, Observation, PyTree, Remembered, Transition, memory
 
-__all__ = ["future_weight", "reset", "rollout", "step", "step_keys", "stored", "with_memory"]
+__all__ = ["future_weight", "reset", "rollout", "step", "step_keys", "stored", "with_memory", "without_states"]
 
 
 def reset(key: Array, env: Any, params: Any, num_envs: int) -> tuple[Any, PyTree]:
@@ -35,6 +35,14 @@ def stored(observation: Any) -> Any:
     if not isinstance(observation, Observation):
         return observation
     return observation._replace(env_state=None, memory=None)
+
+
+def without_states(trajectory: Transition) -> Transition:
+    """The trajectory without the simulator's states, which ``with_states`` puts back for a reward model."""
+    seen = trajectory.observation
+    if not isinstance(seen, Observation) or seen.env_state is None:
+        return trajectory
+    return trajectory._replace(observation=seen._replace(env_state=None))
 
 
 def with_memory(trajectory: Transition, observation: Any) -> Transition:

@@ -17,6 +17,7 @@ from jaxrl.cli.errors import UsageError
 COMMANDS = {
     "train": "train a population of seeds: jaxrl train RECIPE ENV [flags]",
     "evaluate": "play whole episodes with a trained run and print the returns: jaxrl evaluate RUN",
+    "label": "compare clips for a run with --teacher person: jaxrl label RUN",
     "play": "play a game against a trained run in the terminal: jaxrl play RUN",
     "elo": "rate the players of a two-player run over training, and draw the ratings: jaxrl elo RUN",
     "plot": "draw the learning curves of one or many runs: jaxrl plot RUN...",
@@ -105,6 +106,8 @@ def _dispatch(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
         hint = importlib.import_module("jaxrl.arguments").nearest(command, COMMANDS)
         raise UsageError(f"unknown command '{command}'{hint} (commands: {', '.join(COMMANDS)})")
+    if command == "label":  # the accelerator is the run's, and drawing needs none
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if command in ("train", "resume"):
         importlib.import_module("jaxrl.cli.hosts").connect(arguments)
     module = importlib.import_module(f"jaxrl.cli.{command}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl.envs.wrappers import StepResult, Wrapper, layers
@@ -12,24 +13,34 @@ from jaxrl.types import Array, Model, Observation, PyTree, Remembered, Simulated
 
 
 class _ExposeState(Wrapper):
+    def __init__(self, env: Any, innermost: bool) -> None:
+        super().__init__(env)
+        self._innermost = innermost
+
     def reset(self, key: Array, params: PyTree = None) -> tuple[Observation, PyTree]:
         observation, state = self.env.reset(key, self._given(params))
-        return _exposed(observation, state), state
+        return self._exposed(observation, state), state
 
     def step(self, key: Array, state: PyTree, action: Array, params: PyTree = None) -> StepResult:
         observation, state, *outcome, info = self.env.step(key, state, action, self._given(params))
         # At the end of an episode the state is already the next episode's, and no planner starts from a final
         # observation.
-        info = {**info, "final_observation": _exposed(info["final_observation"], state)}
-        return _exposed(observation, state), state, *outcome, info
+        info = {**info, "final_observation": self._exposed(info["final_observation"], state)}
+        return self._exposed(observation, state), state, *outcome, info
+
+    def _exposed(self, observation: Any, state: PyTree) -> Observation:
+        seen = observation if isinstance(observation, Observation) else Observation(features=observation)
+        if self._innermost:
+            state = jax.tree.map(_without_keys, list(layers(self.env, state))[-1][1])
+        return seen._replace(env_state=state)
 
 
-def _exposed(observation: Any, state: PyTree) -> Observation:
-    seen = observation if isinstance(observation, Observation) else Observation(features=observation)
-    return seen._replace(env_state=state)
+def _without_keys(leaf: Any) -> Any:
+    """The data of a typed PRNG key, which can be stored; any other leaf as it is."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
-def expose_state(env: Any) -> Wrapper:
+def expose_state(env: Any, *, innermost: bool = False) -> Wrapper:
     """Puts the simulator's state into ``Observation.env_state`` for planners; rollouts drop it before storage.
 
     The state is that of ``env``, so plan with ``simulator(env, params)`` of the same ``env``. Inside of ``versus`` it
@@ -37,8 +48,9 @@ def expose_state(env: Any) -> Wrapper:
 
     Args:
       env: an environment.
+      innermost: expose the state of the innermost environment, which can be drawn, with the data of PRNG keys.
     """
-    return _ExposeState(env)
+    return _ExposeState(env, innermost)
 
 
 def num_players(env: Any) -> int:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.feedback.bradley_terry import cross_entropy
+from jaxrl.feedback.bradley_terry import cross_entropy, log_probability
 from jaxrl.feedback.segments import Segments, masked_sum
 from jaxrl.types import Array, PyTree
 
@@ -143,6 +143,8 @@ def fit(
     noise: Any,
     num_steps: int,
     batch_size: int,
+    unanswered: Segments | None = None,
+    confidence: Any = None,
 ) -> tuple[Learner, Fit]:
     """Fits each member by gradient steps on the cross-entropy of Bradley-Terry, with an adapted L2 penalty.
 
@@ -158,6 +160,9 @@ def fit(
       noise: fraction of answers that are random.
       num_steps: gradient steps, rounded up to whole rounds.
       batch_size: N.
+      unanswered: ``[M, 2, L, ...]`` pairs without answers.
+      confidence: the least probability at which a member's own prediction for one of them is taken as its label; N of
+        them are looked at in each step. None for none. Park et al. 2022.
     """
 
     def gap(params: PyTree, observation: Any, action: Array, mask: Array) -> Array:
@@ -170,16 +175,27 @@ def fit(
         cumulative = jnp.cumsum(train)
         every = (comparisons.observation, comparisons.action, comparisons.mask)
 
-        def objective(params: PyTree, penalty: Array, rows: Array) -> Array:
+        def of_guesses(params: PyTree, key: Array) -> Array:
+            """The mean loss of confident guesses on pairs that nobody answered."""
+            assert unanswered is not None
+            rows = jax.random.randint(key, (batch_size,), 0, unanswered.mask.shape[0])
+            steps, mask = jax.tree.map(lambda leaf: leaf[rows], unanswered)
+            gaps = gap(params, steps.observation, steps.action, mask)
+            certainty = jnp.exp(log_probability(jnp.abs(jax.lax.stop_gradient(gaps)), 0.0))
+            losses = cross_entropy(gaps, (gaps > 0.0).astype(jnp.float32), noise)
+            return jnp.where(certainty >= confidence, losses, 0.0).mean()
+
+        def objective(params: PyTree, penalty: Array, rows: Array, key: Array) -> Array:
             seen = jax.tree.map(lambda leaf: leaf[rows], every)
             losses = cross_entropy(gap(params, *seen), comparisons.label[rows], noise)
             squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
-            return _weighted_mean(losses, train[rows]) + penalty * squares
+            guessed = 0.0 if confidence is None else of_guesses(params, jax.random.fold_in(key, 1))
+            return _weighted_mean(losses, train[rows]) + guessed + penalty * squares
 
         def step(learner: Learner, key: Array) -> tuple[Learner, None]:
             place = jax.random.uniform(key, (batch_size,)) * cumulative[-1]
             rows = jnp.minimum(jnp.searchsorted(cumulative, place, side="right"), train.shape[0] - 1)
-            grads = jax.grad(objective)(learner.params, learner.penalty, rows)
+            grads = jax.grad(objective)(learner.params, learner.penalty, rows, key)
             updates, optimizer_state = optimizer.update(grads, learner.optimizer_state, learner.params)
             return Learner(optax.apply_updates(learner.params, updates), optimizer_state, learner.penalty), None
 

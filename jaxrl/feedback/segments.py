@@ -31,22 +31,27 @@ class Segments(NamedTuple):
     mask: Array
 
 
-def kept(trajectory: Transition) -> Transition:
-    """The trajectory without next observations, extras, and the agent's memory, as it is remembered."""
+def kept(trajectory: Transition, *, states: bool = False) -> Transition:
+    """The trajectory without next observations, extras, and the agent's memory, as it is remembered.
+
+    Args:
+      trajectory: leaves ``[T, B, ...]``.
+      states: keep the simulator's states, where observations have them, so that segments can be drawn.
+    """
     seen = trajectory.observation
     if isinstance(seen, types.Observation):
-        seen = seen._replace(memory=None, env_state=None)
+        seen = seen._replace(memory=None, env_state=seen.env_state if states else None)
     return trajectory._replace(observation=seen, next_observation=(), extras=())
 
 
-def example(spec: Spec) -> Transition:
-    """One remembered transition without a batch axis, as shapes and dtypes."""
+def example(spec: Spec, *, states: bool = False) -> Transition:
+    """One remembered transition without a batch axis, as shapes and dtypes; ``states`` as in ``kept``."""
     scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
     flag: Any = jax.ShapeDtypeStruct((), jnp.bool_)
     action: Any = jax.ShapeDtypeStruct((), jnp.int32)
     if isinstance(spec.action, types.Box):
         action = jax.ShapeDtypeStruct(spec.action.shape, jnp.float32)
-    return kept(Transition(spec.observation, action, scalar, scalar, flag, flag, spec.observation))
+    return kept(Transition(spec.observation, action, scalar, scalar, flag, flag, spec.observation), states=states)
 
 
 def draw(key: Array, memory: Ring, count: int, length: int) -> Segments:

@@ -114,7 +114,16 @@ def scripted(
     return teacher
 
 
-TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random"]
+def outside(key: Array, pairs: Segments, pool: Segments) -> Answers:
+    """The teacher whose answers come later, from outside of the program: none is given yet.
+
+    ``preferences`` fits to the answers that ``runs.outside_answers`` writes into its state between chunks of updates.
+    """
+    del key, pool
+    return Answers(jnp.full(pairs.mask.shape[:1], 0.5, jnp.float32), jnp.zeros(pairs.mask.shape[:1], bool))
+
+
+TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random", "person"]
 """The names of ``TEACHERS``."""
 
 TEACHERS: dict[TeacherName, Teacher] = {
@@ -125,5 +134,6 @@ TEACHERS: dict[TeacherName, Teacher] = {
     "mistake": scripted(mistake=0.1),
     "stochastic": scripted(rationality=1.0),
     "random": scripted(rationality=0.0),
+    "person": outside,
 }
-"""The six teachers of B-Pref with its default flaws, and one that answers at random, for controls."""
+"""The six teachers of B-Pref with its default flaws, one that answers at random, for controls, and a person."""

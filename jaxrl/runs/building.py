@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxrl import envs, networks
-from jaxrl.agents.combinators import with_reward
+from jaxrl import envs, losses, networks
+from jaxrl.agents.combinators import with_reward, with_states
 from jaxrl.arguments import check_count, nearest
+from jaxrl.runs import outside_answers
 from jaxrl.runs.config import ConfigError, RunConfig, Sweep
 from jaxrl.runs.kinds import Kind, kind_of
 from jaxrl.runs.objects import import_object, is_object
-from jaxrl.runs.parts import make_part
+from jaxrl.runs.parts import choice_of, make_part
 from jaxrl.runs.recipes import Parameter, Recipe, filled_in, find_recipe, hyperparameters, remembered, shorthands_of
 from jaxrl.runs.trainers import trainer_of
 from jaxrl.training.loop import count_updates
@@ -116,6 +117,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     kind, trainer = kind_of(env), trainer_of(config)
     kind.check_trainer(config, trainer)
     trainer.check(config)
+    outside_answers.check(config)
     kind.check(config, parts.get("torso"))
     env = wrap(config, env, parts.get("torso"))
     wanted = filled_in(recipe)
@@ -124,6 +126,10 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         env, offered = kind.simulator(config, env, params)
         values |= offered
     spec = envs.spec(env, params)
+    shows_states = outside_answers.teacher_of(config) is not None and kind.draw is not None
+    if shows_states:  # so that what is asked can be drawn
+        env = envs.expose_state(env, innermost=True)
+        spec = envs.spec(env, params)
     memory = remembered(recipe, spec, config.hyperparameters)
     if memory is not None:
         env = envs.remember(env, memory)
@@ -132,11 +138,13 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         env = envs.repeat(env, max(config.rollout_length, 1))
     reward_model = part_of("feedback", env) if "feedback" in config.parts else None
     fixed = {argument: values[what] for argument, what in wanted.items()}
+    fixed |= _loss_of_feedback(config, recipe, given)
     # The part is named, so that the switch that says the same in short has nothing to say.
     fixed |= {name: False for name, shorthand in shorthands_of(recipe).items() if shorthand.part in parts}
 
     def make_agent(**swept: Any) -> Agent:
-        return _rewarded(recipe, reward_model, spec, **parts, **{**config.hyperparameters, **fixed, **swept})
+        agent = _rewarded(recipe, reward_model, spec, **parts, **{**config.hyperparameters, **fixed, **swept})
+        return with_states(agent) if shows_states else agent
 
     sweep = config.sweep or Sweep((), ((),))
     for setting in sweep.values:
@@ -150,6 +158,25 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
     columns = dict(zip(sweep.names, zip(*sweep.values, strict=True), strict=True)) if sweep.names else {}
     hyper = {name: jnp.repeat(jnp.array(column, jnp.float32), config.seeds) for name, column in columns.items()}
     return Built(env, params, spec, make_agent, keys, hyper, num_updates, kind)
+
+
+def _loss_of_feedback(config: RunConfig, recipe: Recipe, given: Given) -> dict[str, Any]:
+    """The loss that goes with the feedback of a run, where it has one and no loss was chosen.
+
+    Raises:
+      ConfigError: the recipe can't take it.
+    """
+    chosen = config.parts.get("feedback")
+    loss = None if chosen is None or "feedback" in given.parts else choice_of("feedback", chosen.name).loss
+    if chosen is None or loss is None or "loss" in config.parts:
+        return {}
+    known = inspect.signature(recipe).parameters
+    if "loss" not in known or known["loss"].default is not losses.actor_critic:
+        raise ConfigError(
+            f"feedback: got {chosen.name} for {config.recipe}, must be with reinforce, a2c or a3c, whose loss takes "
+            "its signals as advantages"
+        )
+    return {"loss": loss}
 
 
 def check_size(config: RunConfig) -> None:

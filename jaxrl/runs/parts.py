@@ -18,6 +18,8 @@ from jaxrl import envs, feedback, networks, planners, replay, text
 from jaxrl.agents.mbve import BASES
 from jaxrl.agents.parts import critics, expansion, planning, plans
 from jaxrl.agents.parts.torsos import torso_of
+from jaxrl.arguments import Count, CountOrZero, Positive, Unit
+from jaxrl.feedback.verdicts import verdict
 from jaxrl.runs.objects import import_object, is_object, name_of
 from jaxrl.runs.recipes import (
     RECIPES,
@@ -41,10 +43,12 @@ class Choice(NamedTuple):
       described: the function or Flax module whose signature and docstring define the settings, which are the arguments
         of a plain type with a default.
       make: ``make(env, params, **settings)`` returns the object that the recipe takes.
+      loss: the loss that goes with it, for recipes that take ``losses.actor_critic``; None for any recipe and its loss.
     """
 
     described: Callable[..., Any]
     make: Callable[..., Any]
+    loss: Callable[..., Any] | None = None
 
 
 class Part(NamedTuple):
@@ -116,13 +120,69 @@ def model(function: Callable[..., Any]) -> Choice:
     return Choice(function, lambda env, params, **settings: function(envs.spec(env, params), **settings))
 
 
+def _coach(
+    num_signals: Count = 1000,
+    rate: Unit = 0.05,
+    mistake: Unit = 0.1,
+    delay: CountOrZero = 0,
+    corrected: bool = True,
+    trace: Unit = 0.0,
+) -> Any:
+    """``feedback.coach`` with a simulated trainer, who follows the environment's rule in ``feedback.verdicts``.
+
+    Args:
+      num_signals: signals after which the trainer is silent.
+      rate: probability that a decision is judged.
+      mistake: probability that a signal has the wrong sign.
+      delay: steps by which signals are late.
+      corrected: the agent knows the delay.
+      trace: decay of the eligibility trace, which spreads a signal over the decisions before it.
+    """
+
+
+def _tamer(
+    num_signals: Count = 1000,
+    rate: Unit = 0.05,
+    mistake: Unit = 0.1,
+    delay: CountOrZero = 0,
+    corrected: bool = True,
+    learning_rate: Positive = 1e-3,
+    num_gradient_steps: Count = 10,
+    batch_size: Count = 64,
+) -> Any:
+    """``feedback.tamer`` with a simulated trainer, who follows the environment's rule in ``feedback.verdicts``.
+
+    Args:
+      num_signals: signals after which the trainer is silent.
+      rate: probability that a decision is judged.
+      mistake: probability that a signal has the wrong sign.
+      delay: steps by which signals are late.
+      corrected: the agent knows the delay.
+      learning_rate: step size of Adam.
+      num_gradient_steps: gradient steps of an update.
+      batch_size: judged decisions of a gradient step.
+    """
+
+
+def signals(described: Callable[..., Any], make: Callable[..., RewardModel]) -> Choice:
+    """A reward model ``make(spec, trainer, **settings)`` of a simulated trainer's signals, which are advantages."""
+
+    def made(env: Any, params: Any, *, corrected: bool = True, **settings: Any) -> RewardModel:
+        told = {name: settings.pop(name) for name in ("num_signals", "rate", "mistake", "delay") if name in settings}
+        trainer = feedback.trainer(verdict(env), **told)
+        return make(envs.spec(env, params), trainer, delay=trainer.delay if corrected else 0, **settings)
+
+    return Choice(described, made, feedback.as_advantage)
+
+
 @recipe(extends=feedback.preferences)
 def preferences(spec: Spec, *, teacher: feedback.teachers.TeacherName = "oracle", **options: Any) -> RewardModel:
-    """``feedback.preferences`` with a scripted teacher.
+    """``feedback.preferences`` with a teacher by name.
 
     Args:
       spec: of the environment.
-      teacher: who compares segments of experience, by the environment's reward, which the agent does not see.
+      teacher: who compares segments of experience: a script, by the environment's reward, which the agent does not see,
+        or a person, by jaxrl label RUN.
     """
     return feedback.preferences(spec, teacher=teacher, **options)
 
@@ -231,7 +291,13 @@ PARTS: dict[str, Part] = {
     ),
     "feedback": Part(
         "A reward model that replaces or adds to the environment's reward, for any recipe without a simulator.",
-        {"preferences": model(preferences), "rnd": model(feedback.rnd), "clipped": model(feedback.clipped)},
+        {
+            "preferences": model(preferences),
+            "coach": signals(_coach, lambda spec, trainer, **settings: feedback.coach(trainer, **settings)),
+            "tamer": signals(_tamer, feedback.tamer),
+            "rnd": model(feedback.rnd),
+            "clipped": model(feedback.clipped),
+        },
         of_every_recipe=True,
         short=frozenset({"teacher", "labels"}),
     ),

@@ -117,19 +117,31 @@ def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recor
     Raises:
       ConfigError: there is no picture of this environment: gymnax has none, and it has no method ``picture(state)``.
     """
+    frames = [(number, index) for number, episode in enumerate(episodes) for index in range(len(episode.env_states))]
+    innermost = [list(layers(env, episodes[number].env_states[index]))[-1] for number, index in frames]
+    titles = []
+    for number, index in frames:
+        name = f"{env.name}, episode {number + 1}" if len(episodes) > 1 else env.name
+        titles.append(f"{name}: step {index + 1}, return {episodes[number].returns[index]:.1f}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_states(path, innermost[0][0], params, [state for _, state in innermost], titles)
+
+
+def draw_states(path: Path, env: Any, params: PyTree, states: Sequence[PyTree], titles: Sequence[str]) -> None:
+    """Writes states of an environment without wrappers into a GIF, each with a title.
+
+    Raises:
+      ConfigError: there is no picture of this environment, see ``draw_episodes``.
+    """
     matplotlib.use("Agg")
     from matplotlib import animation, pyplot
 
-    frames = [(number, index) for number, episode in enumerate(episodes) for index in range(len(episode.env_states))]
-    innermost = [list(layers(env, episodes[number].env_states[index]))[-1] for number, index in frames]
-    with _painter(innermost[0][0], params, [state for _, state in innermost]) as painter:
+    with _painter(env, params, states) as painter:
         axes, writer = painter.figure.axes[0], animation.PillowWriter(fps=painter.frames_per_second)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with writer.saving(painter.figure, str(path), DPI):
-            for frame, (number, index) in enumerate(frames[:FRAMES]):
+            for frame, title in enumerate(titles[:FRAMES]):
                 painter.paint(frame)
-                name = f"{env.name}, episode {number + 1}" if len(episodes) > 1 else env.name
-                axes.set_title(f"{name}: step {index + 1}, return {episodes[number].returns[index]:.1f}")
+                axes.set_title(title)
                 writer.grab_frame()
     pyplot.close(painter.figure)
 

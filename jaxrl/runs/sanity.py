@@ -146,7 +146,8 @@ def probable_mistakes(config: RunConfig, built: Built, before: int = 0) -> Itera
     teacher = config.parts.get("feedback")
     if teacher is not None and {"labels", "queries", "query_interval"} <= {*teacher.settings}:
         labels, queries, interval = (int(teacher.settings[name]) for name in ("labels", "queries", "query_interval"))
-        asked = queries * (steps // interval)
+        first = int(teacher.settings.get("pretraining") or interval)
+        asked = queries * max(0, (steps - first) // interval + 1)
         if asked < labels:
             yield (
                 f"labels is {labels}, but the teacher is asked {asked} times: {queries} (--feedback.queries) every "

@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl import processes
+from jaxrl.runs import outside_answers
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import Diverged, InterruptedRun, NotWritten, PeerLost
 from jaxrl.runs.finish import draw_curve, on_one_device
@@ -26,6 +27,7 @@ from jaxrl.runs.kinds import Evaluator
 from jaxrl.runs.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.runs.metrics import MetricsWriter, Summary, summarize
 from jaxrl.runs.notices import after_divergence
+from jaxrl.runs.outside_answers import OutsideAnswers
 from jaxrl.runs.phases import Phase, handed_over
 from jaxrl.runs.progress import RunProgress
 from jaxrl.runs.snapshots import is_due, without_replay
@@ -149,6 +151,7 @@ class Session:
         self.num_steps = last.first_step + last.built.num_updates * last.steps_per_update
         self.snapshots = folder.snapshots(config) if self.kind.keeps_snapshots else None
         self._phase = last
+        self._outside: OutsideAnswers | None = None
         self._metrics = MetricsWriter(folder.metrics_file, config)
         self._loggers: Sequence[Logger] = ()
         self._last_save = self._sitting = time.monotonic()
@@ -191,6 +194,9 @@ class Session:
                 RunProgress(self.config, self.console, self.num_steps, self._env_steps(done), self.kind.label_of_return)
             )
             self._say = progress.say
+            if outside_answers.teacher_of(self.config) is not None:
+                self._outside = OutsideAnswers(self.folder, self._say, self._interrupted)
+                state = self._exchanged(self._phase, state)
             stack.enter_context(_of_peers(self.folder))
             while True:
                 state = self._train_phase(number, state, progress)
@@ -248,8 +254,19 @@ class Session:
         at = phase.first_update + done
         told = [length for update, length in self.config.chunks if phase.first_update <= update <= at]
         length = told[-1] if told else updates_per_chunk(phase.config, phase.built.num_updates)
-        every = self._updates_per_evaluation(phase)
+        every, session = self._updates_per_evaluation(phase), outside_answers.next_session(phase.config, done)
+        if session is not None:
+            length = min(length, session - done)
         return length if every is None else min(length, every - done % every)
+
+    def _exchanged(self, phase: Phase, state: TrainState) -> TrainState:
+        """The state with the answers that came from outside so far, if the teacher of the phase is there."""
+        if self._outside is None or outside_answers.teacher_of(phase.config) is None:
+            return state
+        done = updates_done(state)
+        is_session = done > 0 and outside_answers.next_session(phase.config, done - 1) == done
+        wait = is_session and done < phase.built.num_updates
+        return self._outside.exchange(state, phase.first_update + done, wait=wait)
 
     def _updates_per_evaluation(self, phase: Phase) -> int | None:
         if self.config.eval_every is None or not phase.steps_per_update:
@@ -268,7 +285,7 @@ class Session:
         of_folder = TensorBoard(self.folder, self.config, step)
         return [of_folder, WeightsAndBiases(self.folder, self.config)] if self.wandb else [of_folder]
 
-    def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool:
+    def _on_chunk(self, chunk: Chunk, progress: RunProgress) -> bool | TrainState:
         phase, count = self._phase, chunk.metrics["episodes"].shape[1]
         now = phase.first_update + chunk.updates
         self._note_length(phase, chunk.updates - count, count)
@@ -289,10 +306,11 @@ class Session:
             self._failure = f"{name} is {value} in update {now - count + index + 1} of {self._label(member)}"
             return True
         self._take_snapshot(now - count, now, chunk.state)
+        state = self._exchanged(phase, chunk.state)
         due = processes.any_process(time.monotonic() - self._last_save > CHECKPOINT_SECONDS)
-        if due and now < phase.last_update:
-            return not self._save(now, chunk.state)
-        return False
+        if due and now < phase.last_update and not self._save(now, state):
+            return True
+        return state
 
     def _note_length(self, phase: Phase, before: int, count: int) -> None:
         """Stores that chunks are shorter from here on, after one that took too long."""

@@ -119,7 +119,7 @@ def fit(
     updates_per_call: int = CALL_UPDATES,
     slower_from: Sequence[int] = (),
     state: TrainState | None = None,
-    on_chunk: Callable[[Chunk], bool | None] | None = None,
+    on_chunk: Callable[[Chunk], bool | TrainState | None] | None = None,
     on_interrupt: Callable[[], None] | None = None,
     keep_metrics: bool = True,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
@@ -135,7 +135,7 @@ def fit(
         bit for bit.
       slower_from: updates after which an update may take far longer, such as the end of a warm-up.
       state: the state to continue from, leaves ``[S, ...]``; donated. None starts a new run.
-      on_chunk: called after each chunk; True ends the run.
+      on_chunk: called after each chunk; True ends the run, and a state replaces that of the chunk.
       on_interrupt: called once when SIGINT arrives during a chunk, for example to print that the chunk will be
         finished.
       keep_metrics: False returns no metrics, so that memory and the time to stop do not grow with the run.
@@ -186,7 +186,10 @@ def fit(
                 chunks.append(rows)
             program.require_agreement(state)
             env_steps = done * program.num_envs * program.rollout_length
-            if on_chunk is not None and on_chunk(Chunk(done, env_steps, rows, seconds, state)):
+            told = None if on_chunk is None else on_chunk(Chunk(done, env_steps, rows, seconds, state))
+            if isinstance(told, TrainState):
+                state = told
+            elif told:
                 break
     return state, _joined(chunks)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_steps
+from jaxrl.rollout import without_states
 from jaxrl.types import Agent, Array, Metrics, PyTree, RewardModel, Transition
 
 
@@ -84,7 +85,8 @@ def with_reward(agent: Agent, reward_model: RewardModel) -> Agent:
         agent_key, reward_key, model_key = jax.random.split(key, 3)
         agent_state, model_state = _split(state)
         reward = _checked(reward_model.reward(reward_key, model_state, trajectory), trajectory.reward)
-        agent_state, metrics = agent.update(agent_key, agent_state, trajectory._replace(reward=reward))
+        paid = without_states(trajectory)._replace(reward=reward)
+        agent_state, metrics = agent.update(agent_key, agent_state, paid)
         model_state, of_model = reward_model.update(model_key, model_state, trajectory)
         of_model = {f"reward_model_{name}": value for name, value in of_model.items()}
         return _join(agent_state, model_state), {**metrics, **of_model, "learned_reward": reward.mean()}

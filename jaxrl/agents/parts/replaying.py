@@ -18,6 +18,7 @@ from jaxrl import replay as replays
 from jaxrl.agents.parts.when import when
 from jaxrl.ops import across, exploration, numerics
 from jaxrl.replay import MakeReplay, Replay, Sample
+from jaxrl.rollout import without_states
 from jaxrl.types import Array, Discrete, Metrics, PyTree, RewardModel, Spec, Transition
 
 Learner = TypeVar("Learner")
@@ -64,9 +65,9 @@ def example(spec: Spec) -> Transition:
 
 
 def stored(spec: Spec, trajectory: Transition) -> Transition:
-    """The trajectory as the replay stores it: continuous actions in units of the bounds, no extras."""
+    """The trajectory as the replay stores it: continuous actions in units of the bounds, no extras, no states."""
     action = trajectory.action if isinstance(spec.action, Discrete) else trajectory.extras
-    return trajectory._replace(action=action, extras=())
+    return without_states(trajectory)._replace(action=action, extras=())
 
 
 def num_steps(trajectory: Transition) -> int:
