@@ -2,18 +2,22 @@
 
 ``python -m benchmarks.feedback --row cartpole`` trains ``ppo`` on CartPole-v1 with 200 labels of a teacher that errs in
 10% of them, ``--row pendulum`` trains ``sac`` (PEBBLE) on Pendulum-v1 with ``--labels`` of an oracle; ``--teacher``
-names another teacher. ``--row coach`` and ``--row tamer`` train ``reinforce`` on 1,000 signals about single
-decisions. Seeds of ``split(key(--seed), --num-seeds)`` run in one program; greedy evaluation on 128 episodes a seed, by
-the environment's reward, which no agent saw. Settings are chosen on ``--seed 0``.
+names another teacher. ``--row spin`` teaches the pendulum to spin, for which there is no reward: a script prefers the
+faster segment in 300 comparisons, and the share of the last 100 steps at a speed above 4 is printed; ``--gif FILE``
+draws an episode of the first seed. ``--row coach`` and ``--row tamer`` train ``reinforce`` on 1,000 signals about
+single decisions. Seeds of ``split(key(--seed), --num-seeds)`` run in one program; greedy evaluation on 128 episodes a
+seed, by the environment's reward, which no agent saw. Settings are chosen on ``--seed 0``.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxrl
@@ -21,7 +25,10 @@ from jaxrl import feedback
 from jaxrl.agents.presets import LOOP
 from jaxrl.feedback import verdicts
 from jaxrl.networks import MLP
-from jaxrl.types import Agent
+from jaxrl.rollout import reset, rollout
+from jaxrl.runs.pictures import draw_episodes, record_episodes
+from jaxrl.runs.snapshots import without_replay
+from jaxrl.types import Agent, Array, PyTree, Transition
 
 
 class Row(NamedTuple):
@@ -48,7 +55,18 @@ ROWS = {
     "pendulum": Row(
         "sac", "Pendulum-v1", "oracle", 500, 20_000, {"queries": 50, "query_interval": 1_000, "num_gradient_steps": 100}
     ),
+    "spin": Row(
+        "sac", "Pendulum-v1", "spin", 300, 12_000, {"queries": 50, "query_interval": 1_000, "num_gradient_steps": 100}
+    ),
 }
+
+SPEED, LAST = 4.0, 100
+"""The pendulum spins where it is faster than this, in rad/s, in the last steps of an episode."""
+
+
+def prefers_speed(steps: Transition) -> jax.Array:
+    """The value of a step to who wants the pendulum to spin: its speed."""
+    return jnp.abs(steps.observation[..., 2])
 
 
 SHOWN = ("labels", "held_out_accuracy", "signals")
@@ -77,7 +95,8 @@ def from_comparisons(row: str, teacher: str | None, labels: int | None) -> tuple
     spec = jaxrl.spec(env, params)
     preset = jaxrl.preset(recipe, environment)
     size = {name: preset.pop(name) for name in LOOP} | {"num_steps": num_steps}
-    model = feedback.preferences(spec, teacher=teacher, labels=labels, **options)
+    asked = feedback.teachers.scripted(score=prefers_speed) if teacher == "spin" else teacher
+    model = feedback.preferences(spec, teacher=asked, labels=labels, **options)
     if recipe == "ppo":
         preset["num_updates"] = size["num_steps"] // (size["num_envs"] * size["rollout_length"])
         agent = jaxrl.with_reward(jaxrl.ppo(spec, **preset), model)
@@ -88,29 +107,51 @@ def from_comparisons(row: str, teacher: str | None, labels: int | None) -> tuple
     return f"{recipe} + preferences, {environment}, {labels} labels of '{teacher}'", env, params, agent, size
 
 
+def share_of_spinning(key: Array, agent: Agent, state: PyTree, env: Any, params: Any) -> jax.Array:
+    """The share of the last steps of 32 episodes at which the pendulum spins, with the greedy policy."""
+    reset_key, run_key = jax.random.split(key)
+    observation, env_state = reset(reset_key, env, params, 32)
+    length = params.max_steps_in_episode
+    steps = rollout(run_key, agent, state, env, params, env_state, observation, length, explore=False)[2]
+    return (prefers_speed(steps)[-LAST:] > SPEED).mean()
+
+
 def main(
-    row: str, teacher: str | None, labels: int | None, mistake: float, num_seeds: int, seed: int
+    row: str,
+    teacher: str | None,
+    labels: int | None,
+    mistake: float,
+    num_seeds: int,
+    seed: int,
+    gif: Path | None = None,
 ) -> dict[str, np.ndarray]:
-    """The mean return and the last metrics of each seed."""
+    """The mean return, or the share of spinning, and the last metrics of each seed."""
     made = from_comparisons(row, teacher, labels) if row in ROWS else from_signals(row, mistake)
     title, env, params, agent, size = made
 
     def run(key: jax.Array) -> Any:
         train_key, evaluation_key = jax.random.split(key)
         state, metrics = jaxrl.train(train_key, agent, env, params, **size)
-        returns = jaxrl.evaluate(evaluation_key, agent, state.agent, env, params, num_episodes=128).returns
         last = {name.removeprefix("reward_model_"): x[-1] for name, x in metrics.items() if "reward_model" in name}
-        return returns.mean(), last
+        acting = without_replay(state.agent)
+        if row == "spin":
+            return share_of_spinning(evaluation_key, agent, acting, env, params), last, acting
+        returns = jaxrl.evaluate(evaluation_key, agent, state.agent, env, params, num_episodes=128).returns
+        return returns.mean(), last, acting
 
     begin = time.perf_counter()
-    found = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(seed), num_seeds))
-    returns, last = jax.tree.map(np.asarray, found)
+    returns, last, states = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(seed), num_seeds))
+    returns, last = jax.tree.map(np.asarray, (returns, last))
+    if gif is not None:
+        state = jax.tree.map(lambda leaf: leaf[0], states)
+        options = {"num_episodes": 1, "max_steps": 200, "explore": False}
+        draw_episodes(gif, env, params, record_episodes(jax.random.key(seed), agent, state, env, params, **options))
     ends = ", ".join(f"{name} {value.mean():.3g}" for name, value in last.items() if name in SHOWN)
     print(
-        f"{title}, key({seed}): mean {returns.mean():.1f}, worst {returns.min():.1f}; {ends}; "
+        f"{title}, key({seed}): mean {returns.mean():.3f}, worst {returns.min():.3f}; {ends}; "
         f"{time.perf_counter() - begin:.0f} s"
     )
-    print("each seed:", " ".join(f"{value:.1f}" for value in returns), flush=True)
+    print("each seed:", " ".join(f"{value:.3f}" for value in returns), flush=True)
     return {"returns": returns, **last}
 
 
@@ -122,5 +163,5 @@ if __name__ == "__main__":
     parser.add_argument("--mistake", type=float, default=0.1, help="of a trainer's signals; 0.5 is the control")
     parser.add_argument("--num-seeds", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    main(arguments.row, arguments.teacher, arguments.labels, arguments.mistake, arguments.num_seeds, arguments.seed)
+    parser.add_argument("--gif", type=Path)
+    main(**vars(parser.parse_args()))

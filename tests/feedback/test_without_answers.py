@@ -70,7 +70,7 @@ SPEC = Spec(jax.ShapeDtypeStruct((D,), jnp.float32), Discrete(2))
 MODEL = preferences(
     SPEC, teacher="person", torso=MLP(hidden=(8,)), labels=40, queries=40, query_interval=T * B, segment_length=2,
     memory=3 * T * B, num_gradient_steps=200, learning_rate=1e-2, batch_size=16, pretraining=2 * T * B,
-    pseudo_labels=0.99, choose="entropy",
+    pseudo_labels=0.99, choose="uniform",
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_answers_that_come_later_are_fitted_to_in_the_next_update_and_pretrainin
     state, metrics = update(KEY, state)
     assert state.fits == 1 and not state.heard and metrics["labels"] == 40 and metrics["train_loss"] < np.log(2.0)
     learned = np.ravel(pay(state))
-    assert np.corrcoef(learned, np.ravel(trajectory(jax.random.key(9)).observation[..., 0]))[0, 1] > 0.6
+    assert np.corrcoef(learned, np.ravel(trajectory(jax.random.key(9)).observation[..., 0]))[0, 1] > 0.8
     again, _ = update(KEY, state)
     jax.tree.map(np.testing.assert_array_equal, again.learner, state.learner)  # nothing new was heard
 
