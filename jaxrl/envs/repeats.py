@@ -17,12 +17,12 @@ class RepeatState(NamedTuple):
     Attributes:
       env_state: of the wrapped environment.
       first: its observation and state at the start of the episode.
-      count: int32, episodes that ended since this start was drawn.
+      episodes: int32, those that ended since this start was drawn.
     """
 
     env_state: PyTree
     first: tuple[Any, PyTree]
-    count: Array
+    episodes: Array
 
 
 class _Repeat(Wrapper):
@@ -41,7 +41,7 @@ class _Repeat(Wrapper):
         stepped = self.env.step(key, state.env_state, action, self._given(params))
         observation, env_state, reward, terminated, truncated, info = stepped
         done = terminated | truncated
-        count = state.count + done.astype(jnp.int32)
+        count = state.episodes + done.astype(jnp.int32)
         again = done & (count < self.times)
         fresh = done & ~again
         first = select(fresh, (observation, env_state), state.first)

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import jaxrl
-from jaxrl import envs, replay, rollout
+from jaxrl import envs, replay, rollout, text
 from jaxrl.agents.parts import minibatches
 from jaxrl.feedback import rnd
 from jaxrl.networks import GRU, MLP, memory_of
@@ -61,6 +61,13 @@ def curious(spec, **options):
 
 LEARNS_AT_ONCE = {"replay": newest, "replay_capacity": 40 * E, "batch_size": 4 * E, "learning_starts": 8 * E}
 NORMALIZED = {"normalize_advantage": True, "normalize_observation": True, "normalize_reward": True}
+WRITER = {
+    "network": text.gpt2(28, width=8, num_layers=1, num_heads=2, max_length=8),
+    "optimizer": optax.sgd,
+    "learning_rate": 0.3,
+    "target_kl": 1.0,
+    "num_minibatches": 2,
+}
 RECIPES = {
     "reinforce": ("CartPole-v1", jaxrl.reinforce, {**SGD, "normalize_advantage": True}),
     "a2c": ("CartPole-v1", jaxrl.a2c, SGD),
@@ -73,6 +80,7 @@ RECIPES = {
     "dqn": ("CartPole-v1", jaxrl.dqn, {**SGD, **LEARNS_AT_ONCE, "epsilon_steps": 100}),
     "dqn_curious": ("CartPole-v1", curious, {**SGD, **LEARNS_AT_ONCE, "epsilon_steps": 100}),
     "sac": ("CartPole-v1", jaxrl.sac, {**SGD, **LEARNS_AT_ONCE, "learning_rate": 0.01}),
+    "rlhf": ("Vowels-3", jaxrl.rlhf, WRITER),
     "td3": ("Pendulum-v1", jaxrl.td3, {**SGD, **LEARNS_AT_ONCE, "learning_rate": 1e-4, "target_noise": 0.0}),
 }
 

@@ -54,7 +54,9 @@ class Brackets(TextTask):
     def _read(self, tokens: Array, mask: Array) -> tuple[Array, Array, Array]:
         """The open brackets after a text: ``(kinds [M], how many, whether nothing was closed wrongly)``."""
 
-        def read(carry: tuple[Array, Array, Array], given: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
+        def read(
+            carry: tuple[Array, Array, Array], given: tuple[Array, Array]
+        ) -> tuple[tuple[Array, Array, Array], None]:
             stack, depth, is_right = carry
             token, is_there = given
             opens, closes = is_there & (token < NUM_KINDS), is_there & (token >= NUM_KINDS)
