@@ -130,6 +130,20 @@ class MetricsWriter:
             self.path.unlink()
             self._columns = None
 
+    def lacks(self, update: int, columns: Iterable[str]) -> bool:
+        """Whether the file has rows of an update in which these columns are empty."""
+        rows = [row for row in self._read()[1] if row["update"] == str(update)]
+        return any(not row.get(name, "x") for row in rows for name in columns)
+
+    def fill(self, update: int, summary: Summary) -> None:
+        """Writes columns into the rows of an update, which have them already."""
+        self._columns, rows = self._read()
+        for row in rows:
+            if row["update"] == str(update):
+                numbers = {name: float(values[int(row["member"])]) for name, values in summary.items()}
+                row.update({name: f"{number:.7g}" for name, number in numbers.items() if not np.isnan(number)})
+        self._write(rows)
+
     def last_wall_time(self) -> float:
         """Seconds of training up to the last row; 0 if there is none."""
         rows = self._read()[1]

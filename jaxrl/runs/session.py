@@ -198,6 +198,7 @@ class Session:
                 self._outside = OutsideAnswers(self.folder, self._say, self._interrupted)
                 state = self._exchanged(self._phase, state)
             stack.enter_context(_of_peers(self.folder))
+            self._catch_up(done, state)
             while True:
                 state = self._train_phase(number, state, progress)
                 if number + 1 == len(self.phases) or self._failure is not None:
@@ -294,7 +295,7 @@ class Session:
         progress.update(self._env_steps(now), chunk.seconds, summary)
         bad = _first_failure(chunk)
         if bad is None:
-            summary |= self._evaluation(phase, chunk)
+            summary |= self._evaluation(phase, chunk.updates, chunk.state)
         env_steps = self._env_steps(now)
         if processes.is_first():
             self._metrics.append(now, env_steps, summary)
@@ -330,14 +331,33 @@ class Session:
         speed = count * phase.steps_per_update * members / passed
         return {"wall_time": np.full(members, self._seconds), "steps_per_second": np.full(members, speed)}
 
-    def _evaluation(self, phase: Phase, chunk: Chunk) -> Summary:
-        """The columns of an evaluation without exploration; NaN between evaluations and after an interrupt."""
+    def _catch_up(self, done: int, state: TrainState) -> None:
+        """Evaluates a resumed state where an interrupt gave its evaluation up, and fills its row of metrics.csv."""
+        phase, columns = self._phase, self.kind.column_names
+        if self._updates_per_evaluation(phase) is None:
+            return
+        # What the first process sees, so that all evaluate together or not at all.
+        if processes.any_process(processes.is_first() and self._metrics.lacks(done, columns)):
+            summary = self._evaluation(phase, done - phase.first_update, state)
+            if processes.is_first():
+                self._metrics.fill(done, summary)
+            for logger in self._loggers:
+                logger.log(self._log_step(done), summary)
+
+    def _evaluation(self, phase: Phase, updates: int, state: TrainState) -> Summary:
+        """The columns of an evaluation without exploration; NaN between evaluations and after an interrupt.
+
+        Args:
+          phase: the phase.
+          updates: updates of the phase so far.
+          state: the state after them.
+        """
         every = self._updates_per_evaluation(phase)
         if every is None:
             return {}
-        if chunk.updates % every and chunk.updates != phase.built.num_updates:
+        if updates % every and updates != phase.built.num_updates:
             return self.kind.no_columns(self.config.num_members)
-        agents = without_replay(chunk.state.agent) if self.config.devices == 1 else on_one_device(chunk.state.agent)
+        agents = without_replay(state.agent) if self.config.devices == 1 else on_one_device(state.agent)
         if self._evaluator is None or self._evaluator[0] is not phase:
             self._evaluator = phase, self.kind.evaluator(phase.built, self.config.eval_episodes, False)
         evaluate = self._evaluator[1]

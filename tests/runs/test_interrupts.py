@@ -51,7 +51,7 @@ def test_an_evaluation_is_given_up_and_the_run_goes_on_later(tmp_path, monkeypat
     run = runs.resume(tmp_path / "run", quiet=True)
     with run.folder.metrics_file.open(newline="") as file:
         evaluated = {row["update"]: bool(row["evaluation_return"]) for row in csv.DictReader(file)}
-    assert evaluated["2"] is False and evaluated["4"] is True
+    assert evaluated["2"] and evaluated["4"], "the evaluation that was given up is made when the run goes on"
 
 
 @pytest.mark.parametrize(("at", "message"), [(0, "saved at update 0 of 4"), (4, "all 4 updates are done and saved")])
