@@ -2,6 +2,7 @@
 
     python -m benchmarks.stopping                 # all rows
     python -m benchmarks.stopping dqn alphazero
+    python -m benchmarks.stopping training sac    # at this moment alone
 
 Each row is started as a command and stopped three times: while it compiles, right after, and once it trains. Schedulers
 kill a few seconds after SIGTERM, so a pause without an upper bound shows here. Wall seconds on a busy machine are an
@@ -33,7 +34,13 @@ ROWS = {
     "alphazero, evaluated": "alphazero pgx/tic_tac_toe --steps 50M --eval-every 20k",
     "a3c --workers 2": "a3c CartPole-v1 --workers 2 --steps 50M",
     "q_learning": "q_learning FrozenLake-misc --steps 500M",
+    "sac": "sac Pendulum-v1 --steps 50M",
+    "muzero": "muzero CartPole-v1 --steps 50M",
+    "mbmf": "mbmf Pendulum-v1 --steps 50M",
+    "world_models": "world_models TakeCover --steps 50M",
 }
+
+MOMENTS = ("compiling", "first chunk", "training")
 
 COMPILING_AFTER = 3.0
 """CPU seconds after a run has taken its folder, when it compiles."""
@@ -71,8 +78,9 @@ def stop(arguments: str, moment: str, folder: Path) -> tuple[float, int]:
 def main(names: list[str]) -> int:
     """Prints a line for each row; returns 1 where one took longer than ``LIMIT``."""
     worst = 0.0
-    for name in names or ROWS:
-        for moment in ("compiling", "first chunk", "training"):
+    moments = [moment for moment in MOMENTS if moment in names] or MOMENTS
+    for name in [name for name in names if name not in MOMENTS] or ROWS:
+        for moment in moments:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     seconds, code = stop(ROWS[name], moment, Path(folder) / "run")

@@ -15,6 +15,7 @@ from jaxrl.cli.opponents import opponent
 from jaxrl.cli.parsing import as_flag, parse, swept_value
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
+from jaxrl.runs.errors import written
 from jaxrl.runs.evaluation import one_value
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.kinds import kind_of_run
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
     _say_unfinished(flags, whole, console)
     if flags.gif is not None:
         assert kind.draw is not None
-        with console.status("drawing"):
+        with console.status("drawing"), written(flags.gif, "choose another --gif"):
             drawn = kind.draw(built, agents, flags.gif_seed, flags.gif, flags.gif_episodes, flags.seed, flags.explore)
         returns = ", ".join(f"{total:.1f}" for total in drawn)
         console.print(f"drawn: {flags.gif} (returns {returns})", soft_wrap=True, highlight=False)

@@ -9,6 +9,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrl.runs.errors import written
+
 
 class RatingCurve(NamedTuple):
     """The ratings of a run's snapshots over its training; M snapshots, S seeds.
@@ -50,6 +52,9 @@ def draw_ratings(curve: RatingCurve, title: str, path: Path) -> None:
     axes.set_title(title)
     # Below the axes, since the lines of the anchors span them.
     figure.legend(loc="outside lower center", ncols=2, edgecolor="none")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    try:
+        with written(path, "choose another --out"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=150)
+    finally:
+        pyplot.close(figure)

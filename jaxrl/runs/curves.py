@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from jaxrl.runs import learned_rewards
+from jaxrl.runs.errors import written
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.fonts import families_for, plain, replace
 from jaxrl.runs.kinds import CurveColumns, kind_of_run
@@ -247,12 +248,15 @@ def _draw(
     else:
         handles = [*axes.get_legend_handles_labels()[0], *_key(curves)]
         figure.legend(handles=handles, title=in_common, alignment="left", loc="outside right upper", edgecolor="none")
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: the process of an interrupted run ends in the middle of a picture that takes too long.
     draft = path.with_name(f".{path.name}")
-    figure.savefig(draft, dpi=150, format=path.suffix[1:])
-    draft.replace(path)
-    pyplot.close(figure)
+    try:
+        with written(path, "jaxrl plot RUN --out FILE draws it elsewhere"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(draft, dpi=150, format=path.suffix[1:])
+            draft.replace(path)
+    finally:
+        pyplot.close(figure)
 
 
 def _name(metric: str, folders: Sequence[RunFolder]) -> str:

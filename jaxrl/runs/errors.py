@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class ConfigError(ValueError):
     """An invalid run: a name is unknown, a value is out of range, or a file is not a configuration."""
@@ -41,7 +45,7 @@ class InterruptedRun(RunStopped):
 
 
 class NotWritten(RunStopped):
-    """A file of the run can't be written."""
+    """A file can't be written."""
 
 
 class EnvironmentStopped(RunStopped):
@@ -50,3 +54,21 @@ class EnvironmentStopped(RunStopped):
 
 class PeerLost(RunStopped):
     """Another process of the run has stopped."""
+
+
+@contextlib.contextmanager
+def written(path: Path, advice: str = "") -> Iterator[None]:
+    """Names the file that can't be written, for example because its folder is read-only or the disk is full.
+
+    Args:
+      path: the file.
+      advice: what to do, if there is more to say than the reason.
+
+    Raises:
+      NotWritten: in place of an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        more = f"; {advice}" if advice else ""
+        raise NotWritten(f"{path} can't be written ({error.strerror or error}){more}") from error

@@ -34,7 +34,7 @@ import numpy as np
 
 from jaxrl import processes
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.errors import ConfigError, RunError
+from jaxrl.runs.errors import ConfigError, RunError, written
 from jaxrl.runs.objects import require_trust
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 
@@ -92,6 +92,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
+            if self.config_file.exists():
+                raise RunError(
+                    f"{self.path} can't be written to ({error.strerror}); a run is resumed in its own folder, so copy "
+                    "it to where you can write"
+                ) from error
             raise RunError(f"{self.path} can't be made ({error.strerror}); choose another --out") from error
         try:
             if not _lock(descriptor):
@@ -170,13 +175,19 @@ class RunFolder:
     def write_evaluation(self, returns: Any, *, explore: bool, num_steps: int) -> None:
         """Writes the returns ``[S, episodes]`` of an evaluation."""
         data = {"explore": explore, "num_steps": num_steps, "returns": [list(map(float, row)) for row in returns]}
-        self.evaluation_file.write_text(json.dumps(data) + "\n")
+        self._write_evaluation(data)
 
     def write_scores(self, counts: Mapping[str, Any], *, opponent: str, num_steps: int) -> None:
         """Writes the results of an evaluation in a two-player game, ``[S, 2]`` per outcome: games begun, and others."""
         data = {"opponent": opponent, "num_steps": num_steps}
         data |= {name: np.asarray(count).tolist() for name, count in counts.items()}
-        self.evaluation_file.write_text(json.dumps(data) + "\n")
+        self._write_evaluation(data)
+
+    def _write_evaluation(self, data: Mapping[str, Any]) -> None:
+        draft = self.evaluation_file.with_suffix(".tmp")
+        with written(self.evaluation_file, f"make room, then jaxrl evaluate {self.path}"):
+            draft.write_text(json.dumps(data) + "\n")
+            draft.replace(self.evaluation_file)
 
 
 def _lock(descriptor: int) -> bool:

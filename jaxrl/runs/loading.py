@@ -90,10 +90,12 @@ def restore_players(
     phase = make_phases(config)[config.stage_at(update)]
     whole, config, built = config, phase.config, phase.built
     template = make_program(config, built).abstract_state().agent
-    if update in folder.snapshots(whole).updates():
-        states = folder.snapshots(whole).restore(without_replay(template), update)
+    snapshots, checkpoints = folder.snapshots(whole), folder.checkpoints(whole)
+    # The last update has both, and a damaged one of them does no harm.
+    if update in snapshots.updates() and (update not in checkpoints.updates() or snapshots.readable([update])):
+        states = snapshots.restore(without_replay(template), update)
     else:
-        states = without_replay(folder.checkpoints(whole).restore(template, update, under="agent"))
+        states = without_replay(checkpoints.restore(template, update, under="agent"))
     if simulations is not None:
         if "num_simulations" not in config.hyperparameters:
             raise RunError(

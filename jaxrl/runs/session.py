@@ -49,6 +49,9 @@ POINTS = 16
 CHUNK_SECONDS = 2.0
 """The most seconds of a chunk, approximately: an interrupt waits for its end."""
 
+PATIENCE_SECONDS = 4.0
+"""The most seconds that an interrupt waits for an update in progress, such as the fit of a world model."""
+
 CHECKPOINT_SECONDS = 60.0
 """Seconds between two checkpoints."""
 
@@ -231,8 +234,16 @@ class Session:
                 state=state,
                 on_chunk=lambda chunk: self._on_chunk(chunk, progress),
                 on_interrupt=lambda: progress.say(say),
+                # Several processes end together, after the update.
+                patience=None if processes.are_many() else PATIENCE_SECONDS,
                 keep_metrics=False,
             )
+        except GivenUp:
+            raise InterruptedRun(
+                f"interrupted in an update that takes more than {PATIENCE_SECONDS:.0f} s, which is given up; the last "
+                f"checkpoint is update {self._saved[-1]} of {self.num_updates}; "
+                f"go on with: jaxrl resume {self.folder.path}"
+            ) from None
         except Interrupted as interrupted:
             done = phase.first_update + updates_done(interrupted.state)
             if not self._save(done, interrupted.state, final=True):

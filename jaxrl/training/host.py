@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 
 from jaxrl import processes
 from jaxrl.arguments import check_count
-from jaxrl.training.interrupt import Interrupted, interrupts_wait
+from jaxrl.training.interrupt import Interrupted, in_a_thread, interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
@@ -53,18 +52,30 @@ class Chunk(NamedTuple):
     state: TrainState
 
 
-def _wait(outputs: Any, interrupted: Callable[[], bool], on_interrupt: Callable[[], None] | None) -> None:
+def _wait(
+    outputs: Any,
+    interrupted: Callable[[], bool],
+    on_interrupt: Callable[[], None] | None,
+    patience: float | None = None,
+) -> None:
     """Waits for the device in a thread, because signal handlers run in the main thread and not while JAX waits.
 
     Polling the device would cost up to 5% of the speed on a machine with two cores.
+
+    Raises:
+      GivenUp: the device is not done ``patience`` seconds after an interrupt.
     """
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(jax.block_until_ready, outputs)
-        while wait([waiting], timeout=0.1).not_done:
-            if on_interrupt is not None and interrupted():
+    since: float | None = None
+
+    def enough() -> bool:
+        nonlocal since
+        if since is None and interrupted():
+            since = time.monotonic()
+            if on_interrupt is not None:
                 on_interrupt()
-                on_interrupt = None
-        waiting.result()
+        return since is not None and patience is not None and time.monotonic() - since > patience
+
+    in_a_thread(lambda: jax.block_until_ready(outputs), until=enough)
 
 
 def updates_done(state: TrainState) -> int:
@@ -82,11 +93,12 @@ def _advance(
     count: int,
     interrupted: Callable[[], bool],
     on_interrupt: Callable[[], None] | None,
+    patience: float | None,
 ) -> tuple[TrainState, dict[str, np.ndarray], float]:
     """``count`` updates in one call of the program, and the seconds that they took."""
     begin = time.perf_counter()
     state, metrics = program.advance(state, count)
-    _wait(metrics, interrupted, on_interrupt)
+    _wait(metrics, interrupted, on_interrupt, patience)
     rows = {name: row[:, :count] for name, row in processes.fetch(metrics).items()}
     return state, rows, time.perf_counter() - begin
 
@@ -121,6 +133,7 @@ def fit(
     state: TrainState | None = None,
     on_chunk: Callable[[Chunk], bool | TrainState | None] | None = None,
     on_interrupt: Callable[[], None] | None = None,
+    patience: float | None = None,
     keep_metrics: bool = True,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """Trains a population chunk by chunk, to ``num_updates`` updates in the whole run.
@@ -138,6 +151,8 @@ def fit(
       on_chunk: called after each chunk; True ends the run, and a state replaces that of the chunk.
       on_interrupt: called once when SIGINT arrives during a chunk, for example to print that the chunk will be
         finished.
+      patience: seconds that an interrupt waits for the call in progress, which may be one update of many minutes; None
+        waits for its end.
       keep_metrics: False returns no metrics, so that memory and the time to stop do not grow with the run.
 
     Returns:
@@ -149,7 +164,8 @@ def fit(
       ParallelError: the agent's state differs between devices of the program's mesh; see ``training.parallel``.
       Interrupted: SIGINT came, to any process, and updates are left. Raised after the running chunk and its callback;
         carries the state and the metrics. Another SIGINT before that raises ``KeyboardInterrupt``, and the state is
-        lost (a process still ends only when the device has done its call). In the main thread only.
+        lost. In the main thread only.
+      GivenUp: the call in progress took longer than ``patience`` after an interrupt, and the state is lost.
     """
     length_at = updates_per_chunk if callable(updates_per_chunk) else lambda done: updates_per_chunk
     for name, count in (("num_updates", num_updates), ("updates_per_chunk", length_at(0))):
@@ -175,7 +191,7 @@ def fit(
             begin, seconds, ran = time.perf_counter(), 0.0, 0
             while ran < length and not (seconds_per_chunk and seconds >= seconds_per_chunk):
                 count = length if seconds_per_chunk is None else calls.next(done, length - ran)
-                state, metrics, took = _advance(program, state, count, interrupted, on_interrupt)
+                state, metrics, took = _advance(program, state, count, interrupted, on_interrupt, patience)
                 calls.took(count, processes.greatest(took) if seconds_per_chunk else took)
                 parts.append(metrics)
                 ran, done = ran + count, done + count

@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import shutil
 
+import jax
 import pytest
 
 from jaxrl.cli import flags
@@ -11,6 +13,7 @@ from jaxrl.cli.main import main
 from jaxrl.cli.tournament import pairings
 from jaxrl.runs import session
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.loading import restore_players
 
 DQN = ("--num-envs", "4", "--rollout-length", "8", "--torso.hidden", "8", "--learning-starts", "64")
 
@@ -40,6 +43,18 @@ def test_a_run_ends_with_games_against_random_and_keeps_its_players(run):
     assert games == [4, 4, 4, 4]
     taken = sorted(int(path.name) for path in (run / "snapshots").iterdir() if path.name.isdecimal())
     assert (taken[0], taken[-1], len(taken)) == (0, 40, 11)
+
+
+def test_a_damaged_snapshot_is_not_needed_where_there_is_a_checkpoint(run, jaxrl, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    for path in (copy / "snapshots" / "40").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    for whole, restored in zip(*(jax.tree.leaves(restore_players(path)[2]) for path in (run, copy)), strict=True):
+        assert (whole == restored).all()
+    shutil.rmtree(copy / "checkpoints")
+    refused = jaxrl("evaluate", copy, "--episodes", 2)
+    assert refused.code == 1 and f"checkpoint 40 in {copy / 'snapshots'} is torn" in refused.error
 
 
 @pytest.mark.parametrize(

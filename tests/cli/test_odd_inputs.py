@@ -1,6 +1,7 @@
 """Damaged run folders and odd values: refused in one sentence that names them, and nothing is lost."""
 
 import json
+import resource
 import shutil
 
 import jax
@@ -13,7 +14,7 @@ from jaxrl.cli.errors import UsageError
 from jaxrl.cli.parsing import whole_number
 from jaxrl.runs import session, starting
 from jaxrl.runs.config import ConfigError
-from jaxrl.runs.errors import RunStopped
+from jaxrl.runs.errors import NotWritten, RunStopped
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.metrics import read_curves
 from jaxrl.types import Agent
@@ -44,6 +45,34 @@ def test_metrics_that_can_not_be_read_are_named(jaxrl, copy, content):
     (copy / "metrics.csv").write_bytes(content)
     refused = jaxrl("plot", copy)
     assert refused.code == 2 and f"{copy / 'metrics.csv'} can't be read" in refused.error
+
+
+def test_a_picture_that_can_not_be_written_is_named(jaxrl, trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = jaxrl("plot", trained, "--out", tmp_path / "file" / "curve.png")
+    assert refused.code == 1 and f"{tmp_path / 'file' / 'curve.png'} can't be written (" in refused.error
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, kept[1]))
+    try:
+        refused = jaxrl("plot", trained, "--out", tmp_path / "curve.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    assert refused.code == 1 and f"{tmp_path / 'curve.png'} can't be written (File too large)" in refused.error
+    assert not (tmp_path / "curve.png").exists()
+
+
+def test_an_evaluation_that_can_not_be_written_leaves_the_old_one(copy):
+    folder, before = RunFolder(copy), (copy / "evaluation.json").read_bytes()
+    (copy / "evaluation.tmp").mkdir()  # so that nothing can be written there
+    with pytest.raises(NotWritten, match=r"evaluation.json can't be written \(.*make room"):
+        folder.write_evaluation(np.ones((1, 2)), explore=False, num_steps=1)
+    assert (copy / "evaluation.json").read_bytes() == before
+
+
+def test_a_run_in_a_read_only_folder_is_not_resumed(jaxrl, copy):
+    (copy / "lock").mkdir()  # the lock can't be written, for a superuser either
+    refused = jaxrl("resume", copy, "--steps", 4096)
+    assert refused.code == 2 and f"{copy} can't be written to (" in refused.error and "copy it" in refused.error
 
 
 @pytest.mark.parametrize("is_file", [False, True])

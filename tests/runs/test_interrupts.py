@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import jax
 import matplotlib.pyplot
 import numpy as np
 import pytest
@@ -70,6 +71,25 @@ def test_a_checkpoint_is_written_whole_however_often_it_is_told_to_stop(tmp_path
     folder = runs.RunFolder(tmp_path / "run")
     assert folder.checkpoints(folder.read_config()).readable()[-1] == at
     assert not folder.evaluation_file.exists() and not folder.lock_file.exists()
+
+
+def test_an_update_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    over, ready = threading.Event(), jax.block_until_ready
+
+    def busy(outputs):
+        if threading.current_thread() is not threading.main_thread():
+            threading.Timer(0.2, terminate).start()
+            over.wait(60.0)
+        return ready(outputs)
+
+    monkeypatch.setattr(sessions, "PATIENCE_SECONDS", 0.3)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRun, match="given up; .* update 0 of 4; go on with"):
+        patch.setattr(jax, "block_until_ready", busy)
+        runs.train(tmp_path / "run", "a2c", "CartPole-v1", eval_episodes=0, **SIZE)
+    assert not over.is_set()
+    over.set()
+    run = runs.resume(tmp_path / "run", quiet=True)
+    assert run.folder.checkpoints(run.folder.read_config()).readable()[-1] == 4
 
 
 def test_a_curve_that_takes_too_long_is_left_out(tmp_path, monkeypatch, capsys):
