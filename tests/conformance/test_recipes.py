@@ -418,6 +418,9 @@ TRACED = {
     **{name: PROPERTIES[name] for name in ("speaks_contract", "keeps_state", "keeps_environments_apart")},
     "vmaps": vmaps,
 }
+# Rows of a recipe that has another row, with the same networks.
+SAME_NETWORKS = ("reinforce_plain", "alphazero_game", "mbve_sac", "dqn_hindsight", "td3_hindsight")
+SAME_NETWORKS += ("a2c_rewarded", "dqn_rewarded", "ppo_preferring", "dqn_preferring")
 COMPILED = {
     **PROPERTIES,
     "learns_one_thing_on_two_devices": learns_one_thing_on_two_devices,
@@ -431,7 +434,7 @@ def properties(recipe, environment):
     # Options that matter for continuous actions alone are tried with those in every environment.
     tests = COMPILED if last else TRACED
     # As tokens of pixels in one recipe, as tokens of numbers in all.
-    with_a_torso = isinstance(ENVIRONMENTS[environment][1], (MLP, Conv))
+    with_a_torso = isinstance(ENVIRONMENTS[environment][1], (MLP, Conv)) and recipe not in SAME_NETWORKS
     takes_a_transformer = with_a_torso and (last or (recipe, environment) == ("ppo", "image"))
     tests = {**tests, "vmaps_with_a_transformer": vmaps_with_a_transformer} if takes_a_transformer else tests
     return {name: test for name, test in tests.items() if name not in RECIPES[recipe].exempt}
