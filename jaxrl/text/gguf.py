@@ -79,14 +79,17 @@ def model_of(fields: dict[str, Any], tied: bool, dtype: Literal["float32", "bflo
     family = fields["general.architecture"]
     if family not in ("gpt2", "llama"):
         raise ValueError(f"path: got general.architecture={family!r}, supported is 'gpt2', 'llama'")
-    get = lambda name, default=None: fields.get(f"{family}.{name}", default)  # noqa: E731
+
+    def get(name: str, default: Any = None) -> Any:
+        return fields.get(f"{family}.{name}", default)
+
     scaling = get("rope.scaling.type", "none")
     if scaling != "none":
         raise ValueError(f"path: got {family}.rope.scaling.type={scaling!r}, supported is 'none'")
     width, heads = get("embedding_length"), get("attention.head_count")
     if get("rope.dimension_count", width // heads) != width // heads:
         raise ValueError(f"path: got rope.dimension_count={get('rope.dimension_count')}, supported is {width // heads}")
-    shared = {
+    shared: dict[str, Any] = {
         "width": width,
         "num_layers": get("block_count"),
         "num_heads": heads,

@@ -1,4 +1,4 @@
-"""Models in Hugging Face's folders: ``config.json``, ``*.safetensors``, ``tokenizer.json``."""
+"""Models in Hugging Face's folders: ``config.json``, ``model*.safetensors``, ``tokenizer.json``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.text.extras import package
@@ -129,12 +131,12 @@ def config_of(model: Transformer, end: int | None = None) -> dict[str, Any]:
 
 
 def _tensors_in(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of the folder's ``*.safetensors``."""
+    """All tensors of the folder's ``model*.safetensors``, one file or several."""
     safetensors = package("safetensors", "text")
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("model*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"path: {folder} has no *.safetensors; other formats are not read")
-    found = {}
+        raise FileNotFoundError(f"path: {folder} has no model*.safetensors; other formats are not read")
+    found: dict[str, np.ndarray] = {}
     for file in files:
         with safetensors.safe_open(file, framework="flax") as opened:  # NumPy alone has no bfloat16
             found |= {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
@@ -183,7 +185,7 @@ def load(path: str | Path, *, dtype: Dtype = "float32") -> LanguageModel:
     Needs the extra ``text``, or ``gguf`` for GGUF files: ``pip install "jaxrl[text]"``.
 
     Args:
-      path: a folder in Hugging Face's format (``config.json``, ``*.safetensors``, and ``tokenizer.json`` if it has
+      path: a folder in Hugging Face's format (``config.json``, ``model*.safetensors``, and ``tokenizer.json`` if it has
         one), or a GGUF file, whose weights are dequantised.
       dtype: dtype of the matrix products; parameters are float32.
 
@@ -198,12 +200,14 @@ def load(path: str | Path, *, dtype: Dtype = "float32") -> LanguageModel:
     if not path.exists():
         raise FileNotFoundError(f"path: got {path}, which does not exist")
     if path.is_dir():
-        return load_folder(path, dtype)
-    if path.suffix != ".gguf":
-        raise ValueError(f"path: got {path}, must be a folder in Hugging Face's format or a .gguf file")
-    from jaxrl.text.gguf import load_file
+        language_model = load_folder(path, dtype)
+    elif path.suffix == ".gguf":
+        from jaxrl.text.gguf import load_file
 
-    return load_file(path, dtype)
+        language_model = load_file(path, dtype)
+    else:
+        raise ValueError(f"path: got {path}, must be a folder in Hugging Face's format or a .gguf file")
+    return language_model._replace(params=jax.tree.map(jnp.asarray, language_model.params))
 
 
 def save(path: str | Path, language_model: LanguageModel) -> None:

@@ -144,7 +144,7 @@ class Layer(nn.Module):
         return x + self._dense(width, "mlp_output", self.scale)(y).astype(x.dtype), cache
 
 
-def norm_of(kind: str, epsilon: float, dtype: Any, name: str) -> nn.Module:
+def norm_of(kind: str, epsilon: float, dtype: Any, name: str | None = None) -> nn.Module:
     """LayerNorm or RMSNorm."""
     return (nn.LayerNorm if kind == "layer" else nn.RMSNorm)(epsilon=epsilon, dtype=dtype, name=name)
 
@@ -236,7 +236,7 @@ class Transformer(nn.Module):
             )
             for _ in range(self.num_layers)
         ]
-        self.final_norm = norm_of(self.norm, self.epsilon, dtype, None)
+        self.final_norm = norm_of(self.norm, self.epsilon, dtype)
         if not self.tied:
             self.head = nn.Dense(self.vocab_size, use_bias=False, kernel_init=init, dtype=dtype)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.text.transformer import Transformer
@@ -129,9 +131,6 @@ def tensors(model: Transformer, params: PyTree) -> dict[str, np.ndarray]:
 
 def check_shapes(model: Transformer, params: PyTree, where: str) -> None:
     """Raises a ValueError that names the first parameter whose shape is not the model's."""
-    import jax
-    import jax.numpy as jnp
-
     wanted = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
     for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
         given = params

@@ -16,6 +16,7 @@ from tests.text.test_transformer import MAKERS, init
 
 PROMPTS = [[3, 1, 4, 1], [9], [2, 7, 1]]
 END = 5
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))
@@ -170,6 +171,18 @@ def test_a_value_head_sees_the_state_before_each_token(model, params, sampled):
     whole = (np.concatenate(pair, axis=1) for pair in ((prompt, completion.tokens), (mask, completion.mask)))
     logits = np.asarray(jax.jit(model.apply)(params, *whole)[0])
     np.testing.assert_allclose(scores.logits, logits[:, prompt.shape[1] - 1 : -1], atol=1e-5)
+
+
+def test_numbers_stay_float32_under_x64(params, model):
+    """A temperature in float64 would else turn logits into float64, which the loop's carry refuses."""
+    prompt, mask = np.zeros((1, 2), np.int64), np.ones((1, 2), bool)
+    with jax.enable_x64(True):
+        options = {"num_tokens": 2, "end": np.int64(3), "temperature": np.float64(0.7), "top_p": np.float64(0.9)}
+        completion = jax.eval_shape(lambda key: text.generate(key, params, model, prompt, mask, **options), KEY)
+        score = partial(text.score, params, model, temperature=np.float64(0.7))
+        scores = jax.eval_shape(lambda tokens, ended: score(prompt, mask, tokens, ended), *completion[::2])
+    assert completion.tokens.dtype == np.int32 and completion.log_probs.dtype == np.float32
+    assert {leaf.dtype for leaf in scores} == {np.dtype("float32")}
 
 
 @pytest.mark.parametrize(
