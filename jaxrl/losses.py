@@ -235,3 +235,28 @@ def alphazero(outputs: Any, batch: Any, settings: Settings) -> tuple[jax.Array, 
     """Cross-entropy to the search's policy + value_coef * value. Silver et al. 2018, eq. 1, without weight decay."""
     planned: Any = search_policy
     return weighted((1.0, planned), (settings.value_coef, value))(outputs, batch, settings)
+
+
+__all__ = [
+    "Batch",
+    "LossFn",
+    "Planned",
+    "Settings",
+    "actor_critic",
+    "alphazero",
+    "checked",
+    "entropy",
+    "kl_penalty",
+    "policy_gradient",
+    "ppo",
+    "ppo_clip",
+    "search_policy",
+    "surrogate",
+    "trpo",
+    "value",
+    "weighted",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

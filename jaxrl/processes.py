@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxrl.types import PyTree
 
-__all__ = ["ConnectionFailed", "any_process", "are_many", "connect", "fetch", "is_first", "leave", "place"]
+__all__ = ["ConnectionFailed", "any_process", "are_many", "connect", "fetch", "greatest", "is_first", "leave", "place"]
 
 HEARTBEAT_SECONDS = 30
 """Seconds without a heartbeat after which a process counts as dead and the others stop; JAX's default is 100."""

@@ -360,3 +360,38 @@ class RewardModel(NamedTuple):
     init: RewardInitFn
     reward: RewardFn
     update: RewardUpdateFn
+
+
+__all__ = [
+    "ActFn",
+    "Agent",
+    "Array",
+    "Box",
+    "Discrete",
+    "InitFn",
+    "Metrics",
+    "Model",
+    "ModelInitFn",
+    "ModelStepFn",
+    "Observation",
+    "PyTree",
+    "Remembered",
+    "RewardFn",
+    "RewardInitFn",
+    "RewardModel",
+    "RewardUpdateFn",
+    "Simulated",
+    "Spec",
+    "StepsTakenFn",
+    "Text",
+    "Texts",
+    "Transition",
+    "UpdateFn",
+    "action_mask",
+    "features",
+    "memory",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

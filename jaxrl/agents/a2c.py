@@ -139,7 +139,7 @@ def a2c(
         step = gradient_step(rmsprop, objective)
         learned, metrics = step(Learned(state.params, state.optimizer_state), batch, key)
         metrics["explained_variance"] = explained_variance(v_tm1, target)
-        metrics["learning_rate"] = optim.rate_at(rate, state.updates)
+        metrics |= {"gradient_steps": state.updates + 1, "learning_rate": optim.rate_at(rate, state.updates)}
         # Refreshed last, so that the loss uses the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)
         return A2CState(*learned, statistics, state.updates + 1, trace), metrics

@@ -74,7 +74,7 @@ def a3c(
     def update(key: Array, state: A2CState, trajectory: Transition) -> tuple[A2CState, Metrics]:
         new, metrics = agent.update(key, state, trajectory)
         # The optimizer counts the gradients that have arrived, so its schedule is delayed too.
-        arrived = jnp.maximum(state.updates - lag, 0)
-        return new, {**metrics, "learning_rate": optim.rate_at(rate, arrived)}
+        before, after = (jnp.maximum(updates - lag, 0) for updates in (state.updates, new.updates))
+        return new, {**metrics, "gradient_steps": after, "learning_rate": optim.rate_at(rate, before)}
 
     return agent._replace(update=update)

@@ -191,7 +191,7 @@ def i2a(
         imagination_key, policy_key, model_key, distillation_key = jax.random.split(key, 4)
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)  # noqa: E731
         unflat = lambda tree: jax.tree.map(lambda x: x.reshape(*trajectory.reward.shape, *x.shape[1:]), tree)  # noqa: E731
-        # What acted had these rollouts. What came next acted a step later, but for where rollout or episode end.
+        # These rollouts were imagined at acting; those of the next observations a step later, except at ends.
         seen = flat(trajectory.observation)
         thinking = with_rollouts(seen, flat(trajectory.extras.imagined))
         imagine = lambda key, observation: mind.imagine(key, state.params, observation)  # noqa: E731
@@ -216,6 +216,8 @@ def i2a(
             fit = gradient_step(model_adam, model_loss)
             fitted, modelled = epochs(model_key, fit, fitted, rows, model_epochs, model_minibatches)
             metrics |= {name: modelled[name] for name in ("model_loss", "reward_error")}
+            # The model has never been fitted to this rollout.
+            metrics["model_held_out"] = model_loss(state.params.model, rows, model_key)[1]["model_loss"]
         params = Parts(policy.params, fitted.params, follower.params)
         optimizers = Parts(policy.optimizer_state, fitted.optimizer_state, follower.optimizer_state)
         return I2AState(params, optimizers, policy.statistics, policy.updates, policy.per_env), metrics

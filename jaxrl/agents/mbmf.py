@@ -259,7 +259,8 @@ def mbmf(
 
         # From the first clone on the critic learns of what the policy does; the policy itself is still being taught.
         learns = jax.eval_shape(lambda: model_free.update(tune_key, policy, own)[1])
-        no_metrics = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), learns)
+        fill = lambda x: jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0, x.dtype)  # noqa: E731
+        no_metrics = jax.tree.map(fill, learns)
         policy, of_policy = when(state.steps >= first_clone, tuned, lambda policy: (policy, no_metrics), policy)
         is_taught = state.steps < first_tuned
         actor = jax.tree.map(

@@ -177,6 +177,7 @@ def ppo(
         )
         metrics["explained_variance"] = explained_variance(v_tm1, target)
         if target_kl is None:  # with target_kl only the optimizer knows how many steps were taken
+            metrics["gradient_steps"] = (state.updates + 1) * steps_per_update
             metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
         # Refreshed last, so that the losses use the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)

@@ -152,7 +152,9 @@ def pqn(
         learned = Learned(state.params, state.optimizer_state)
         learned, metrics = epochs(key, gradient_step(radam, loss), learned, batch, num_epochs, num_minibatches)
         num_steps = replaying.num_steps(trajectory)
-        metrics["learning_rate"] = optim.rate_at(rate, state.steps // num_steps * num_epochs * num_minibatches)
+        done = state.steps // num_steps * num_epochs * num_minibatches
+        metrics["gradient_steps"] = done + num_epochs * num_minibatches
+        metrics["learning_rate"] = optim.rate_at(rate, done)
         metrics["epsilon"] = epsilon(state.steps)
         return PQNState(*learned, numerics.count_up(state.steps, num_steps)), metrics
 

@@ -205,6 +205,7 @@ def trpo(
         )
         metrics["value_loss"] = of_critic["value_loss"]
         metrics["explained_variance"] = explained_variance(v_tm1, target)
+        metrics["gradient_steps"] = (state.updates + 1) * steps_per_update  # of the critic
         metrics["learning_rate"] = optim.rate_at(rate, state.updates * steps_per_update)
         # Refreshed last, so that the losses use the statistics that acted.
         statistics = normalizer.refresh(statistics, trajectory)

@@ -14,12 +14,14 @@ import yaml
 from jaxrl.agents.presets import LOOP
 from jaxrl.arguments import check_argument, nearest
 from jaxrl.cli.errors import UsageError
+from jaxrl.cli.parsing import whole_number
 from jaxrl.runs.config import RunConfig, Stage, Sweep, check_field, read_stages
 from jaxrl.runs.objects import require_trust
 from jaxrl.runs.parts import parts_of, settings_of
 from jaxrl.runs.recipes import hyperparameters
 
 _FLAGS = ("seed", "seeds", "window", "eval_every", "eval_episodes", "devices", "seed_devices", "workers")
+_INTEGERS = (int, int | None)
 _IGNORED = ("chunks", "kind", "format_version")
 
 
@@ -80,7 +82,8 @@ class ConfigFile:
     def _read_value(self, name: str, value: Any, kind: Any) -> Any:
         """The value as an argument of a type."""
         if "float" not in str(kind):
-            value = tuple(map(_whole, value)) if isinstance(value, tuple) else _whole(value)
+            read = _read_whole if kind in _INTEGERS else _whole
+            value = tuple(map(read, value)) if isinstance(value, tuple) else read(value)
         try:
             check_argument(name, value, kind)
         except (TypeError, ValueError) as error:
@@ -157,6 +160,14 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
+def _read_whole(value: Any) -> Any:
+    """The integer that a value means, also written as 100k; a value that means none as it is."""
+    try:
+        return whole_number(value) if isinstance(value, str) else _whole(value)
+    except ValueError:
+        return value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -190,11 +201,12 @@ def read(arguments: Sequence[str]) -> tuple[list[str], ConfigFile]:
         raise UsageError(f"--config: {path} can't be read ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(data, dict):
         raise UsageError(f"--config: {path}: got a {type(data).__name__}, must be a mapping of fields")
-    known = [field.name for field in dataclasses.fields(RunConfig)]
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(RunConfig)}
     for name in data:
-        if name not in known:
-            raise UsageError(f"--config: {path}: unknown field '{name}'{nearest(str(name), known)}")
-        data[name] = _whole(data[name])  # 1e6 steps
+        if name not in kinds:
+            raise UsageError(f"--config: {path}: unknown field '{name}'{nearest(str(name), kinds)}")
+        if kinds[name] in ("int", "int | None"):
+            data[name] = _read_whole(data[name])  # 1e6 or 100k steps
         check_field(name, data[name], f"--config: {path}")
     for part in [*(data.get("parts") or {}).values(), *(data.get("stages") or [])]:
         if not isinstance(part, dict):

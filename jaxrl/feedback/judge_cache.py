@@ -57,7 +57,7 @@ class Cache:
         self._do("INSERT OR REPLACE INTO replies VALUES (?, ?)", request, json.dumps(body))
 
     def fact(self, name: str) -> str | None:
-        """What is known under a name, such as the form of answers that a server knows; None if nothing is."""
+        """The fact noted under a name, such as the form of answers that a server knows; None if there is none."""
         return self._do("SELECT value FROM facts WHERE name = ?", name)
 
     def note(self, name: str, value: str) -> None:

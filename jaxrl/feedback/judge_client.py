@@ -38,7 +38,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Limits(NamedTuple):
-    """What a client may take.
+    """The limits of a client in time, requests and tokens.
 
     Attributes:
       connect: seconds to connect.
@@ -60,7 +60,7 @@ class Limits(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What came of a question.
+    """The outcome of a question.
 
     Attributes:
       status: "answered"; "unusable" where the server answered and no reply could be read; "refused" where it said that
@@ -176,7 +176,7 @@ class Client:
 
 
 def _read(response: httpx.Response) -> Reply:
-    """What a response says."""
+    """The reply in a response."""
     status = response.status_code
     text = _without_key(" ".join(response.text[:300].split()))
     if status in RETRIED or status >= 500:
@@ -195,7 +195,7 @@ def _read(response: httpx.Response) -> Reply:
 
 
 def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """What is read of a choice."""
+    """The fields of a choice that are used."""
     content = choice["message"].get("content")
     return {
         "message": {"content": _without_key(content) if isinstance(content, str) else None},

@@ -1,4 +1,4 @@
-"""What a judge is: it compares two texts, or scores one. Legend of shapes: N texts or pairs of texts."""
+"""The types of judges, which compare two texts or score one. Legend of shapes: N texts or pairs of texts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class JudgeError(RuntimeError):
 
 
 class Opinions(NamedTuple):
-    """What a judge says, NumPy arrays.
+    """The answers of a judge, as NumPy arrays.
 
     Attributes:
-      value: ``[N]`` float32: of pairs the preference for the first, 1/2 for a tie; of single texts a score, the higher
-        the better. Of no meaning where none is given.
+      value: ``[N]`` float32: for pairs the preference for the first, 1/2 for a tie; for single texts a score, higher
+        is better. It has no meaning where none is given.
       given: ``[N]`` bool, False where the judge gave no answer that can be read: the question is skipped.
       waiting: ``[N]`` bool, where the judge could not be asked now and may be asked again.
     """
@@ -47,7 +47,7 @@ class Judge(NamedTuple):
 
 
 class Verdicts(NamedTuple):
-    """What comes of asking a judge about pairs in both orders, NumPy arrays.
+    """The answers of a judge that was asked about pairs in both orders, as NumPy arrays.
 
     Attributes:
       label: ``[N]`` float32, the mean preference for the first over both orders.

@@ -19,7 +19,7 @@ from jaxrl.types import Array, Box, Discrete, Spec
 class RewardNetwork(nn.Module):
     """Rewards ``[...]`` of observations and actions with any leading axes.
 
-    A vector is joined with the action before the torso. Of an image the torso's features are, before a hidden layer.
+    Vectors are joined with the action before the torso, features of images after it, before a hidden layer.
 
     Attributes:
       torso: any Flax module from ``[N, *event]`` to features ``[N, D]``.

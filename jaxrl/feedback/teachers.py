@@ -137,3 +137,9 @@ TEACHERS: dict[TeacherName, Teacher] = {
     "person": outside,
 }
 """The six teachers of B-Pref with its default flaws, one that answers at random, for controls, and a person."""
+
+__all__ = ["Answers", "ScoreFn", "TEACHERS", "Teacher", "TeacherName", "outside", "scripted"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -255,3 +255,21 @@ class Bins(NamedTuple):
         """
         mean = categorical_mean(jax.nn.softmax(logits), self.support)
         return expand(mean) if self.compressed else mean
+
+
+__all__ = [
+    "Bins",
+    "bin_centers",
+    "categorical_cross_entropy_term",
+    "categorical_mean",
+    "hl_gauss",
+    "project",
+    "quantile_huber_term",
+    "quantile_midpoints",
+    "target_atoms",
+    "two_hot",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

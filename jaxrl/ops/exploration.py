@@ -193,3 +193,20 @@ def _boltzmann_logits(values: Array, temperature: Any, mask: Array | None) -> Ar
     temperature = numerics.positive(jnp.asarray(temperature, wide) / 16.0, wide)
     logits = (advantage / jnp.broadcast_to(temperature, values.shape[:-1])[..., None]).astype(values.dtype)
     return logits if mask is None else jnp.where(legal_or_all(mask), logits, -jnp.inf)
+
+
+__all__ = [
+    "boltzmann",
+    "boltzmann_probs",
+    "epsilon_greedy",
+    "epsilon_greedy_probs",
+    "gaussian",
+    "linear_schedule",
+    "ornstein_uhlenbeck",
+    "uniform_box",
+    "uniform_discrete",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -83,3 +83,10 @@ def leave_one_out(score: Array, same: Array) -> Array:
     wide = score.astype(numerics.wide(score))
     size = jnp.sum(same, axis=1).astype(wide.dtype)
     return (size / jnp.maximum(size - 1, 1) * (wide - _mean(wide, same))).astype(score.dtype)
+
+
+__all__ = ["group_advantage", "leave_one_out", "same_prompt"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -155,3 +155,18 @@ def _trailing(name: str, x: Array, shape: tuple[int, ...]) -> Array:
     if x.shape[x.ndim - len(shape) :] != shape:
         raise ValueError(f"{name}: got shape {x.shape}, must end in {shape}, the shape of a sample of the statistics")
     return x
+
+
+__all__ = [
+    "LARGEST_SAMPLE",
+    "RunningStatistics",
+    "discounted_return_trace",
+    "init_statistics",
+    "standard_deviation",
+    "standardize",
+    "update_statistics",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

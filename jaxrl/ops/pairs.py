@@ -44,3 +44,10 @@ def ipo_term(chosen: Array, rejected: Array, beta: Any) -> Array:
     0.0
     """
     return jnp.square(chosen - rejected - 0.5 / beta).astype(chosen.dtype)
+
+
+__all__ = ["dpo_term", "ipo_term"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -166,3 +166,19 @@ def normalize_advantage(advantage: Array, weight: Array | None = None, epsilon: 
 
 def _ratio(log_ratio: Array) -> Array:
     return jnp.exp(jnp.minimum(log_ratio, numerics.max_log_ratio(log_ratio.dtype)))
+
+
+__all__ = [
+    "approximate_kl",
+    "categorical_entropy",
+    "categorical_kl",
+    "clip_fraction",
+    "normalize_advantage",
+    "policy_gradient_term",
+    "ppo_clip_term",
+    "surrogate_term",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

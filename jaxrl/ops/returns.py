@@ -245,3 +245,19 @@ def _clipped_ratio(log_ratio: Array, bound: Any) -> Array:
     """``min(bound, exp(log_ratio))``, clipped before the exponential, whose overflow would make gradients NaN."""
     log_ratio = jnp.minimum(log_ratio, numerics.max_log_ratio(log_ratio.dtype))
     return jnp.exp(jnp.minimum(log_ratio, jnp.log(jnp.asarray(bound, log_ratio.dtype))))
+
+
+__all__ = [
+    "VTrace",
+    "bootstrap_discount",
+    "continues",
+    "discounted_returns",
+    "gae",
+    "lambda_returns",
+    "n_step_returns",
+    "vtrace",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

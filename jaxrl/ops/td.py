@@ -265,3 +265,24 @@ def double_q_learning_target(
 
 def _push_out_illegal(values: Array, mask: Array | None) -> Array:
     return values if mask is None else jnp.where(legal_or_all(mask), values, -jnp.inf)
+
+
+__all__ = [
+    "double_q_learning_target",
+    "double_q_value",
+    "expected_sarsa_target",
+    "expected_value",
+    "legal_or_all",
+    "masked_argmax",
+    "masked_max",
+    "one_step_target",
+    "q_learning_target",
+    "sarsa_target",
+    "soft_value",
+    "take_action",
+    "td_error",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -152,3 +152,10 @@ def token_gae(reward: Array, value: Array, mask: Array, gamma: Any, gae_lambda: 
     by_token = jnp.moveaxis(delta, -1, 0)
     _, advantage = jax.lax.scan(step, jnp.zeros_like(by_token[0]), by_token, reverse=True)
     return jnp.where(mask, jnp.moveaxis(advantage, 0, -1), 0)
+
+
+__all__ = ["kl_k1", "kl_k3", "last", "masked_mean", "masked_sum", "token_gae", "token_rewards", "whiten"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

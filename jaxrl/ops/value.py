@@ -131,3 +131,10 @@ def expand(x: Array, epsilon: Any = 1e-3) -> Array:
     shifted = jnp.abs(x) + 1.0 + epsilon
     inner = shifted / (jnp.sqrt(0.25 + epsilon * shifted) + 0.5)
     return jnp.sign(x) * (jnp.square(inner) - 1.0)
+
+
+__all__ = ["clipped_value_term", "compress", "expand", "explained_variance", "huber_term", "squared_error_term"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -26,3 +26,7 @@ __all__ = [
     "rate_at",
     "trust_region",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,3 +10,7 @@ from jaxrl.planners.mppi import mppi
 from jaxrl.planners.random_shooting import random_shooting
 
 __all__ = ["Plan", "PlanFn", "TerminalValue", "cem", "mppi", "random_shooting", "sequence_like", "shift"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

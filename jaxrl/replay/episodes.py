@@ -109,3 +109,10 @@ def around(state: Episodes, slot: Slot) -> tuple[Array, Array]:
     before = jnp.minimum(place.step, jnp.maximum(ring.filled - rings.steps_left(ring, slot.row), 0))
     end = rings.take(state.end, place.episode, slot.env)
     return before, (end - slot.row) % ring.rows
+
+
+__all__ = ["Episodes", "Place", "Placed", "add", "around", "init", "places"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -113,3 +113,10 @@ def at(ring: Ring, slot: Slot, n: int, gamma: Any, reward_fn: RewardFn | None = 
         extras=extras,
     )
     return transition, reduced.discount
+
+
+__all__ = ["Reduced", "at", "new_rewards", "reduce"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

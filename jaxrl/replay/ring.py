@@ -54,8 +54,9 @@ def init(example: Transition, rows: int, num_envs: int) -> Ring:
 
 
 def add(ring: Ring, trajectory: Transition) -> Ring:
-    """Writes a trajectory ``[T, B, ...]`` over the oldest rows. Of one longer than the ring, the last rows are kept.
+    """Writes a trajectory ``[T, B, ...]`` over the oldest rows.
 
+    If it is longer than the ring, its last rows are kept.
     An empty one, ``[0, B, ...]``, as updates without steps get, changes nothing.
     Numbers of 64 bits are stored with 32 bits if the ring was made for them.
 
@@ -158,3 +159,10 @@ def _check(ring: Ring, trajectory: Transition) -> None:
             raise ValueError(f"{name}: got shape {given.shape}, must be [T, {wanted}], the shape of the replay")
         if given.dtype != kept.dtype and _HALVES.get(str(given.dtype)) != kept.dtype:
             raise TypeError(f"{name}: got {given.dtype}, must be {kept.dtype}, the dtype of the replay")
+
+
+__all__ = ["Ring", "add", "draw", "init", "later", "steps_left", "take", "window", "window_slots", "window_valid"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -48,3 +48,10 @@ def sample(
     ended = transitions.terminated | transitions.truncated
     ended = jnp.zeros_like(ended) if across_episodes else ended
     return transitions, rings.window_valid(ring, slot, ended) & (ring.filled > 0)
+
+
+__all__ = ["sample"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -140,3 +140,10 @@ def _child(children: Array, running_sum: Array, mass: Array) -> tuple[Array, Arr
     chosen = jnp.arange(len(children), dtype=jnp.int32)[:, None] == child[None]
     value = jnp.sum(jnp.where(chosen, children, 0.0), axis=0)
     return child, value, mass - jnp.sum(jnp.where(passed, children, 0.0), axis=0)
+
+
+__all__ = ["FAN_OUT", "SumTree", "find", "init", "set_rows", "set_slots", "total"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -179,3 +179,10 @@ def at(
         index=slot,
         bootstrap=bootstrap,
     )
+
+
+__all__ = ["Bootstrap", "Searched", "Unroll", "along", "at", "example"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

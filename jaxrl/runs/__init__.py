@@ -33,3 +33,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"jaxrl.runs.{_HOME[name]}"), name)
     raise AttributeError(f"module 'jaxrl.runs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

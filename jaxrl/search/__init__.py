@@ -52,3 +52,7 @@ __all__ = [
     "uct",
     "with_rollouts",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

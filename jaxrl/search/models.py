@@ -107,3 +107,10 @@ def check_model(name: str, model: Any) -> None:
     """
     if not isinstance(model, Model) or not callable(model.init) or not callable(model.step):
         raise TypeError(f"{name}: got {model!r}, must be a types.Model such as envs.simulator(env, params)")
+
+
+__all__ = ["Evaluate", "Node", "Params", "check_model", "invalid_actions", "recurrent_fn", "root"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

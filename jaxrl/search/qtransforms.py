@@ -108,3 +108,10 @@ def mixed_value(node: NodeStats) -> Array:
     weight_sum = jnp.sum(weight, axis=-1)
     mean = weighted / jnp.where(total > 0, weight_sum, 1.0)
     return ((node.raw_value + total * mean) / (total + 1)).astype(dtype)
+
+
+__all__ = ["SCALE", "by_min_max", "by_parent_and_siblings", "completed_by_mix_value", "mixed_value"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

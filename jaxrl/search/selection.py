@@ -104,3 +104,10 @@ def considered_score(
     score = gumbel + logits + qtransform(node)
     score = jnp.maximum(jnp.finfo(score.dtype).min, score)
     return jnp.where(visits == considered_visits[..., None], score, -jnp.inf)
+
+
+__all__ = ["TIE_NOISE", "considered_score", "gumbel_score", "puct_score", "uct_score"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -37,7 +37,7 @@ class Completion(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What a model says of given completions; row n is about token n, after the prompt and the tokens before it.
+    """A model's predictions for given completions; row n is for token n, after the prompt and the tokens before it.
 
     Attributes:
       log_probs: ``[B, N]``, 0 where the completion's mask is false.

@@ -43,3 +43,7 @@ __all__ = [
     "train",
     "train_step",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

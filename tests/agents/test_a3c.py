@@ -68,14 +68,15 @@ def test_the_learning_rate_is_that_of_the_gradient_that_arrives(kit, delay, max_
         options = {"max_delay": max_delay, "learning_rate": 1.0, "anneal_learning_rate": True, "num_updates": 4}
         agent, state, trajectory, _ = kit.one_step(a3c, delay=2 if max_delay is None else 0, **options)
         agent = a3c(kit.specs["discrete"], torso=kit.torso, delay=delay, **options)
-        state, rates, update = agent.init(jax.random.key(0), 2), [], jax.jit(agent.update)
+        state, seen, update = agent.init(jax.random.key(0), 2), [], jax.jit(agent.update)
         for _ in range(6):
             state, metrics = update(jax.random.key(0), state, trajectory)
-            rates.append(metrics["learning_rate"])
-        return jnp.stack(rates)
+            seen.append(jnp.stack([metrics["learning_rate"], metrics["gradient_steps"]]))
+        return jnp.stack(seen, axis=1)
 
     lag = int(delay) if max_delay is None else min(int(delay), max_delay)
-    rates = found(delay) if max_delay is None else jax.jit(found)(delay)
+    rates, arrived = found(delay) if max_delay is None else jax.jit(found)(delay)
+    np.testing.assert_array_equal(arrived, [max(0, update + 1 - lag) for update in range(6)])
     np.testing.assert_allclose(rates, [max(0.0, 1.0 - max(update - lag, 0) / 4) for update in range(6)])
 
 

@@ -204,10 +204,14 @@ def test_the_model_and_the_distilled_policy_learn(tried):
     seen = []
     for _ in range(100):
         state, metrics = update(state, trajectory, learning_rate=0.0)
-        seen.append({name: float(metrics[name]) for name in ("distillation_kl", "reward_error", "model_loss")})
+        names = ("distillation_kl", "reward_error", "model_loss", "model_held_out")
+        seen.append({name: float(metrics[name]) for name in names})
     assert seen[-1]["distillation_kl"] < 0.3 * seen[0]["distillation_kl"]
     assert seen[-1]["reward_error"] < 0.2 * seen[0]["reward_error"]
     assert seen[-1]["model_loss"] < 0.5 * seen[0]["model_loss"]
+    # Before a fit: an untrained model gives each of the 4 x 4 x 2 pixels a probability of about a half.
+    np.testing.assert_allclose(seen[0]["model_held_out"], 32 * np.log(2.0), rtol=0.2)
+    assert seen[0]["model_loss"] < seen[0]["model_held_out"] and seen[-1]["model_loss"] < seen[-2]["model_held_out"]
 
 
 def test_a_model_of_one_s_own_and_one_in_which_nothing_happens():

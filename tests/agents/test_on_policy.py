@@ -101,6 +101,7 @@ class TestUserLoss:
         change = kit.difference(new.params, state.params)["params"]
         np.testing.assert_allclose(change["value_head"]["NarrowDense_0"]["bias"], [-2.0], atol=1e-6)
         assert kit.norm(change["actor_torso"]) == kit.norm(change["policy_head"]) == 0.0
+        assert metrics.pop("gradient_steps") == 2 * (int(state.updates) + 1)
         assert set(metrics) == {"loss", "mine", "gradient_norm", "explained_variance", "learning_rate"}
 
     def test_added_to_the_loss(self, kit):

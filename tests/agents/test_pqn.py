@@ -139,6 +139,7 @@ def test_the_learning_rate_falls_to_zero_over_updates():
         state, metrics = update(jax.random.key(i), states[-1], trajectory)
         states, seen = [*states, state], [*seen, metrics]
     np.testing.assert_allclose([metrics["learning_rate"] for metrics in seen], [RATE, RATE / 2, 0.0])
+    assert [int(metrics["gradient_steps"]) for metrics in seen] == [6, 12, 18]
     np.testing.assert_allclose([metrics["epsilon"] for metrics in seen], [1.0, 0.75, 0.5])
     moves = [
         float(optax.tree.norm(jax.tree.map(jnp.subtract, b.params, a.params)))

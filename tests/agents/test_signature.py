@@ -226,3 +226,8 @@ def test_a_run_fills_in_what_a_recipe_says():
     assert forked.fills == {"num_updates": "num_updates", "model": "simulator"}
     assert dreamer.fills == filled_in(dreamer) == {"num_updates": "num_updates"}
     assert filled_in(lambda spec, model: None) == {}
+
+
+def test_an_agent_prints_as_one_line():
+    spec = jaxrl.spec(jaxrl.make("CartPole-v1")[0])
+    assert repr(jaxrl.ppo(spec)) == "<Agent of ppo: init, act, update>"

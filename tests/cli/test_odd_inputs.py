@@ -110,10 +110,11 @@ def parsed(tmp_path, text):
 
 def test_whole_floats_of_a_file_are_integers_where_integers_are_taken(tmp_path):
     given = (
-        "hyperparameters: {batch_size: 256.0, replay_capacity: 1e4, learning_rate: 3e-4, gamma: 1.0, max_grad_norm: 1}"
+        "hyperparameters: {batch_size: 256.0, replay_capacity: 10k, learning_rate: 3e-4, gamma: 1.0, max_grad_norm: 1}"
     )
     config = parsed(
-        tmp_path, f"{given}\nparts: {{torso: {{name: mlp, settings: {{hidden: [8.0, 1e1]}}}}}}\nwindow: 2.0\n"
+        tmp_path,
+        f"{given}\nparts: {{torso: {{name: mlp, settings: {{hidden: [8.0, 1e1]}}}}}}\nwindow: 2.0\nnum_steps: 100k\n",
     )
     values = config.hyperparameters
     integers = [
@@ -121,8 +122,9 @@ def test_whole_floats_of_a_file_are_integers_where_integers_are_taken(tmp_path):
         values["replay_capacity"],
         *config.parts["torso"].settings["hidden"],
         config.window,
+        config.num_steps,
     ]
-    assert integers == [256, 10_000, 8, 10, 2] and {type(value) for value in integers} == {int}
+    assert integers == [256, 10_000, 8, 10, 2, 100_000] and {type(value) for value in integers} == {int}
     assert isinstance(values["gamma"], float) and values["learning_rate"] == 3e-4
 
 
@@ -130,6 +132,7 @@ def test_whole_floats_of_a_file_are_integers_where_integers_are_taken(tmp_path):
     ("text", "named"),
     [
         ("hyperparameters: {batch_size: 1.5}", "batch_size: got 1.5"),
+        ("hyperparameters: {batch_size: 10kk}", "batch_size: got '10kk'"),
         ("hyperparameters: {max_grad_norm: none}", "max_grad_norm: got 'none', must be a number or None"),
         ("hyperparameters: {gamma: true}", "gamma: got True"),
         ("hyperparameters: {1: 2}", "got '1'"),

@@ -1,4 +1,4 @@
-"""What recipes of language models share: the model, how it acts, and texts as a batch with their log-probabilities.
+"""Parts of recipes of language models: the model, how it acts, and texts as a batch with their log-probabilities.
 
 Legend of shapes: M texts, P tokens of the prompt, N tokens of the answer, G = T answers to a prompt.
 """
@@ -23,7 +23,7 @@ Denominator = Literal["constant", "tokens", "texts"]
 
 
 class Written(NamedTuple):
-    """What ``update`` needs from the moment of writing.
+    """The extras of ``act``, which ``update`` needs.
 
     Attributes:
       ended: ``[B]`` bool, whether an answer has its end; the others were cut.
