@@ -139,7 +139,7 @@ def i2a(
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     mind = make_mind(
         spec, torso, model, depth, model_channels, model_hidden, encoder_channels, encoder_size, joint_size

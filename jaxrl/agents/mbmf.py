@@ -110,21 +110,21 @@ def mbmf(
       planner: "random_shooting", the paper's, "cem", "mppi", or a function, see ``planners.PlanFn``.
       horizon: number of steps of a plan; its rewards have the discount ``gamma``.
       population: number of candidates per iteration.
-      reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
-      termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
+      reward: the reward function ``(observation [D], action, next_observation [D]) -> scalar``; None to learn it.
+      termination: the same for the end of the task, a bool; "learned" to learn it; None if the task never ends.
       num_members: number of networks of the dynamics; plans use one particle of each.
       hidden: widths of the hidden layers of the dynamics.
       model_learning_rate: step size of Adam, for the dynamics.
       clone_learning_rate: step size of Adam, for cloning.
-      batch_size: number of rows per gradient step of both.
-      max_epochs: largest number of passes over the data in a fit of either.
+      batch_size: number of transitions per gradient step, of the dynamics and of the policy that is cloned.
+      max_epochs: largest number of passes over the data in a fit of the dynamics or of the policy.
       patience: number of passes without a lower held-out loss after which a fit stops.
       random_steps: number of environment steps with random actions.
       planned_steps: number of steps after those, in which the planner acts.
       cloned_steps: number of steps after those, in which the policy acts and the planner labels its states.
-      dyna: steps of a rollout in the dynamics, of which ``trpo`` learns too, as it does of those in the environment:
-        one from each of as many stored states as an update has steps; 0 for none.
-      dyna_updates: such updates for each update of ``trpo`` in the environment.
+      dyna: number of steps of rollouts in the dynamics, from which ``trpo`` learns too; 0 for none. An update has as
+        many rollouts as environment steps, each from a stored state.
+      dyna_updates: number of updates on such rollouts for each update of ``trpo`` in the environment.
       data_capacity: number of transitions kept, all environments together; the oldest are overwritten.
 
     Returns:

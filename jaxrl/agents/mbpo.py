@@ -82,33 +82,33 @@ def mbpo(
     float may be a tracer.
 
     Args:
-      spec: of the environment, whose observations are vectors.
-      rollout_steps: k.
-      num_rollouts: M, for each environment and call of update.
-      real_share: of samples of a gradient step that are real.
-      imagined_capacity: imagined transitions kept; a full ring loses the oldest.
-      replay_capacity: real transitions kept, of all environments together.
-      learning_starts: environment steps, taken at random, before the first fit and the first gradient step.
+      spec: the environment's spec; its observations are vectors.
+      rollout_steps: k, number of steps of a rollout in the ensemble.
+      num_rollouts: M, number of rollouts per environment and call of update.
+      real_share: fraction of a gradient step's samples that are real.
+      imagined_capacity: number of imagined transitions kept; the oldest are overwritten.
+      replay_capacity: number of real transitions kept, all environments together.
+      learning_starts: environment steps with random actions before the first fit and the first gradient step.
       num_gradient_steps: G, gradient steps per call of update.
       gamma: discount factor per step.
-      reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
-      termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
-      num_members: networks of the ensemble.
-      num_elites: how many of them are used, those of the lowest held-out loss.
-      hidden: widths of the layers of a network of the ensemble.
-      activation: of the ensemble: one of tanh, relu, gelu, silu, elu.
+      reward: the reward function ``(observation [D], action, next_observation [D]) -> scalar``; None to learn it.
+      termination: the same for the end of the task, a bool; "learned" to learn it; None if the task never ends.
+      num_members: number of networks of the ensemble.
+      num_elites: number of members that are used, those with the lowest held-out loss.
+      hidden: widths of the hidden layers of the ensemble's networks.
+      activation: activation function of the ensemble, one of tanh, relu, gelu, silu, elu.
       model_learning_rate: step size of Adam, for the ensemble.
       weight_decay: weight of the sum of squares of the ensemble's weights.
-      model_batch_size: rows of a gradient step of the ensemble.
-      max_epochs: passes over the data of a fit, at most.
-      patience: passes without a lower held-out loss after which a fit ends.
-      refit_every: environment steps from one fit to the next.
+      model_batch_size: number of transitions per gradient step of the ensemble.
+      max_epochs: largest number of passes over the data in a fit.
+      patience: number of passes without a lower held-out loss after which a fit stops.
+      refit_every: number of environment steps between two fits.
 
     Returns:
       An ``Agent``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     model_options = {"num_members": num_members, "num_elites": num_elites, "hidden": hidden, "activation": activation}
     ensemble = dynamics.unit_ensemble(

@@ -57,37 +57,38 @@ def mbve(
 ) -> Agent:
     """Model-based value expansion: td3, ddpg or sac, whose critics learn from rewards imagined H steps ahead.
 
-    ``y = r + gamma (sum_{k<H} gamma^k r_k + gamma^H V(s_H))``, ``s_0 = s'``, ``a_k`` and V those of the base's targets,
-    ``r_k`` and ``s_{k+1}`` those of a member of an ensemble; with H = 0 this is the base. Feinberg et al. 2018,
-    "Model-based value expansion for efficient model-free reinforcement learning". Every float may be a tracer.
+    The target is ``y = r + gamma (sum_{k<H} gamma^k r_k + gamma^H V(s_H))`` with ``s_0 = s'``. ``a_k`` and V are those
+    of the base's targets, and a member of an ensemble predicts ``r_k`` and ``s_{k+1}``. With H = 0 this is the base.
+    Feinberg et al. 2018, "Model-based value expansion for efficient model-free reinforcement learning". Every float may
+    be a tracer.
 
     Args:
-      spec: of the environment, whose observations are vectors.
+      spec: the environment's spec; its observations are vectors.
       base: "td3", "ddpg" (the paper's), "sac", or one of these recipes with options bound.
-      horizon: H, steps in the model.
+      horizon: H, number of steps in the model.
       targets: "td_k", which fits the critics at imagined states too; "last" for the states of the replay alone; or a
         function, see ``agents.parts.expansion``.
       gamma: discount factor per step.
-      learning_starts: environment steps, taken at random, before the first fit and the first gradient step.
-      reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
-      termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
-      num_members: networks of the ensemble.
-      num_elites: how many of them are used, those of the lowest held-out loss; None for all.
-      hidden: widths of the layers of a network of the ensemble.
-      activation: of the ensemble: one of tanh, relu, gelu, silu, elu.
+      learning_starts: environment steps with random actions before the first fit and the first gradient step.
+      reward: the reward function ``(observation [D], action, next_observation [D]) -> scalar``; None to learn it.
+      termination: the same for the end of the task, a bool; "learned" to learn it; None if the task never ends.
+      num_members: number of networks of the ensemble.
+      num_elites: number of members that are used, those with the lowest held-out loss; None for all.
+      hidden: widths of the hidden layers of the ensemble's networks.
+      activation: activation function of the ensemble, one of tanh, relu, gelu, silu, elu.
       model_learning_rate: step size of Adam, for the ensemble.
       weight_decay: weight of the sum of squares of the ensemble's weights.
-      model_batch_size: rows of a gradient step of the ensemble.
-      max_epochs: passes over the data of a fit, at most.
-      patience: passes without a lower held-out loss after which a fit ends.
-      refit_every: environment steps from one fit to the next.
-      data_capacity: transitions kept for fits, of all environments together.
+      model_batch_size: number of transitions per gradient step of the ensemble.
+      max_epochs: largest number of passes over the data in a fit.
+      patience: number of passes without a lower held-out loss after which a fit stops.
+      refit_every: number of environment steps between two fits.
+      data_capacity: number of transitions kept for fits, all environments together.
 
     Returns:
-      An ``Agent``, whose state is a ``combinators.DynamicsState``.
+      An ``Agent`` whose state is a ``combinators.DynamicsState``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     make, expand = base_of(base), targets_of(targets)
     make(spec, gamma=gamma, learning_starts=learning_starts, **options)  # refuses here what it can't take

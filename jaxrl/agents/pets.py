@@ -64,9 +64,10 @@ def pets(
 ) -> Agent:
     """Probabilistic ensembles with trajectory sampling: model-predictive control in dynamics that are learned.
 
-    ``a_t = first of argmax_{a_1..a_H} mean_p sum_k gamma^k r(s_k^p, a_k)``, each particle p moved by one member of the
-    ensemble throughout: ``s_{k+1}^p ~ N(s_k^p + mu_e(p)(s_k^p, a_k), sigma_e(p)^2)``. Chua et al. 2018, "Deep
-    reinforcement learning in a handful of trials using probabilistic dynamics models". Every float may be a tracer.
+    The action is the first of the H actions that maximise ``mean_p sum_k gamma^k r(s_k^p, a_k)``. Each particle p is
+    moved by one member of the ensemble throughout: ``s_{k+1}^p ~ N(s_k^p + mu_e(p)(s_k^p, a_k), sigma_e(p)^2)``. Chua
+    et al. 2018, "Deep reinforcement learning in a handful of trials using probabilistic dynamics models". Every float
+    may be a tracer.
 
     Args:
       spec: the environment's spec; its features are vectors. With ``envs.remember(env, planners.sequence_like(action,
@@ -75,8 +76,8 @@ def pets(
       horizon: number of steps of a plan.
       population: number of candidates per iteration.
       gamma: discount factor per step.
-      reward: ``(observation [D], action, next_observation [D]) -> scalar``, where it is known; None to learn it.
-      termination: the same for the end of the task, a bool; "learned" to learn it; None for a task that never ends.
+      reward: the reward function ``(observation [D], action, next_observation [D]) -> scalar``; None to learn it.
+      termination: the same for the end of the task, a bool; "learned" to learn it; None if the task never ends.
       num_members: number of networks of the ensemble.
       num_elites: number of members that plans are made with, those with the lowest held-out loss; None for all.
       particles_per_member: number of simulated rollouts of each candidate in each of these members.
@@ -84,7 +85,7 @@ def pets(
       activation: activation function, one of tanh, relu, gelu, silu, elu.
       learning_rate: step size of Adam.
       weight_decay: weight of the sum of squares of the weights.
-      batch_size: number of rows per gradient step.
+      batch_size: number of transitions per gradient step.
       max_epochs: largest number of passes over the data in a fit.
       patience: number of passes without a lower held-out loss after which a fit stops.
       refit_every: number of calls of update between two fits.

@@ -28,21 +28,21 @@ def steve(
 
     ``y = r + gamma sum_{h<=H} w_h mean V_h(s')``, ``w_h ~ 1 / var V_h(s')`` over all pairs of a member of the ensemble
     and a critic, where V_h looks h steps ahead; see ``agents.parts.expansion.inverse_variance``. Where the model is
-    wrong its members differ, and the critics count. Buckman et al. 2018, "Sample-efficient reinforcement learning with
-    stochastic ensemble value expansion", arXiv:1807.01675. Every float may be a tracer.
+    wrong, its members differ and short horizons get the weight. Buckman et al. 2018, "Sample-efficient reinforcement
+    learning with stochastic ensemble value expansion", arXiv:1807.01675. Every float may be a tracer.
 
     Args:
-      spec: of the environment, whose observations are vectors.
+      spec: the environment's spec; its observations are vectors.
       base: "td3" or "sac", or one of these recipes with options bound; the critics of its targets are ``num_critics``.
-      horizon: H, the most steps in the model.
-      num_critics: critics, of which the variance is taken.
-      num_members: networks of the ensemble, of which the variance is taken.
+      horizon: H, the largest number of steps in the model.
+      num_critics: number of critics; the variance is taken over them and the members.
+      num_members: number of networks of the ensemble.
 
     Returns:
-      An ``Agent``, whose state is a ``combinators.DynamicsState``.
+      An ``Agent`` whose state is a ``combinators.DynamicsState``.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong kind or outside its range, named.
+      TypeError, ValueError: an argument has the wrong type or is outside its range; the message names it.
     """
     if base == "ddpg":
         raise ValueError("base: got 'ddpg', which has one critic; must be td3 or sac, whose critics may differ")

@@ -84,7 +84,8 @@ def without_effect(
     """
     for name in names:
         context = CONTEXTS.get(name, Context())
-        reasons = [other for other, needed in context.options.items() if values.get(other, needed) != needed]
+        needed = context.options.items()
+        reasons = [other for other, value in needed if other in values and not _suffices(values[other], value)]
         reasons += [other for other, idle in context.unless.items() if values.get(other) == idle]
         if context.action is not None and isinstance(action, Discrete):
             yield name, "actions are discrete"
@@ -94,6 +95,11 @@ def without_effect(
             first, second = context.equal
             if values[first] == values[second]:
                 yield name, f"{first} and {second} are both {values[first]!r}"
+
+
+def _suffices(value: Any, needed: Any) -> bool:
+    """Whether an option has the value that another one needs; a number stands for any number."""
+    return value is not None if is_number(needed) else bool(value == needed)
 
 
 def _twice(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,6 +37,7 @@ IDLE = {
     "target_noise_clip": ("td3", "Pendulum-v1", {"target_noise": 0.0, "target_noise_clip": 0.1}, "target_noise is 0.0"),
     "free_nats": ("world_models", "Catch-bsuite", {"kl_weight": 0.0, "free_nats": 1.0}, "kl_weight is 0.0"),
     "num_layers": ("world_models", "Catch-bsuite", {"num_layers": 3}, "model is 'mdn_rnn'"),
+    "kl_rate": ("rlhf", "CartPole-v1", {"target_kl": None, "kl_rate": 0.3}, "target_kl is None"),
     "dyna_updates": ("mbmf", "Pendulum-v1", {"dyna": 0, "dyna_updates": 3}, "dyna is 0"),
     "targets": ("mbve", "Pendulum-v1", {"horizon": 0, "targets": "last"}, "horizon is 0"),
     "gae_lambda": ("a2c", "CartPole-v1", {"gamma": 0.0, "gae_lambda": 0.5}, "gamma is 0.0"),
@@ -61,6 +62,10 @@ def test_an_option_without_effect_is_named_before_training(name):
     assert list(without_effect({**make_config(recipe=recipe).hyperparameters, **values}, [name], space)) == [
         (name, reason)
     ]
+
+
+def test_any_number_will_do_where_a_number_is_needed():
+    assert list(without_effect({"target_kl": 7.0, "kl_rate": 0.3}, ["kl_rate"], Discrete(2))) == []
 
 
 @pytest.mark.parametrize("recipe", ["dqn", "pqn", "sarsa"])

@@ -127,7 +127,7 @@ def shared(
       n_step: rewards summed before the bootstrap (Watkins 1989).
       batch_size: number of samples per gradient step.
       num_gradient_steps: gradient steps per call of update, so per rollout_length x num_envs environment steps.
-      learning_starts: environment steps, taken at random, before the first gradient step.
+      learning_starts: environment steps with random actions before the first gradient step.
       optimizer: makes an optax optimizer from a learning rate or a schedule.
       learning_rate: step size of the optimizers.
       actor_learning_rate: step size of the actor's optimizer; None for learning_rate.

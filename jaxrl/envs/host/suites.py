@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -95,6 +96,17 @@ def _make_gymnasium(gymnasium: Any, name: str, options: dict[str, Any]) -> Any:
         raise NotInstalled(f'"gymnasium/{name}": {error}') from error
 
 
+def quiet(make: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without Gymnasium's warnings that bounds of envpool, which are float64, are cast to float32."""
+
+    def made(*args: Any, **options: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting", category=UserWarning)
+            return make(*args, **options)
+
+    return made
+
+
 class EnvPool:
     """A batch of envpool, which steps in its own threads."""
 
@@ -149,9 +161,10 @@ def envpool_env(
     options: dict[str, Any] = {"env_type": "gymnasium", "num_threads": num_threads}
     if max_steps_in_episode is not None:
         options["max_episode_steps"] = max_steps_in_episode
-    make = partial(envpool.make, name, **options)
+    make = partial(quiet(envpool.make), name, **options)
     spec = envpool.make_spec(name, **{key: options[key] for key in options if key != "env_type"})
-    seen = interface(full, spec.gymnasium_observation_space, spec.gymnasium_action_space, channels_first=True)
+    spaces = quiet(lambda: (spec.gymnasium_observation_space, spec.gymnasium_action_space))()
+    seen = interface(full, *spaces, channels_first=True)
     limit = int(getattr(spec.config, "max_episode_steps", 0)) or NO_LIMIT
     env = HostEnv(full, partial(EnvPool, make), seen, max_steps_in_episode=limit, timeout=timeout)
     return env, env.default_params

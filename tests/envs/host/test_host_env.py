@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gymnasium import spaces
 import jaxrl
 from jaxrl import envs
 from jaxrl.envs import wrappers
-from jaxrl.envs.host import EnvironmentFailed, HostEnv, HostState, Serial, interface
+from jaxrl.envs.host import EnvironmentFailed, HostEnv, HostState, Serial, interface, suites
 from jaxrl.types import Discrete, Observation
 
 
@@ -345,6 +346,16 @@ def test_names():
         jaxrl.make("gymnasium/CartPol-v1")
     with pytest.raises(envs.UnknownEnvironment, match="gymnasiun"):
         envs.available("gymnasiun")
+
+
+def test_warnings_of_bounds_that_are_cast_are_not_shown(recwarn):
+    def make(name):
+        warnings.warn("\x1b[33mWARN: Box low's precision lowered by casting to float32", UserWarning, stacklevel=1)
+        warnings.warn("another", UserWarning, stacklevel=1)
+        return name
+
+    assert suites.quiet(make)("CartPole-v1") == "CartPole-v1"
+    assert [str(warning.message) for warning in recwarn] == ["another"]
 
 
 def test_a_suite_that_is_absent_says_how_to_install_it(monkeypatch):
