@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.gpu.supervisor import measured
+from benchmarks.gpu.supervisor import Died, measured
 from benchmarks.gpu.table import as_table
 
 
@@ -37,13 +37,17 @@ def main() -> int:
     console = Console()
     console = console if console.is_terminal else Console(width=160)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worker is ended too
-    device, lines = measured(
-        [sys.executable, "-m", "benchmarks.gpu.worker", "--small", arguments.small],
-        60.0 * arguments.minutes,
-        arguments.out / "rows.jsonl",
-        lambda name: name.startswith(tuple(arguments.rows)),
-        lambda text: console.print(text, style="dim", highlight=False),
-    )
+    try:
+        device, lines = measured(
+            [sys.executable, "-m", "benchmarks.gpu.worker", "--small", arguments.small],
+            60.0 * arguments.minutes,
+            arguments.out / "rows.jsonl",
+            lambda name: name.startswith(tuple(arguments.rows)),
+            lambda text: console.print(text, style="dim", highlight=False),
+        )
+    except Died as error:
+        console.print(f"no device was ready: {error}")
+        return 1
     console.print(as_table(lines, device))
     return int(any(line["status"] in ("failed", "crashed", "wrong") for line in lines))
 

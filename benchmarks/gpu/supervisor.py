@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-STARTING = 180.0
+STARTING = 300.0
 """Seconds in which a worker must be ready: it imports JAX and finds the device."""
 
 
