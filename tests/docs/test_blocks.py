@@ -64,7 +64,7 @@ def blocks(page, *languages):
     return [code for language, code in found if language in languages]
 
 
-CALLED = ("models.md", "runs.md")
+CALLED = ("models.md", "runs.md", "text.md")
 """Pages of fragments, of which calls are checked; what they make is tested in tests/models and tests/runs."""
 TRACED = [
     page
@@ -88,7 +88,7 @@ def test_the_environment_of_the_page_follows_the_protocol():
 
 @pytest.mark.parametrize("page", CALLED)
 def test_calls_fit_their_signatures(page):
-    names = {"jaxrl": jaxrl, "models": jaxrl.models, "runs": jaxrl.runs, "envs": jaxrl.envs}
+    names = {"jaxrl": jaxrl, "models": jaxrl.models, "runs": jaxrl.runs, "envs": jaxrl.envs, "text": jaxrl.text}
     checked = 0
     for node in ast.walk(ast.parse("\n".join(blocks(page, "python")))):
         root = ast.unparse(node.func).split(".")[0] if isinstance(node, ast.Call) else ""
