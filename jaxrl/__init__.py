@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from jaxrl.training.evaluate import evaluate
     from jaxrl.types import Agent, Observation, Spec, Transition
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Agent": "types",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
 from types import ModuleType
 
@@ -78,7 +79,8 @@ def pages() -> dict[str, str]:
     """The text of each page, and of the list of what ``import jaxrl`` gives."""
     found = {"api/index.md": index()}
     for dotted, homes in names().items():
-        parts = [f"# {dotted}", (inspect.getdoc(import_module(dotted)) or "").strip().replace("``", "`")]
+        about = (inspect.getdoc(import_module(dotted)) or "").strip().replace("``", "`")
+        parts = [f"# {dotted}", re.sub(r"^ +(?=\S)", "- ", about, flags=re.MULTILINE)]  # legends are indented
         for name, where in homes.items():
             parts.append(f"::: {where}\n    options:\n      heading: {name}\n      toc_label: {name}")
         found[page_of(dotted)] = "\n\n".join(parts) + "\n"
