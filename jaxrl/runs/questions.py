@@ -144,7 +144,7 @@ class Questions:
         with self._transaction() as sql:
             query = "SELECT id, member, row, segments FROM questions WHERE id = ?"
             found = sql.execute(query, (question,)).fetchone()
-        return None if found is None else Question(*found[:3], _unpacked(found[3]))
+        return None if found is None else Question(*map(int, found[:3]), segments=_unpacked(found[3]))
 
     def lease(self, who: str, seconds: float) -> int | None:
         """An open question that nobody else has; it is theirs for some seconds. They keep the one that they have.
@@ -188,7 +188,8 @@ class Questions:
 
 def _packed(arrays: Arrays) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})
+    named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(file, **named)
     return file.getvalue()
 
 

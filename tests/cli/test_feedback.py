@@ -6,10 +6,15 @@ import jax
 import numpy as np
 import pytest
 
+import jaxrl
 from jaxrl.agents.combinators import RewardedState
+from jaxrl.cli import flags
+from jaxrl.feedback.verdicts import verdict
 from jaxrl.runs import learned_rewards
+from jaxrl.runs.building import build
 from jaxrl.runs.folder import RunFolder
 from jaxrl.runs.loading import restore
+from jaxrl.types import Transition
 
 SESSIONS = ["--feedback", "preferences", "--teacher", "mistake", "--labels", 8, "--feedback.queries", 4]
 SESSIONS += ["--feedback.query-interval", 128, "--feedback.segment-length", 5, "--feedback.num-gradient-steps", 10]
@@ -48,6 +53,30 @@ def test_a_recipe_with_a_replay_pays_old_transitions_anew(jaxrl, tmp_path):
     assert not isinstance(state, RewardedState) and state.reward_model.comparisons.asked.tolist() == [8]
 
 
+@pytest.mark.parametrize("name", ["coach", "tamer"])
+def test_signals_of_a_simulated_trainer_are_advantages(name):
+    settings = ["--feedback.delay", "2", "--feedback.mistake", "0.25", "--feedback.num-signals", "7"]
+    config = flags.parse(["reinforce", "CartPole-v1", "--feedback", name, *settings])[0]
+    assert config.parts["feedback"].settings["delay"] == 2 and config.parts["feedback"].settings["corrected"]
+    built = build(config)
+
+    def run(key):
+        return jaxrl.train(key, built.agent(0), built.env, built.params, num_steps=64, num_envs=4, rollout_length=8)
+
+    state, metrics = jax.eval_shape(run, jax.random.key(0))
+    assert "reward_model_signals" in metrics and "value_loss" not in metrics, "the loss is feedback.as_advantage"
+    assert state.agent.per_env[1] == () and state.agent.reward_model.trainer.per_env.shape == (2, 4)
+
+
+def test_the_rule_of_cartpole_praises_pushes_to_the_side_of_the_fall_and_others_the_reward():
+    steps = Transition(
+        np.array([[0, 0, 0.1, 0], [0, 0, 0.1, -0.4]]), np.array([1, 1]), np.array([3.0, -2.0]), 1, 0, 0, 0
+    )
+    for environment, verdicts in (("CartPole-v1", [1.0, -1.0]), ("Pendulum-v1", [1.0, -1.0])):
+        assert verdict(jaxrl.make(environment)[0])(steps).tolist() == verdicts
+    assert verdict(jaxrl.make("CartPole-v1")[0])(steps._replace(action=np.array([0, 0]))).tolist() == [-1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -55,6 +84,8 @@ def test_a_recipe_with_a_replay_pays_old_transitions_anew(jaxrl, tmp_path):
         (["ppo", "CartPole-v1", "--feedback", "preference"], ["unknown feedback 'preference'", "'preferences'"]),
         (["ppo", "CartPole-v1", "--feedback", "preferences", "--teacher", "orakle"], ["--teacher", "orakle"]),
         (["ppo", "CartPole-v1", "--feedback", "rnd", "--teacher", "oracle"], ["--teacher"]),
+        (["ppo", "CartPole-v1", "--feedback", "coach"], ["feedback: got coach for ppo", "reinforce, a2c or a3c"]),
+        (["reinforce", "CartPole-v1", "--feedback", "tamer", "--feedback.rate", 2], ["feedback.rate: got 2"]),
         (["alphazero", "pgx/tic_tac_toe", "--feedback", "preferences"], ["--feedback"]),
     ],
 )
