@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SIDES = ("left", "right")
 """The names of the first and the second segment."""
 
+FRAMES_PER_SECOND = 15
+"""The most; a segment of 25 steps at 50 is over in half a second."""
+
 LINES = 8
 """The most features of an observation that are plotted."""
 
@@ -72,7 +75,8 @@ class Clips:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "clip.gif"
                 try:
-                    draw_states(path, self._env, self._params, states, [f"step {i + 1}" for i in range(length)])
+                    titles = [f"step {i + 1}" for i in range(length)]
+                    draw_states(path, self._env, self._params, states, titles, FRAMES_PER_SECOND)
                     return Clip("image/gif", path.read_bytes())
                 except ConfigError as error:
                     self.without = str(error).removeprefix("--gif: ")

@@ -127,8 +127,17 @@ def draw_episodes(path: Path, env: Any, params: PyTree, episodes: Sequence[Recor
     draw_states(path, innermost[0][0], params, [state for _, state in innermost], titles)
 
 
-def draw_states(path: Path, env: Any, params: PyTree, states: Sequence[PyTree], titles: Sequence[str]) -> None:
+def draw_states(
+    path: Path, env: Any, params: PyTree, states: Sequence[PyTree], titles: Sequence[str], fastest: int = 50
+) -> None:
     """Writes states of an environment without wrappers into a GIF, each with a title.
+
+    Args:
+      path: of the file.
+      env, params: the environment.
+      states: pytrees of one state each.
+      titles: one for each state.
+      fastest: the most frames per second.
 
     Raises:
       ConfigError: there is no picture of this environment, see ``draw_episodes``.
@@ -137,7 +146,7 @@ def draw_states(path: Path, env: Any, params: PyTree, states: Sequence[PyTree], 
     from matplotlib import animation, pyplot
 
     with _painter(env, params, states) as painter:
-        axes, writer = painter.figure.axes[0], animation.PillowWriter(fps=painter.frames_per_second)
+        axes, writer = painter.figure.axes[0], animation.PillowWriter(fps=min(painter.frames_per_second, fastest))
         with writer.saving(painter.figure, str(path), DPI):
             for frame, title in enumerate(titles[:FRAMES]):
                 painter.paint(frame)

@@ -144,7 +144,10 @@ class Questions:
         with self._transaction() as sql:
             query = "SELECT id, member, row, segments FROM questions WHERE id = ?"
             found = sql.execute(query, (question,)).fetchone()
-        return None if found is None else Question(*map(int, found[:3]), segments=_unpacked(found[3]))
+        if found is None:
+            return None
+        number, member, row, blob = found
+        return Question(number, member, row, _unpacked(blob))
 
     def lease(self, who: str, seconds: float) -> int | None:
         """An open question that nobody else has; it is theirs for some seconds. They keep the one that they have.

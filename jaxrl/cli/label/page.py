@@ -172,5 +172,9 @@ def serve(app: Starlette, port: int, console: Console) -> None:
         listening.bind((HOST, port))
         address = f"http://{HOST}:{listening.getsockname()[1]}/{app.state.token}/"
         console.print(f"compare clips at {address} (Ctrl-C ends it; the answers are stored)", soft_wrap=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
-        server.run(sockets=[listening])
+        # What is under way at the end is cancelled, which uvicorn would report as an error.
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=2))
+        try:
+            server.run(sockets=[listening])
+        finally:
+            drawing_thread().shutdown(wait=False, cancel_futures=True)
