@@ -9,6 +9,7 @@ several may answer at once. A question is a pair of segments; its answer is a pr
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import sqlite3
 import time
@@ -79,14 +80,17 @@ class Questions:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
         try:
-            connection.executescript(TABLES)
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            connection.close()  # rolls back what was not committed
+            connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+            try:
+                connection.executescript(TABLES)
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                connection.close()  # rolls back what was not committed
+        except sqlite3.Error as error:  # such as a full disk, which a run reports as one of a file
+            raise OSError(errno.EIO, str(error), str(self.path)) from error
 
     # What the run does.
 

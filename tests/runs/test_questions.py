@@ -54,6 +54,14 @@ def test_answers_are_taken_up_once_and_again_where_they_changed(questions):
     assert questions.taken(21) == {(0, 0): 1.0, (0, 1): None}, "the past does not change"
 
 
+def test_a_file_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "labels.sqlite").write_text("no database" * 100)
+    for path, reason in ((tmp_path / "labels.sqlite", "not a database"), (tmp_path / "no" / "x", "unable to open")):
+        with pytest.raises(OSError, match=reason) as caught:
+            Questions(path).counts()
+        assert caught.value.filename == str(path)
+
+
 def test_many_at_once_answer_each_question_once(tmp_path):
     questions = Questions(tmp_path / "labels.sqlite")
     for row in range(12):
