@@ -180,7 +180,7 @@ def continue_run(
         console.print(f"going on from update {done} of {phases[-1].last_update}", highlight=False)
         if note:
             console.print(note, soft_wrap=True, highlight=False)
-        _say_changes(config, before, console)
+        say_changes(config, before, console)
         session = Session(folder, config, phases, programs, console, wandb=wandb)
         state = session.train(number, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
@@ -239,7 +239,8 @@ def _refuse_lost_checkpoints(folder: RunFolder, config: RunConfig) -> None:
         )
 
 
-def _say_changes(config: RunConfig, before: RunConfig, console: Console) -> None:
+def say_changes(config: RunConfig, before: RunConfig, console: Console) -> None:
+    """Prints what differs in a resumed run: its devices, and what happens to annealed values."""
     if (config.devices, config.seed_devices) != (before.devices, before.seed_devices):
         on = f"{config.devices} device{'s' if config.devices > 1 else ''}"
         console.print(f"on {on}, {before.devices} before: with other random numbers", highlight=False)

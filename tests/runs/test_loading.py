@@ -1,19 +1,28 @@
 """A run on disk becomes an agent again; another run may start from it."""
 
 import dataclasses
+import io
 import json
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from functools import partial
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 import jaxrl
 from jaxrl.agents.combinators import RewardedState
+from jaxrl.runs import starting
 from jaxrl.runs.building import build, make_program
 from jaxrl.runs.config import Sweep
 from jaxrl.runs.folder import RunError, RunFolder
+from jaxrl.runs.folder import versions as versions_here
 from jaxrl.runs.loading import first_member, load, restore, transfer
 from jaxrl.training.checkpoint import CheckpointError
 
@@ -129,6 +138,32 @@ def test_versions_are_on_record(saved):
     versions = json.loads(saved[0].versions_file.read_text())
     assert versions["jax"] == jax.__version__
     assert {"jaxrl", "jaxlib", "python", "device"} <= set(versions)
+    assert (versions["command"], versions["folder"]) == (shlex.join(sys.argv), os.getcwd())
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.parametrize("dirty", [False, True])
+def test_the_commit_of_the_folder_is_on_record(tmp_path, monkeypatch, dirty):
+    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    (tmp_path / "a.txt").write_text("one")
+    for command in (["init"], ["add", "."], [*who, "commit", "-m", "first"]):
+        git(["git", *command])
+    if dirty:
+        (tmp_path / "a.txt").write_text("two")
+    monkeypatch.chdir(tmp_path)
+    commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+    assert versions_here()["git_commit"] == commit + "-dirty" * dirty
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "said"), [(1280, r"learning rate: .*1280 steps \(640 before\), so it rises again"), (640, "")]
+)
+def test_a_longer_annealed_run_says_that_its_rate_rises_again(num_steps, said):
+    before = make_config(hyperparameters={"anneal_learning_rate": True})
+    printed = Console(record=True, file=io.StringIO(), width=300)
+    starting.say_changes(dataclasses.replace(before, num_steps=num_steps), before, printed)
+    assert re.match(said, text := printed.export_text()) and bool(text) == bool(said)
 
 
 def fresh(config):
