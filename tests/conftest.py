@@ -117,11 +117,14 @@ def package(nodeid):
 
 def pytest_terminal_summary(terminalreporter):
     """Seconds per package, as the rows of the table in docs/design.md; setup and teardown included."""
-    seconds, tests = Counter(), Counter()
+    seconds, tests, processes = Counter(), Counter(), {}
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
         if isinstance(report, pytest.TestReport):
             seconds[package(report.nodeid)] += report.duration
             tests[package(report.nodeid)] += report.when == "call"
+            processes.setdefault(group_of(report.nodeid), set()).add(getattr(report, "worker_id", None))
+    if split := [group for group, ids in processes.items() if len(ids) > 1]:
+        terminalreporter.write_line(f"built twice, since they ran in several processes: {', '.join(split)}", red=True)
     if len(seconds) > 1:
         terminalreporter.section("seconds per package")
         for name, total in seconds.most_common():

@@ -108,19 +108,19 @@ def probable_mistakes(config: RunConfig, built: Built, before: int = 0) -> Itera
         is_swept = config.sweep is not None and name in config.sweep.names
         given = "swept" if is_swept else repr(values[name])
         yield f"{name} is {given}, but has no effect while {reason}"
-    for name, value, what in (
+    for name, idle, what in (
         ("learning_rate", 0, "nothing is learned"),
         ("tau", 0, "the target network is never updated"),
         ("real_share", 1, "the model is fitted, but nothing is learned from its rollouts"),
     ):
-        if is_number(values.get(name)) and values[name] == value:
+        if is_number(values.get(name)) and values[name] == idle:
             yield f"{name} is {values[name]!r}: {what}"
     if values.get("horizon") == 0:
         yield "horizon is 0: the model is fitted, but never used"
-    first, planned = values.get("random_steps"), values.get("planned_steps")
-    if isinstance(first, int) and isinstance(planned, int) and first + planned > before + steps:
+    random, planned = values.get("random_steps"), values.get("planned_steps")
+    if isinstance(random, int) and isinstance(planned, int) and random + planned > before + steps:
         yield (
-            f"planned_steps is {planned}, after {first} random ones, but the run has {before + steps} steps of each "
+            f"planned_steps is {planned}, after {random} random ones, but the run has {before + steps} steps of each "
             "seed (--steps): no policy is learned, and the planner acts to the end"
         )
     held = min(values.get("replay_capacity", before + steps), before + steps)

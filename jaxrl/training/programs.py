@@ -78,7 +78,7 @@ def _call(part: str, agent: Agent, num_envs: int, *args: Any) -> Any:
     if part == "update":
         return agent.update(*args)[0]
     if part == "init":
-        return agent.init(*args, num_envs)
+        return agent.init(args[0], num_envs)
     return agent.act(*args, explore=part == "act")
 
 
