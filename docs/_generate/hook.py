@@ -25,7 +25,10 @@ SOURCES: dict[str, str] = {}
 
 def examples() -> dict[str, str]:
     """A page for each example, and a list of them."""
-    found, lines = {}, ["# Examples", "", "Short scripts, one idea each: `python examples/quickstart.py`.", ""]
+    found, lines = (
+        {},
+        ["# Examples", "", "Short scripts, one idea each, and a notebook, `examples/quickstart.ipynb`.", ""],
+    )
     for path in sorted((ROOT / "examples").glob("*.py")):
         source = path.read_text()
         summary = (ast.get_docstring(ast.parse(source)) or "").split("\n")[0].replace("``", "`")

@@ -91,9 +91,9 @@ def test_calls_fit_their_signatures(page):
     names = {"jaxrl": jaxrl, "models": jaxrl.models, "runs": jaxrl.runs, "envs": jaxrl.envs, "text": jaxrl.text}
     checked = 0
     for node in ast.walk(ast.parse("\n".join(blocks(page, "python")))):
-        root = ast.unparse(node.func).split(".")[0] if isinstance(node, ast.Call) else ""
-        if root in names:
-            parameters = inspect.signature(eval(ast.unparse(node.func), names)).parameters
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if re.fullmatch(r"[\w.]+", called) and called.split(".")[0] in names:
+            parameters = inspect.signature(eval(called, names)).parameters
             kinds = {parameter.kind for parameter in parameters.values()}
             unknown = {word.arg for word in node.keywords} - set(parameters)
             assert not unknown or inspect.Parameter.VAR_KEYWORD in kinds, (ast.unparse(node), unknown)
