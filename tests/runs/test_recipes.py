@@ -1,5 +1,6 @@
 """What can be set of a recipe is read from its signature, and the presets set nothing else."""
 
+import fnmatch
 import inspect
 
 import pytest
@@ -88,7 +89,8 @@ def test_unknown_names_come_with_the_nearest():
 def test_presets_name_arguments_and_environments_that_exist(recipe, environment):
     values = preset(recipe, environment)
     parts = {part: dict(values.pop(part)) for part in PARTS if part in values}
-    assert environment.removesuffix("-N") in envs.available()
+    if "*" not in environment:
+        assert environment.removesuffix("-N") in envs.available()
     assert set(values) <= {*LOOP, *hyperparameters(recipe)}
     for part, chosen in parts.items():
         assert set(chosen) - {"name"} <= set(settings_of(part, chosen["name"]))
@@ -109,3 +111,22 @@ def test_presets_are_copies():
     preset("ppo", "CartPole-v1")["num_envs"] = -1
     assert preset("ppo", "CartPole-v1")["num_envs"] > 0
     assert set(LOOP) <= set(preset("no_such_recipe", "no_such_environment"))
+
+
+def test_rows_of_presets_may_be_patterns():
+    assert preset("dqn", "ale/space_invaders") == preset("dqn", "ale/pong") != preset("dqn", "Catch-bsuite")
+    assert preset("dqn", "ale/pong")["replay"] == {"name": "frames"}
+    assert preset("ppo", "envpool/BipedalWalker-v3") == preset("ppo", "gymnasium/BipedalWalker-v3")
+    assert preset("ppo", "envpool/BipedalWalker-v3")["gamma"] == 0.999
+    reach, push, slide = (preset("sac", f"gymnasium/Fetch{task}-v4") for task in ("Reach", "Push", "Slide"))
+    assert [row["num_gradient_steps"] for row in (push, slide)] == [8, 2], "the first pattern that matches"
+    assert reach["num_steps"] == 20_000 and "num_gradient_steps" not in reach
+
+
+@pytest.mark.parametrize(("suite", "package"), [("gymnasium", "gymnasium_robotics"), ("ale", "ale_py")])
+def test_patterns_of_presets_match_names_of_a_suite(suite, package):
+    pytest.importorskip(package)
+    names = [name.replace(f"{suite}/", "*/") for name in envs.available(suite)]
+    patterns = [name for row in PRESETS.values() for name in row if "*" in name]
+    patterns = [name for name in patterns if name.startswith("ale/") == (suite == "ale")]
+    assert patterns and all(fnmatch.filter(names, name.replace(f"{suite}/", "*/")) for name in patterns)

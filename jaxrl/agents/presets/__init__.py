@@ -6,6 +6,7 @@ differ from the recipe's signature. ``torso`` may name a torso and its sizes: ``
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 from jaxrl.agents.presets import (
@@ -13,6 +14,7 @@ from jaxrl.agents.presets import (
     actor_critics,
     alphazero,
     muzero,
+    outside,
     planning,
     policy_gradient,
     tabular,
@@ -41,9 +43,9 @@ FALLBACK: dict[str, dict[str, Any]] = {name: row for family in _FAMILIES for nam
 """``FALLBACK[recipe]``, the settings for an environment without a row in ``PRESETS``."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    name: rows for family in _FAMILIES for name, rows in family.PRESETS.items()
+    name: {**rows, **outside.PRESETS.get(name, {})} for family in _FAMILIES for name, rows in family.PRESETS.items()
 }
-"""``PRESETS[recipe][environment]``; "-N" stands for any size, or for no size."""
+"""``PRESETS[recipe][environment]``; "-N" stands for any size, or for no size, and "*" for any text."""
 
 
 def preset(recipe: str, environment: str) -> dict[str, Any]:
@@ -51,8 +53,8 @@ def preset(recipe: str, environment: str) -> dict[str, Any]:
 
     Args:
       recipe: name of the recipe; one without any row gets loop settings of 16 environments x 128 steps.
-      environment: name of the environment; without a row, that of its family ("BitFlipping-N" for "BitFlipping-40")
-        is taken, or else the recipe's fallback.
+      environment: name of the environment; without a row, that of its family ("BitFlipping-N" for "BitFlipping-40"),
+        the first pattern that matches ("ale/*"), or else the recipe's fallback is taken.
 
     Returns:
       A new dict: all names in ``LOOP``, then arguments of the recipe.
@@ -60,5 +62,6 @@ def preset(recipe: str, environment: str) -> dict[str, Any]:
     general = {"num_steps": 1_000_000, "num_envs": 16, "rollout_length": 128}
     rows = PRESETS.get(recipe, {})
     family, _, size = environment.rpartition("-")
-    row = rows.get(environment, rows.get(f"{family if size.isdigit() else environment}-N", {}))
-    return {**general, **FALLBACK.get(recipe, {}), **row}
+    names = (environment, f"{family if size.isdigit() else environment}-N")
+    name = next((name for name in rows if name in names or fnmatchcase(environment, name)), "")
+    return {**general, **FALLBACK.get(recipe, {}), **rows.get(name, {})}
