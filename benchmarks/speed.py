@@ -1,6 +1,7 @@
 """Speed: environment steps a second of the whole of ``train``, and its compile time.
 
     python benchmarks/speed.py                  # jaxrl alone
+    python -m benchmarks.speed --row host       # an environment outside JAX, beside envpool alone
     python benchmarks/speed.py --row dqn --peer "peer/bin/python benchmarks/rejax_peer.py dqn {envs} {batch} {steps}"
 
 PPO runs at CleanRL's settings for CartPole, which PureJaxRL publishes its figures for: two 64 x 64 tanh networks, 4
@@ -22,9 +23,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 import jaxrl
+from benchmarks.environments import random_agent
 from benchmarks.learning import describe_machine
+from jaxrl.rollout import reset, rollout
 from jaxrl.training import Program, fit
 
 
@@ -166,10 +170,46 @@ def compare_chunks(work: Work, chunk: int, repeats: int) -> float:
     return statistics.median(chunks) / statistics.median(scans)
 
 
+def compare_host(repeats: int, task: str = "BipedalWalker-v3", num_envs: int = 16, steps: int = 1000) -> str:
+    """Steps a second of ``rollout`` in envpool with random actions, beside envpool alone; they take turns.
+
+    envpool alone steps with actions drawn before, resets by itself, and nothing is kept of what it returns.
+    """
+    import envpool
+
+    env, params = jaxrl.make(f"envpool/{task}")
+    agent = random_agent(jaxrl.spec(env, params))
+    play = jax.jit(lambda key, *now: rollout(key, agent, (), env, params, *now, steps))
+    pool = envpool.make(task, env_type="gymnasium", num_envs=num_envs)
+    low, high = pool.action_space.low, pool.action_space.high
+    actions = np.random.default_rng(0).uniform(low, high, (steps, num_envs, *low.shape)).astype(low.dtype)
+    observation, state = jax.jit(lambda key: reset(key, env, params, num_envs))(jax.random.key(0))
+    pool.reset()
+    ours, bare = [], []
+    for turn in range(repeats + 1):
+        begin = time.perf_counter()
+        state, observation, trajectory = jax.block_until_ready(play(jax.random.key(turn), state, observation))
+        middle = time.perf_counter()
+        for action in actions:
+            pool.step(action)
+        end = time.perf_counter()
+        if turn:  # the first one compiles
+            ours.append(steps * num_envs / (middle - begin))
+            bare.append(steps * num_envs / (end - middle))
+    env.close()
+    mine, alone = statistics.median(ours), statistics.median(bare)
+    return (
+        f"envpool/{task}, {num_envs} environments: {mine:,.0f} steps/s, {mine / alone:.2f} of {alone:,.0f} of envpool"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--row", action="append", choices=[*ROWS, "chunks"], help="a row; may be repeated; default: all"
+        "--row",
+        action="append",
+        choices=[*ROWS, "chunks", "host"],
+        help="a row, any number of them; default: all but host",
     )
     parser.add_argument("--peer", help="a command with {envs}, {length}, {seeds}, {steps}, {batch}")
     parser.add_argument("--repeats", type=int, default=6, help="timed calls of each library")
@@ -184,6 +224,8 @@ def main() -> None:
     if "chunks" in rows:
         ratio = compare_chunks(ROWS["ppo"], 128, 5 * arguments.repeats)  # a difference of a few percent
         print(f"\nThe ppo row on the host in chunks of 128 updates: {ratio:.3f} of the speed of the single scan.")
+    if "host" in rows:
+        print(compare_host(arguments.repeats))
 
 
 if __name__ == "__main__":

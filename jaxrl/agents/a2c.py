@@ -53,6 +53,7 @@ def a2c(
     max_grad_norm: Positive | None = 0.5,
     normalize_advantage: bool = False,
     normalize_observation: bool = False,
+    clip_observation: Positive = 10.0,
     normalize_reward: bool = False,
     anneal_learning_rate: bool = False,
     num_updates: TracedCount | None = None,
@@ -82,6 +83,7 @@ def a2c(
       max_grad_norm: largest global norm of the gradient, which is clipped to it; None for no clipping.
       normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each rollout.
       normalize_observation: standardise features by their running mean and standard deviation.
+      clip_observation: (normalize_observation) largest absolute value of a standardised feature.
       normalize_reward: scale rewards by the running standard deviation of the discounted return.
       anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
       num_updates: calls of update until an annealed value reaches 0.
@@ -115,12 +117,13 @@ def a2c(
         return A2CState(params, rmsprop.init(params), statistics, jnp.zeros((), jnp.int32), trace)
 
     def act(key: Array, state: A2CState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
-        seen = normalizer.standardize(spec, state.statistics, observation)
+        seen = normalizer.standardize(spec, state.statistics, observation, clip_observation)
         return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
 
     def update(key: Array, state: A2CState, trajectory: Transition) -> tuple[A2CState, Metrics]:
         reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
-        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory, clip_observation)
+        seen = seen._replace(reward=reward)
 
         # ``R - V``, R the bootstrapped n-step return (algorithm S3); with lambda < 1 a mean of n-step returns.
         v_tm1, v_t = actor_critic.values(network, state.params, seen)

@@ -88,7 +88,14 @@ def policy_state(state: I2AState) -> PPOState:
 
 @recipe(
     extends=ppo,
-    without=("share_torso", "normalize_observation", "squash", "state_dependent_std", "initial_log_std"),
+    without=(
+        "share_torso",
+        "normalize_observation",
+        "clip_observation",
+        "squash",
+        "state_dependent_std",
+        "initial_log_std",
+    ),
 )
 def i2a(
     spec: Spec,

@@ -143,6 +143,7 @@ def mbmf(
     gaussian = {name: options[name] for name in _GAUSSIAN if name in options}
     network = actor_critic.make_network(plain, torso, **gaussian)
     squash, gamma = options.get("squash", False), options.get("gamma", 0.99)
+    clip = options.get("clip_observation", 10.0)
     ensemble = dynamics.ensemble_of(
         spec, num_members=num_members, hidden=hidden, reward=reward, termination=termination
     )
@@ -206,7 +207,7 @@ def mbmf(
 
         def fitted(state: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
             rows, size = dynamics.rows_of(data)
-            rows = rows._replace(observation=normalizer.standardize(plain, statistics, rows.observation))
+            rows = rows._replace(observation=normalizer.standardize(plain, statistics, rows.observation, clip))
             optimizer = optim.clipped(optim.ADAM, clone_learning_rate)
             found = models.fit(key, state[0], rows, loss, size=size, optimizer=optimizer, **fit_options)
             return found.params, found.metrics()
@@ -295,6 +296,7 @@ def functions(
     spec: Spec,
     *,
     torso: nn.Module | None = None,
+    clip_observation: Any = 10.0,
     squash: bool = False,
     state_dependent_std: bool = False,
     initial_log_std: float = 0.0,
@@ -303,6 +305,7 @@ def functions(
     made: Any = actor_critic.functions(
         spec._replace(observation=stored(spec.observation)),
         torso=torso,
+        clip_observation=clip_observation,
         squash=squash,
         state_dependent_std=state_dependent_std,
         initial_log_std=initial_log_std,

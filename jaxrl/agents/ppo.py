@@ -59,6 +59,7 @@ def ppo(
     num_minibatches: Count = 4,
     normalize_advantage: bool = True,
     normalize_observation: bool = False,
+    clip_observation: Positive = 10.0,
     normalize_reward: bool = False,
     target_kl: Positive | None = None,
     anneal_learning_rate: bool = False,
@@ -94,6 +95,7 @@ def ppo(
       num_minibatches: minibatches per pass, one gradient step each; divides rollout_length x num_envs.
       normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each minibatch.
       normalize_observation: standardise features by their running mean and standard deviation.
+      clip_observation: (normalize_observation) largest absolute value of a standardised feature.
       normalize_reward: scale rewards by the running standard deviation of the discounted return.
       target_kl: KL divergence from the old policy, in nats, after which no further epoch runs; None for all epochs.
       anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
@@ -135,13 +137,14 @@ def ppo(
         return PPOState(params, adam.init(params), statistics, jnp.zeros((), jnp.int32), trace)
 
     def act(key: Array, state: PPOState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
-        seen = normalizer.standardize(spec, state.statistics, observation)
+        seen = normalizer.standardize(spec, state.statistics, observation, clip_observation)
         return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
 
     def update(key: Array, state: PPOState, trajectory: Transition) -> tuple[PPOState, Metrics]:
         check_division(num_minibatches, trajectory)
         reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
-        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory, clip_observation)
+        seen = seen._replace(reward=reward)
 
         # Advantages (eq. 11 and 12) and value targets, both computed with the parameters that acted.
         v_tm1, v_t = actor_critic.values(network, state.params, seen)

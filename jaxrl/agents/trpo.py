@@ -74,6 +74,7 @@ def trpo(
     num_minibatches: Count = 16,
     normalize_advantage: bool = True,
     normalize_observation: bool = False,
+    clip_observation: Positive = 10.0,
     normalize_reward: bool = False,
     anneal_learning_rate: bool = False,
     num_updates: TracedCount | None = None,
@@ -107,6 +108,7 @@ def trpo(
       num_minibatches: the critic's minibatches per pass, one gradient step each; divides rollout_length x num_envs.
       normalize_advantage: standardise advantages to mean 0 and standard deviation 1 in each rollout.
       normalize_observation: standardise features by their running mean and standard deviation.
+      clip_observation: (normalize_observation) largest absolute value of a standardised feature.
       normalize_reward: scale rewards by the running standard deviation of the discounted return.
       anneal_learning_rate: lower the learning rate linearly to 0 over num_updates.
       num_updates: calls of update until an annealed value reaches 0.
@@ -138,7 +140,7 @@ def trpo(
         return TRPOState(params, adam.init(split(params)[1]), statistics, jnp.zeros((), jnp.int32), trace)
 
     def act(key: Array, state: TRPOState, observation: Any, *, explore: bool = True) -> tuple[Any, Any]:
-        seen = normalizer.standardize(spec, state.statistics, observation)
+        seen = normalizer.standardize(spec, state.statistics, observation, clip_observation)
         return actor_critic.act(network, spec, squash, key, state.params, seen, explore)
 
     def step_actor(actor: PyTree, critic: PyTree, batch: losses.Batch) -> tuple[PyTree, Metrics]:
@@ -178,7 +180,8 @@ def trpo(
     def update(key: Array, state: TRPOState, trajectory: Transition) -> tuple[TRPOState, Metrics]:
         check_division(num_minibatches, trajectory)
         reward, statistics, trace = normalizer.scale_rewards(state.statistics, state.per_env, trajectory, gamma)
-        seen = normalizer.standardize_trajectory(spec, statistics, trajectory)._replace(reward=reward)
+        seen = normalizer.standardize_trajectory(spec, statistics, trajectory, clip_observation)
+        seen = seen._replace(reward=reward)
 
         v_tm1, v_t = actor_critic.values(network, state.params, seen)
         discount_t = returns.bootstrap_discount(seen.discount, gamma)

@@ -46,19 +46,19 @@ class ListFlags:
             metavar="[{" + ",".join(LISTS) + "} | RECIPE | SUITE ...]", help_behavior_hint="(default: an overview)"
         ),
     ] = ()
-    """One of the complete lists, the names of recipes whose presets to print, or a suite outside JAX: gymnasium."""
+    """One of the complete lists, the names of recipes whose presets to print, or a suite of environments: gymnasium."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see ``jaxrl.cli.main`` for errors and exit codes."""
     what = parse(ListFlags, arguments, prog="jaxrl list").what
-    outside = [word for word in what if word not in (*LISTS, *RECIPES)]
-    for word in outside:
-        if word not in outside_suites():
-            hint = nearest(word, (*RECIPES, *LISTS, *outside_suites()))
+    asked = [word for word in what if word not in (*LISTS, *RECIPES)]
+    for word in asked:
+        if word not in more_suites():
+            hint = nearest(word, (*RECIPES, *LISTS, *more_suites()))
             raise UsageError(
-                f"LIST: got '{word}', must be one of {', '.join(LISTS)}, a suite outside JAX "
-                f"({', '.join(outside_suites())}), or a recipe ({', '.join(RECIPES)}){hint}"
+                f"LIST: got '{word}', must be one of {', '.join(LISTS)}, a suite of environments "
+                f"({', '.join(more_suites())}), or a recipe ({', '.join(RECIPES)}){hint}"
             )
     recipes = [word for word in what if word in RECIPES]
     console = make_console()
@@ -68,8 +68,9 @@ def main(arguments: Sequence[str]) -> int:
         print_recipes(console)
     if "environments" in what:
         print_environments(console, _environments())
-    for suite in outside:
-        print_environments(console, _outside(suite))
+        print_suites(console)
+    for suite in asked:
+        print_environments(console, _names_of(suite))
     if "presets" in what or recipes:
         print_presets(console, recipes)
     return 0
@@ -82,14 +83,14 @@ def print_overview(console: Console) -> None:
     _print_lines(console, "recipes, as in jaxrl train RECIPE ENV", rows, width)
     listed = suites(_environments())
     rows = {f"{suite} ({len(names)})": ", ".join(names) for suite, names in listed.items()}
-    rows["outside JAX"] = ", ".join(f"{suite}/NAME" for suite in outside_suites())
+    rows["more suites"] = ", ".join(f"{suite}/NAME" for suite in more_suites())
     _print_lines(console, "environments", rows, width)
     rows = {f"--{name}": ", ".join(part.choices) for name, part in PARTS.items()}
     _print_lines(console, "parts of recipes", rows, width)
     rows = {
         "jaxrl list recipes": "these lines in full",
-        "jaxrl list environments": "all names in JAX",
-        "jaxrl list gymnasium": "the names of a suite outside JAX",
+        "jaxrl list environments": "all names, and which suites are installed",
+        "jaxrl list gymnasium": "the names of one of more suites",
         "jaxrl list presets": "the defaults for every recipe and environment",
         "jaxrl list ppo": "the defaults of one recipe",
     }
@@ -112,17 +113,32 @@ def _environments() -> list[str]:
     return [f"{name}-N" if name in envs.registry.SIZED else name for name in envs.available()]
 
 
-def outside_suites() -> list[str]:
-    """The suites of environments outside JAX, whose names are listed by themselves."""
-    from jaxrl.envs.registry import ADAPTERS
+def more_suites() -> list[str]:
+    """The suites of environments whose names are listed by themselves, since that takes their package."""
+    from jaxrl.envs.registry import ADAPTERS, TOGETHER
 
-    return [name for name, adapter in ADAPTERS.items() if adapter.is_host]
+    return [name for name in ADAPTERS if name not in TOGETHER]
 
 
-def _outside(suite: str) -> list[str]:
+def _names_of(suite: str) -> list[str]:
     from jaxrl import envs
 
     return envs.available(suite)
+
+
+def print_suites(console: Console) -> None:
+    """Prints one line per suite: whether it is installed, or the command that installs it, or why none does."""
+    from jaxrl.envs.registry import ADAPTERS, REFUSED
+
+    console.print("suites, whose names jaxrl list SUITE prints", style="italic")
+    rows = {
+        name: "installed" if suite.is_installed else f'not installed: pip install "jaxrl[{suite.extra}]"'
+        for name, suite in ADAPTERS.items()
+    }
+    rows |= {name: f"not supported: {reason}" for name, reason in REFUSED.items()}
+    for name, state in rows.items():
+        where = "outside JAX" if name in ADAPTERS and ADAPTERS[name].is_host else "JAX"
+        console.print(f" {name + '/':<12} {where:<12} {state}", soft_wrap=True, markup=False, highlight=False)
 
 
 def suites(names: Sequence[str]) -> dict[str, list[str]]:

@@ -5,12 +5,12 @@
 ``remember`` wrap environments; ``repeat`` gives each start
 several times; ``probes``, ``goals``, ``recall``, ``foresight`` and ``texts`` are environments of this package.
 Planners use ``expose_state`` and ``simulator``; ``is_host`` tells environments outside JAX, and ``host_of`` finds their
-layer in wrappers; ``versus`` turns a two-player game into an environment.
+layer in wrappers; ``success_of`` finds who judges goals; ``versus`` turns a two-player game into an environment.
 ``jaxrl.envs.protocol`` states the protocol.
 """
 
 from jaxrl.envs import foresight, games, goals, probes, recall, texts, wrappers
-from jaxrl.envs.abstract import ProtocolError, host_of, is_host
+from jaxrl.envs.abstract import ProtocolError, host_of, is_host, success_of
 from jaxrl.envs.checks import KNOWN_EXCEPTIONS, Report, check
 from jaxrl.envs.games.pgx_games import NotInstalled
 from jaxrl.envs.games.versus import versus
@@ -48,6 +48,7 @@ __all__ = [
     "simulator",
     "spec",
     "steps_taken",
+    "success_of",
     "texts",
     "versus",
     "window",

@@ -6,6 +6,7 @@ A message names what was given, what is allowed and what to do. JAX would fail l
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,16 @@ def host_of(env: Any) -> Any:
     while env is not None and not getattr(env, "is_host", False):
         env = getattr(env, "env", None)
     return env
+
+
+def success_of(env: Any) -> Callable[[Any, Any], Any] | None:
+    """The ``success_fn(achieved_goal [..., G], goal [..., G]) -> [...]`` bool of a goal environment, through wrappers.
+
+    None for an environment without goals, or whose successes are not known.
+    """
+    while env is not None and not hasattr(env, "success_fn"):
+        env = getattr(env, "env", None)
+    return None if env is None else env.success_fn
 
 
 def is_host(env: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from gymnax import registration
 from jaxrl.arguments import nearest
 from jaxrl.envs import foresight, goals, recall, texts
 from jaxrl.envs.abstract import ProtocolError, check_environment
+from jaxrl.envs.adapted import grids, jumanji, physics
 from jaxrl.envs.games import pgx_games
 from jaxrl.envs.host import atari, suites
 from jaxrl.envs.protocol import Environment
@@ -67,8 +69,10 @@ class Adapter(NamedTuple):
       arguments: returns the arguments that ``make`` takes for a name.
       listed: the entry of ``names()`` for a name; it differs if the name includes a size.
       refused: names of the suite that are not supported, with the reason.
-      is_host: whether its environments run outside of JAX. ``names()`` may then need a package that is not installed,
-        and ``available()`` lists the suite only on request.
+      package: the package that it needs, as it is imported; "" if it comes with jaxrl. ``available()`` lists the suite
+        only on request.
+      extra: the extra of jaxrl that installs the package.
+      is_host: whether its environments run outside of JAX.
     """
 
     make: Callable[..., tuple[Environment, PyTree]]
@@ -76,7 +80,14 @@ class Adapter(NamedTuple):
     arguments: Callable[[str], dict[str, Argument]]
     listed: Callable[[str], str] = lambda name: name
     refused: Mapping[str, str] = MappingProxyType({})
+    package: str = ""
+    extra: str = ""
     is_host: bool = False
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package that it needs is there; it is not imported."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
 
     def knows(self, name: str) -> bool:
         """Whether ``make`` takes a name."""
@@ -145,7 +156,7 @@ def available(suite: str | None = None) -> list[str]:
     "MNISTBandit-bsuite" downloads its data when made.
 
     Args:
-      suite: a prefix, such as "gymnasium"; None for all suites in JAX.
+      suite: a prefix, such as "gymnasium" or "brax"; None for the suites that need no package of their own, and pgx.
 
     Raises:
       UnknownEnvironment: an unknown prefix.
@@ -153,7 +164,7 @@ def available(suite: str | None = None) -> list[str]:
     """
     if suite is not None and suite not in ADAPTERS:
         raise UnknownEnvironment(f"unknown suite '{suite}'{nearest(suite, ADAPTERS)}; suites: {', '.join(ADAPTERS)}")
-    chosen = {prefix: adapter for prefix, adapter in ADAPTERS.items() if not adapter.is_host and suite is None}
+    chosen = {prefix: ADAPTERS[prefix] for prefix in TOGETHER}
     chosen = chosen if suite is None else {suite: ADAPTERS[suite]}
     return [
         name if prefix in BARE else f"{prefix}/{name}" for prefix, adapter in chosen.items() for name in adapter.names()
@@ -175,22 +186,24 @@ def _find(name: str) -> tuple[Adapter, str]:
     if not slash:
         prefix, rest = next((bare for bare in BARE if ADAPTERS[bare].knows(name)), BARE[0]), name
     if prefix not in ADAPTERS:
+        if prefix in REFUSED:
+            raise UnknownEnvironment(f"environment: got '{name}' of a suite that is not supported: {REFUSED[prefix]}")
         known = ", ".join(f"'{known}/'" for known in ADAPTERS)
         raise UnknownEnvironment(f"environment: got '{name}' with unknown prefix '{prefix}/', must be one of {known}")
     adapter = ADAPTERS[prefix]
     if rest in adapter.refused:
         raise UnknownEnvironment(f"environment: got '{name}', which is not supported: {adapter.refused[rest]}")
     if not adapter.knows(rest):
-        names = available(prefix if adapter.is_host else None)
+        names = available(None if prefix in TOGETHER else prefix)
         hint = nearest(rest if prefix in BARE else name, names)
         stem = rest.rpartition("-")[0]
         size = f" The size is a number, as in '{stem}-8'" if stem in SIZED else ""
-        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; {_lists(prefix, adapter)} lists all")
+        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; {_lists(prefix)} lists all")
     return adapter, rest
 
 
-def _lists(prefix: str, adapter: Adapter) -> str:
-    return f"jaxrl.envs.available({prefix!r})" if adapter.is_host else "jaxrl.envs.available()"
+def _lists(prefix: str) -> str:
+    return "jaxrl.envs.available()" if prefix in TOGETHER else f"jaxrl.envs.available({prefix!r})"
 
 
 def _fields(params: PyTree) -> dict[str, Any]:
@@ -300,6 +313,13 @@ def _make_ours(name: str, **arguments: Any) -> tuple[Environment, PyTree]:
     return env, env.default_params
 
 
+def _in_jax(
+    make: Callable[..., tuple[Environment, PyTree]], names: Callable[[], list[str]], extra: str, package: str = ""
+) -> Adapter:
+    """A suite in JAX that has an extra of the same name."""
+    return Adapter(make, names, lambda name: _settings_of(make), package=package or extra, extra=extra)
+
+
 ADAPTERS: dict[str, Adapter] = {
     "gymnax": Adapter(
         make=_make_gymnax,
@@ -318,27 +338,47 @@ ADAPTERS: dict[str, Adapter] = {
         names=lambda: list(pgx_games.STEPS),
         arguments=lambda name: {},
         refused=pgx_games.REFUSED,
+        package="pgx",
+        extra="games",
     ),
+    "brax": _in_jax(physics.brax_env, physics.brax_names, "brax"),
+    "playground": _in_jax(physics.playground_env, physics.playground_names, "playground", "mujoco_playground"),
+    "jumanji": _in_jax(jumanji.jumanji_env, jumanji.jumanji_names, "jumanji"),
+    "craftax": _in_jax(grids.craftax_env, grids.craftax_names, "craftax"),
+    "navix": _in_jax(grids.navix_env, grids.navix_names, "navix"),
+    "xminigrid": _in_jax(grids.xminigrid_env, grids.xminigrid_names, "xminigrid"),
     "gymnasium": Adapter(
         make=suites.gymnasium_env,
         names=suites.gymnasium_names,
         arguments=lambda name: _settings_of(suites.gymnasium_env),
+        package="gymnasium",
+        extra="gymnasium",
         is_host=True,
     ),
     "envpool": Adapter(
         make=suites.envpool_env,
         names=suites.envpool_names,
         arguments=lambda name: _settings_of(suites.envpool_env),
+        package="envpool",
+        extra="envpool",
         is_host=True,
     ),
     "ale": Adapter(
         make=atari.ale_env,
         names=atari.ale_names,
         arguments=lambda name: _settings_of(atari.ale_env),
+        package="ale_py",
+        extra="atari",
         is_host=True,
     ),
 }
 """Prefix -> adapter; a new suite adds one entry."""
+
+TOGETHER = ("gymnax", "jaxrl", "pgx")
+"""Suites that ``available()`` lists without being asked for, since their names are known without their package."""
+
+REFUSED = {"kinetix": "kinetix-env pins jax<=0.9, and jaxrl needs 0.10"}
+"""Suites in JAX that can't be installed beside jaxrl, with the reason."""
 
 BARE = ("gymnax", "jaxrl")
 """Prefixes that may be left out, in the order in which they are tried."""

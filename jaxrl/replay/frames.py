@@ -90,8 +90,8 @@ def frames(num_stacked: int = 4, replay: MakeReplay = uniform) -> MakeReplay:
     Samples are those of ``replay`` to the last bit, with three exceptions. After a terminal step, where the next
     observation has no weight, its newest picture is not stored, and that of the observation takes its place. The same
     happens to a truncation that is older than the last F of its environment; F is 16 or a sixteenth of the rows.
-    And where a resumed run resets environments outside JAX, the last step before it has the new episode's first picture
-    as its next one.
+    And where environments are reset without a flag, the last step before it has the new episode's first picture as its
+    next one; runs that are resumed call ``replay.cut.end_episodes`` before.
 
     Observations have to be stacks: the next one is the last one without its oldest picture, and the first one of an
     episode repeats its picture or begins with zeros.
@@ -147,7 +147,7 @@ def _make(k: int, steps: Replay, capacity: int, n_step: int) -> Replay:
         if not trajectory.reward.shape[0]:
             return state
         state, (place, following) = jax.lax.scan(_add_step, state, trajectory)
-        newest = _newest(state.following[0], state.pictures)
+        newest = newest_pictures(state.following[0], state.pictures)
         pictures = jax.lax.dynamic_update_index_in_dim(state.pictures, newest, state.head, 0)
         places = trajectory._replace(observation=place, next_observation=following)
         return state._replace(pictures=pictures, steps=steps.add(state.steps, places))
@@ -166,7 +166,7 @@ def _make(k: int, steps: Replay, capacity: int, n_step: int) -> Replay:
     return Replay(init, add, sample, update_priorities)
 
 
-def _newest(observation: Array, pictures: Array) -> Array:
+def newest_pictures(observation: Array, pictures: Array) -> Array:
     """The newest pictures ``[B, H, W, c]`` of observations ``[B, H, W, k c]``."""
     return observation[..., -pictures.shape[-1] :]
 
@@ -175,9 +175,9 @@ def _add_step(state: FramesState, step: Transition) -> tuple[FramesState, tuple[
     """Stores the pictures of one step of all environments, leaves ``[B, ...]``."""
     seen, following = step.observation, step.next_observation
     num_envs = seen.shape[0]
-    newest = _newest(seen, state.pictures)
+    newest = newest_pictures(seen, state.pictures)
     k = seen.shape[-1] // newest.shape[-1]
-    # Environments outside JAX are reset when a run is resumed, which ends an episode without a flag.
+    # Whoever resets environments between two trajectories ends an episode without a flag.
     continues = ~state.ended & (seen == state.following[0]).all((1, 2, 3))
     age = jnp.where(continues, jnp.minimum(state.age + 1, k - 1), 0)
     repeats = (seen == jnp.tile(newest, k)).all((1, 2, 3))
@@ -188,7 +188,7 @@ def _add_step(state: FramesState, step: Transition) -> tuple[FramesState, tuple[
     ended = step.terminated | step.truncated
     truncated = step.truncated & ~step.terminated
     places = state.num_finals % state.finals.shape[0], place.env
-    final = jnp.where(truncated[:, None, None, None], _newest(following, newest), state.finals[places])
+    final = jnp.where(truncated[:, None, None, None], newest_pictures(following, newest), state.finals[places])
     state = state._replace(
         pictures=jax.lax.dynamic_update_index_in_dim(state.pictures, newest, state.head, 0),
         finals=state.finals.at[places].set(final),

@@ -108,26 +108,30 @@ def _cells(*numbers: float) -> list[str]:
 def print_table(config: RunConfig, episodes: Episodes, console: Console, *, explore: bool) -> None:
     """Prints one row per seed and one for all of them; for a sweep of several values, one row per value."""
     returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)
+    has_goals = episodes.success is not None
+    percent = 100.0 * np.asarray(episodes.success if has_goals else np.zeros(returns.shape))
     sweep, means = config.sweep, returns.mean(-1)
     how = "sampled actions" if explore else "greedy actions"
     which = f", {sweep.label(0)}" if sweep is not None and len(sweep.values) == 1 else ""
     title = f"{config.recipe} on {config.environment}{which}: {returns.shape[1]} episodes per seed, {how}"
     if sweep is not None and len(sweep.values) > 1:
-        table = _table(sweep.title, "worst seed")
+        table = _table(sweep.title, "worst seed", has_goals)
         names = [sweep.short(index) for index in range(len(sweep.values))]
-        by_value = zip(names, means.reshape(-1, config.seeds), lengths.reshape(len(names), -1), strict=True)
-        for value, seeds, steps in by_value:
+        of_values = (x.reshape(len(names), -1) for x in (means, lengths, percent))
+        for value, seeds, steps, reached in zip(names, *of_values, strict=True):
             mean, error, worst, length = _cells(seeds.mean(), standard_error(seeds), seeds.min(), steps.mean())
-            table.add_row(value, mean, error, f"{worst} (seed {seeds.argmin()})", length)
+            _add_row(table, value, mean, error, f"{worst} (seed {seeds.argmin()})", length, *_cells(reached.mean()))
         print_titled(console, title, table)
     else:
-        table = _table("seed", "worst episode")
-        for seed, (row, steps) in enumerate(zip(returns, lengths, strict=True) if config.seeds <= ROWS else ()):
-            table.add_row(str(seed), *_cells(row.mean(), standard_error(row), row.min(), steps.mean()))
+        table = _table("seed", "worst episode", has_goals)
+        of_seeds = zip(returns, lengths, percent, strict=True) if config.seeds <= ROWS else ()
+        for seed, (row, steps, reached) in enumerate(of_seeds):
+            cells = _cells(row.mean(), standard_error(row), row.min(), steps.mean(), reached.mean())
+            _add_row(table, str(seed), *cells)
         table.add_section()
         if config.seeds > 1:
-            cells = _cells(means.mean(), standard_error(means), returns.min(), lengths.mean())
-            table.add_row(f"all {config.seeds}", *cells, style="bold")
+            cells = _cells(means.mean(), standard_error(means), returns.min(), lengths.mean(), percent.mean())
+            _add_row(table, f"all {config.seeds}", *cells, style="bold")
         print_titled(console, title, table)
         if means.min() < means.max():
             console.print(f"worst seed: {means.argmin()}, mean return {means.min():.2f}", soft_wrap=True)
@@ -139,9 +143,14 @@ def print_table(config: RunConfig, episodes: Episodes, console: Console, *, expl
         )
 
 
-def _table(first: str, worst: str) -> Table:
+def _table(first: str, worst: str, has_goals: bool) -> Table:
     table = Table()
     table.add_column(first, no_wrap=True)
-    for column in ("mean return", "std error", worst, "length"):
+    for column in ("mean return", "std error", worst, "length", *(["success %"] if has_goals else [])):
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def _add_row(table: Table, *cells: str, style: str | None = None) -> None:
+    """Adds a row, without the last cell where the table has no column for successes."""
+    table.add_row(*cells[: len(table.columns)], style=style)

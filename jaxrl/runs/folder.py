@@ -172,9 +172,10 @@ class RunFolder:
         """The snapshots of this run, see ``runs.snapshots``."""
         return Checkpoints(self.snapshot_folder, keep=sys.maxsize, identity=config.identity())
 
-    def write_evaluation(self, returns: Any, *, explore: bool, num_steps: int) -> None:
-        """Writes the returns ``[S, episodes]`` of an evaluation."""
+    def write_evaluation(self, returns: Any, success: Any = None, *, explore: bool, num_steps: int) -> None:
+        """Writes the returns ``[S, episodes]`` of an evaluation, and which episodes ended at their goal."""
         data = {"explore": explore, "num_steps": num_steps, "returns": [list(map(float, row)) for row in returns]}
+        data |= {} if success is None else {"success": np.asarray(success).tolist()}
         self._write_evaluation(data)
 
     def write_scores(self, counts: Mapping[str, Any], *, opponent: str, num_steps: int) -> None:

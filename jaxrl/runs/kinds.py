@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 from rich.console import Console
 
 from jaxrl import envs, networks
+from jaxrl.replay.cut import end_episodes
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.evaluation import evaluation_keys, make_evaluator, max_steps, print_table
@@ -73,7 +75,7 @@ class Kind(NamedTuple):
       resumed: ``(program, state) -> (state, note)``, the state with which a run continues, and a note.
       evaluator: ``(built, num_episodes, explore) -> (states, seed) -> outcome``, for agents ``[S, ...]``; the returned
         function compiles once.
-      column_names: columns of metrics.csv for an outcome.
+      column_names: columns of metrics.csv for any outcome.
       columns: ``(outcome) -> {name: [S]}``.
       save: ``(folder, outcome, num_steps)``, writes evaluation.json.
       show: ``(config, outcome, console, explore)``, prints it.
@@ -82,6 +84,7 @@ class Kind(NamedTuple):
       draw: draws episodes; None where that is impossible.
       failure: ``(env)``, what went wrong in an environment outside of JAX, or None.
       close: ``(env)``, frees what an environment outside of JAX holds.
+      counts: ``(env) -> {name: count}``, further columns of metrics.csv, of this sitting and all members together.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Kind(NamedTuple):
     draw: DrawFn | None
     failure: Callable[[Any], Exception | None] = lambda env: None
     close: Callable[[Any], None] = lambda env: None
+    counts: Callable[[Any], dict[str, int]] = lambda env: {}
 
     def no_columns(self, num_members: int) -> Summary:
         """The columns if nothing was evaluated: NaN."""
@@ -148,6 +152,12 @@ def _close_outside(env: Any) -> None:
     envs.host_of(env).close()
 
 
+def _counts_outside(env: Any) -> dict[str, int]:
+    """Restarts of environments, from the first one on."""
+    restarted = getattr(envs.host_of(env), "restarted", 0)
+    return {"env_restarts": restarted} if restarted else {}
+
+
 def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dict[str, Any]]:
     raise ConfigError(
         f"recipe: {config.recipe} plans in the simulator, and {config.environment} is outside JAX, where none can be "
@@ -156,8 +166,9 @@ def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dic
 
 
 def _reset_anew(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
-    """Resets the environments, because those of the saved state no longer exist."""
+    """Resets the environments, because those of the saved state no longer exist, and ends episodes in replays."""
     fresh = program.start()
+    state = state._replace(agent=jax.jit(jax.vmap(end_episodes))(state.agent))
     names = ("env_state", "observation", "episode_return", "episode_length")
     state = state._replace(**{name: getattr(fresh, name) for name in names})
     return state, "the agent continues from its saved state; its environments are outside JAX and were reset"
@@ -168,12 +179,16 @@ def _evaluate_task(built: Built, num_episodes: int, explore: bool) -> Evaluator:
 
 
 def _columns_of_task(episodes: Episodes) -> Summary:
-    means = [np.asarray(column, np.float64).mean(-1) for column in (episodes.returns, episodes.lengths)]
-    return dict(zip(("evaluation_return", "evaluation_length"), means, strict=True))
+    columns = {"return": episodes.returns, "length": episodes.lengths, "success": episodes.success}
+    return {
+        f"evaluation_{name}": np.asarray(column, np.float64).mean(-1)
+        for name, column in columns.items()
+        if column is not None
+    }
 
 
 def _save_task(folder: RunFolder, episodes: Episodes, num_steps: int) -> None:
-    folder.write_evaluation(episodes.returns, explore=False, num_steps=num_steps)
+    folder.write_evaluation(episodes.returns, episodes.success, explore=False, num_steps=num_steps)
 
 
 def _show_task(config: RunConfig, episodes: Episodes, console: Console, explore: bool) -> None:
@@ -187,6 +202,17 @@ def _draw_task(
 
     key = evaluation_keys(built, seed)[member]
     return draw_members_episodes(
+        path, built, states, member, key, num_episodes=num_episodes, max_steps=max_steps(built), explore=explore
+    )
+
+
+def _draw_outside(
+    built: Built, states: PyTree, member: int, path: Path, num_episodes: int, seed: int, explore: bool
+) -> list[float]:
+    from jaxrl.runs.filmed import film_episodes
+
+    key = evaluation_keys(built, seed)[member]
+    return film_episodes(
         path, built, states, member, key, num_episodes=num_episodes, max_steps=max_steps(built), explore=explore
     )
 
@@ -273,9 +299,10 @@ KINDS = {
             show=_show_task,
             follow_up=lambda folder, config, built, num_episodes, console: None,
             curve=CurveColumns("episode_return", "episode return", beside="evaluation_return"),
-            draw=None,
+            draw=_draw_outside,
             failure=_failure_outside,
             close=_close_outside,
+            counts=_counts_outside,
         ),
         Kind(
             name="task",

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Summary = dict[str, Floats]
 
 _POSITION = ("update", "env_steps", "member", "seed")
-_OF_EPISODES = ("episode_return", "episode_length")
+_OF_EPISODES = ("episode_return", "episode_length", "episode_success")
 _OF_ONE_UPDATE = ("worker", "seconds")
 """Columns of asynchronous runs that are left out because their means have no meaning."""
 
@@ -31,7 +31,7 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
     """Reduces the metrics of a chunk of updates to one number per member.
 
     Args:
-      metrics: ``[S, updates]`` each. ``episode_return`` and ``episode_length`` are means over the episodes that ended
+      metrics: ``[S, updates]`` each. ``episode_return`` and the like are means over the episodes that ended
         in an update (NaN if none did), and ``episodes`` is their number.
 
     Returns:
@@ -41,7 +41,7 @@ def summarize(metrics: Mapping[str, NDArray[np.generic]]) -> Summary:
     """
     episodes = np.asarray(metrics["episodes"], np.float64)
     summary = {"episodes": episodes.sum(-1)}
-    for name in _OF_EPISODES:
+    for name in filter(metrics.__contains__, _OF_EPISODES):
         summary[name] = _mean(np.asarray(metrics[name], np.float64), episodes)
     rest = {name: values for name, values in metrics.items() if name not in summary and name not in _OF_ONE_UPDATE}
     floats = {name: np.asarray(values, np.float64) for name, values in rest.items()}

@@ -303,6 +303,8 @@ class Session:
         self._note_length(phase, chunk.updates - count, count)
         summary = summarize(chunk.metrics)
         summary |= self._speed(phase, count)
+        counts = self.kind.counts(phase.built.env)
+        summary |= {name: np.full(self.config.num_members, float(number)) for name, number in counts.items()}
         progress.update(self._env_steps(now), chunk.seconds, summary)
         bad = _first_failure(chunk)
         if bad is None:

@@ -136,7 +136,8 @@ class Asynchronous:
             worker.observation,
             self.rollout_length,
         )
-        episode_return, episode_length, episodes = loop.episode_metrics(worker, trajectory)
+        success = loop.ends_in_success(self._env, trajectory)
+        episode_return, episode_length, episodes = loop.episode_metrics(worker, trajectory, success)
         new = Worker(env_state, observation, episode_return, episode_length, worker.rollouts + 1)
         return (update_key, trajectory), jax.tree.map(strong_type, new), episodes
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_count, check_key
+from jaxrl.envs.abstract import success_of
 from jaxrl.ops import across
 from jaxrl.rollout import reset, step
-from jaxrl.training.loop import TrainState
+from jaxrl.training.loop import TrainState, ends_in_success
 from jaxrl.types import Agent, Array, PyTree
 
 
@@ -21,11 +22,13 @@ class Episodes(NamedTuple):
       returns: ``[num_episodes]`` the undiscounted sum of rewards.
       lengths: ``[num_episodes]`` int32.
       finished: ``[num_episodes]`` bool; False if ``max_steps`` stopped the episode.
+      success: ``[num_episodes]`` bool, whether the last step is at the goal; None without goals.
     """
 
     returns: Array
     lengths: Array
     finished: Array
+    success: Array | None = None
 
 
 def episode_limit(params: Any) -> int | None:
@@ -72,7 +75,13 @@ def evaluate(
     check_count("max_steps", limit)
     reset_key, run_key = jax.random.split(key)
     observation, env_state = reset(reset_key, env, params, num_episodes)
-    start = Episodes(jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32), jnp.zeros(num_episodes, bool))
+    flags = jnp.zeros(num_episodes, bool)
+    start = Episodes(
+        returns=jnp.zeros(num_episodes),
+        lengths=jnp.zeros(num_episodes, jnp.int32),
+        finished=flags,
+        success=None if success_of(env) is None else flags,
+    )
 
     def going_on(carry: Any) -> Array:
         time, _, _, episodes = carry
@@ -83,10 +92,12 @@ def evaluate(
         keys = jax.random.split(jax.random.fold_in(run_key, time), 1 + num_episodes)
         env_state, observation, transition = step(keys, agent, state, env, params, env_state, observation, explore)
         alive = ~episodes.finished
+        arrived = ends_in_success(env, transition)
         episodes = Episodes(
             returns=episodes.returns + jnp.where(alive, transition.reward, 0.0),
             lengths=episodes.lengths + alive,
             finished=episodes.finished | transition.terminated | transition.truncated,
+            success=None if arrived is None else jnp.where(alive, arrived, episodes.success),
         )
         return time + 1, env_state, observation, episodes
 

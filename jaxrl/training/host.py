@@ -19,7 +19,7 @@ from jaxrl.training.interrupt import Interrupted, in_a_thread, interrupts_wait
 from jaxrl.training.loop import TrainState
 from jaxrl.training.program import Runnable
 
-OWN_METRICS = frozenset({"episodes", "episode_return", "episode_length"})
+OWN_METRICS = frozenset({"episodes", "episode_return", "episode_length", "episode_success"})
 """Metrics of the loop itself, in which NaN means that no episode ended."""
 
 

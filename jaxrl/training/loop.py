@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.arguments import check_count, check_key
+from jaxrl.envs.abstract import success_of
 from jaxrl.ops import across
 from jaxrl.rollout import reset, rollout
 from jaxrl.types import Agent, Array, Metrics, PyTree, Transition
@@ -94,16 +95,30 @@ def start(key: Array, agent: Agent, env: Any, params: Any, num_envs: int) -> Tra
     return make(key, params)
 
 
-def episode_metrics(state: Any, trajectory: Transition) -> tuple[Array, Array, Metrics]:
+def ends_in_success(env: Any, transition: Transition) -> Array | None:
+    """Whether steps arrive at their goal, ``[...]`` bool; None for an environment without known successes.
+
+    The success of an episode is that of its last step, as in Andrychowicz et al. 2017 and Plappert et al. 2018.
+
+    Args:
+      env: the environment, with any wrappers.
+      transition: leaves ``[...]``.
+    """
+    success_fn, seen = success_of(env), transition.next_observation
+    return None if success_fn is None else jnp.asarray(success_fn(seen.achieved_goal, seen.goal), bool)
+
+
+def episode_metrics(state: Any, trajectory: Transition, success: Array | None = None) -> tuple[Array, Array, Metrics]:
     """Accumulates returns in a rollout and averages those of the episodes that ended in it, over all devices.
 
     Args:
       state: anything with ``episode_return`` and ``episode_length``, ``[B]``, of the episodes under way.
       trajectory: ``[T, B]``, from there.
+      success: ``[T, B]``, see ``ends_in_success``.
 
     Returns:
-      ``(episode_return [B], episode_length [B], metrics)``: ``episodes`` counts the finished ones, ``episode_return``
-      and ``episode_length`` are their means and NaN where there is none.
+      ``(episode_return [B], episode_length [B], metrics)``: ``episodes`` counts the finished ones, ``episode_return``,
+      ``episode_length`` and, if there are goals, ``episode_success`` are their means and NaN where there is none.
     """
 
     def body(carry: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
@@ -115,10 +130,12 @@ def episode_metrics(state: Any, trajectory: Transition) -> tuple[Array, Array, M
     carry, (totals, lengths) = jax.lax.scan(
         body, (state.episode_return, state.episode_length), (trajectory.reward, done)
     )
-    sums = [jnp.where(done, x, 0).sum() for x in (totals, lengths)]
+    columns = {"episode_return": totals, "episode_length": lengths}
+    columns |= {} if success is None else {"episode_success": success}
+    sums = [jnp.where(done, x, 0).sum() for x in columns.values()]
     episodes, *sums = across.total([done.sum(), *sums])
-    of_return, of_length = (jnp.where(episodes > 0, x / jnp.maximum(episodes, 1), jnp.nan) for x in sums)
-    return *carry, {"episodes": episodes, "episode_return": of_return, "episode_length": of_length}
+    means = (jnp.where(episodes > 0, x / jnp.maximum(episodes, 1), jnp.nan) for x in sums)
+    return *carry, {"episodes": episodes, **dict(zip(columns, means, strict=True))}
 
 
 def of_all_parts(metrics: Metrics) -> Metrics:
@@ -143,7 +160,8 @@ def train_step(
         rollout_key, agent, state.agent, env, params, state.env_state, state.observation, rollout_length
     )
     agent_state, metrics = agent.update(across.own(update_key), state.agent, trajectory)
-    episode_return, episode_length, episodes = episode_metrics(state, trajectory)
+    success = ends_in_success(env, trajectory)
+    episode_return, episode_length, episodes = episode_metrics(state, trajectory, success)
     new = TrainState(
         agent_state, env_state, observation, episode_return, episode_length, state.updates + 1, state.stopped
     )

@@ -43,6 +43,7 @@ CONTEXTS: dict[str, Context] = {
     "num_updates": Context({"num_updates": 10, "anneal_learning_rate": True}),
     "clip_value_epsilon": Context({"huber_delta": None}),
     "huber_delta": Context({"clip_value_epsilon": None}),
+    "clip_observation": Context({"normalize_observation": True, "clip_observation": 0.1}),
     "value_coef": Context({"baseline": True}),
     "share_torso": Context({"baseline": True}),
     "squash": _CONTINUOUS,
@@ -84,8 +85,8 @@ def without_effect(
     """
     for name in names:
         context = CONTEXTS.get(name, Context())
-        needed = context.options.items()
-        reasons = [other for other, value in needed if other in values and not _suffices(values[other], value)]
+        needed = {other: value for other, value in context.options.items() if other in values and other != name}
+        reasons = [other for other, value in needed.items() if not _suffices(values[other], value)]
         reasons += [other for other, idle in context.unless.items() if values.get(other) == idle]
         if context.action is not None and isinstance(action, Discrete):
             yield name, "actions are discrete"

@@ -87,6 +87,22 @@ def test_normaliser_takes_pixels_as_the_network_does():
     np.testing.assert_allclose(seen, jnp.where(images > 0, 1.0, -1.0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_standardised_features_are_clipped_where_asked(make):
+    """Before any data they are only clipped; acting and ``functions`` see the same."""
+    described = spec(probes.ObservationActionProbe())
+    options = {"normalize_observation": True, "clip_observation": 0.5}
+    agent, functions = make(described, **options), jaxrl.functions(make, described, **options)
+    state = agent.init(jax.random.key(0))
+    far, near, nearer = (jnp.full_like(described.zeros(1), x) for x in (100.0, 0.5, 0.4))
+    log_probs = [agent.act(jax.random.key(1), state, x, explore=False)[1].log_prob.item() for x in (far, near, nearer)]
+    assert log_probs[0] == log_probs[1] != log_probs[2]
+    values = [functions.value(state, x).item() for x in (far, near, nearer)]
+    assert values[0] == values[1] != values[2]
+    wide = jaxrl.functions(make, described, normalize_observation=True)
+    assert wide.value(state, far).item() == wide.value(state, jnp.full_like(far, 10.0)).item() != values[0]
+
+
 class TestUserLoss:
     def test_replaces_the_loss(self, kit):
         """Gradient 1 for the value's bias, none for the policy: two steps of size 1."""

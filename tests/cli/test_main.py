@@ -14,6 +14,7 @@ from jaxrl.cli import flags, run_flags
 from jaxrl.cli import main as cli_main
 from jaxrl.cli.list import merged, suites
 from jaxrl.cli.rejection import first_sentence
+from jaxrl.envs.registry import ADAPTERS, REFUSED
 from jaxrl.runs.building import build
 from jaxrl.runs.config import Chosen, RunConfig
 from jaxrl.runs.console import make_console, print_titled
@@ -265,8 +266,15 @@ def test_the_games_of_minatar_have_presets_together(recipe):
 def test_the_complete_lists_are_complete(jaxrl):
     recipes = jaxrl("list", "recipes").out
     assert all(f"{name} {summary(name)}" in recipes for name in RECIPES) and "environments" not in recipes
-    listed = jaxrl("list", "environments").out.split()
+    listed, suites = jaxrl("list", "environments").out.split("suites, ")
+    listed = listed.split()
     assert [name.removesuffix("-N") for name in listed] == envs.available() and "BitFlipping-N" in listed
+    lines = {line.split()[0]: line for line in suites.splitlines()[1:]}
+    assert set(lines) == {f"{name}/" for name in (*ADAPTERS, *REFUSED)}
+    for name, suite in ADAPTERS.items():
+        expected = "installed" if suite.is_installed else f'not installed: pip install "jaxrl[{suite.extra}]"'
+        assert lines[f"{name}/"].split(maxsplit=2 + suite.is_host)[-1] == expected
+    assert lines["gymnasium/"].endswith("outside JAX  installed") and "pins jax" in lines["kinetix/"]
     outside = jaxrl("list", "gymnasium").out.split()
     assert outside == envs.available("gymnasium") and "gymnasium/CartPole-v1" in outside
     presets = jaxrl("list", "presets").out

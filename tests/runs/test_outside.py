@@ -1,5 +1,6 @@
 """Runs in environments outside JAX: their own batches to evaluate in, one program, reset anew where a run goes on."""
 
+import csv
 import json
 import re
 from functools import partial
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
+from PIL import Image
 
 import jaxrl
 from jaxrl import runs
@@ -15,6 +17,7 @@ from jaxrl.cli.main import main
 from jaxrl.envs.host import HostEnv, Serial, interface
 from jaxrl.runs.config import ConfigError
 from jaxrl.runs.errors import RunStopped
+from jaxrl.runs.filmed import FRAMES, Film
 from jaxrl.runs.loading import restore
 
 NAME = "gymnasium/CartPole-v1"
@@ -38,6 +41,28 @@ def test_a_run_outside_is_evaluated_and_resumed(tmp_path, capsys):
     assert (np.asarray(again.state.episode_length) <= 16).all() and kept[1].shape == (2, 2)
     agent, state = jaxrl.load(run.folder.path, seed=1)
     assert agent.act(jax.random.key(0), state, np.zeros((1, 4), np.float32), explore=False)[0].shape == (1,)
+
+
+def test_episodes_outside_are_drawn(tmp_path, capsys):
+    """One reward a step in CartPole: the return is the number of pictures, until they are thinned out."""
+    run = runs.train(tmp_path / "run", "reinforce", NAME, eval_episodes=0, **{**SIZE, "num_steps": 32})
+    gif = tmp_path / "pictures" / "a.gif"
+    command = ["evaluate", str(run.folder.path), "--episodes", "1", "--gif", str(gif), "--gif-episodes", "2"]
+    assert main([*command, "--gif-seed", "1", "--explore"]) == 0
+    returns = [float(text) for text in re.findall(r"returns ([\d., ]+)\)", capsys.readouterr().out)[0].split(", ")]
+    with Image.open(gif) as picture:
+        assert picture.n_frames == sum(returns) and picture.size[0] == 400
+        pixels = [np.asarray(picture.convert("RGB")) for _ in map(picture.seek, (0, picture.n_frames - 1))]
+    assert (pixels[0] != pixels[1]).any() and pixels[0].std() > 10, "the cart moves"
+
+
+def test_long_episodes_are_thinned_out():
+    film = Film()
+    for step in range(1000):
+        film.add(np.full((8, 8, 3), step % 256), "name")
+        film.step(1.0, False)
+    assert (film.every, film.total) == (4, 1000.0) and FRAMES // 2 < len(film.pictures) <= FRAMES
+    assert film.pictures[7].getpixel((4, 20)) == (28, 28, 28), "of step 28"
 
 
 class Fails:
@@ -70,6 +95,21 @@ def test_a_failure_is_one_line_that_names_the_last_checkpoint(tmp_path):
     )
     with pytest.raises(RunStopped, match=message):
         runs.train(tmp_path / "run", "a2c", fails, eval_episodes=0, quiet=True, torso="mlp", **{**SIZE, "seeds": 1})
+
+
+def restarts():
+    space, actions = spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(2)
+    make = partial(Serial, Fails, restarts=9)
+    return HostEnv("restarts", make, interface("restarts", space, actions), max_steps_in_episode=50)
+
+
+def test_restarts_are_a_column(tmp_path):
+    """Each of the two environments fails once in 128 steps, in its 70th."""
+    settings = {**SIZE, "seeds": 1, "torso": "mlp", "eval_episodes": 0, "quiet": True}
+    run = runs.train(tmp_path / "run", "a2c", restarts, **settings)
+    with run.folder.metrics_file.open() as file:
+        counts = [row["env_restarts"] for row in csv.DictReader(file)]
+    assert counts[-1] == "2" and set(counts) <= {"", "2"}
 
 
 class Closed(Fails):

@@ -118,7 +118,7 @@ def test_rows_of_presets_may_be_patterns():
     assert preset("dqn", "ale/pong")["replay"] == {"name": "frames"}
     assert preset("ppo", "envpool/BipedalWalker-v3") == preset("ppo", "gymnasium/BipedalWalker-v3")
     assert preset("ppo", "envpool/BipedalWalker-v3")["gamma"] == 0.999
-    reach, push, slide = (preset("sac", f"gymnasium/Fetch{task}-v4") for task in ("Reach", "Push", "Slide"))
+    reach, push, slide = (preset("sac", f"envpool/Fetch{task}-v4") for task in ("Reach", "Push", "Slide"))
     assert [row["num_gradient_steps"] for row in (push, slide)] == [8, 2], "the first pattern that matches"
     assert reach["num_steps"] == 20_000 and "num_gradient_steps" not in reach
 

@@ -31,6 +31,7 @@ IDLE = {
     "epsilon_steps": ("rainbow", "CartPole-v1", {"epsilon_steps": 7}, "noisy is True"),
     "value_coef": ("reinforce", "CartPole-v1", {"baseline": False, "value_coef": 0.3}, "baseline is False"),
     "share_torso": ("reinforce", "CartPole-v1", {"baseline": False, "share_torso": True}, "baseline is False"),
+    "clip_observation": ("ppo", "CartPole-v1", {"clip_observation": 5.0}, "normalize_observation is False"),
     "squash": ("ppo", "CartPole-v1", {"squash": True}, "actions are discrete"),
     "state_dependent_std": ("a2c", "CartPole-v1", {"state_dependent_std": True}, "actions are discrete"),
     "initial_log_std": ("trpo", "CartPole-v1", {"initial_log_std": -1.0}, "actions are discrete"),

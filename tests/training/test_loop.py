@@ -1,5 +1,6 @@
 import functools
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,17 @@ def test_episode_metrics_follow_returns_over_the_edges_of_rollouts(begin, ends):
     trajectory = Transition(None, None, reward, None, jnp.asarray(terminated), jnp.asarray(truncated), None)
     episodes = check_episodes(state, trajectory)
     assert (episodes == 0) == (ends == 0.0) and (episodes == 20 * B) == (ends == 1.0)
+
+
+def test_the_success_of_an_episode_is_that_of_its_last_step():
+    terminated = np.array([[0, 0], [1, 0], [0, 0], [0, 1]], bool)
+    success = np.array([[1, 1], [0, 1], [1, 1], [1, 1]], bool)
+    trajectory = Transition(None, None, np.zeros((4, 2)), None, jnp.asarray(terminated), jnp.zeros((4, 2), bool), None)
+    state = SimpleNamespace(episode_return=jnp.zeros(2), episode_length=jnp.zeros(2, jnp.int32))
+    metrics = loop.episode_metrics(state, trajectory, jnp.asarray(success))[-1]
+    assert metrics["episode_success"] == 0.5, "episode 1 was at its goal only before its end"
+    none = loop.episode_metrics(state, trajectory._replace(terminated=trajectory.truncated), success)[-1]
+    assert np.isnan(none["episode_success"])
 
 
 def test_episode_metrics_of_a_recorded_rollout(begin, toys):

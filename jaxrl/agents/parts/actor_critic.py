@@ -160,6 +160,7 @@ def functions(
     share_torso: bool = False,
     heads: Mapping[str, nn.Module] | None = None,
     baseline: bool = True,
+    clip_observation: Any = 10.0,
     squash: bool = False,
     state_dependent_std: bool = False,
     initial_log_std: float = 0.0,
@@ -177,11 +178,11 @@ def functions(
     )
 
     def policy(state: Any, observation: Any) -> Any:
-        seen = normalizer.standardize(spec, state.statistics, observation)
+        seen = normalizer.standardize(spec, state.statistics, observation, clip_observation)
         return network.apply(state.params, seen, method="act")
 
     def value(state: Any, observation: Any) -> Any:
-        seen = normalizer.standardize(spec, state.statistics, observation)
+        seen = normalizer.standardize(spec, state.statistics, observation, clip_observation)
         return network.apply(state.params, seen, method="evaluate")
 
     return Functions(policy=policy, value=value if baseline else None)

@@ -43,20 +43,27 @@ def init_trace(num_envs: int, reward: bool) -> Any:
     return jnp.zeros((num_envs,), jnp.float32) if reward else ()
 
 
-def standardize(spec: Spec, statistics: Statistics, observation: Any) -> Any:
-    """The observation with standardised features; binary flags (``spec.flags``) stay as they are."""
+def standardize(spec: Spec, statistics: Statistics, observation: Any, clip: Any = 10.0) -> Any:
+    """The observation with standardised features; binary flags (``spec.flags``) stay as they are.
+
+    Args:
+      spec: the environment's spec.
+      statistics: from ``init`` or ``refresh``.
+      observation: ``[..., *shape]``.
+      clip: the largest absolute value of a standardised feature.
+    """
     if statistics.observation == ():
         return observation
     x = inputs.as_float(types.features(observation))
-    x = normalize.standardize(statistics.observation, x, flags=spec.flags)
+    x = normalize.standardize(statistics.observation, x, clip, flags=spec.flags)
     return observation._replace(features=x) if isinstance(observation, types.Observation) else x
 
 
-def standardize_trajectory(spec: Spec, statistics: Statistics, trajectory: Transition) -> Transition:
+def standardize_trajectory(spec: Spec, statistics: Statistics, trajectory: Transition, clip: Any = 10.0) -> Transition:
     """The trajectory with both of its observations standardised."""
     return trajectory._replace(
-        observation=standardize(spec, statistics, trajectory.observation),
-        next_observation=standardize(spec, statistics, trajectory.next_observation),
+        observation=standardize(spec, statistics, trajectory.observation, clip),
+        next_observation=standardize(spec, statistics, trajectory.next_observation, clip),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 BIPEDAL_WALKER, LUNAR_LANDER, HALF_CHEETAH = "*/BipedalWalker-v3", "*/LunarLander-v3", "*/HalfCheetah-v*"
-FETCH_REACH, FETCH_PUSH, FETCH = "gymnasium/FetchReach-v*", "gymnasium/FetchPush-v*", "gymnasium/Fetch*"
+FETCH_REACH, FETCH_PUSH, FETCH = "*/FetchReach-v*", "*/FetchPush-v*", "*/Fetch*"
 ATARI = "ale/*"
 
 _VALUES_ATARI: dict[str, Any] = {

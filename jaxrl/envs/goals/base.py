@@ -41,6 +41,18 @@ class GoalEnvironment(environment.Environment[Any, Any], abc.ABC):
     def observe_state(self, state: Any) -> Observation:
         """The observation of a state."""
 
+    def success_fn(self, achieved_goal: Array, goal: Array) -> Array:
+        """Whether arriving at ``achieved_goal`` is a success; an episode succeeds if its last step does.
+
+        Args:
+          achieved_goal: ``[..., G]``, of the next observation.
+          goal: ``[..., G]``.
+
+        Returns:
+          ``[...]`` bool.
+        """
+        return self.reached(achieved_goal, goal)
+
     def reward_fn(self, achieved_goal: Array, goal: Array) -> Array:
         """The reward of arriving at ``achieved_goal`` with the goal ``goal``: 0 if it is reached, else -1.
 

@@ -10,6 +10,7 @@ Legend of shapes: N environments of a batch.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import itertools
 import math
 import queue
@@ -17,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -140,6 +141,7 @@ class HostEnv:
       is_host: True; JAX can neither copy nor save the environments' states.
       restarted: number of environments that were recreated after an error.
       reward_fn: reward of a goal; only where it is known.
+      success_fn: whether a goal is reached; only where it is known.
     """
 
     is_host = True
@@ -153,6 +155,8 @@ class HostEnv:
         max_steps_in_episode: int,
         timeout: float = 60.0,
         reward_fn: Callable[[Array, Array], Array] | None = None,
+        success_fn: Callable[[Array, Array], Array] | None = None,
+        make_drawn: MakeVector | None = None,
     ) -> None:
         """Describes an environment; the first ``reset`` creates it.
 
@@ -164,15 +168,21 @@ class HostEnv:
           timeout: longest time of one step of the whole batch, in seconds.
           reward_fn: function from achieved goals ``[N, G]`` and goals ``[N, G]`` to rewards ``[N]``, in JAX, for
             hindsight.
+          success_fn: the same for bool ``[N]``, whether the goal is reached, for the metric ``episode_success``.
+          make_drawn: function from seeds to a batch with pictures; None if every batch has them.
         """
         if reward_fn is not None:
             self.reward_fn = reward_fn
+        if success_fn is not None:
+            self.success_fn = success_fn
         self.name, self.timeout = name, timeout
         self.interface = interface
         self.default_params = HostParams(max_steps_in_episode)
         self._make_vector = make_vector
+        self._make_drawn = make_vector if make_drawn is None else make_drawn
         self._instances: OrderedDict[int, _Instance] = OrderedDict()
         self._numbers = itertools.count()
+        self._restarted = 0  # in batches that are closed
         self._lock = threading.Lock()
         """Held while batches are looked up, opened or closed, since several threads may evaluate."""
         self.failure: EnvironmentFailed | None = None
@@ -206,8 +216,20 @@ class HostEnv:
         state = HostState(state.instance, state.place, count)
         return observation, state, reward, terminated, truncated, info
 
+    @contextlib.contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Inside, ``reset`` makes batches that ``render`` can draw, which are often slower."""
+        before, self._make_vector = self._make_vector, self._make_drawn
+        try:
+            yield
+        finally:
+            self._make_vector = before
+
     def render(self, state: HostState) -> NDArray[np.uint8]:
-        """A picture ``[H, W, 3]`` of an environment in its current state; on the host, not under ``jit``."""
+        """A picture ``[H, W, 3]`` of an environment in its current state; on the host, not under ``jit``.
+
+        The state comes from a ``reset`` inside of ``with env.drawn()``.
+        """
         instance = self._find(int(state.instance), int(state.step))
         return self._call(instance, instance.vector.render, int(state.place))
 
@@ -217,9 +239,9 @@ class HostEnv:
 
     @property
     def restarted(self) -> int:
-        """The number of environments in open batches that were recreated after an error."""
+        """The number of environments that were recreated after an error, until ``close``."""
         with self._lock:
-            return sum(getattr(instance.vector, "restarted", 0) for instance in self._instances.values())
+            return self._restarted + sum(map(_restarted, self._instances.values()))
 
     def _seen_at_reset(self) -> Any:
         count = jax.ShapeDtypeStruct((), jnp.int32)
@@ -237,7 +259,9 @@ class HostEnv:
         seeds = [int(np.random.SeedSequence(row.tolist()).generate_state(1)[0] >> 1) for row in words]
         with self._lock:
             while len(self._instances) >= MAX_INSTANCES:
-                self._instances.popitem(last=False)[1].close()
+                oldest = self._instances.popitem(last=False)[1]
+                self._restarted += _restarted(oldest)
+                oldest.close()
         instance = _Instance(self._guarded(lambda: self._make_vector(seeds)), seeds)
         with self._lock:
             number = next(self._numbers)
@@ -343,6 +367,10 @@ class HostEnv:
                 self.failure = EnvironmentFailed(message, index, seed)
                 raise self.failure
         return leaf
+
+
+def _restarted(instance: _Instance) -> int:
+    return int(getattr(instance.vector, "restarted", 0))
 
 
 def _where(done: NDArray[np.bool_], fresh: Any, last: Any) -> Any:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from jaxrl.types import Array
 
-RewardFn = Callable[[Array, Array], Array]
-"""``(achieved_goal [N, G], goal [N, G]) -> reward [N]``."""
+GoalFn = Callable[[Array, Array], Array]
+"""``(achieved_goal [N, G], goal [N, G]) -> [N]``."""
 
 
 class Task(NamedTuple):
@@ -47,21 +47,27 @@ TASKS: dict[str, Task] = {
 """By the beginning of the name."""
 
 
-def reward_fn(name: str, arguments: dict[str, Any]) -> RewardFn | None:
-    """The reward function of a registered environment; None if it is not known.
+def functions(name: str, reward_type: Any) -> dict[str, GoalFn]:
+    """``reward_fn`` and ``success_fn`` of a registered environment; empty if they are not known.
 
     Args:
-      name: name in Gymnasium's registry.
-      arguments: the arguments that it is registered with.
+      name: name in the registry of Gymnasium or envpool.
+      reward_type: "sparse" or "dense", as it is registered.
     """
     task = next((task for start, task in TASKS.items() if name.startswith(start)), None)
-    kind = arguments.get("reward_type")
-    if task is None or kind not in ("sparse", "dense"):
-        return None
+    if task is None or reward_type not in ("sparse", "dense"):
+        return {}
     known = task
 
-    def reward(achieved_goal: Array, goal: Array) -> Array:
-        distance = jnp.linalg.norm(achieved_goal - goal, axis=-1)
-        return known.dense(distance) if kind == "dense" else known.sparse(distance <= known.threshold)
+    def distance(achieved_goal: Array, goal: Array) -> Array:
+        return jnp.linalg.norm(achieved_goal - goal, axis=-1)
 
-    return reward
+    def success_fn(achieved_goal: Array, goal: Array) -> Array:
+        return distance(achieved_goal, goal) <= known.threshold
+
+    def reward_fn(achieved_goal: Array, goal: Array) -> Array:
+        if reward_type == "dense":
+            return known.dense(distance(achieved_goal, goal))
+        return known.sparse(success_fn(achieved_goal, goal))
+
+    return {"reward_fn": reward_fn, "success_fn": success_fn}

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrl.envs.games.pgx_games import NotInstalled
+from jaxrl.envs.host import goals
 from jaxrl.envs.host.env import HostEnv, HostParams
-from jaxrl.envs.host.goals import reward_fn
 from jaxrl.envs.host.spaces import interface
 from jaxrl.envs.host.vectors import Serial, Stepped
 
@@ -62,7 +62,6 @@ def gymnasium_env(
     max_steps_in_episode: int | None = None,
     env_restarts: int = 0,
     timeout: float = 60.0,
-    render: bool = False,
 ) -> tuple[HostEnv, HostParams]:
     """An environment of Gymnasium or of a package that registers its environments there.
 
@@ -71,21 +70,26 @@ def gymnasium_env(
       max_steps_in_episode: the time limit; None for the registered limit.
       env_restarts: number of times per batch that an environment is recreated after an error.
       timeout: longest time of one step of a batch, in seconds.
-      render: whether to support rendering.
     """
     full = f"gymnasium/{name}"
     gymnasium = imported("gymnasium", "gymnasium", full)
-    options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-    if max_steps_in_episode is not None:
-        options["max_episode_steps"] = max_steps_in_episode
+    options = {} if max_steps_in_episode is None else {"max_episode_steps": max_steps_in_episode}
     make = partial(_make_gymnasium, gymnasium, name, options)
+    drawn = partial(_make_gymnasium, gymnasium, name, {**options, "render_mode": "rgb_array"})
     example = make()
     limit = example.spec.max_episode_steps or NO_LIMIT
     seen = interface(full, example.observation_space, example.action_space)
-    rewards = reward_fn(name, example.spec.kwargs) if seen.has_success else None
+    known = goals.functions(name, example.spec.kwargs.get("reward_type")) if seen.has_success else {}
     example.close()
-    vector = partial(Serial, make, restarts=env_restarts)
-    env = HostEnv(full, vector, seen, max_steps_in_episode=limit, timeout=timeout, reward_fn=rewards)
+    env = HostEnv(
+        full,
+        partial(Serial, make, restarts=env_restarts),
+        seen,
+        max_steps_in_episode=limit,
+        timeout=timeout,
+        make_drawn=partial(Serial, drawn),
+        **known,
+    )
     return env, env.default_params
 
 
@@ -126,15 +130,21 @@ class EnvPool:
         """Resets some environments by index, which takes no step."""
         numbers = np.flatnonzero(which).astype(np.int32)
         seen, info = self._pool.reset(numbers)
-        rows = np.zeros((self._size, *seen.shape[1:]), seen.dtype)
-        rows[info["env_id"]] = seen
-        return rows
+
+        def placed(part: NDArray[Any]) -> NDArray[Any]:
+            rows = np.zeros((self._size, *part.shape[1:]), part.dtype)
+            rows[info["env_id"]] = part
+            return rows
+
+        return _each_part(placed, seen)
 
     def step(self, action: NDArray[Any]) -> Stepped:
         """Steps every environment; the rows come in the order in which the threads finish."""
         seen, reward, terminated, truncated, info = self._pool.step(action)
         order = np.argsort(info["env_id"])
-        return Stepped(*(np.array(part[order]) for part in (seen, reward, terminated, truncated)))
+        sort = lambda part: np.array(part[order])  # noqa: E731
+        success = sort(info["is_success"]).astype(bool) if "is_success" in info else None
+        return Stepped(_each_part(sort, seen), sort(reward), sort(terminated), sort(truncated), success)
 
     def render(self, index: int) -> NDArray[np.uint8]:
         """Draws one environment."""
@@ -166,5 +176,21 @@ def envpool_env(
     spaces = quiet(lambda: (spec.gymnasium_observation_space, spec.gymnasium_action_space))()
     seen = interface(full, *spaces, channels_first=True)
     limit = int(getattr(spec.config, "max_episode_steps", 0)) or NO_LIMIT
-    env = HostEnv(full, partial(EnvPool, make), seen, max_steps_in_episode=limit, timeout=timeout)
+    known = goals.functions(name, getattr(spec.config, "reward_type", None)) if seen.has_success else {}
+    env = HostEnv(
+        full,
+        partial(EnvPool, make),
+        seen,
+        max_steps_in_episode=limit,
+        timeout=timeout,
+        make_drawn=partial(EnvPool, partial(make, render_mode="rgb_array")),
+        **known,
+    )
     return env, env.default_params
+
+
+def _each_part(function: Callable[[NDArray[Any]], NDArray[Any]], observation: Any) -> Any:
+    """Applies a function to an observation, or to each part of a dict of them."""
+    if isinstance(observation, dict):
+        return {name: function(part) for name, part in observation.items()}
+    return function(observation)

@@ -26,12 +26,16 @@ def test_rewards_are_the_environment_s_own(name):
     expected = original.compute_reward(achieved.astype(np.float64), goal.astype(np.float64), {})
     np.testing.assert_allclose(env.reward_fn(jnp.asarray(achieved), jnp.asarray(goal)), expected, rtol=1e-5)
     assert len(np.unique(expected)) > 1
+    reached = np.asarray(env.success_fn(achieved, goal))
+    if hasattr(original, "_is_success"):
+        np.testing.assert_array_equal(reached, original._is_success(achieved, goal))
+    assert 0 < reached.mean() < 1 and ("Dense" in name or (expected[reached] > expected[~reached].max()).all())
     original.close()
 
 
 def test_rewards_that_are_not_known_are_left_out():
     env, _ = jaxrl.make("gymnasium/HandManipulateBlock-v1")
-    assert not hasattr(env, "reward_fn")
+    assert not hasattr(env, "reward_fn") and envs.success_of(env) is None
 
 
 def test_hindsight_relabels_fetch():
@@ -46,6 +50,26 @@ def test_hindsight_relabels_fetch():
     reached = np.linalg.norm(sample.next_observation.achieved_goal - sample.observation.goal, axis=-1) <= 0.05
     np.testing.assert_array_equal(sample.reward, reached - 1.0)
     assert 0.2 < reached.mean() < 1.0 and not sample.terminated.any()
+
+
+@pytest.mark.parametrize("name", ["gymnasium/FetchReach-v4", "envpool/FetchReach-v4"])
+def test_goals_of_each_suite_are_judged_as_the_environment_does(name):
+    pytest.importorskip(name.partition("/")[0])
+    env, params = jaxrl.make(name, max_steps_in_episode=6)
+    reset, step = jax.vmap(env.reset), jax.vmap(env.step)
+    seen, state = reset(jax.random.split(jax.random.key(0), 8))
+    results = []
+    for _ in range(6):
+        towards = 10 * jnp.clip(seen.goal - seen.achieved_goal, -0.1, 0.1)
+        action = jnp.concatenate([towards, jnp.zeros((8, 1))], axis=1)
+        seen, state, reward, terminated, truncated, info = step(jax.random.split(jax.random.key(1), 8), state, action)
+        final = info["final_observation"]
+        success = env.success_fn(final.achieved_goal, final.goal)
+        np.testing.assert_array_equal(success, info["success"])
+        np.testing.assert_allclose(reward, env.reward_fn(final.achieved_goal, final.goal))
+        results.append(success)
+    assert truncated.all() and not terminated.any() and 0 < np.mean(results) < 1
+    env.close()
 
 
 def test_goals_pass_the_check():
