@@ -115,9 +115,9 @@ def _environments() -> list[str]:
 
 def more_suites() -> list[str]:
     """The suites of environments whose names are listed by themselves, since that takes their package."""
-    from jaxrl.envs.registry import ADAPTERS, TOGETHER
+    from jaxrl.envs.registry import ADAPTERS
 
-    return [name for name in ADAPTERS if name not in TOGETHER]
+    return [name for name, adapter in ADAPTERS.items() if not adapter.is_listed]
 
 
 def _names_of(suite: str) -> list[str]:

@@ -69,8 +69,8 @@ class Adapter(NamedTuple):
       arguments: returns the arguments that ``make`` takes for a name.
       listed: the entry of ``names()`` for a name; it differs if the name includes a size.
       refused: names of the suite that are not supported, with the reason.
-      package: the package that it needs, as it is imported; "" if it comes with jaxrl. ``available()`` lists the suite
-        only on request.
+      package: the package that it needs, as it is imported; "" if it comes with jaxrl.
+      has_fixed_names: whether ``names()`` works without the package. ``available()`` lists other suites on request.
       extra: the extra of jaxrl that installs the package.
       is_host: whether its environments run outside of JAX.
     """
@@ -82,12 +82,18 @@ class Adapter(NamedTuple):
     refused: Mapping[str, str] = MappingProxyType({})
     package: str = ""
     extra: str = ""
+    has_fixed_names: bool = False
     is_host: bool = False
 
     @property
     def is_installed(self) -> bool:
         """Whether the package that it needs is there; it is not imported."""
         return not self.package or importlib.util.find_spec(self.package) is not None
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether ``available()`` lists its names without being asked for."""
+        return not self.package or self.has_fixed_names
 
     def knows(self, name: str) -> bool:
         """Whether ``make`` takes a name."""
@@ -164,7 +170,7 @@ def available(suite: str | None = None) -> list[str]:
     """
     if suite is not None and suite not in ADAPTERS:
         raise UnknownEnvironment(f"unknown suite '{suite}'{nearest(suite, ADAPTERS)}; suites: {', '.join(ADAPTERS)}")
-    chosen = {prefix: ADAPTERS[prefix] for prefix in TOGETHER}
+    chosen = {prefix: adapter for prefix, adapter in ADAPTERS.items() if adapter.is_listed}
     chosen = chosen if suite is None else {suite: ADAPTERS[suite]}
     return [
         name if prefix in BARE else f"{prefix}/{name}" for prefix, adapter in chosen.items() for name in adapter.names()
@@ -194,16 +200,16 @@ def _find(name: str) -> tuple[Adapter, str]:
     if rest in adapter.refused:
         raise UnknownEnvironment(f"environment: got '{name}', which is not supported: {adapter.refused[rest]}")
     if not adapter.knows(rest):
-        names = available(None if prefix in TOGETHER else prefix)
+        names = available(None if adapter.is_listed else prefix)
         hint = nearest(rest if prefix in BARE else name, names)
         stem = rest.rpartition("-")[0]
         size = f" The size is a number, as in '{stem}-8'" if stem in SIZED else ""
-        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; {_lists(prefix)} lists all")
+        raise UnknownEnvironment(f"unknown environment '{name}'{hint}{size}; {_lists(prefix, adapter)} lists all")
     return adapter, rest
 
 
-def _lists(prefix: str) -> str:
-    return "jaxrl.envs.available()" if prefix in TOGETHER else f"jaxrl.envs.available({prefix!r})"
+def _lists(prefix: str, adapter: Adapter) -> str:
+    return "jaxrl.envs.available()" if adapter.is_listed else f"jaxrl.envs.available({prefix!r})"
 
 
 def _fields(params: PyTree) -> dict[str, Any]:
@@ -340,6 +346,7 @@ ADAPTERS: dict[str, Adapter] = {
         refused=pgx_games.REFUSED,
         package="pgx",
         extra="games",
+        has_fixed_names=True,
     ),
     "brax": _in_jax(physics.brax_env, physics.brax_names, "brax"),
     "playground": _in_jax(physics.playground_env, physics.playground_names, "playground", "mujoco_playground"),
@@ -373,9 +380,6 @@ ADAPTERS: dict[str, Adapter] = {
     ),
 }
 """Prefix -> adapter; a new suite adds one entry."""
-
-TOGETHER = ("gymnax", "jaxrl", "pgx")
-"""Suites that ``available()`` lists without being asked for, since their names are known without their package."""
 
 REFUSED = {"kinetix": "kinetix-env pins jax<=0.9, and jaxrl needs 0.10"}
 """Suites in JAX that can't be installed beside jaxrl, with the reason."""
