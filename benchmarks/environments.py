@@ -157,8 +157,9 @@ def line(name: str, row: Row, found: dict[str, Any], by_chance: np.ndarray | Non
     reached = ("yes" if all(verdict) else "NO") if verdict else ""
     budget = f"--steps {row.steps} --seeds {row.seeds} --seed 1"
     unit = " %" if row.success else ""
+    about = "" if np.isnan(error) else f" ± {error:.1f}"
     return (
-        f"| `jaxrl train {row.train} {budget}` | {mean:.1f} ± {error:.1f}{unit} | {scores.min():.1f}{unit} | {chance} "
+        f"| `jaxrl train {row.train} {budget}` | {mean:.1f}{about}{unit} | {scores.min():.1f}{unit} | {chance} "
         f"| {', '.join(filter(None, wanted)) or 'reported'} | {reached} | {found['minutes']:.0f} min |"
     )
 

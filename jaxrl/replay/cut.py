@@ -51,7 +51,7 @@ def _of_ring(ring: Ring) -> Ring:
 
 
 def _of_episodes(state: Episodes) -> Episodes:
-    goes_on = _goes_on(state.ring)
+    goes_on = _goes_on(state.ring)[None]
     episode, step = state.coming
     coming = Place(jnp.where(goes_on, (episode + 1) % state.ring.rows, episode), jnp.where(goes_on, 0, step))
     return state._replace(ring=_of_ring(state.ring), coming=coming)

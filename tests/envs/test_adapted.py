@@ -77,7 +77,9 @@ def test_physics(monkeypatch):
     monkeypatch.setitem(sys.modules, "brax.envs", fake)
     assert envs.available("brax") == ["brax/toy"]
     env, params = jaxrl.make("brax/toy", max_steps_in_episode=6)
-    assert params.max_steps_in_episode == 6 and jaxrl.spec(env, params).action == Box((2,), -1.0, 1.0)
+    action = jaxrl.spec(env, params).action
+    assert params.max_steps_in_episode == 6 and isinstance(action, Box) and action.shape == (2,)
+    assert np.all(action.low == -1.0) and np.all(action.high == 1.0)
     report = envs.check(env, params, num_envs=8, num_steps=12)
     assert report.terminated > 0 and report.truncated > 0
 

@@ -29,7 +29,7 @@ def trajectory(seed, *, goals, terminated=False, truncated=False):
     seen = [Observation(x, goal=x, achieved_goal=x) if goals else y for x, y in zip(numbers, stacks, strict=True)]
     before, after = (jax.tree.map(lambda *rows: jnp.stack(rows), *part) for part in (seen[:-1], seen[1:]))
     last = jnp.arange(T)[:, None] == T - 1
-    flags = [jnp.broadcast_to(last & jnp.asarray(flag), (T, B)) for flag in (terminated, truncated)]
+    flags = [last & jnp.broadcast_to(jnp.asarray(flag), (T, B)) for flag in (terminated, truncated)]
     return Transition(before, jnp.zeros((T, B), jnp.int32), jnp.ones((T, B)), jnp.ones((T, B)), *flags, after, ())
 
 

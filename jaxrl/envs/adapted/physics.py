@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl.envs.adapted.base import Adapted, AdaptedParams, Moved, imported
 from jaxrl.types import Array, Box
@@ -69,8 +68,7 @@ def _adapted(name: str, env: Any, max_steps: int) -> tuple[Adapted, AdaptedParam
         after = env.step(state, action)
         return Moved(after, _seen(after.obs), after.reward, after.done > 0.5)
 
-    ones = np.ones(int(env.action_size), np.float32)
-    adapted = Adapted(name, env, start, move, Box(ones.shape, -ones, ones), max_steps)
+    adapted = Adapted(name, env, start, move, Box((int(env.action_size),), -1.0, 1.0), max_steps)
     return adapted, adapted.default_params
 
 
