@@ -73,7 +73,7 @@ def gymnasium_env(
     """
     full = f"gymnasium/{name}"
     gymnasium = imported("gymnasium", "gymnasium", full)
-    options = {} if max_steps_in_episode is None else {"max_episode_steps": max_steps_in_episode}
+    options: dict[str, Any] = {} if max_steps_in_episode is None else {"max_episode_steps": max_steps_in_episode}
     make = partial(_make_gymnasium, gymnasium, name, options)
     drawn = partial(_make_gymnasium, gymnasium, name, {**options, "render_mode": "rgb_array"})
     example = make()
