@@ -168,7 +168,8 @@ def _no_simulator(config: RunConfig, env: Any, params: PyTree) -> tuple[Any, dic
 def _reset_anew(program: Runnable, state: TrainState) -> tuple[TrainState, str]:
     """Resets the environments, because those of the saved state no longer exist, and ends episodes in replays."""
     fresh = program.start()
-    state = state._replace(agent=jax.jit(jax.vmap(end_episodes))(state.agent))
+    cut = jax.jit(jax.vmap(end_episodes), donate_argnums=0)  # a replay may fill half of the memory
+    state = state._replace(agent=cut(state.agent))
     names = ("env_state", "observation", "episode_return", "episode_length")
     state = state._replace(**{name: getattr(fresh, name) for name in names})
     return state, "the agent continues from its saved state; its environments are outside JAX and were reset"
