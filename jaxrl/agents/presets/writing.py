@@ -15,3 +15,10 @@ _START = {"start": {"name": "demonstrations", "num_batches": 300}}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     recipe: {f"{task}-N": _START for task in ("Add", "Brackets", "Reverse", "Sort", "Vowels")} for recipe in FALLBACK
 }
+# As measured in benchmarks/RESULTS.md.
+PRESETS["grpo"]["Reverse-N"] = {
+    "num_steps": 51_200,
+    "learning_rate": 5e-4,
+    "network": {"name": "gpt2", "width": 64, "num_layers": 2},
+    "start": {"name": "demonstrations", "num_batches": 220},
+}
