@@ -102,5 +102,5 @@ def others() -> tuple[str, ...]:
     return tuple(name for name in (*names, *TABULAR) if name not in FIRST)
 
 
-EQUALITY = rows(equality, FIRST, limit=60)
+EQUALITY = rows(equality, FIRST, limit=120)
 CONFORMANCE = rows(conformance, FIRST, limit=120)

@@ -28,7 +28,7 @@ def all_rows() -> tuple[Row, ...]:
         *writing.ROWS,
         *training.MINATAR,
         *training.VALUES,
-        *agreement.rows(agreement.equality, rest, limit=60),
+        *agreement.rows(agreement.equality, rest, limit=120),
         *agreement.CONFORMANCE,
         *agreement.rows(agreement.conformance, rest, limit=120),
     )

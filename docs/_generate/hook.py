@@ -41,7 +41,8 @@ def overview() -> str:
     """The first page of the recipes: what each of them is, and what it can do."""
     lines = [f"- [{name}]({name}.md): {recipes.one_line(name)}" for name in recipes.RECIPES]
     about = "The table is made by asking: a recipe has a property if it accepts an environment or a flag that needs it."
-    return "\n\n".join(["# Recipes", "\n".join(lines), "## What each can do", about, properties.table()])
+    wide = "---\nhide:\n  - toc\n---"
+    return "\n\n".join([wide, "# Recipes", "\n".join(lines), "## What each can do", about, properties.table()])
 
 
 def generated() -> dict[str, str]:
