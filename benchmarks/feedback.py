@@ -5,8 +5,9 @@
 names another teacher. ``--row spin`` teaches the pendulum to spin, for which there is no reward: a script prefers the
 faster segment in 300 comparisons, and the share of the last 100 steps at a speed above 4 is printed; ``--gif FILE``
 draws an episode of the first seed. ``--row coach`` and ``--row tamer`` train ``reinforce`` on 1,000 signals about
-single decisions. Seeds of ``split(key(--seed), --num-seeds)`` run in one program; greedy evaluation on 128 episodes a
-seed, by the environment's reward, which no agent saw. Settings are chosen on ``--seed 0``.
+single decisions, and ``--row judge`` trains ``ppo`` by a judge behind a server that is killed twice (``judged``). Seeds
+of ``split(key(--seed), --num-seeds)`` run in one program; greedy evaluation on 128 episodes a seed, by the
+environment's reward, which no agent saw. Settings are chosen on ``--seed 0``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl
+from benchmarks import judged
 from jaxrl import feedback
 from jaxrl.agents.presets import LOOP
 from jaxrl.feedback import verdicts
@@ -157,11 +159,17 @@ def main(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--row", choices=(*ROWS, "coach", "tamer"), default="cartpole")
+    parser.add_argument("--row", choices=(*ROWS, "coach", "tamer", "judge"), default="cartpole")
     parser.add_argument("--teacher", help="a name in jaxrl.feedback.teachers.TEACHERS; 'random' for the control")
     parser.add_argument("--labels", type=int)
     parser.add_argument("--mistake", type=float, default=0.1, help="of a trainer's signals; 0.5 is the control")
     parser.add_argument("--num-seeds", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gif", type=Path)
-    main(**vars(parser.parse_args()))
+    parser.add_argument("--out", help="a folder for the run of --row judge")
+    given = vars(parser.parse_args())
+    out = given.pop("out")
+    if given["row"] == "judge":
+        judged.main(given["mistake"], given["num_seeds"], given["seed"], given["labels"], out)
+    else:
+        main(**given)

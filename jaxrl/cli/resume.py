@@ -18,6 +18,7 @@ from jaxrl.cli.parsing import as_flag, parse
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.console import make_console
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.judging import with_server
 from jaxrl.runs.starting import continue_run, with_changes
 
 
@@ -37,6 +38,10 @@ class ResumeFlags:
     """Also evaluate during training, every STEPS environment steps per seed."""
     eval_episodes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the run's)")] = None
     """Episodes per seed in an evaluation; 0 for none."""
+    judge_url: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: the run's)")] = None
+    """The address of the judge's server, where it has moved."""
+    judge_calls: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the run's)")] = None
+    """The most requests of the run to its judge, those so far included."""
     trust: tyro.conf.FlagCreatePairsOff[bool] = False
     """Import the modules that the run names, even if you never trained with them on this machine."""
     wandb: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -66,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         eval_every=flags.eval_every,
         eval_episodes=flags.eval_episodes,
     )
+    config = with_server(config, judge_url=flags.judge_url, judge_calls=flags.judge_calls)
     _refuse_fewer_devices(folder, config, flags)
     console = make_console(quiet=not processes.is_first())
     continue_run(folder, config, before, console=console, update=flags.update, wandb=flags.wandb, trust=flags.trust)

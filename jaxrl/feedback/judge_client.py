@@ -187,7 +187,7 @@ def _read(response: httpx.Response) -> Reply:
     try:
         body = response.json()
         is_reply = isinstance(body["choices"][0]["message"], dict)
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         is_reply = False
     if not is_reply or "json" not in kind:
         return Reply("unusable", problem=f"{kind or 'no content type'}: {text}")
@@ -271,7 +271,7 @@ def _run(task: Coroutine[Any, Any, T]) -> T:
     result, error = outcome[0]
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _import_httpx() -> None:

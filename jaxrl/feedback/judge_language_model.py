@@ -76,7 +76,7 @@ def language_model(
 
     def compare(pairs: Sequence[Pair]) -> Opinions:
         prompts = [_prompt(pair_question(task, *pair), answers) for pair in pairs]
-        gap = np.float64(ratio(prompts, *answers))
+        gap = ratio(prompts, *answers).astype(np.float64)
         return opinions([float(0.5 * (1.0 + np.tanh(0.5 * x))) if np.isfinite(x) else None for x in gap])
 
     def score(texts: Sequence[str]) -> Opinions:

@@ -84,9 +84,10 @@ def server(
         if isinstance(form, Reply):
             return opinions([None] * len(questions), [form.status == "unreachable"] * len(questions))
         replies = client.ask([_body(form, question, answers, sampling, max_tokens) for question in questions])
-        refusal = next((reply for reply in replies if reply.status == "refused"), None)
-        if refusal is not None:
-            raise _refusal(refusal)
+        refusals = [reply for reply in replies if reply.status == "refused"]
+        hopeless = [reply for reply in refusals if reply.code in HOPELESS or len(refusals) == len(replies)]
+        if hopeless:  # else it is one question, which is too long for instance, and it is skipped
+            raise _refusal(hopeless[0])
         bodies = (reply.body for reply in replies)
         read = [None if body is None else read_answer(form, body["choices"][0], answers) for body in bodies]
         waiting = [reply.status == "unreachable" for reply in replies]

@@ -97,9 +97,16 @@ def names_of(env: Any) -> Names:
       env: a gymnax environment.
     """
     known = NAMES.get(getattr(env, "name", ""), Names())
-    own = (getattr(env, name, None) for name in ("feature_names", "action_names", "task"))
+    own = (_attribute(env, name) for name in ("feature_names", "action_names", "task"))
     features, actions, task = (or_known if given is None else given for given, or_known in zip(own, known, strict=True))
     return Names(tuple(map(str, features)), tuple(map(str, actions)), str(task))
+
+
+def _attribute(env: Any, name: str) -> Any:
+    """The attribute of the outermost of wrapped environments that has it; None without any."""
+    while not hasattr(env, name) and hasattr(env, "env"):
+        env = env.env
+    return getattr(env, name, None)
 
 
 def named(spec: Spec, names: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:

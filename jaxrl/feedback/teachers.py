@@ -123,7 +123,7 @@ def outside(key: Array, pairs: Segments, pool: Segments) -> Answers:
     return Answers(jnp.full(pairs.mask.shape[:1], 0.5, jnp.float32), jnp.zeros(pairs.mask.shape[:1], bool))
 
 
-TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random", "person"]
+TeacherName = Literal["oracle", "equal", "skip", "myopic", "mistake", "stochastic", "random", "person", "judge"]
 """The names of ``TEACHERS``."""
 
 TEACHERS: dict[TeacherName, Teacher] = {
@@ -135,8 +135,9 @@ TEACHERS: dict[TeacherName, Teacher] = {
     "stochastic": scripted(rationality=1.0),
     "random": scripted(rationality=0.0),
     "person": outside,
+    "judge": outside,
 }
-"""The six teachers of B-Pref with its default flaws, one that answers at random, for controls, and a person."""
+"""The six teachers of B-Pref with its default flaws, one that answers at random, for controls; a person and a judge."""
 
 __all__ = ["Answers", "ScoreFn", "TEACHERS", "Teacher", "TeacherName", "outside", "scripted"]
 

@@ -69,12 +69,14 @@ class Given(NamedTuple):
       environment: an environment, a function or class that returns one, or a pair of an environment and its params.
       env_params: its parameters; None for its ``default_params``.
       parts: parts by the names of the recipe's arguments.
+      judge: a ``feedback.judge.Judge`` or a ``judging.Judged``, which answers for teacher "judge".
     """
 
     recipe: Recipe | None = None
     environment: Any = None
     env_params: PyTree = None
     parts: Mapping[str, Any] = {}
+    judge: Any = None
 
 
 def build(config: RunConfig, given: Given | None = None, num_updates: int | None = None) -> Built:
@@ -126,7 +128,7 @@ def _build(config: RunConfig, given: Given, num_updates: int | None) -> Built:
         env, offered = kind.simulator(config, env, params)
         values |= offered
     spec = envs.spec(env, params)
-    shows_states = outside_answers.teacher_of(config) is not None and kind.draw is not None
+    shows_states = outside_answers.teacher_of(config) == "person" and kind.draw is not None
     if shows_states:  # so that what is asked can be drawn
         env = envs.expose_state(env, innermost=True)
         spec = envs.spec(env, params)

@@ -219,8 +219,10 @@ class RunConfig:
         return [name for name in dict.fromkeys(names) if ":" in name and not name.startswith(":")]
 
     def identity(self) -> dict[str, Any]:
-        """The fields that a checkpoint has to agree with: all except the run's length, its start and its devices."""
+        """The fields that a checkpoint has to agree with: all but its length, start, devices and judge's server."""
         fields = json.loads(self.to_json())
+        for part in fields["parts"].values():
+            part["settings"] = {name: each for name, each in part["settings"].items() if not name.startswith("judge_")}
         free = ("num_steps", "init_from", "devices", "seed_devices", "eval_every", "eval_episodes", "chunks", "kind")
         # Fields that older runs lack are left out if they have the old default.
         return {name: fields[name] for name in fields if name not in free and fields[name] != SINCE.get(name, SINCE)}

@@ -52,6 +52,10 @@ class EnvironmentStopped(RunStopped):
     """An environment outside JAX has failed."""
 
 
+class JudgeStopped(RunStopped):
+    """A judge refuses to answer the questions of a run."""
+
+
 class PeerLost(RunStopped):
     """Another process of the run has stopped."""
 

@@ -5,6 +5,7 @@ config.json       all settings, see ``RunConfig``
 versions.json     versions of jax, jaxrl and others, the device, the command line and the git commit
 metrics.csv       one row for each member and chunk of updates
 labels.sqlite     of runs with an outside teacher: questions and answers, see ``questions``
+judge.sqlite      of runs with a judge: what its server said, see ``feedback.judge_cache``
 tensorboard/      the same as events, averaged over seeds
 checkpoints/      whole training states, the last few
 snapshots/        of two-player runs: the players at several times of training, see ``snapshots``
@@ -48,6 +49,7 @@ class RunFolder:
         self.versions_file = self.path / "versions.json"
         self.metrics_file = self.path / "metrics.csv"
         self.labels_file = self.path / "labels.sqlite"
+        self.judge_file = self.path / "judge.sqlite"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoint_folder = self.path / "checkpoints"
         self.snapshot_folder = self.path / "snapshots"

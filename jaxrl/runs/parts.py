@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import flax.linen as nn
 
@@ -18,7 +18,7 @@ from jaxrl import envs, feedback, networks, planners, replay, text
 from jaxrl.agents.mbve import BASES
 from jaxrl.agents.parts import critics, expansion, planning, plans
 from jaxrl.agents.parts.torsos import torso_of
-from jaxrl.arguments import Count, CountOrZero, Positive, Unit
+from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
 from jaxrl.feedback.verdicts import verdict
 from jaxrl.runs.objects import import_object, is_object, name_of
 from jaxrl.runs.recipes import (
@@ -176,13 +176,42 @@ def signals(described: Callable[..., Any], make: Callable[..., RewardModel]) -> 
 
 
 @recipe(extends=feedback.preferences)
-def preferences(spec: Spec, *, teacher: feedback.teachers.TeacherName = "oracle", **options: Any) -> RewardModel:
+def preferences(
+    spec: Spec,
+    *,
+    teacher: feedback.teachers.TeacherName = "oracle",
+    judge_url: str | None = None,
+    judge_model: str | None = None,
+    judge_task: str | None = None,
+    judge_asks: Literal["pairs", "scores"] = "pairs",
+    judge_every: Count = 1,
+    judge_temperature: NonNegative = 0.0,
+    judge_top_p: Unit = 1.0,
+    judge_max_tokens: Count = 512,
+    judge_seconds: Positive = 300.0,
+    judge_concurrency: Count = 4,
+    judge_calls: Count | None = None,
+    **options: Any,
+) -> RewardModel:
     """``feedback.preferences`` with a teacher by name.
+
+    The settings of the judge are read by ``runs.judging``.
 
     Args:
       spec: of the environment.
       teacher: who compares segments of experience: a script, by the environment's reward, which the agent does not see,
-        or a person, by jaxrl label RUN.
+        a person, by jaxrl label RUN, or a judge, a language model on a server.
+      judge_url: the address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; its key is in the
+        environment variable JAXRL_JUDGE_KEY.
+      judge_model: the name of the model there.
+      judge_task: a sentence about what is good; that of the environment by default, where one is known.
+      judge_asks: ask about pairs, in both orders, or for the scores of single segments.
+      judge_every: steps from one that the judge reads to the next.
+      judge_temperature, judge_top_p: how the model samples.
+      judge_max_tokens: of an answer that is not one token.
+      judge_seconds: for a question, with all its tries.
+      judge_concurrency: questions that are under way at once.
+      judge_calls: the most requests of a run, tries included; None for no limit.
     """
     return feedback.preferences(spec, teacher=teacher, **options)
 
@@ -232,6 +261,9 @@ def _written(value: Any) -> str:
     """A value in the form that a flag reads."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
+
+JUDGE = [name for name in inspect.signature(preferences).parameters if name.startswith("judge_")]
+"""The settings of a judge on a server."""
 
 PARTS: dict[str, Part] = {
     "torso": Part(
@@ -299,7 +331,7 @@ PARTS: dict[str, Part] = {
             "clipped": model(feedback.clipped),
         },
         of_every_recipe=True,
-        short=frozenset({"teacher", "labels"}),
+        short=frozenset({"teacher", "labels", *JUDGE}),
     ),
 }
 """Argument of a recipe -> its choices."""

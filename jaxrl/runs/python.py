@@ -12,11 +12,13 @@ from rich.console import Console
 from jaxrl import envs, processes
 from jaxrl.agents.presets import LOOP
 from jaxrl.arguments import nearest
+from jaxrl.feedback.judge import Judge
 from jaxrl.runs.building import Given, fit_replay, make_environment
 from jaxrl.runs.config import Chosen, RunConfig, Sweep
 from jaxrl.runs.console import make_console
 from jaxrl.runs.errors import ConfigError
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.judging import Judged
 from jaxrl.runs.objects import name_of
 from jaxrl.runs.parts import PARTS, default_part, described, object_arguments, settings_of
 from jaxrl.runs.presets import defaults_of
@@ -48,6 +50,7 @@ def train(
     workers: int = 0,
     wandb: bool = False,
     quiet: bool = False,
+    judge: Judge | Judged | None = None,
     **options: Any,
 ) -> Run:
     """Trains a population of seeds and writes a run folder, as ``jaxrl train`` does.
@@ -79,7 +82,9 @@ def train(
       workers: threads that share one state; 0 for none.
       wandb: also log to Weights & Biases.
       quiet: print nothing.
-      **options: hyper-parameters and parts of the recipe; the others have the values of its preset.
+      judge: who answers for teacher "judge", in place of a server: a ``feedback.judge.Judge``.
+      **options: hyper-parameters and parts of the recipe; the others have the values of its preset. A part is an
+        object, a name, or a name with settings: ``feedback={"name": "preferences", "labels": 200}``.
 
     Raises:
       ConfigError, RunError: an argument is unknown, out of range or contradictory; or the folder is not empty.
@@ -94,7 +99,10 @@ def train(
         )
     function, recipe_name = find_recipe(recipe), _recipe_name(recipe)
     given = Given(
-        None if isinstance(recipe, str) else function, None if isinstance(environment, str) else environment, env_params
+        None if isinstance(recipe, str) else function,
+        None if isinstance(environment, str) else environment,
+        env_params,
+        judge=judge,
     )
     config = RunConfig(
         recipe=recipe_name,
@@ -138,6 +146,7 @@ def resume(
     recipe: Recipe | None = None,
     environment: Any = None,
     env_params: PyTree = None,
+    judge: Judge | Judged | None = None,
     **parts: Any,
 ) -> Run:
     """Continues a run from its last checkpoint, as ``jaxrl resume`` does; the result equals the uninterrupted run's.
@@ -149,8 +158,8 @@ def resume(
       eval_every, eval_episodes, devices, seed_devices: new ones; None for those of the run.
       wandb, quiet: see ``train``.
       trust: see ``load``.
-      recipe, environment, env_params, **parts: the objects that the run was started with, if they can't be imported by
-        their names.
+      recipe, environment, env_params, judge, **parts: the objects that the run was started with, if they can't be
+        imported by their names.
 
     Raises:
       ConfigError, RunError, RunStopped: see ``train``. RunError also if the run is finished, or names modules that this
@@ -166,7 +175,7 @@ def resume(
         devices=devices,
         seed_devices=seed_devices,
     )
-    given = Given(recipe, environment, env_params, parts)
+    given = Given(recipe, environment, env_params, parts, judge)
     return continue_run(
         run, config, before, given=given, console=_console(quiet), update=update, wandb=wandb, trust=trust
     )
@@ -234,9 +243,11 @@ def _part(
 ) -> tuple[Chosen | None, Any]:
     """The stored form of an object that a recipe takes, and the object itself if it has to be given again."""
     value = options.get(name)
-    if value is None and name in defaults:
-        settings = dict(defaults[name])
-        choice = settings.pop("name")
+    if (isinstance(value, Mapping) and name in PARTS) or (value is None and name in defaults):
+        settings = dict(defaults[name] if value is None else value)
+        choice = settings.pop("name", None)
+        if not isinstance(choice, str):
+            raise ConfigError(f"{name}: got {value}, must have a 'name', one of {', '.join(PARTS[name].choices)}")
         return Chosen(choice, {key: each.default for key, each in settings_of(name, choice).items()} | settings), None
     if value is None:
         by_name = next((known for known, each in RECIPES.items() if each is recipe), None)

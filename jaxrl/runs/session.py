@@ -18,11 +18,13 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl import processes
+from jaxrl.feedback.judge import JudgeError
 from jaxrl.runs import outside_answers
 from jaxrl.runs.config import RunConfig
-from jaxrl.runs.errors import Diverged, InterruptedRun, NotWritten, PeerLost
+from jaxrl.runs.errors import Diverged, InterruptedRun, JudgeStopped, NotWritten, PeerLost
 from jaxrl.runs.finish import draw_curve, on_one_device
 from jaxrl.runs.folder import RunFolder
+from jaxrl.runs.judging import JudgeAnswers
 from jaxrl.runs.kinds import Evaluator
 from jaxrl.runs.loggers import Logger, TensorBoard, WeightsAndBiases
 from jaxrl.runs.metrics import MetricsWriter, Summary, summarize
@@ -30,6 +32,7 @@ from jaxrl.runs.notices import after_divergence
 from jaxrl.runs.outside_answers import OutsideAnswers
 from jaxrl.runs.phases import Phase, handed_over
 from jaxrl.runs.progress import RunProgress
+from jaxrl.runs.questions import Questions
 from jaxrl.runs.snapshots import is_due, without_replay
 from jaxrl.training.checkpoint import CheckpointError, Checkpoints
 from jaxrl.training.host import CALL_UPDATES, Chunk, first_bad, fit, updates_done
@@ -145,9 +148,10 @@ class Session:
         console: Console,
         *,
         wandb: bool = False,
+        judge: JudgeAnswers | None = None,
     ) -> None:
         self.folder, self.config, self.phases, self.programs = folder, config, phases, programs
-        self.console, self.wandb = console, wandb
+        self.console, self.wandb, self.judge = console, wandb, judge
         self.checkpoints: Checkpoints = folder.checkpoints(config)
         last = phases[-1]
         self.kind, self.num_updates = last.built.kind, last.last_update
@@ -198,7 +202,7 @@ class Session:
             )
             self._say = progress.say
             if outside_answers.teacher_of(self.config) is not None:
-                self._outside = OutsideAnswers(self.folder, self._say, self._interrupted)
+                self._outside = self._make_outside()
                 state = self._exchanged(self._phase, state)
             stack.enter_context(_of_peers(self.folder))
             self._catch_up(done, state)
@@ -280,6 +284,24 @@ class Session:
         wait = is_session and done < phase.built.num_updates
         return self._outside.exchange(state, phase.first_update + done, wait=wait)
 
+    def _make_outside(self) -> OutsideAnswers:
+        """The exchange with those who answer from outside: persons, or the run's judge, which is tried out."""
+        judge = self.judge
+        if judge is None:
+            return OutsideAnswers(self.folder, self._say, self._interrupted)
+
+        def unless_interrupted(call: Callable[[], None]) -> None:
+            with contextlib.suppress(GivenUp):
+                in_a_thread(call, until=self._interrupted)
+
+        def answer(questions: Questions) -> None:
+            unless_interrupted(lambda: judge.answer(questions, self._say))
+
+        unless_interrupted(lambda: judge.try_out(self._say))
+        return OutsideAnswers(
+            self.folder, self._say, self._interrupted, answer, "the run's judge, once it can be asked"
+        )
+
     def _updates_per_evaluation(self, phase: Phase) -> int | None:
         if self.config.eval_every is None or not phase.steps_per_update:
             return None
@@ -320,7 +342,11 @@ class Session:
             self._failure = f"{name} is {value} in update {now - count + index + 1} of {self._label(member)}"
             return True
         self._take_snapshot(now - count, now, chunk.state)
-        state = self._exchanged(phase, chunk.state)
+        try:
+            state = self._exchanged(phase, chunk.state)
+        except JudgeError:
+            self._save(now, chunk.state, final=True)
+            raise
         due = processes.any_process(time.monotonic() - self._last_save > CHECKPOINT_SECONDS)
         if due and now < phase.last_update and not self._save(now, state):
             return True
@@ -407,9 +433,15 @@ class Session:
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
-        """Reports a file that can't be written, what was saved, and how to continue."""
+        """Reports a file that can't be written or a judge that refuses, what was saved, and how to continue."""
         try:
             yield
+        except JudgeError as error:
+            good = self.checkpoints.readable()
+            raise JudgeStopped(
+                f"{error}; saved at update {good[-1] if good else 0} of {self.num_updates}; go on with: "
+                f"jaxrl resume {self.folder.path}"
+            ) from error
         except (OSError, CheckpointError) as error:
             if isinstance(error, CheckpointError):
                 problem = str(error)

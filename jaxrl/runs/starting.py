@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from jaxrl import processes
+from jaxrl.runs import judging
 from jaxrl.runs.building import Built, Given, make_mesh, make_program
 from jaxrl.runs.config import RunConfig
 from jaxrl.runs.errors import ConfigError, RunError
@@ -85,6 +86,8 @@ def start(
     phases = make_phases(config, given)
     kind = phases[-1].built.kind
     config = dataclasses.replace(config, kind=kind.name)
+    built, own_judge = phases[-1].built, None if given is None else given.judge
+    judging.check(config, own_judge, built.env, built.spec)
     for phase in phases:
         _refuse_contradictions(phase, console)
     with contextlib.ExitStack() as stack:
@@ -110,7 +113,8 @@ def start(
         if processes.is_first():
             folder.create(config)
             remember(config.imports())
-        session = Session(folder, config, phases, programs, console, wandb=wandb)
+        judge = judging.make(folder, config, own_judge, built.env, built.spec)
+        session = Session(folder, config, phases, programs, console, wandb=wandb, judge=judge)
         state = session.train(0, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
     return Run(folder, session.config, phases[-1].built, state)
@@ -145,6 +149,8 @@ def continue_run(
     phases = make_phases(config, given)
     kind = phases[-1].built.kind
     config = dataclasses.replace(config, kind=kind.name)
+    built, own_judge = phases[-1].built, None if given is None else given.judge
+    judging.check(config, own_judge, built.env, built.spec)
     for phase in phases:
         _refuse_contradictions(phase, console)
     if update is not None:
@@ -181,7 +187,8 @@ def continue_run(
         if note:
             console.print(note, soft_wrap=True, highlight=False)
         say_changes(config, before, console)
-        session = Session(folder, config, phases, programs, console, wandb=wandb)
+        judge = judging.make(folder, config, own_judge, built.env, built.spec)
+        session = Session(folder, config, phases, programs, console, wandb=wandb, judge=judge)
         state = session.train(number, state)
         finish(folder, config, phases[-1].built, state, config.eval_episodes, console)
     return Run(folder, session.config, phases[-1].built, state)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl import text
 from jaxrl.feedback.judge import (
     Names,
     by_scores,
@@ -120,6 +121,31 @@ def test_a_language_model_judges_by_the_ratio_of_two_answers():
     assert judge.score(["o", "ox"]).given.all()
 
 
+def test_a_transformer_of_text_judges_by_what_it_says_of_the_answers():
+    model, encode = (
+        text.llama(257, width=8, num_layers=1, num_heads=1, max_length=448),
+        lambda words: list(words.encode()),
+    )
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8), jnp.int32), jnp.ones((1, 8), bool))
+    params = jax.tree.map(lambda leaf: 30.0 * leaf if leaf.ndim > 1 else leaf, params)  # it has opinions
+    asked = []
+
+    def log_probs(*arrays):
+        return text.log_probs(params, model, *arrays)
+
+    judge = language_model(log_probs, lambda words: asked.append(words) or encode(words), "Much.", batch_size=2)
+    found = judge.compare([("ox", "o"), ("an ox", "another one")]).value
+    prompts = [words for words in dict.fromkeys(asked) if words.endswith("Answer:")]
+    full = [encode(f"{prompt} A") for prompt in prompts]
+    length = max(map(len, full))
+    tokens = jnp.array([row + [0] * (length - len(row)) for row in full])
+    logits, _ = jax.jit(model.apply)(params, tokens, jnp.arange(length)[None] < jnp.array([[len(row)] for row in full]))
+    last = np.stack([logits[index, len(row) - 2] for index, row in enumerate(full)])  # after the space
+    expected = 1 / (1 + np.exp(last[:, ord("B")] - last[:, ord("A")]))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(expected - 0.5).max() > 0.01
+
+
 def test_bytes_written_in_jax_are_the_text_of_the_template():
     names = names_of(ENV)
     observation = np.array([[0.0, 12.348, -0.126, -7.0], [1e9, -0.001, 99.5, 0.25]], np.float32)
@@ -128,8 +154,8 @@ def test_bytes_written_in_jax_are_the_text_of_the_template():
     written = [bytes(row[shown].tolist()).decode() for row, shown in zip(tokens, mask, strict=True)]
     expected = template(SPEC, names)
     clipped = np.clip(observation, -99999, 99999)
-    for text, state, chosen in zip(written, clipped, action, strict=True):
-        assert text == f"State: {expected.state(state)}, Action: {expected.action(chosen)}"
+    for line, state, chosen in zip(written, clipped, action, strict=True):
+        assert line == f"State: {expected.state(state)}, Action: {expected.action(chosen)}"
     assert (np.diff(mask.astype(int), axis=1) <= 0).all() and (tokens[~mask] == 0).all()
     box = Spec(jax.ShapeDtypeStruct((1,), "float32"), Box((1,), -2.0, 2.0))
     tokens, mask = map(np.asarray, byte_writer(box, digits=0)(jnp.array([[3.4]]), jnp.array([[-2.0]])))
@@ -148,5 +174,5 @@ def test_likelihood_is_the_mean_over_the_tokens_of_a_step():
     texts = [[
         f"State: {template(SPEC, names_of(ENV)).state(observation[t, b])}, Action: {('push left', 'push right')[b]}"
         for b in range(2)] for t in range(3)]  # fmt: skip
-    np.testing.assert_allclose(reward, [[-text.count("r") / len(text) for text in row] for row in texts], rtol=1e-6)
+    np.testing.assert_allclose(reward, [[-line.count("r") / len(line) for line in row] for row in texts], rtol=1e-6)
     assert model.update(jax.random.key(0), (), trajectory) == ((), {})

@@ -131,6 +131,18 @@ def test_the_budget_ends_in_skips():
         assert found.given.sum() == 2 and not found.waiting.any() and len(answering.requests) == 3
 
 
+def test_one_question_that_is_refused_is_skipped_and_all_of_them_are_an_error():
+    def script(body, number):
+        return (400, {"error": "too long"}) if "long" in body["messages"][0]["content"] else reply("A", probe, "length")
+
+    probe = alternatives(A=-0.1)
+    with serving(script) as answering:
+        judge = server(Client(answering.url, limits=FAST), "m", "Be good.")
+        assert judge.compare([("x", "y"), ("long", "y")]).given.tolist() == [True, False]
+        with pytest.raises(JudgeError, match="400"):
+            judge.compare([("long", "y"), ("long", "z")])
+
+
 def test_a_judge_that_is_away_lets_pairs_wait_and_a_wrong_key_ends_it():
     away = server(Client(f"http://127.0.0.1:{free_port()}/v1", limits=FAST), "m", "Be good.")
     found = in_both_orders(away, [("x", "y")])
