@@ -170,6 +170,8 @@ def _generate(
     temperature = jnp.asarray(temperature, jnp.float32)
     hidden, caches = model.apply(params, prompt, prompt_mask, size, method="prefill")
     hidden = jnp.take_along_axis(hidden, last_true(prompt_mask)[:, None, None], axis=1)[:, 0]
+    # The barrier keeps the transposed copy; XLA would else fold the transposition into each product.
+    kernel = jax.lax.optimization_barrier(model.apply(params, method="logits_kernel"))
     count = prompt_mask.sum(axis=1, dtype=jnp.int32)
     columns = jnp.arange(size)
     seen = jnp.pad(prompt_mask, ((0, 0), (0, num_tokens)))
@@ -182,7 +184,7 @@ def _generate(
     noise = jax.vmap(noise_of)(jnp.arange(num_tokens)) if ahead else None
 
     def sample(hidden: Array, step: Array) -> tuple[Array, Array]:
-        logits: Any = model.apply(params, hidden, method="logits")
+        logits: Any = model.apply(params, hidden, kernel, method="logits")
         greedy = temperature <= 0.0
         scaled = truncate(logits / jnp.where(greedy, 1.0, temperature), top_k, top_p)
         drawn = noise_of(step) if noise is None else jax.lax.dynamic_index_in_dim(noise, step, keepdims=False)
