@@ -19,8 +19,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             # Gumbel's scale of values, made for many actions, makes a choice between two nearly certain at once.
             "search": {"name": "puct"},
             "num_simulations": 16,
-            # The cart drifts off the track over hundreds of steps, which a horizon of 100 steps does not see.
-            "gamma": 0.997,
+            # The cart drifts off the track over hundreds of steps.
             "n_step": 25,
             "anneal_learning_rate": True,
             # Policies of old searches hold the network back.
