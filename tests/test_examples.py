@@ -1,8 +1,11 @@
 """Every example runs, and does what it says, at a small budget."""
 
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -98,6 +101,18 @@ def test_examples_say_what_they_show(path):
 def test_preferences_are_enough_for_cartpole():
     episode_return, accuracy = load("preferences").main(num_steps=20_000)
     assert episode_return > 100 and accuracy > 0.75
+
+
+def test_a_model_from_a_file_scores_and_answers(tmp_path):
+    """A tiny model with random weights in place of the real one: texts are about as likely as chance."""
+    golden = Path(__file__).parent / "text" / "golden" / "llama"
+    folder = shutil.copytree(golden, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 256}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = load("language_model").main(str(folder))
+    chance = -np.log(config["vocab_size"])
+    assert abs(found["fluent"] - chance) < 2.0 and abs(found["shuffled"] - chance) < 2.0
+    assert found["fluent"] != found["shuffled"] and isinstance(found["answer"], str)
 
 
 def test_a_language_model_learns_a_taste():

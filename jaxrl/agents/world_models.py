@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxrl import models, optim, types
 from jaxrl.agents.parts import dreaming, evolution, replaying
+from jaxrl.agents.parts.functions import Functions
 from jaxrl.agents.parts.when import when
 from jaxrl.arguments import Count, CountOrZero, NonNegative, Positive, Unit
 from jaxrl.models import VAE, Latent, ModelEnv, SequenceModel
@@ -301,3 +302,25 @@ def dream_env(
 
     make = partial(models.dream, sequence)
     return models.as_env(make, learned.sequence, start, spec.action, temperature=temperature, max_steps=max_steps)
+
+
+def functions(
+    spec: Spec,
+    *,
+    latent_size: int = 16,
+    hidden_size: int = 64,
+    model: Literal["mdn_rnn", "transformer"] = "mdn_rnn",
+    num_layers: int = 2,
+    context: int = 16,
+) -> Functions:
+    """The actions of C at the mean of z, for observations with the memory of M; see ``jaxrl.functions``."""
+    options = {"latent_size": latent_size, "hidden_size": hidden_size, "num_layers": num_layers, "context": context}
+    vision, _ = make_models(spec, model=model, **options)
+    controller = dreaming.linear_controller(spec.action, latent_size + hidden_size)
+
+    def policy(state: Any, observation: Any) -> Array:
+        z = vision.encode(state.learned.vision, observation).mean
+        seen = jnp.concatenate([z, types.memory(observation).features], -1)
+        return jax.vmap(controller.act, (None, 0))(state.learned.controller, seen)
+
+    return Functions(policy)

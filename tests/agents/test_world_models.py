@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl
 from jaxrl import envs, models
 from jaxrl.agents import world_models as recipe
 from jaxrl.agents.parts import dreaming, evolution
@@ -191,6 +192,15 @@ def test_first_actions_are_random_later_ones_are_those_of_the_controller(agent, 
     assert (later.value == 1).all()
     greedy, _ = act(jax.random.key(2), state, observation, explore=False)
     assert (greedy.value == 1).all()
+    policy = jax.jit(jaxrl.functions(recipe, envs.spec(wrapped), **OPTIONS).policy)
+    found = []
+    for sign in (1.0, -1.0):
+        drawn = sign * jax.random.normal(jax.random.key(3), state.learned.controller.shape)
+        drawn = state._replace(learned=state.learned._replace(controller=drawn))
+        chosen = policy(drawn, observation)
+        np.testing.assert_array_equal(chosen, act(jax.random.key(2), drawn, observation, explore=False)[0].value)
+        found.append(chosen)
+    assert (found[0] != found[1]).all()
     vision, sequence = make_models(envs.spec(wrapped), **MODELS)
     z = vision.encode(state.learned.vision, observation).mean
     before = jax.tree.map(lambda leaf: leaf[0], models.DreamState(z, observation.memory))
