@@ -104,14 +104,14 @@ def test_preferences_are_enough_for_cartpole():
 
 
 def test_a_model_from_a_file_scores_and_answers(tmp_path):
-    """A tiny model with random weights in place of the real one: texts are about as likely as chance."""
+    """A tiny model with random weights in place of the real one: to it no text is likely."""
     golden = Path(__file__).parent / "text" / "golden" / "llama"
     folder = shutil.copytree(golden, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 256}
     (folder / "config.json").write_text(json.dumps(config))
     found = load("language_model").main(str(folder))
     chance = -np.log(config["vocab_size"])
-    assert abs(found["fluent"] - chance) < 2.0 and abs(found["shuffled"] - chance) < 2.0
+    assert abs(found["fluent"] - chance) < 4.0 and abs(found["shuffled"] - chance) < 4.0
     assert found["fluent"] != found["shuffled"] and isinstance(found["answer"], str)
 
 
