@@ -207,7 +207,8 @@ def preferences(
       judge_task: a sentence about what is good; that of the environment by default, where one is known.
       judge_asks: ask about pairs, in both orders, or for the scores of single segments.
       judge_every: steps from one that the judge reads to the next.
-      judge_temperature, judge_top_p: how the model samples.
+      judge_temperature: of the model that answers; 0 for its likeliest answer.
+      judge_top_p: share of the probability that the model samples from.
       judge_max_tokens: of an answer that is not one token.
       judge_seconds: for a question, with all its tries.
       judge_concurrency: questions that are under way at once.
