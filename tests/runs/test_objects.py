@@ -74,6 +74,7 @@ def test_no_command_imports_what_a_stranger_s_run_names(stranger, tmp_path, plac
         "elo": [str(run)],
         "resume": [str(run)],
         "plot": [str(run)],
+        "label": [str(run)],
         "list": [str(run)],
         "train": ["--config", config, *new],
     }
