@@ -117,6 +117,8 @@ def imported(package: str, extra: str, name: str) -> Any:
       NotInstalled: it is missing; the message has the command that installs it.
     """
     try:
-        return importlib.import_module(package)
+        # Arrays that a module makes when it is imported must not be tracers if that happens inside of a trace.
+        with jax.ensure_compile_time_eval():
+            return importlib.import_module(package)
     except ImportError as error:
         raise NotInstalled(f'"{name}": {package} is not installed; pip install "jaxrl[{extra}]"') from error

@@ -95,8 +95,9 @@ class PgxGame:
         try:
             import pgx
 
-            # pgx relies on rank promotion in places.
-            with jax.numpy_rank_promotion("allow"):
+            # pgx relies on rank promotion in places. Its modules make arrays when they are imported, which must not be
+            # tracers if the first game is made inside of a trace.
+            with jax.numpy_rank_promotion("allow"), jax.ensure_compile_time_eval():
                 self._game: Any = pgx.make(name)
         except ImportError as error:
             raise NotInstalled(f'"pgx/{name}": pgx is not installed; pip install "jaxrl[games]"') from error

@@ -1,6 +1,8 @@
 """pgx's games: whose reward, whose turn, ends, masks, and what is refused."""
 
 import builtins
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -83,3 +85,15 @@ def test_pgx_is_asked_for_when_a_game_is_made(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(envs.NotInstalled, match=r'"pgx/go_9x9": pgx is not installed; pip install "jaxrl\[games\]"'):
         envs.make("pgx/go_9x9")
+
+
+def test_a_game_that_is_first_made_inside_of_a_trace_works_outside_of_it_too():
+    """A new process, since a game's modules are imported once."""
+    code = """
+import jax, jaxrl
+jax.eval_shape(lambda: jaxrl.make("pgx/connect_four")[0].reset(jax.random.key(0)))
+env, params = jaxrl.make("pgx/connect_four")
+print(env.reset(jax.random.key(0), params)[0].features.shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout.strip() == "(6, 7, 2)", done.stderr[-2000:]
